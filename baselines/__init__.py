@@ -1,0 +1,1 @@
+"""Competitors, one module each; `harness.registry` finds every module here by itself."""

@@ -1,0 +1,122 @@
+"""EBFlow (https://arxiv.org/abs/2305.15267): one network, five objectives.
+
+The maximum-likelihood objective on the same layers is the project's own dense baseline: it differs from the score-matching
+methods in the loss alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from harness.method import Method, Model
+from harness.problem import Problem
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from ebflow import EBFlow, Objective
+
+__all__ = ["METHODS"]
+
+
+class EBFlowModel(Model):
+    """An `ebflow.EBFlow` with one of its objectives."""
+
+    def __init__(self, flow: EBFlow, objective: Objective) -> None:
+        self.module: EBFlow = flow
+        self.objective = objective
+
+    def init_batch(self, x: Tensor) -> None:
+        self.module.initialize(x)
+
+    def training_loss(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        return self.objective(self.module, x, generator)
+
+    def to_latent(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        z, varying = self.module(x)
+        return z, varying - self.module.log_normalizer()
+
+    def to_data(self, z: Tensor) -> Tensor:
+        return self.module.inverse(z)
+
+    def load_linear_layers(self, layers: Sequence[tuple[Tensor, Tensor]]) -> None:
+        import torch
+
+        from ebflow.layers import Dense
+
+        dense = [layer for layer in self.module.layers if isinstance(layer, Dense)]
+        with torch.no_grad():
+            for layer, (weight, bias) in zip(dense, layers, strict=True):
+                layer.weight.copy_(weight)
+                layer.bias.copy_(bias)
+
+
+def _builder(objective_of: Callable[[Problem], Objective]) -> Callable[[Problem], Model]:
+    def build(problem: Problem) -> Model:
+        return EBFlowModel(_flow(problem), objective_of(problem))
+
+    return build
+
+
+def _flow(problem: Problem) -> EBFlow:
+    from ebflow import architectures
+
+    if problem.architecture == "toy":
+        return architectures.toy(problem.shape, problem.layers)
+    before = ()
+    if problem.raw_pixel_alpha is not None:
+        before = architectures.raw_pixels(problem.shape, levels=problem.levels, alpha=problem.raw_pixel_alpha)
+    network = {"fc": architectures.fc, "cnn": architectures.cnn}[problem.architecture]
+    return network(problem.shape, problem.layers, residual=problem.residual, before=before)
+
+
+def _ml(problem: Problem) -> Objective:
+    from ebflow import ML
+
+    return ML()
+
+
+def _sml(problem: Problem) -> Objective:
+    from ebflow import SML
+
+    return SML()
+
+
+def _ssm(problem: Problem) -> Objective:
+    from ebflow import SSM
+
+    return SSM()
+
+
+def _dsm(problem: Problem) -> Objective:
+    from ebflow import DSM
+
+    return DSM(sigma=problem.noise)
+
+
+def _fdssm(problem: Problem) -> Objective:
+    from ebflow import FDSSM
+
+    return FDSSM(epsilon=problem.noise)
+
+
+METHODS = [
+    Method(
+        name=f"ebflow-{name}",
+        objective=name,
+        linear="dense",
+        build=_builder(objective_of),
+        architectures=("fc", "cnn", "toy"),
+        raw_pixels=True,
+        summary=summary,
+    )
+    for name, objective_of, summary in [
+        ("ml", _ml, "maximum likelihood: every determinant at every step"),
+        ("sml", _sml, "maximum likelihood with the gradient of log Z from exact samples"),
+        ("ssm", _ssm, "sliced score matching: no determinant"),
+        ("dsm", _dsm, "denoising score matching: no determinant"),
+        ("fdssm", _fdssm, "finite-difference sliced score matching: no determinant"),
+    ]
+]

@@ -1,0 +1,79 @@
+"""One Gaussian with full covariance, fitted in closed form: the bar that every linear flow has to clear.
+
+It is the exact maximum-likelihood optimum of any flow that is one dense layer, in the space after the preprocessing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from harness.method import Method, Model
+from harness.problem import Problem
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from ebflow import EBFlow
+
+__all__ = ["METHODS"]
+
+
+class GaussianModel(Model):
+    """z = A (x - mean), where A^T A is the inverse covariance: one dense layer set by its closed form."""
+
+    def __init__(self, problem: Problem) -> None:
+        from ebflow import architectures
+
+        self.module: EBFlow = architectures.fc(problem.shape, layers=1)
+
+    def fit(self, batches: Iterable[Tensor]) -> None:
+        """Set mean and covariance to those of all batches, in float64.
+
+        Raises:
+            ValueError: The covariance is singular: some component is constant or depends linearly on others.
+        """
+        import torch
+
+        count, total, products = 0, 0.0, 0.0
+        for batch in batches:
+            x = batch.flatten(1).double()
+            count, total, products = count + len(x), total + x.sum(0), products + x.mT @ x
+        mean = total / count
+        covariance = products / count - torch.outer(mean, mean)
+        try:
+            factor = torch.linalg.cholesky(covariance)
+        except torch.linalg.LinAlgError:
+            raise ValueError(
+                f"the covariance of {count} samples in {len(mean)} dimensions is singular: more data, or fewer components"
+            ) from None
+        identity = torch.eye(len(mean), dtype=mean.dtype, device=mean.device)
+        whitening = torch.linalg.solve_triangular(factor, identity, upper=False)
+        dense = self.module.layers[-1]
+        with torch.no_grad():
+            dense.weight.copy_(whitening)
+            dense.bias.copy_(-whitening @ mean)
+
+    def training_loss(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        raise NotImplementedError("the Gaussian is fitted in closed form and has no training step")
+
+    def to_latent(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        z, varying = self.module(x)
+        return z, varying - self.module.log_normalizer()
+
+    def to_data(self, z: Tensor) -> Tensor:
+        return self.module.inverse(z)
+
+
+METHODS = [
+    Method(
+        name="gaussian",
+        objective="closed-form",
+        linear="dense",
+        build=GaussianModel,
+        architectures=("fc", "cnn", "toy"),
+        summary="one Gaussian with full covariance: what any linear model can reach",
+        iterative=False,
+    )
+]

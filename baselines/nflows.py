@@ -1,0 +1,142 @@
+"""nflows 0.14 (https://github.com/bayesiains/nflows), trained by maximum likelihood.
+
+The stack is the paper's fc: L linear layers with a smooth leaky ReLU between them. ``nflows-dense-ml`` starts where ebflow's
+does; an LU layer's diagonal is positive, so ``nflows-lu-ml`` starts at +I.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from harness.method import Method, Model
+from harness.problem import Problem
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor, nn
+
+__all__ = ["METHODS"]
+
+
+class NflowsModel(Model):
+    """An nflows `Flow` of linear layers and activations, flattened to vectors."""
+
+    def __init__(self, problem: Problem, linear_layers: Sequence[nn.Module]) -> None:
+        from nflows.distributions.normal import StandardNormal
+        from nflows.flows import Flow
+        from nflows.transforms import CompositeTransform
+
+        self.shape = problem.shape
+        self.linear_layers = linear_layers
+        chain: list[nn.Module] = [linear_layers[0]]
+        for layer in linear_layers[1:]:
+            chain += [_activation(problem), layer]
+        self.module = Flow(CompositeTransform(chain), StandardNormal([problem.dimension]))
+
+    def training_loss(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        return -self.module.log_prob(x.flatten(1)).mean()
+
+    def to_latent(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        return self.module._transform(x.flatten(1))
+
+    def to_data(self, z: Tensor) -> Tensor:
+        return self.module._transform.inverse(z)[0].view(-1, *self.shape)
+
+    def load_linear_layers(self, layers: Sequence[tuple[Tensor, Tensor]]) -> None:
+        for layer, (weight, bias) in zip(self.linear_layers, layers, strict=True):
+            layer.load(weight, bias)
+
+
+def _activation(problem: Problem) -> nn.Module:
+    from nflows.transforms import Transform
+
+    from ebflow.layers import SmoothLeakyReLU
+
+    class Activation(Transform):
+        """The shared smooth leaky ReLU behind nflows' interface; nflows has none of its own."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.function = SmoothLeakyReLU(residual=problem.residual)
+
+        def forward(self, inputs: Tensor, context: None = None) -> tuple[Tensor, Tensor]:
+            return self.function(inputs)
+
+        def inverse(self, inputs: Tensor, context: None = None) -> tuple[Tensor, Tensor]:
+            x = self.function.inverse(inputs)
+            return x, -self.function(x)[1]
+
+    return Activation()
+
+
+def _dense(problem: Problem) -> Model:
+    import torch
+    from nflows.transforms.linear import NaiveLinear
+
+    class Dense(NaiveLinear):
+        """NaiveLinear with an inverse: the released one calls torch.solve, which is gone."""
+
+        def inverse_no_cache(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
+            x = torch.linalg.solve(self._weight, (inputs - self.bias).mT).mT
+            return x, -torch.linalg.slogdet(self._weight).logabsdet.expand(len(x))
+
+        @torch.no_grad()
+        def load(self, weight: Tensor, bias: Tensor) -> None:
+            self._weight.copy_(weight)
+            self.bias.copy_(bias)
+
+    layers = [Dense(problem.dimension, orthogonal_initialization=False) for _ in range(problem.layers)]
+    for layer in layers:
+        layer.load(-torch.eye(problem.dimension), torch.ones(problem.dimension))
+    return NflowsModel(problem, layers)
+
+
+def _lu(problem: Problem) -> Model:
+    import torch
+    from nflows.transforms import LULinear
+
+    class LU(LULinear):
+        """LULinear with an inverse that no deprecated function and no warning goes through."""
+
+        def inverse_no_cache(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
+            lower, upper = self._create_lower_upper()
+            x = torch.linalg.solve_triangular(lower, (inputs - self.bias).mT, upper=False, unitriangular=True)
+            return torch.linalg.solve_triangular(upper, x, upper=True).mT, -self.logabsdet().expand(len(inputs))
+
+        @torch.no_grad()
+        def load(self, weight: Tensor, bias: Tensor) -> None:
+            exchanges, lower, upper = torch.linalg.lu(weight)
+            if not torch.equal(exchanges, torch.eye(len(weight)).to(weight)) or bool((upper.diag() <= self.eps).any()):
+                raise ValueError(
+                    "an LU layer takes weights that factor without row exchanges, with a positive diagonal"
+                )
+            self.lower_entries.copy_(lower[self.lower_indices])
+            self.upper_entries.copy_(upper[self.upper_indices])
+            self.unconstrained_upper_diag.copy_(torch.log(torch.expm1(upper.diag() - self.eps)))
+            self.bias.copy_(bias)
+
+    layers = [LU(problem.dimension) for _ in range(problem.layers)]
+    for layer in layers:
+        torch.nn.init.ones_(layer.bias)
+    return NflowsModel(problem, layers)
+
+
+METHODS = [
+    Method(
+        name="nflows-dense-ml",
+        objective="ml",
+        linear="dense",
+        build=_dense,
+        requires=("nflows",),
+        summary="NaiveLinear: any matrix, slogdet at every step",
+    ),
+    Method(
+        name="nflows-lu-ml",
+        objective="ml",
+        linear="lu",
+        build=_lu,
+        requires=("nflows",),
+        summary="LULinear: two triangular factors, no O(D^3) term",
+    ),
+]

@@ -1,0 +1,27 @@
+"""Energy-based normalizing flows (Chao et al., NeurIPS 2023, https://arxiv.org/abs/2305.15267).
+
+A flow is a chain of invertible layers from data to a standard normal latent. The layers whose Jacobian does not depend
+on the input contribute a constant to the log-density, so score matching trains the flow without ever computing it::
+
+    flow = ebflow.architectures.fc((784,))
+    loss = ebflow.DSM(sigma=0.3)(flow, x)       # no determinant anywhere
+    flow.log_prob(x)                            # exact, normalised: log Z is computed once and cached
+"""
+
+from ebflow import architectures, layers, objectives
+from ebflow.flow import EBFlow, SingularJacobianError
+from ebflow.objectives import DSM, FDSSM, ML, SML, SSM, Objective
+
+__all__ = [
+    "DSM",
+    "FDSSM",
+    "ML",
+    "SML",
+    "SSM",
+    "EBFlow",
+    "Objective",
+    "SingularJacobianError",
+    "architectures",
+    "layers",
+    "objectives",
+]

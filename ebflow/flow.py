@@ -1,0 +1,149 @@
+"""The flow as an energy-based model: log p(x) = -E(x) - log Z."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+
+from ebflow.layers.base import ConstantLayer, Layer, Shape
+
+__all__ = ["EBFlow", "SingularJacobianError"]
+
+
+class SingularJacobianError(ValueError):
+    """A layer is singular, so that the density does not exist."""
+
+
+class EBFlow(nn.Module):
+    """A chain of layers from data x to a latent z with base N(0, I), split into an energy and a constant.
+
+    With J_i the Jacobian of layer i, E(x) = -log N(z; 0, I) - sum of log|det J_i| over the layers whose Jacobian varies with
+    x, and log Z = -sum over the layers whose Jacobian is constant (paper, equations 6 to 8). The score -grad E needs no
+    determinant of a linear layer.
+
+    Args:
+        shape: Event shape of the data, without the batch axis.
+        layers: From data to latent.
+
+    Raises:
+        ValueError: A layer does not fit the shape that reaches it.
+    """
+
+    def __init__(self, shape: Shape, layers: Iterable[Layer]) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(layers)
+        self.shape = tuple(shape)
+        if math.prod(self.shape) < 1:
+            raise ValueError(f"a flow needs samples of at least one component, not of shape {self.shape}")
+        latent_shape = self.shape
+        for layer in self.layers:
+            latent_shape = layer.output_shape(latent_shape)
+        self.latent_shape = latent_shape
+        self._cached: tuple[list[Tensor], Tensor] | None = None
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Map data to latent.
+
+        Args:
+            x: Shape (B, *shape).
+
+        Returns:
+            z of shape (B, *latent_shape), and the part of log|det J| (nats) that varies with x, shape (B,).
+        """
+        varying = x.new_zeros(len(x))
+        for layer in self.layers:
+            x, log_det = layer(x)
+            varying = varying + log_det
+        return x, varying
+
+    def inverse(self, z: Tensor) -> Tensor:
+        """Map latent to data, shape (B, *shape)."""
+        for layer in reversed(self.layers):
+            z = layer.inverse(z)
+        return z
+
+    def energy(self, x: Tensor) -> Tensor:
+        """E(x) in nats, shape (B,)."""
+        z, varying = self(x)
+        squared_norm = z.flatten(1).square().sum(1)
+        return 0.5 * squared_norm + 0.5 * math.log(2 * math.pi) * math.prod(self.latent_shape) - varying
+
+    def score(self, x: Tensor, *, create_graph: bool = False) -> Tensor:
+        """Grad of log p with respect to x, which is -grad E; shape (B, *shape).
+
+        Args:
+            x: Shape (B, *shape).
+            create_graph: Whether the result can be differentiated again, as the score-matching objectives do.
+        """
+        with torch.enable_grad():
+            x = x if x.requires_grad else x.detach().requires_grad_()
+            (gradient,) = torch.autograd.grad(-self.energy(x).sum(), x, create_graph=create_graph)
+        return gradient
+
+    def constant_log_det(self) -> Tensor:
+        """The log|det J| (nats) of all layers with a constant Jacobian, a differentiable scalar: -log Z, O(D^3 L)."""
+        terms = [layer.log_abs_det() for layer in self.layers if layer.constant_jacobian]
+        return torch.stack(terms).sum() if terms else torch.zeros(())
+
+    def log_normalizer(self) -> Tensor:
+        """Log Z in nats, a scalar.
+
+        Where gradients are recorded it is computed afresh and differentiable. Under `torch.no_grad` it is cached; the cache holds a copy of
+        the constant layers' weights and is used only while they are equal to the last bit, so that no way of editing a
+        weight (optimisers, `load_state_dict`, `.to`, `.data`) can leave it stale.
+
+        Raises:
+            SingularJacobianError: A layer is singular or holds a weight that is not finite.
+        """
+        weights = [tensor for layer in self.layers if layer.constant_jacobian for tensor in layer.state_dict().values()]
+        if torch.is_grad_enabled() and any(p.requires_grad for p in self.parameters()):
+            return self._checked(-self.constant_log_det())
+        if self._cached is None or not _same(self._cached[0], weights):
+            value = self._checked(-self.constant_log_det())
+            self._cached = ([weight.clone() for weight in weights], value)
+        return self._cached[1]
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        """Log p(x) in nats, shape (B,): -E(x) - log Z.
+
+        Raises:
+            SingularJacobianError: As `log_normalizer` does.
+        """
+        return -self.energy(x) - self.log_normalizer()
+
+    @torch.no_grad()
+    def sample(self, n: int, generator: torch.Generator | None = None) -> Tensor:
+        """Draw n samples by the exact inverse, shape (n, *shape)."""
+        like = next(self.parameters())
+        z = torch.randn(n, *self.latent_shape, generator=generator, dtype=like.dtype, device=like.device)
+        return self.inverse(z)
+
+    @torch.no_grad()
+    def initialize(self, x: Tensor) -> None:
+        """Set every data-dependent parameter from one batch of shape (B, *shape), layer after layer."""
+        for layer in self.layers:
+            layer.initialize(x)
+            x, _ = layer(x)
+
+    def _checked(self, log_normalizer: Tensor) -> Tensor:
+        """Name the singular layer, if any; a meta tensor holds no value to check."""
+        if log_normalizer.device.type == "meta" or bool(torch.isfinite(log_normalizer)):
+            return log_normalizer
+        for index, layer in enumerate(self.layers):
+            if isinstance(layer, ConstantLayer) and not bool(torch.isfinite(layer.log_abs_det())):
+                raise SingularJacobianError(
+                    f"layer {index} ({type(layer).__name__}) is singular, so log Z is infinite: train from other "
+                    "weights or with a smaller step"
+                )
+        raise SingularJacobianError("the layers' log-determinants overflow when added up: use float64")
+
+
+def _same(cached: list[Tensor], weights: list[Tensor]) -> bool:
+    """Whether two lists of tensors agree in dtype, device and every bit that matters; NaN never agrees."""
+    return len(cached) == len(weights) and all(
+        a.dtype == b.dtype and a.device == b.device and a.shape == b.shape and torch.equal(a, b)
+        for a, b in zip(cached, weights, strict=True)
+    )

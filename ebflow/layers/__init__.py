@@ -1,0 +1,27 @@
+"""Invertible layers, data to latent; each one says whether its Jacobian is constant."""
+
+from ebflow.layers.activation import SmoothLeakyReLU
+from ebflow.layers.actnorm import ActNorm
+from ebflow.layers.base import ConstantLayer, Layer, VaryingLayer
+from ebflow.layers.convolution import Convolution, Convolution1x1
+from ebflow.layers.coupling import AffineCoupling
+from ebflow.layers.linear import Dense
+from ebflow.layers.pixel import Logit, Scale
+from ebflow.layers.rearrange import Permutation, Reshape, Squeeze
+
+__all__ = [
+    "ActNorm",
+    "AffineCoupling",
+    "ConstantLayer",
+    "Convolution",
+    "Convolution1x1",
+    "Dense",
+    "Layer",
+    "Logit",
+    "Permutation",
+    "Reshape",
+    "Scale",
+    "SmoothLeakyReLU",
+    "Squeeze",
+    "VaryingLayer",
+]

@@ -1,0 +1,63 @@
+"""Scaling and logit, for models that start at raw pixel values (the paper's setting without MaP)."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from ebflow.layers.base import ConstantLayer, Shape, VaryingLayer, require_shape
+
+__all__ = ["Logit", "Scale"]
+
+
+class Scale(ConstantLayer):
+    """y = (x - shift) / divisor with fixed numbers.
+
+    Args:
+        shape: Event shape.
+        shift: Subtracted first.
+        divisor: Not zero.
+    """
+
+    def __init__(self, shape: Shape, shift: float, divisor: float) -> None:
+        super().__init__()
+        if divisor == 0:
+            raise ValueError("a scale needs a divisor other than zero")
+        self.shape = tuple(shape)
+        self.shift: Tensor
+        self.divisor: Tensor
+        self.register_buffer("shift", torch.tensor(float(shift)))
+        self.register_buffer("divisor", torch.tensor(float(divisor)))
+
+    def transform(self, x: Tensor) -> Tensor:  # noqa: D102
+        return (x - self.shift) / self.divisor
+
+    def inverse(self, y: Tensor) -> Tensor:  # noqa: D102
+        return y * self.divisor + self.shift
+
+    def log_abs_det(self) -> Tensor:  # noqa: D102
+        return -math.prod(self.shape) * self.divisor.abs().log()
+
+    def output_shape(self, shape: Shape) -> Shape:  # noqa: D102
+        require_shape(self, shape, self.shape)
+        return shape
+
+
+class Logit(VaryingLayer):
+    """y = (log x - log(1 - x)) / alpha; NaN outside (0, 1), so that a value out of range never passes unseen."""
+
+    def __init__(self, alpha: float) -> None:
+        super().__init__()
+        if alpha <= 0:
+            raise ValueError(f"the logit's alpha must be positive, not {alpha}")
+        self.alpha = alpha
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:  # noqa: D102
+        log_x, log_rest = torch.log(x), torch.log1p(-x)
+        log_slope = -(log_x + log_rest).flatten(1).sum(1)
+        return (log_x - log_rest) / self.alpha, log_slope - math.log(self.alpha) * math.prod(x.shape[1:])
+
+    def inverse(self, y: Tensor) -> Tensor:  # noqa: D102
+        return torch.sigmoid(self.alpha * y)

@@ -1,0 +1,86 @@
+"""Layers that only move components: log|det J| = 0."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from ebflow.layers.base import ConstantLayer, Shape, require_shape
+
+__all__ = ["Permutation", "Reshape", "Squeeze"]
+
+
+class Rearrangement(ConstantLayer):
+    """A layer that moves components and changes none."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        # A buffer, so that the zero follows the module's dtype and device.
+        self.zero: Tensor
+        self.register_buffer("zero", torch.zeros(()), persistent=False)
+
+    def log_abs_det(self) -> Tensor:
+        return self.zero
+
+
+class Permutation(Rearrangement):
+    """y_i = x_{p(i)} along the first event axis.
+
+    Args:
+        permutation: p as an integer tensor, shape (C,).
+    """
+
+    def __init__(self, permutation: Tensor) -> None:
+        super().__init__()
+        if not torch.equal(permutation.sort().values, torch.arange(len(permutation), device=permutation.device)):
+            raise ValueError(f"not a permutation of 0..{len(permutation) - 1}")
+        self.permutation: Tensor
+        self.register_buffer("permutation", permutation)
+
+    def transform(self, x: Tensor) -> Tensor:  # noqa: D102
+        return x.index_select(1, self.permutation)
+
+    def inverse(self, y: Tensor) -> Tensor:  # noqa: D102
+        return y.index_select(1, self.permutation.argsort())
+
+    def output_shape(self, shape: Shape) -> Shape:  # noqa: D102
+        require_shape(self, shape, (len(self.permutation), *shape[1:]))
+        return shape
+
+
+class Reshape(Rearrangement):
+    """The same components in another event shape."""
+
+    def __init__(self, before: Shape, after: Shape) -> None:
+        super().__init__()
+        if math.prod(before) != math.prod(after):
+            raise ValueError(f"a reshape from {tuple(before)} to {tuple(after)} changes the number of components")
+        self.before, self.after = tuple(before), tuple(after)
+
+    def transform(self, x: Tensor) -> Tensor:  # noqa: D102
+        return x.reshape(-1, *self.after)
+
+    def inverse(self, y: Tensor) -> Tensor:  # noqa: D102
+        return y.reshape(-1, *self.before)
+
+    def output_shape(self, shape: Shape) -> Shape:  # noqa: D102
+        require_shape(self, shape, self.before)
+        return self.after
+
+
+class Squeeze(Rearrangement):
+    """Space to depth: each 2 x 2 block of pixels becomes four channels, in the order (channel, row, column)."""
+
+    def transform(self, x: Tensor) -> Tensor:  # noqa: D102
+        return torch.nn.functional.pixel_unshuffle(x, 2)
+
+    def inverse(self, y: Tensor) -> Tensor:  # noqa: D102
+        return torch.nn.functional.pixel_shuffle(y, 2)
+
+    def output_shape(self, shape: Shape) -> Shape:  # noqa: D102
+        if len(shape) != 3 or shape[1] % 2 or shape[2] % 2:
+            raise ValueError(f"squeeze halves images of even height and width, not samples of shape {tuple(shape)}")
+        channels, height, width = shape
+        return (4 * channels, height // 2, width // 2)

@@ -1,0 +1,124 @@
+"""Training objectives: maximum likelihood, and score matching without determinants.
+
+Every objective is a callable ``objective(flow, x, generator=None) -> scalar``. The likelihood objectives are in nats a
+sample; the score-matching ones are divided by the dimension D, as in the paper. Nothing is masked: a non-finite sample makes
+the loss non-finite, and the training loop reports it.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ebflow.flow import EBFlow
+
+__all__ = ["DSM", "FDSSM", "ML", "SML", "SSM", "Objective"]
+
+
+class Objective(ABC):
+    """A scalar to minimise."""
+
+    @abstractmethod
+    def __call__(self, flow: EBFlow, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """Return the loss.
+
+        Args:
+            flow: The model.
+            x: A batch, shape (B, *flow.shape), in the space that the flow models.
+            generator: Source of all noise, on x's device.
+        """
+
+
+@dataclass(frozen=True)
+class ML(Objective):
+    """Maximum likelihood: mean of E(x) + log Z; pays for every determinant at every step."""
+
+    def __call__(self, flow: EBFlow, x: Tensor, generator: torch.Generator | None = None) -> Tensor:  # noqa: D102
+        return flow.energy(x).mean() - flow.constant_log_det()
+
+
+@dataclass(frozen=True)
+class SML(Objective):
+    """Maximum likelihood by samples: E[E(x)] - E[E(x~)] with x~ from the model, whose gradient is that of ML.
+
+    log Z is never computed; its gradient is -E[grad E(x~)], estimated by as many exact samples as the batch holds. The
+    value is not a likelihood. (The authors' code halves it; here it keeps the scale of ML.)
+    """
+
+    def __call__(self, flow: EBFlow, x: Tensor, generator: torch.Generator | None = None) -> Tensor:  # noqa: D102
+        samples = flow.sample(len(x), generator)
+        on_data, on_samples = flow.energy(torch.cat([x, samples])).chunk(2)
+        return on_data.mean() - on_samples.mean()
+
+
+@dataclass(frozen=True)
+class SSM(Objective):
+    """Sliced score matching, variance-reduced (https://arxiv.org/abs/1905.07088): (|s|^2 / 2 + v^T (ds/dx) v) / D.
+
+    v holds independent signs, one direction a sample.
+    """
+
+    def __call__(self, flow: EBFlow, x: Tensor, generator: torch.Generator | None = None) -> Tensor:  # noqa: D102
+        x = x.detach().requires_grad_()
+        v = _signs(x, generator)
+        score = flow.score(x, create_graph=True)
+        (score_change,) = torch.autograd.grad((score * v).sum(), x, create_graph=True)
+        return (0.5 * score.square() + score_change * v).sum() / x.numel()
+
+
+@dataclass(frozen=True)
+class DSM(Objective):
+    """Denoising score matching (Vincent, 2011): |s(x + sigma n) + n / sigma|^2 / (2 D).
+
+    Its optimum is the density of the data blurred by N(0, sigma^2 I).
+
+    Args:
+        sigma: Standard deviation of the noise.
+    """
+
+    sigma: float
+
+    def __post_init__(self) -> None:
+        if not self.sigma > 0:
+            raise ValueError(f"denoising score matching needs a noise scale above 0, not {self.sigma}")
+
+    def __call__(self, flow: EBFlow, x: Tensor, generator: torch.Generator | None = None) -> Tensor:  # noqa: D102
+        noise = _normal(x, generator)
+        score = flow.score(x + self.sigma * noise, create_graph=True)
+        return 0.5 * (score + noise / self.sigma).square().sum() / x.numel()
+
+
+@dataclass(frozen=True)
+class FDSSM(Objective):
+    """Finite-difference sliced score matching (https://arxiv.org/abs/2007.03317).
+
+    With v on the sphere of radius epsilon and E+, E0, E- the energies at x + v, x and x - v, the mean of
+    ((E+ - E-)^2 / 8 + 2 E0 - E+ - E-) / epsilon^2. As epsilon goes to 0 this is sliced score matching divided by D.
+
+    Args:
+        epsilon: Length of the step.
+    """
+
+    epsilon: float
+
+    def __post_init__(self) -> None:
+        if not self.epsilon > 0:
+            raise ValueError(f"finite-difference score matching needs a step above 0, not {self.epsilon}")
+
+    def __call__(self, flow: EBFlow, x: Tensor, generator: torch.Generator | None = None) -> Tensor:  # noqa: D102
+        direction = _normal(x, generator).flatten(1)
+        v = (self.epsilon * direction / direction.norm(dim=1, keepdim=True)).view_as(x)
+        ahead, here, behind = flow.energy(torch.cat([x + v, x, x - v])).chunk(3)
+        per_sample = (ahead - behind).square() / 8 + 2 * here - ahead - behind
+        return per_sample.mean() / self.epsilon**2
+
+
+def _normal(x: Tensor, generator: torch.Generator | None) -> Tensor:
+    return torch.randn(x.shape, generator=generator, dtype=x.dtype, device=x.device)
+
+
+def _signs(x: Tensor, generator: torch.Generator | None) -> Tensor:
+    return torch.randint(0, 2, x.shape, generator=generator, dtype=x.dtype, device=x.device) * 2 - 1

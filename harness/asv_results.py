@@ -1,0 +1,99 @@
+"""Reads what ``asv run`` leaves into rows of the one schema."""
+
+from __future__ import annotations
+
+import ast
+import itertools
+import json
+import math
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from harness.registry import registry
+from harness.results import Row
+
+__all__ = ["read"]
+
+_BENCHMARKS = {
+    "iteration.TrainingIteration.time_iteration": "seconds_per_iteration",
+    "evaluation.LogNormalizer.time_log_normalizer": "seconds_per_log_normalizer",
+    "evaluation.Sampling.time_sampling": "seconds_per_sampling",
+}
+
+
+def read(folder: Path) -> tuple[list[Row], list[str]]:
+    """Return the rows of the newest commit of every machine and environment, and one line for every damaged file.
+
+    Args:
+        folder: ``results_dir`` of ``asv.conf.json``.
+    """
+    newest: dict[tuple[str, str], dict[str, Any]] = {}
+    damaged = []
+    for path in sorted(folder.glob("*/*.json")):
+        if path.name == "machine.json":
+            continue
+        try:
+            # asv writes bare NaN, which json reads and polars does not.
+            content = json.loads(path.read_text())
+            key = content["params"]["machine"], content["env_name"]
+            if key not in newest or content["date"] >= newest[key]["date"]:
+                newest[key] = content
+        except (ValueError, KeyError, TypeError) as error:
+            damaged.append(f"{path}: not a readable asv result ({type(error).__name__}: {error})")
+    return [row for content in newest.values() for row in _rows(content)], damaged
+
+
+def _rows(content: dict[str, Any]) -> Iterator[Row]:
+    machine = content["params"]
+    columns = content["result_columns"]
+    for benchmark, metric in _BENCHMARKS.items():
+        if benchmark not in content["results"]:
+            continue
+        entry = dict(zip(columns, content["results"][benchmark], strict=False))
+        started_at = datetime.fromtimestamp(entry["started_at"] / 1e3, UTC).isoformat(timespec="seconds")
+        points = itertools.product(*(map(ast.literal_eval, values) for values in entry["params"]))
+        for index, (name, dimension, layers) in enumerate(points):
+            value = entry["result"][index] if entry["result"] else None
+            measured = value is not None and math.isfinite(value)
+            method = registry().methods.get(name)
+            yield Row(
+                cell=content["commit_hash"][:16],
+                experiment="asv",
+                profile="custom",
+                method=name,
+                objective=method.objective if method else "",
+                linear=method.linear if method else "",
+                dataset="normal",
+                architecture="fc",
+                shape=str(dimension),
+                D=dimension,
+                L=layers,
+                B=100,
+                parameters=None,
+                seed=0,
+                dtype="float32",
+                device="cpu",
+                threads=int(content.get("env_vars", {}).get("OMP_NUM_THREADS", 0)),
+                metric=metric,
+                value=value if measured else None,
+                unit="s",
+                ci_low=_finite(entry, "stats_ci_99_a", index),
+                ci_high=_finite(entry, "stats_ci_99_b", index),
+                n=_finite(entry, "stats_repeat", index),
+                status="ok" if measured else "failed",
+                reason=None if measured else "asv has no value: see the output of asv run",
+                config=json.dumps({"env_name": content["env_name"]}),
+                versions=json.dumps(content.get("requirements", {}), sort_keys=True),
+                cpu=f"{machine.get('cpu')}, {machine.get('num_cpu')} cores",
+                gpu=None,
+                commit=content["commit_hash"],
+                started_at=started_at,
+            )
+
+
+def _finite(entry: dict[str, Any], column: str, index: int) -> Any:
+    values = entry.get(column)
+    value = values[index] if values else None
+    return value if value is not None and math.isfinite(value) else None

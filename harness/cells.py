@@ -1,0 +1,295 @@
+"""Cells: the units of work that are run, stored and resumed. One measures speed, the other likelihood."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Protocol
+
+from harness import __version__, datasets
+from harness.datasets import Dataset, Identity, LogitPreprocessing
+from harness.environment import Environment, capture
+from harness.errors import InputError
+from harness.likelihood import Likelihood, fit_and_score, without_map
+from harness.method import Method
+from harness.problem import Problem
+from harness.registry import registry, why_unavailable
+from harness.results import Row, Store, cell_key
+from harness.runtime import measure
+from harness.statistics import Estimate, mean_interval, median_interval
+from harness.training import Divergence, TrainingConfig
+
+__all__ = ["Cell", "LikelihoodCell", "Progress", "RuntimeCell", "run_cells"]
+
+Progress = Callable[[int, int, str], None]
+"""Told how many steps of the running cell are done, of how many, and a note."""
+
+
+class Cell(Protocol):
+    """One unit of work."""
+
+    experiment: str
+    profile: str
+
+    @property
+    def title(self) -> str:
+        """What the progress bar says."""
+        ...
+
+    def identity(self) -> dict[str, Any]:
+        """Return what determines the result; equal identities share a file."""
+        ...
+
+    def run(self, progress: Progress) -> list[Row]:
+        """Measure; whatever a method does ends as a row, only the user's own mistakes are raised."""
+        ...
+
+
+@dataclass(frozen=True)
+class RuntimeCell:
+    """Seconds an iteration of several methods on one problem, interleaved.
+
+    Args:
+        methods: Names.
+        problem: What to build.
+        repeats: Repetitions of every method.
+    """
+
+    experiment: str
+    profile: str
+    methods: tuple[str, ...]
+    problem: Problem
+    repeats: int
+    config: TrainingConfig = TrainingConfig()
+
+    @property
+    def title(self) -> str:
+        return f"{self.problem.architecture}, D = {self.problem.dimension}, L = {self.problem.layers}"
+
+    def identity(self) -> dict[str, Any]:
+        found = [registry().find(name) for name in self.methods]
+        environment = capture(self.problem.device, {library for method in found for library in method.requires})
+        return _identity(self, environment)
+
+    def run(self, progress: Progress) -> list[Row]:
+        found = [registry().find(name) for name in self.methods]
+        reasons = {method.name: why_unavailable(method) for method in found}
+        present = [method for method in found if reasons[method.name] is None]
+        done = 0
+
+        def tick() -> None:
+            nonlocal done
+            done += 1
+            progress(done, self.repeats * len(present), "")
+
+        timings = {t.method.name: t for t in measure(present, self.problem, self.repeats, self.config, tick)}
+        rows = []
+        for method in found:
+            row = _row_maker(self, method, self.problem, "normal")
+            timing = timings.get(method.name)
+            if timing is None:
+                rows.append(row("seconds_per_iteration", "s", status="unavailable", reason=reasons[method.name]))
+            elif timing.failure is not None:
+                rows.append(row("seconds_per_iteration", "s", status="failed", reason=timing.failure))
+            else:
+                value = median_interval(timing.seconds)
+                rows.append(row("seconds_per_iteration", "s", value, parameters=timing.parameters))
+        return rows
+
+
+@dataclass(frozen=True)
+class LikelihoodCell:
+    """Test NLL of one method after training on one dataset.
+
+    Args:
+        method: Name.
+        problem: Its shape is the dataset's.
+        dataset: Name.
+        draws: K, test passes with fresh noise.
+        logit_alpha: Of an image dataset's logit, where it is not the dataset's own.
+        preprocess: False moves scaling and logit into the model (the ablation of MaP).
+        clean_batches: True trains on data without the preprocessing's noise: 2-D DSM, whose own noise of the same scale takes its place.
+        data_dir: Where the data lie.
+        download: Whether missing data may be fetched.
+        checkpoint: Where to keep the best weights, or None.
+    """
+
+    experiment: str
+    profile: str
+    method: str
+    problem: Problem
+    dataset: str
+    config: TrainingConfig
+    draws: int
+    logit_alpha: float | None = None
+    preprocess: bool = True
+    clean_batches: bool = False
+    data_dir: Path | None = None
+    download: bool = False
+    checkpoint: Path | None = None
+
+    @property
+    def title(self) -> str:
+        return f"{self.method} on {self.dataset}, {self.problem.architecture}, seed {self.problem.seed}"
+
+    def identity(self) -> dict[str, Any]:
+        environment = capture(self.problem.device, registry().find(self.method).requires)
+        return _identity(self, environment, leave_out=("data_dir", "download", "checkpoint"))
+
+    def run(self, progress: Progress) -> list[Row]:
+        method = registry().find(self.method)
+        row = _row_maker(self, method, self.problem, self.dataset)
+        missing = why_unavailable(method)
+        if missing is None and not self.download:
+            missing = datasets.why_unavailable(self.dataset, self.data_dir)
+        if missing is not None:
+            return [row("nll", "nats", status="unavailable", reason=missing)]
+        try:
+            data = datasets.load(self.dataset, self.data_dir)
+        except InputError as error:
+            return [row("nll", "nats", status="unavailable", reason=str(error))]
+        data, problem = self._preprocessed(data)
+        batches = replace(data, preprocessing=Identity()) if self.clean_batches else data
+        try:
+            outcome = fit_and_score(method, problem, data, batches, self.config, self.draws, progress, self.checkpoint)
+        except Divergence as error:
+            return [row("nll", "nats", status="diverged", reason=str(error))]
+        except InputError:
+            raise
+        except Exception as error:  # a competitor may fail in any way; the others go on
+            reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
+            return [row("nll", "nats", status="failed", reason=reason)]
+        return [row(*parts, parameters=outcome.parameters) for parts in _metrics(outcome, self.problem)]
+
+    def _preprocessed(self, data: Dataset) -> tuple[Dataset, Problem]:
+        """Apply this cell's choice of logit, and of the place where it happens."""
+        if self.logit_alpha is not None and isinstance(data.preprocessing, LogitPreprocessing):
+            data = replace(data, preprocessing=replace(data.preprocessing, alpha=self.logit_alpha))
+        return (data, self.problem) if self.preprocess else without_map(data, self.problem)
+
+
+def _metrics(outcome: Likelihood, problem: Problem) -> list[tuple[str, str, Estimate]]:
+    """List metric, unit and value for everything that a training yields."""
+    test = mean_interval(outcome.test_nll)
+    per_bit = 1 / (problem.dimension * math.log(2))
+    bits = mean_interval([value * per_bit for value in outcome.test_nll])
+    metrics = [
+        ("nll", "nats", test),
+        ("bits_per_dim", "bits", bits),
+        ("validation_nll", "nats", Estimate(outcome.validation_nll, None, None, 1)),
+    ]
+    if outcome.kl is not None and outcome.fisher is not None:
+        metrics += [
+            ("kl", "nats", Estimate(outcome.kl, None, None, 1)),
+            ("fisher", "nats", Estimate(outcome.fisher, None, None, 1)),
+        ]
+    if outcome.report.iterations:
+        metrics += [
+            ("training_seconds", "s", Estimate(outcome.report.seconds, None, None, 1)),
+            ("training_iterations", "1", Estimate(outcome.report.iterations, None, None, 1)),
+        ]
+    return metrics
+
+
+def run_cells(
+    cells: Sequence[Cell],
+    store: Store,
+    on_start: Callable[[Cell, bool], Progress],
+    on_rows: Callable[[list[Row]], None] = lambda rows: None,
+    fresh: bool = False,
+) -> list[Row]:
+    """Run the cells that the store lacks, one after another, keeping each as soon as it is done.
+
+    Args:
+        cells: In the order to run.
+        store: Where finished cells lie; those that were unavailable or failed are tried again.
+        on_start: Told of each cell and whether it is already there; returns the callback for its progress.
+        on_rows: Told of each cell's rows.
+        fresh: Measure everything anew.
+    """
+    everything: list[Row] = []
+    for cell in cells:
+        key = cell_key(cell.identity())
+        rows = [] if fresh else store.read(cell.experiment, key)
+        finished = bool(rows) and all(row.status in ("ok", "diverged") for row in rows)
+        progress = on_start(cell, finished)
+        if not finished:
+            rows = cell.run(progress)
+            store.write(rows)
+        on_rows(rows)
+        everything += rows
+    return everything
+
+
+def _identity(cell: Any, environment: Environment, leave_out: Iterable[str] = ()) -> dict[str, Any]:
+    fields = {key: value for key, value in dataclasses.asdict(cell).items() if key not in leave_out}
+    return {
+        "kind": type(cell).__name__,
+        "project": __version__,
+        "versions": environment.versions,
+        "cpu": environment.cpu,
+        "gpu": environment.gpu,
+        "threads": environment.threads,
+        **fields,
+    }
+
+
+def _row_maker(cell: Any, method: Method, problem: Problem, dataset: str) -> Callable[..., Row]:
+    """Return a function that fills in everything the rows of one method in one cell share."""
+    environment = capture(problem.device, method.requires)
+    started_at = datetime.now(UTC).isoformat(timespec="seconds")
+    identity = cell.identity()
+    shared = {
+        "cell": cell_key(identity),
+        "experiment": cell.experiment,
+        "profile": cell.profile,
+        "method": method.name,
+        "objective": method.objective,
+        "linear": method.linear,
+        "dataset": dataset,
+        "architecture": problem.architecture,
+        "shape": "x".join(map(str, problem.shape)),
+        "D": problem.dimension,
+        "L": problem.layers,
+        "B": problem.batch,
+        "seed": problem.seed,
+        "dtype": problem.dtype,
+        "device": problem.device,
+        "threads": environment.threads,
+        "config": json.dumps(identity, sort_keys=True),
+        "versions": json.dumps(environment.versions, sort_keys=True),
+        "cpu": environment.cpu,
+        "gpu": environment.gpu,
+        "commit": environment.commit,
+        "started_at": started_at,
+    }
+
+    def row(
+        metric: str,
+        unit: str,
+        estimate: Estimate | None = None,
+        *,
+        parameters: int | None = None,
+        status: str = "ok",
+        reason: str | None = None,
+    ) -> Row:
+        value, low, high, n = (None, None, None, None) if estimate is None else dataclasses.astuple(estimate)
+        return Row(
+            **shared,
+            metric=metric,
+            unit=unit,
+            parameters=parameters,
+            value=value,
+            ci_low=low,
+            ci_high=high,
+            n=n,
+            status=status,
+            reason=reason,
+        )
+
+    return row

@@ -1,0 +1,379 @@
+"""The one command-line program: list, runtime, train, reproduce, tables.
+
+Heavy modules are imported inside the commands, so that help is quick.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from harness.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    import polars as pl
+
+    from harness.cells import Cell
+    from harness.results import Row, Store
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    name="harness",
+    help="Compare how normalizing flows are trained: score matching beside maximum likelihood, under one protocol.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+
+Device = Annotated[str, typer.Option(help="Where to run: cpu, cuda or cuda:N.")]
+Threads = Annotated[int | None, typer.Option(help="Threads of torch; all cores if not given.")]
+Seed = Annotated[int, typer.Option(help="Seed of initialisation, noise and order.")]
+DataDir = Annotated[
+    Path | None, typer.Option(envvar="HARNESS_DATA_DIR", help="Folder with mnist/ and cifar-10-batches-bin/.")
+]
+ResultsDir = Annotated[Path, typer.Option(envvar="HARNESS_RESULTS_DIR", help="Where finished cells and tables lie.")]
+Json = Annotated[
+    bool, typer.Option("--json", help="Print rows of the result schema, one JSON object a line, and nothing else.")
+]
+Fresh = Annotated[bool, typer.Option(help="Measure anew what is already there.")]
+
+_RESULTS = Path("results/local")
+
+
+@app.command("list")
+def list_methods(
+    device: Device = "cpu",
+    threads: Threads = None,
+    seed: Seed = 0,
+    data_dir: DataDir = None,
+    as_json: Json = False,
+) -> None:
+    """Show the methods, datasets and experiments, and why one is unavailable."""
+    from harness import datasets, listing
+    from harness.environment import prepare
+
+    prepare(device, threads)
+    folder = _existing(data_dir)
+    rows = listing.availability(device, seed)
+    if as_json:
+        _print_json(rows)
+        return
+    from harness.paper.experiments import EXPERIMENTS
+
+    _print_table("Methods", listing.methods_table())
+    _print_table(
+        "Datasets", listing.datasets_table({name: datasets.why_unavailable(name, folder) for name in datasets.names()})
+    )
+    _print_table("Experiments (harness reproduce NAME)", listing.experiments_table(EXPERIMENTS))
+
+
+@app.command()
+def runtime(
+    architecture: Annotated[str, typer.Option(help="fc, cnn or toy.")] = "fc",
+    dims: Annotated[
+        str, typer.Option(help="Dimensions D, comma-separated; for the cnn, D = n * n with n a multiple of 4.")
+    ] = "64,256,784",
+    layers: Annotated[str, typer.Option(help="Numbers of linear layers L, comma-separated.")] = "2",
+    batch: Annotated[int, typer.Option(help="Batch size B.")] = 100,
+    methods: Annotated[str | None, typer.Option(help="Comma-separated; every available one if not given.")] = None,
+    dtype: Annotated[str, typer.Option(help="float32 or float64.")] = "float32",
+    repeats: Annotated[int, typer.Option(help="Interleaved repetitions of every method.")] = 15,
+    device: Device = "cpu",
+    threads: Threads = None,
+    seed: Seed = 0,
+    data_dir: DataDir = None,
+    results_dir: ResultsDir = _RESULTS,
+    fresh: Fresh = False,
+    as_json: Json = False,
+) -> None:
+    """Time an iteration of every method as D and L grow.
+
+    Example: harness runtime --architecture fc --dims 256,784 --layers 2 --methods ebflow-dsm,ebflow-ml
+    """
+    from harness.cells import RuntimeCell
+    from harness.environment import prepare
+    from harness.problem import Problem
+    from harness.registry import registry
+    from harness.results import Store
+
+    prepare(device, threads)
+    _existing(data_dir)
+    if repeats < 1:
+        raise InputError(f"repeats must be at least 1, not {repeats}")
+    problems = [
+        Problem(
+            architecture=architecture,
+            shape=_shape(architecture, dimension),
+            layers=depth,
+            batch=batch,
+            dtype=dtype,
+            device=device,
+            seed=seed,
+            residual=architecture == "cnn",
+        )
+        for dimension in _integers(dims, "dims")
+        for depth in _integers(layers, "layers")
+    ]
+    chosen = registry().select(methods) if methods else registry().available(architecture)
+    for method in chosen:
+        if not method.iterative:
+            raise InputError(f"{method.name} is fitted in closed form and has no iteration to time; leave it out")
+        if architecture not in method.architectures:
+            raise InputError(
+                f"{method.name} has no {architecture} architecture, only {', '.join(method.architectures)}; leave it out"
+            )
+    names = tuple(method.name for method in chosen)
+    cells = [RuntimeCell("runtime", "custom", names, problem, repeats) for problem in problems]
+    _run_and_show(cells, Store(results_dir), fresh, as_json)
+
+
+@app.command()
+def train(
+    method: Annotated[str, typer.Option(help="Name of a method.")] = "ebflow-dsm",
+    architecture: Annotated[str, typer.Option(help="fc, cnn or toy.")] = "fc",
+    dataset: Annotated[
+        str, typer.Option(help="Name of a dataset, or the path of an .npy file with (N, D) floats.")
+    ] = "digits",
+    epochs: Annotated[
+        int | None, typer.Option(help="Passes over the training set; the published number if not given.")
+    ] = None,
+    layers: Annotated[int | None, typer.Option(help="Linear layers L; the published number if not given.")] = None,
+    learning_rate: Annotated[float | None, typer.Option(help="The published one if not given.")] = None,
+    optimizer: Annotated[str | None, typer.Option(help="rmsprop or adam; the published one if not given.")] = None,
+    noise: Annotated[
+        float | None, typer.Option(help="DSM's sigma, FDSSM's epsilon; the published one if not given.")
+    ] = None,
+    batch: Annotated[int | None, typer.Option(help="Batch size B; the published one if not given.")] = None,
+    patience: Annotated[int | None, typer.Option(help="Validations without improvement before stopping.")] = None,
+    max_seconds: Annotated[float | None, typer.Option(help="Budget of training time.")] = None,
+    draws: Annotated[int, typer.Option(help="K, test passes with fresh dequantisation noise.")] = 10,
+    ema: Annotated[bool, typer.Option(help="Evaluate averaged weights.")] = True,
+    map_: Annotated[
+        bool, typer.Option("--map/--without-map", help="Preprocess before matching, or inside the model.")
+    ] = True,
+    checkpoint: Annotated[Path | None, typer.Option(help="Keep the best weights here (safetensors).")] = None,
+    device: Device = "cpu",
+    threads: Threads = None,
+    seed: Seed = 0,
+    data_dir: DataDir = None,
+    results_dir: ResultsDir = _RESULTS,
+    fresh: Fresh = False,
+    as_json: Json = False,
+) -> None:
+    """Train one method on one dataset to a test NLL, with the paper's configuration unless told otherwise.
+
+    Example: harness train --method ebflow-dsm --architecture fc --dataset mnist --epochs 30
+    """
+    from harness import datasets
+    from harness.cells import LikelihoodCell
+    from harness.environment import prepare
+    from harness.paper.configurations import configuration
+    from harness.problem import Problem
+    from harness.registry import registry, why_unavailable
+    from harness.results import Store
+
+    prepare(device, threads)
+    found = registry().find(method)
+    if reason := why_unavailable(found):
+        raise InputError(f"{method} is unavailable: {reason}")
+    if draws < 1:
+        raise InputError(f"the number of test draws must be at least 1, not {draws}")
+    if architecture not in found.architectures:
+        raise InputError(f"{method} has no {architecture} architecture, only {', '.join(found.architectures)}")
+    shape = datasets.load(dataset, data_dir).shape
+    recipe = configuration(dataset, architecture, found.objective)
+    training = dataclasses.replace(
+        recipe.training,
+        **_given(
+            epochs=epochs, learning_rate=learning_rate, optimizer=optimizer, patience=patience, max_seconds=max_seconds
+        ),
+        **({} if ema else {"ema_decay": None}),
+    )
+    problem = Problem(
+        architecture=architecture,
+        shape=shape,
+        layers=recipe.layers if layers is None else layers,
+        batch=recipe.batch if batch is None else batch,
+        dtype=recipe.dtype,
+        device=device,
+        seed=seed,
+        residual=recipe.residual,
+        noise=recipe.noise if noise is None else noise,
+    )
+    cell = LikelihoodCell(
+        experiment="train",
+        profile="custom",
+        method=method,
+        problem=problem,
+        dataset=dataset,
+        config=training,
+        draws=draws,
+        logit_alpha=recipe.logit_alpha,
+        preprocess=map_,
+        clean_batches=recipe.clean_batches,
+        data_dir=data_dir,
+        download=True,
+        checkpoint=checkpoint,
+    )
+    # A cell that is already there writes no weights.
+    _run_and_show([cell], Store(results_dir), fresh or checkpoint is not None, as_json)
+
+
+@app.command()
+def reproduce(
+    experiments: Annotated[
+        list[str] | None, typer.Argument(help="Names; all if none is given (harness list shows them).")
+    ] = None,
+    profile: Annotated[
+        str, typer.Option(help="quick: minutes, shortened; paper: the published protocol, days.")
+    ] = "quick",
+    device: Device = "cpu",
+    threads: Threads = None,
+    seed: Seed = 0,
+    data_dir: DataDir = None,
+    results_dir: ResultsDir = _RESULTS,
+    fresh: Fresh = False,
+    as_json: Json = False,
+) -> None:
+    """Answer the paper's tables and figures, published numbers beside measured ones.
+
+    Example: harness reproduce table2-mnist-fc --profile quick
+    """
+    from harness.environment import prepare
+    from harness.paper.experiments import Context, select
+    from harness.results import Store
+
+    chosen = select(experiments or [], profile)
+    prepare(device, threads)
+    context = Context(profile, device, seed, _existing(data_dir))
+    cells = [cell for experiment in chosen for cell in experiment.cells(experiment.name, context)]
+    _run_and_show(cells, Store(results_dir), fresh, as_json)
+
+
+@app.command()
+def tables(
+    asv_dir: Annotated[Path, typer.Option(help="Results of `asv run`, shown too where there are any.")] = _RESULTS
+    / "asv",
+    device: Device = "cpu",
+    threads: Threads = None,
+    seed: Seed = 0,
+    data_dir: DataDir = None,
+    results_dir: ResultsDir = _RESULTS,
+    as_json: Json = False,
+) -> None:
+    """Write and show every table and figure of the results that are there."""
+    from harness import publish
+    from harness.environment import prepare
+    from harness.results import Store
+
+    prepare(device, threads)
+    _existing(data_dir)
+    store = Store(results_dir)
+    rows, damaged = store.frame()
+    rows, notes = publish.with_asv(rows, asv_dir)
+    for line in (*damaged, *notes):
+        _say(line)
+    if rows.is_empty():
+        raise InputError(f"no results in {results_dir} or {asv_dir} yet: run `harness reproduce` or `asv run` first")
+    if as_json:
+        for row in rows.iter_rows(named=True):
+            print(json.dumps(row))
+        return
+    _show(rows, rows, results_dir)
+
+
+def main() -> None:
+    """Run the program; a mistake of the user's is one line and exit status 2, Ctrl-C is 130."""
+    try:
+        app(standalone_mode=True)
+    except InputError as error:
+        print(f"harness: {error}", file=sys.stderr)
+        sys.exit(2)
+    except BrokenPipeError:
+        sys.exit(1)
+
+
+def _run_and_show(cells: Sequence[Cell], store: Store, fresh: bool, as_json: bool) -> None:
+    """Run cells under a progress bar, then print their tables and write those of the whole store."""
+    from harness.cells import run_cells
+    from harness.progress import Bars
+    from harness.results import to_frame
+
+    with Bars(len(cells)) as bars:
+        try:
+            rows = run_cells(cells, store, bars.start, _print_json if as_json else lambda rows: None, fresh)
+        except KeyboardInterrupt:
+            _say(f"stopped; finished cells are in {store.folder}, and the same command goes on from there")
+            sys.exit(130)
+    if as_json:
+        return
+    everything, damaged = store.frame()
+    _show(to_frame(rows), everything, store.folder)
+    for line in damaged:
+        _say(line)
+    if all(row.status == "failed" for row in rows):
+        sys.exit(1)
+
+
+def _show(shown: pl.DataFrame, written: pl.DataFrame, folder: Path) -> None:
+    from harness import publish
+
+    for title, table in publish.build_all(shown):
+        _print_table(title, table)
+    if notes := publish.statements(shown):
+        print("\nWhat differs from the publication:\n")
+        for line in notes:
+            print(f"- {line}")
+    files = publish.write(written, folder)
+    _say(f"written: {len(files)} files in {folder / 'tables'} and {folder / 'figures'}")
+
+
+def _print_json(rows: Iterable[Row]) -> None:
+    for row in rows:
+        print(json.dumps(dataclasses.asdict(row)), flush=True)
+
+
+def _print_table(title: str, frame: Any) -> None:
+    from harness.tables import render
+
+    print(f"\n{title}\n\n{render(frame, 'github')}")
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr)
+
+
+def _existing(folder: Path | None) -> Path | None:
+    if folder is not None and not folder.is_dir():
+        raise InputError(f"the data folder {folder} does not exist; make it, or leave --data-dir out")
+    return folder
+
+
+def _integers(text: str, option: str) -> list[int]:
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError:
+        raise InputError(f"--{option} takes whole numbers separated by commas, not '{text}'") from None
+
+
+def _shape(architecture: str, dimension: int) -> tuple[int, ...]:
+    """Return the event shape of a timing: a vector, or for the cnn a square image of one channel."""
+    if architecture != "cnn":
+        return (dimension,)
+    side = round(max(dimension, 0) ** 0.5)
+    if side * side != dimension or side % 4:
+        raise InputError(
+            f"the cnn is timed on n x n images with n a multiple of 4, and {dimension} is no such D; use --dims 256,784"
+        )
+    return (1, side, side)
+
+
+def _given(**options: object) -> dict[str, Any]:
+    return {name: value for name, value in options.items() if value is not None}

@@ -1,0 +1,160 @@
+r"""Random maps from raw samples to model space, with their log-determinants.
+
+Every map takes raw samples to *data space* by adding noise (so that a density exists) and from there to
+*model space* by a bijection $T$. A method models $x = T(v)$; its density in data space follows from
+
+$$\log p(v) = \log p(x) + \log|\det \partial T / \partial v|,$$
+
+so the NLL in the data's own space is `-(log_prob(x) + ladj)`, in nats.
+
+The maps compute in float64 whatever dtype is asked for: near $u = 1$ a margin of 1e-6 leaves $1 - u$ only a
+few bits in float32, which is an error of several per cent in the density of a white pixel.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.distributions.transforms import AffineTransform, ComposeTransform, SigmoidTransform
+
+from harness.errors import InputError
+
+__all__ = ["Dequantize", "GaussianNoise", "Identity", "LogitPreprocessing", "Preprocessing"]
+
+
+class Preprocessing(ABC):
+    """A random map from raw samples to model space."""
+
+    def __call__(
+        self, raw: Tensor, generator: torch.Generator | None = None, dtype: torch.dtype = torch.float32
+    ) -> tuple[Tensor, Tensor]:
+        """Add noise to raw samples and take them to model space.
+
+        Args:
+            raw: raw samples, `(B, *shape)`, of any dtype.
+            generator: source of the noise, on the device of `raw`; torch's global one by default.
+            dtype: dtype of both results.
+
+        Returns:
+            The samples in model space, `(B, *shape)`, and log|det J| of data space -> model space in nats,
+            `(B,)`.
+        """
+        data = self._add_noise(raw.to(torch.float64), generator)
+        transform = self._transform()
+        x = transform(data)
+        ladj = transform.log_abs_det_jacobian(data, x).expand(data.shape).flatten(1).sum(1)
+        return x.to(dtype), ladj.to(dtype)
+
+    def inverse(self, x: Tensor) -> Tensor:
+        """Take samples from model space to data space, neither clamped nor floored to levels.
+
+        Args:
+            x: samples in model space, `(B, *shape)`.
+
+        Returns:
+            The samples in data space, `(B, *shape)`, in the dtype of `x`.
+        """
+        return self._transform().inv(x.to(torch.float64)).to(x.dtype)
+
+    @abstractmethod
+    def _add_noise(self, raw: Tensor, generator: torch.Generator | None) -> Tensor:
+        """Raw samples -> data space, `(B, *shape)` -> `(B, *shape)`."""
+
+    def _transform(self) -> ComposeTransform:
+        """The elementwise bijection T of data space -> model space."""
+        return ComposeTransform([])
+
+
+@dataclass(frozen=True)
+class Identity(Preprocessing):
+    """Nothing: model space is the space of the raw samples, log|det J| = 0."""
+
+    def _add_noise(self, raw: Tensor, generator: torch.Generator | None) -> Tensor:
+        return raw
+
+
+@dataclass(frozen=True)
+class GaussianNoise(Preprocessing):
+    """Add N(0, std^2) to every coordinate; log|det J| = 0.
+
+    Attributes:
+        std: standard deviation of the noise, in units of the data.
+
+    Raises:
+        InputError: `std` is not positive.
+    """
+
+    std: float
+
+    def __post_init__(self) -> None:
+        if not self.std > 0:
+            raise InputError(f"noise std must be positive, not {self.std}: use Identity() to add no noise")
+
+    def _add_noise(self, raw: Tensor, generator: torch.Generator | None) -> Tensor:
+        noise = torch.randn(raw.shape, generator=generator, dtype=raw.dtype, device=raw.device)
+        return raw + self.std * noise
+
+
+@dataclass(frozen=True)
+class Dequantize(Preprocessing):
+    """Add U[0, 1) to integer levels, and nothing else (the setting "without MaP"); log|det J| = 0.
+
+    Attributes:
+        levels: number of levels; data space is [0, levels).
+
+    Raises:
+        InputError: fewer than two levels.
+    """
+
+    levels: int = 256
+
+    def __post_init__(self) -> None:
+        if self.levels < 2:
+            raise InputError(f"levels must be at least 2, not {self.levels}: count the values a pixel takes")
+
+    def _add_noise(self, raw: Tensor, generator: torch.Generator | None) -> Tensor:
+        return raw + torch.rand(raw.shape, generator=generator, dtype=raw.dtype, device=raw.device)
+
+
+@dataclass(frozen=True)
+class LogitPreprocessing(Dequantize):
+    r"""Dequantise, scale to (0, 1), and take the logit: the pre-processing of the paper ("MaP").
+
+    With $v$ = raw + U[0, 1), $m$ the margin and $\alpha$ the scale of the logit,
+
+    $$u = (v / \text{levels} + m)(1 - 2m), \qquad x = \tfrac{1}{\alpha} \log\frac{u}{1 - u}.$$
+
+    The NLL in data space does not depend on $\alpha$, but noise added in model space does: it is
+    $1/\alpha$ times smaller relative to the data.
+
+    Attributes:
+        levels: number of levels; data space is [0, levels).
+        margin: distance of $u$ from 0 and 1, about.
+        alpha: divisor of the logit.
+
+    Raises:
+        InputError: fewer than two levels, a margin outside (0, 0.5), or an alpha that is not positive.
+    """
+
+    margin: float = 1e-6
+    alpha: float = 0.5
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 < self.margin < 0.5:
+            raise InputError(f"margin must lie between 0 and 0.5, not {self.margin}: the paper's is 1e-6")
+        if not self.alpha > 0:
+            raise InputError(f"alpha must be positive, not {self.alpha}: the paper's is 0.5")
+
+    def _transform(self) -> ComposeTransform:
+        shrink = 1 - 2 * self.margin
+        return ComposeTransform(
+            [
+                AffineTransform(loc=self.margin * shrink, scale=shrink / self.levels),
+                SigmoidTransform().inv,
+                AffineTransform(loc=0.0, scale=1 / self.alpha),
+            ]
+        )

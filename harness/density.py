@@ -1,0 +1,64 @@
+"""What the harness adds to every model: building, the N(0, I) base, log_prob, samples, the score."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from harness.errors import InputError
+from harness.method import Method, Model
+from harness.problem import Problem
+
+__all__ = ["build", "count_parameters", "log_prob", "sample", "score"]
+
+
+def build(method: Method, problem: Problem) -> Model:
+    """Build a model from the problem's seed, on its device and in its dtype; the global random state is left as it was.
+
+    Raises:
+        InputError: The method does not implement the architecture, or the shape does not fit it.
+    """
+    if problem.architecture not in method.architectures:
+        offered = ", ".join(method.architectures)
+        raise InputError(
+            f"{method.name} has no {problem.architecture} architecture, only {offered}; leave it out of --methods"
+        )
+    if problem.raw_pixel_alpha is not None and not method.raw_pixels:
+        raise InputError(f"{method.name} cannot start from raw pixels; leave out --without-map")
+    with torch.random.fork_rng():
+        torch.manual_seed(problem.seed)
+        try:
+            model = method.build(problem)
+        except ValueError as error:
+            raise InputError(f"{method.name}: {error}") from error
+    model.module.to(device=problem.device, dtype=getattr(torch, problem.dtype))
+    return model
+
+
+def count_parameters(model: Model) -> int:
+    """Return how many numbers are trained."""
+    return sum(parameter.numel() for parameter in model.module.parameters() if parameter.requires_grad)
+
+
+def log_prob(model: Model, x: Tensor) -> Tensor:
+    """Log-density in nats, shape (B,), of a batch of shape (B, *event), in the space that the model sees."""
+    z, log_det = model.to_latent(x)
+    z = z.flatten(1)
+    return log_det - 0.5 * z.square().sum(1) - 0.5 * math.log(2 * math.pi) * z.shape[1]
+
+
+@torch.no_grad()
+def sample(model: Model, latent_shape: tuple[int, ...], n: int, generator: torch.Generator) -> Tensor:
+    """Draw n samples, shape (n, *event), from latents drawn with the generator, on its device."""
+    dtype = next(model.module.parameters()).dtype
+    return model.to_data(torch.randn(n, *latent_shape, generator=generator, dtype=dtype, device=generator.device))
+
+
+def score(model: Model, x: Tensor) -> Tensor:
+    """Grad of log p with respect to x by autograd, shape (B, *event)."""
+    x = x.detach().requires_grad_()
+    with torch.enable_grad():
+        (gradient,) = torch.autograd.grad(log_prob(model, x).sum(), x)
+    return gradient

@@ -1,0 +1,102 @@
+"""What a row says about the machine, the software and the commit that made it."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from harness.errors import InputError
+
+__all__ = ["Environment", "capture", "prepare"]
+
+
+@dataclass(frozen=True)
+class Environment:
+    """Where a measurement was made."""
+
+    cpu: str
+    gpu: str | None
+    threads: int
+    versions: dict[str, str]
+    commit: str | None
+
+
+def prepare(device: str, threads: int | None) -> None:
+    """Check the device and fix the number of threads for the whole process.
+
+    Raises:
+        InputError: The device does not exist here, or threads is below one.
+    """
+    import torch
+
+    try:
+        kind = torch.device(device).type
+    except RuntimeError:
+        raise InputError(f"'{device}' is no device; use cpu, cuda or cuda:N") from None
+    if kind not in ("cpu", "cuda"):
+        raise InputError(f"device '{device}' is not supported; use cpu, cuda or cuda:N")
+    if kind == "cuda":
+        if not torch.cuda.is_available():
+            raise InputError("CUDA was asked for, but torch finds none here; use --device cpu")
+        index = torch.device(device).index
+        if index is not None and index >= torch.cuda.device_count():
+            raise InputError(f"there is no {device} here: torch finds {torch.cuda.device_count()} CUDA device(s)")
+    if threads is not None:
+        if threads < 1:
+            raise InputError(f"threads must be at least 1, not {threads}")
+        torch.set_num_threads(threads)
+
+
+def capture(device: str, libraries: Iterable[str] = ()) -> Environment:
+    """Describe this process: the versions are those of Python, torch and the given libraries."""
+    import torch
+
+    on_gpu = torch.device(device).type == "cuda"
+    return Environment(
+        cpu=_cpu(),
+        gpu=torch.cuda.get_device_name(device) if on_gpu else None,
+        threads=torch.get_num_threads(),
+        versions={"python": platform.python_version(), **{name: _version(name) for name in ("torch", *libraries)}},
+        commit=_commit(),
+    )
+
+
+def _version(library: str) -> str:
+    try:
+        return version(library)
+    except PackageNotFoundError:
+        return "unknown"
+
+
+@cache
+def _cpu() -> str:
+    """Name the processor and its number of cores; two machines that differ in either are never mixed."""
+    info = Path("/proc/cpuinfo")
+    name = platform.processor() or platform.machine()
+    if info.exists():
+        lines = info.read_text().splitlines()
+        name = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), name)
+    return f"{name}, {os.cpu_count()} cores"
+
+
+@cache
+def _commit() -> str | None:
+    """Return the commit of the checkout that runs, with a + where files differ from it; None outside a checkout."""
+    here = Path(__file__)
+    git = ["git", "-C", str(here.parent)]
+    try:
+        # A checkout of something else may surround the installed package: its commit would be no provenance.
+        subprocess.run([*git, "ls-files", "--error-unmatch", here.name], capture_output=True, check=True)
+        commit = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
+        changes = subprocess.run(
+            [*git, "status", "--porcelain", "-uno"], capture_output=True, text=True, check=True
+        ).stdout
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return commit + ("+" if changes.strip() else "")

@@ -1,0 +1,20 @@
+"""The one exception that stands for a mistake of the user's."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+__all__ = ["InputError", "unknown"]
+
+
+class InputError(ValueError):
+    """Bad input; the message is one line that says what to do. The command line prints it and exits with status 2."""
+
+
+def unknown(kind: str, name: str, known: Iterable[str]) -> InputError:
+    """Return the error for a name that does not exist, with the nearest ones or else all that do."""
+    known = sorted(known)
+    near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+    hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(known)}"
+    return InputError(f"unknown {kind} '{name}': {hint}")

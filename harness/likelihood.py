@@ -1,0 +1,140 @@
+"""From a method and a dataset to a test NLL in the data's own space."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from harness.datasets import Dataset, Dequantize, LogitPreprocessing
+from harness.density import build, count_parameters, log_prob, score
+from harness.errors import InputError
+from harness.method import ClosedForm, Method, Model
+from harness.problem import Problem
+from harness.training import Divergence, TrainingConfig, TrainingReport, train
+
+__all__ = ["Likelihood", "fit_and_score", "nll", "without_map"]
+
+_ROWS_AT_ONCE = 1000
+_VALIDATION_SEED, _TEST_SEED = 1_000_003, 2_000_003  # far from the training seeds 0, 1, 2, ...
+
+
+@dataclass(frozen=True)
+class Likelihood:
+    """The outcome of one training.
+
+    Args:
+        test_nll: Nats a sample, one value for each draw of the preprocessing noise.
+        validation_nll: Of the weights that were kept, nats a sample.
+        kl: Mean of log p - log q over the test set, nats; only where the data's density p is known.
+        fisher: Half the mean of |score q - score p|^2; likewise.
+        parameters: Trained numbers.
+        report: Of the training loop.
+    """
+
+    test_nll: list[float]
+    validation_nll: float
+    kl: float | None
+    fisher: float | None
+    parameters: int
+    report: TrainingReport
+
+
+def fit_and_score(
+    method: Method,
+    problem: Problem,
+    dataset: Dataset,
+    batches: Dataset,
+    config: TrainingConfig,
+    draws: int,
+    progress: Callable[[int, int, str], None] = lambda done, total, note: None,
+    checkpoint: Path | None = None,
+) -> Likelihood:
+    """Train a method on a dataset and score the best validated weights on the test set.
+
+    Args:
+        method: Any available one.
+        problem: Its shape is the dataset's.
+        dataset: Scored on; already without MaP if the problem has raw_pixel_alpha.
+        batches: Trained on; the same dataset, but for objectives that bring the data's noise themselves.
+        config: The recipe; a closed-form method makes one pass over the data instead.
+        draws: K, test passes with fresh preprocessing noise.
+        progress: As `harness.training.train` has it.
+        checkpoint: Where to keep the best weights (safetensors), or None.
+
+    Raises:
+        Divergence: Training or scoring met a number that is not finite.
+        InputError: The method cannot do it.
+    """
+    if draws < 1:
+        raise InputError(f"the number of test draws must be at least 1, not {draws}")
+    model = build(method, problem)
+
+    def validate() -> float:
+        return nll(model, dataset.validation, dataset, problem, _VALIDATION_SEED)
+
+    if isinstance(model, ClosedForm):
+        model.fit(_one_pass(dataset, problem))
+        report = TrainingReport(best_validation=validate(), ended="closed form")
+    else:
+        report = train(model, problem, batches, config, validate, progress, checkpoint)
+    test = [nll(model, dataset.test, dataset, problem, _TEST_SEED + draw) for draw in range(draws)]
+    if not all(map(math.isfinite, test)):
+        raise Divergence("the test NLL is not finite")
+    kl, fisher = _against_truth(model, dataset, problem)
+    return Likelihood(test, report.best_validation, kl, fisher, count_parameters(model), report)
+
+
+@torch.no_grad()
+def nll(model: Model, raw: Tensor, dataset: Dataset, problem: Problem, seed: int) -> float:
+    """Mean negative log-density of raw data under one draw of the preprocessing noise, in nats a sample.
+
+    All log-determinants count: the model's and the preprocessing's. This is the only NLL of the project.
+    """
+    total = 0.0
+    for x, log_det in _noised(raw, dataset, problem, seed):
+        total -= float((log_prob(model, x).double() + log_det.double()).sum())
+    return total / len(raw)
+
+
+def without_map(dataset: Dataset, problem: Problem) -> tuple[Dataset, Problem]:
+    """Move scaling and logit from the preprocessing into the model (the paper's ablation of MaP).
+
+    Raises:
+        InputError: The data are not images.
+    """
+    preprocessing = dataset.preprocessing
+    if not isinstance(preprocessing, LogitPreprocessing):
+        raise InputError(f"{dataset.name} has no logit preprocessing to do without; use an image dataset")
+    return (
+        replace(dataset, preprocessing=Dequantize(preprocessing.levels)),
+        problem.replace(raw_pixel_alpha=preprocessing.alpha, levels=preprocessing.levels),
+    )
+
+
+def _noised(raw: Tensor, dataset: Dataset, problem: Problem, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
+    generator = torch.Generator(problem.device).manual_seed(seed)
+    dtype = getattr(torch, problem.dtype)
+    for rows in raw.split(_ROWS_AT_ONCE):
+        yield dataset.preprocessing(rows.to(problem.device), generator, dtype)
+
+
+def _one_pass(dataset: Dataset, problem: Problem) -> Iterator[Tensor]:
+    return (x for x, _ in _noised(dataset.train, dataset, problem, problem.seed))
+
+
+def _against_truth(model: Model, dataset: Dataset, problem: Problem) -> tuple[float | None, float | None]:
+    """KL and Fisher divergence from the exact density of the noised data, by its test points."""
+    if dataset.density is None:
+        return None, None
+    divergence = fisher = 0.0
+    for x, _ in _noised(dataset.test, dataset, problem, _TEST_SEED):
+        with torch.no_grad():
+            divergence += float((dataset.density.log_prob(x.double()) - log_prob(model, x).double()).sum())
+        gap = score(model, x).double() - dataset.density.score(x.double())
+        fisher += 0.5 * float(gap.square().sum())
+    return divergence / len(dataset.test), fisher / len(dataset.test)

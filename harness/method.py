@@ -1,0 +1,95 @@
+"""What a competitor must offer, and what it declares about itself.
+
+A *method* is a competitor together with a training objective, such as ``nflows-lu-ml``. A module of methods declares
+``METHODS`` and imports torch and its own library only inside its builders, so that listing methods is quick and a
+missing library disables its own methods alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
+
+from harness.problem import Problem
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor, nn
+
+__all__ = ["ClosedForm", "Method", "Model", "SharedWeights"]
+
+
+class Model(Protocol):
+    """A built competitor: the harness trains it, times it and scores it through these members alone.
+
+    The base distribution is N(0, I) and belongs to the harness: it derives log_prob and samples from `to_latent` and
+    `to_data`. Subclass it to inherit the hooks that do nothing.
+    """
+
+    module: nn.Module
+
+    def init_batch(self, x: Tensor) -> None:
+        """Initialise from data; called once with one batch of shape (B, *event), outside any timing."""
+
+    def training_loss(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """Return the scalar to minimise for one batch of shape (B, *event); all noise comes from the generator."""
+        ...
+
+    def after_step(self) -> None:
+        """Run after every optimiser step, inside the timing."""
+
+    def to_latent(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Map data (B, *event) to z, shape (B, ...), and the whole log|det dz/dx| in nats, shape (B,)."""
+        ...
+
+    def to_data(self, z: Tensor) -> Tensor:
+        """Map latents, in the shape that `to_latent` gives, to data of shape (B, *event)."""
+        ...
+
+
+@runtime_checkable
+class SharedWeights(Protocol):
+    """A model whose linear layers can be set from outside; the fairness tests give all such models the same ones."""
+
+    def load_linear_layers(self, layers: Sequence[tuple[Tensor, Tensor]]) -> None:
+        """Set the layers, first to last, to z = W x + b; a triangular-factor layer takes any W that has its factors.
+
+        Args:
+            layers: Pairs of W, shape (D, D), and b, shape (D,).
+        """
+
+
+@runtime_checkable
+class ClosedForm(Protocol):
+    """A model with a direct solution instead of training steps."""
+
+    def fit(self, batches: Iterable[Tensor]) -> None:
+        """Fit to the batches, each of shape (B, *event), in one pass."""
+
+
+@dataclass(frozen=True)
+class Method:
+    """A declared competitor.
+
+    Args:
+        name: Unique, ``library-layer-objective`` by custom.
+        objective: ml, sml, ssm, dsm, fdssm, or what the author calls it.
+        linear: How its linear layers are parametrised: dense (any matrix) or a restricted form such as lu.
+        build: Makes a model for a problem; seeded and placed on the problem's device and dtype by the harness.
+        requires: Import names of the libraries that `build` needs, torch aside.
+        architectures: Those of `harness.problem.ARCHITECTURES` that it implements.
+        summary: One line.
+        iterative: Whether it trains by steps; otherwise its models are `ClosedForm`.
+        raw_pixels: Whether `build` honours `Problem.raw_pixel_alpha`.
+    """
+
+    name: str
+    objective: str
+    linear: str
+    build: Callable[[Problem], Model]
+    requires: tuple[str, ...] = ()
+    architectures: tuple[str, ...] = ("fc",)
+    summary: str = ""
+    iterative: bool = True
+    raw_pixels: bool = False

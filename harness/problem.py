@@ -1,0 +1,73 @@
+"""The question put to every method: which function, at which size, on which numbers."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from dataclasses import dataclass
+
+from harness.errors import InputError, unknown
+
+__all__ = ["ARCHITECTURES", "DTYPES", "Problem"]
+
+ARCHITECTURES = ("fc", "cnn", "toy")
+DTYPES = ("float32", "float64")
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One cell's model and batch; everything a method may depend on.
+
+    Args:
+        architecture: One of `ARCHITECTURES`.
+        shape: Event shape of the data; its product is the dimension D.
+        layers: L, the number of linear layers.
+        batch: B.
+        dtype: Of parameters and batches.
+        device: As torch names it: cpu, cuda, cuda:1, meta.
+        seed: Of initialisation and noise.
+        residual: Whether the activation is in its residual form.
+        noise: Scale of the perturbation: DSM's sigma, FDSSM's epsilon (one column of the paper's table).
+        raw_pixel_alpha: None where batches are preprocessed for the model (MaP); otherwise batches hold dequantised pixels, and the model
+            starts with scaling and a logit of this alpha.
+        levels: Number of grey levels, used with raw_pixel_alpha.
+
+    Raises:
+        InputError: A size below one, or an unknown architecture or dtype.
+    """
+
+    architecture: str = "fc"
+    shape: tuple[int, ...] = (784,)
+    layers: int = 2
+    batch: int = 100
+    dtype: str = "float32"
+    device: str = "cpu"
+    seed: int = 0
+    residual: bool = False
+    noise: float = 1.0
+    raw_pixel_alpha: float | None = None
+    levels: int = 256
+
+    def __post_init__(self) -> None:
+        if self.architecture not in ARCHITECTURES:
+            raise unknown("architecture", self.architecture, ARCHITECTURES)
+        if self.dtype not in DTYPES:
+            raise unknown("dtype", self.dtype, DTYPES)
+        if not self.shape or any(size < 1 for size in self.shape):
+            raise InputError(
+                f"the dimension D must be at least 1, not a shape of {self.shape}; give --dims 784 or the like"
+            )
+        for name, letter in (("layers", "L"), ("batch", "B")):
+            if getattr(self, name) < 1:
+                raise InputError(f"{name} ({letter}) must be at least 1, not {getattr(self, name)}")
+        if not self.noise > 0:
+            raise InputError(f"the noise scale must be above 0, not {self.noise}")
+
+    @property
+    def dimension(self) -> int:
+        """D."""
+        return math.prod(self.shape)
+
+    def replace(self, **changes: object) -> Problem:
+        """Return the same problem with some fields changed."""
+        return dataclasses.replace(self, **changes)  # type: ignore[arg-type]

@@ -1,0 +1,159 @@
+"""The one schema of a result row, and the store that keeps rows: one file a cell, whole or absent."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, get_type_hints
+
+import polars as pl
+
+__all__ = ["SCHEMA", "Row", "Store", "cell_key", "to_frame"]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One measured number, or the reason why there is none.
+
+    Args:
+        cell: Key of the cell that made it; the name of its file.
+        experiment: What asked for it, such as ``table2-mnist-fc`` or ``runtime``.
+        profile: How far the protocol was shortened: quick, paper, or custom.
+        method: Name of the method, with its objective and the form of its linear layers beside it.
+        dataset: Name of the data, or ``normal`` for the synthetic batches of a timing.
+        architecture: With D the dimension, L the linear layers, B the batch.
+        parameters: Number of trained numbers.
+        metric: What was measured, in `unit`; ci_low and ci_high bound a 95 % interval from n repetitions.
+        status: ok, diverged, failed or unavailable; the last three have no value and a reason.
+        config: Everything else that determines the cell, as JSON.
+        versions: Of Python, torch and the method's libraries, as JSON.
+        commit: Of this project, a + where files differed from it.
+        started_at: UTC, ISO 8601.
+    """
+
+    cell: str
+    experiment: str
+    profile: str
+    method: str
+    objective: str
+    linear: str
+    dataset: str
+    architecture: str
+    shape: str
+    D: int
+    L: int
+    B: int
+    parameters: int | None
+    seed: int
+    dtype: str
+    device: str
+    threads: int
+    metric: str
+    value: float | None
+    unit: str
+    ci_low: float | None
+    ci_high: float | None
+    n: int | None
+    status: str
+    reason: str | None
+    config: str
+    versions: str
+    cpu: str
+    gpu: str | None
+    commit: str | None
+    started_at: str
+
+
+def _polars_type(hint: Any) -> type[pl.DataType]:
+    return next(
+        kind for base, kind in ((float, pl.Float64), (int, pl.Int64), (str, pl.String)) if hint in (base, base | None)
+    )
+
+
+SCHEMA: dict[str, type[pl.DataType]] = {name: _polars_type(hint) for name, hint in get_type_hints(Row).items()}
+"""Column names and types of every frame of rows."""
+
+
+def to_frame(rows: Iterable[Row]) -> pl.DataFrame:
+    """Put rows into a frame of `SCHEMA`."""
+    return pl.DataFrame([dataclasses.asdict(row) for row in rows], schema=SCHEMA)
+
+
+def cell_key(identity: dict[str, Any]) -> str:
+    """Name a cell by what determines it: 16 hexadecimal digits of the SHA-256 of its canonical JSON."""
+    return hashlib.sha256(json.dumps(identity, sort_keys=True, allow_nan=False).encode()).hexdigest()[:16]
+
+
+class Store:
+    """A folder with one JSON file a cell.
+
+    A file is written beside its place and renamed, so that a kill loses at most the running cell and two processes never mix.
+
+    Args:
+        folder: Made when the first cell is written.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def path(self, experiment: str, cell: str) -> Path:
+        """Return where a cell lies."""
+        return self.folder / "cells" / experiment / f"{cell}.json"
+
+    def write(self, rows: Sequence[Row]) -> Path:
+        """Keep the rows of one cell, replacing what was there."""
+        path = self.path(rows[0].experiment, rows[0].cell)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        text = json.dumps([dataclasses.asdict(row) for row in rows], indent=1, allow_nan=False)
+        with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix=f".{path.stem}-", delete=False) as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(file.name, 0o644)
+        os.replace(file.name, path)
+        return path
+
+    def read(self, experiment: str, cell: str) -> list[Row]:
+        """Return the rows of one cell; none if it was never finished or its file is damaged."""
+        try:
+            return _parse(self.path(experiment, cell))
+        except (OSError, ValueError):
+            return []
+
+    def frame(self) -> tuple[pl.DataFrame, list[str]]:
+        """Return all rows, and one line for every file that could not be read."""
+        rows: list[Row] = []
+        damaged: list[str] = []
+        for path in sorted(self.folder.glob("cells/*/*.json")):
+            try:
+                rows += _parse(path)
+            except (OSError, ValueError) as error:
+                damaged.append(f"{path}: not a readable cell ({error}); delete it to have it measured again")
+        return to_frame(rows), damaged
+
+
+def _parse(path: Path) -> list[Row]:
+    """Read one file.
+
+    Raises:
+        ValueError: It is not JSON, or not a list of rows of this schema.
+    """
+    content = json.loads(path.read_text())
+    if not isinstance(content, list) or not content:
+        raise ValueError("it holds no rows")
+    names = set(SCHEMA)
+    for entry in content:
+        if not isinstance(entry, dict) or set(entry) != names:
+            raise ValueError("its rows have other columns than this version writes")
+    rows = [Row(**entry) for entry in content]
+    try:
+        to_frame(rows)
+    except (pl.exceptions.PolarsError, TypeError) as error:
+        raise ValueError(f"a value has the wrong type: {str(error).splitlines()[0]}") from None
+    return rows

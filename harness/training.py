@@ -1,0 +1,268 @@
+"""The one training step and the one training loop of the project."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
+
+from harness.datasets import Dataset
+from harness.errors import InputError, unknown
+from harness.method import Model
+from harness.problem import Problem
+
+__all__ = [
+    "OPTIMIZERS",
+    "Divergence",
+    "Trainer",
+    "TrainingConfig",
+    "TrainingReport",
+    "load_weights",
+    "save_weights",
+    "train",
+]
+
+OPTIMIZERS = {"rmsprop": torch.optim.RMSprop, "adam": torch.optim.Adam}
+
+# Losses are looked at together after this many steps: one look a step would make a GPU wait for the host.
+_STEPS_PER_LOOK = 50
+
+
+class Divergence(ArithmeticError):
+    """A loss, or the validation likelihood, is no longer finite."""
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """How a model is trained; the defaults are the paper's for MNIST, FC.
+
+    Args:
+        optimizer: One of `OPTIMIZERS`.
+        learning_rate: Of the first epoch.
+        decay: The rate is multiplied by this after every epoch,
+        decay_epochs: except that it stays constant from this epoch on.
+        weight_decay: As the optimiser defines it.
+        clip_norm: Largest global gradient norm, or None.
+        ema_decay: Of the averaged weights that are evaluated: decay min(ema_decay, (1 + t) / (10 + t)) at step t. None: no averaging.
+        epochs: Passes over the training set.
+        evaluate_every: Epochs between two validations; the weights of the best one are kept.
+        patience: Validations without improvement after which training stops, or None.
+        max_seconds: Budget of wall time for training, or None.
+    """
+
+    optimizer: str = "rmsprop"
+    learning_rate: float = 1e-4
+    decay: float = 0.95
+    decay_epochs: int = 50
+    weight_decay: float = 0.0
+    clip_norm: float | None = None
+    ema_decay: float | None = 0.999
+    epochs: int = 10_000
+    evaluate_every: int = 10
+    patience: int | None = None
+    max_seconds: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.optimizer not in OPTIMIZERS:
+            raise unknown("optimizer", self.optimizer, OPTIMIZERS)
+        for name in ("learning_rate", "epochs", "evaluate_every", "decay_epochs"):
+            if not getattr(self, name) > 0:
+                raise InputError(f"{name} must be above 0, not {getattr(self, name)}")
+
+
+class Trainer:
+    """A model with its optimiser, clipping and averaged weights: one call of `step` is one iteration.
+
+    The runtime measurement and the training loop both go through here, so that what is timed is what trains.
+
+    Args:
+        model: Built and initialised.
+        config: Its schedule is the loop's business.
+        generator: Of the objective's noise, on the model's device.
+    """
+
+    def __init__(self, model: Model, config: TrainingConfig, generator: torch.Generator) -> None:
+        self.model = model
+        self.config = config
+        self.generator = generator
+        self.parameters = [p for p in model.module.parameters() if p.requires_grad]
+        self.optimizer = OPTIMIZERS[config.optimizer](
+            self.parameters, lr=config.learning_rate, weight_decay=config.weight_decay
+        )
+        self.average = None if config.ema_decay is None else _moving_average(model.module, config.ema_decay)
+
+    def step(self, x: Tensor) -> Tensor:
+        """Draw noise, take one gradient step on a batch of shape (B, *event), average; return the loss, detached."""
+        self.optimizer.zero_grad(set_to_none=True)
+        loss = self.model.training_loss(x, self.generator)
+        loss.backward()
+        if self.config.clip_norm is not None:
+            nn.utils.clip_grad_norm_(self.parameters, self.config.clip_norm)
+        self.optimizer.step()
+        self.model.after_step()
+        if self.average is not None:
+            self.average.update_parameters(self.model.module)
+        return loss.detach()
+
+    @contextmanager
+    def evaluated_weights(self) -> Iterator[None]:
+        """Put the averaged weights into the model for the time of an evaluation."""
+        if self.average is None:
+            yield
+            return
+        live = [p.detach().clone() for p in self.model.module.parameters()]
+        _copy(self.average.module.parameters(), self.model.module)
+        try:
+            yield
+        finally:
+            _copy(live, self.model.module)
+
+
+@dataclass
+class TrainingReport:
+    """What happened: iterations done, seconds spent in them, the validation curve, and why training ended."""
+
+    iterations: int = 0
+    seconds: float = 0.0
+    best_validation: float = float("inf")
+    best_weights: dict[str, Tensor] = field(default_factory=dict)
+    ended: str = "all epochs done"
+
+
+def train(
+    model: Model,
+    problem: Problem,
+    dataset: Dataset,
+    config: TrainingConfig,
+    validate: Callable[[], float],
+    progress: Callable[[int, int, str], None] = lambda done, total, note: None,
+    checkpoint: Path | None = None,
+) -> TrainingReport:
+    """Train on the dataset, validate on schedule, and leave the best validated weights in the model.
+
+    Args:
+        model: Built for the problem; initialised here from one batch.
+        problem: Gives batch size, seed, device and dtype.
+        dataset: Its training part is shuffled anew every epoch and preprocessed with fresh noise.
+        config: The recipe.
+        validate: Returns the validation NLL in nats of the weights then in the model.
+        progress: Told after every epoch: epochs done, epochs in all, a note.
+        checkpoint: File that always holds the best validated weights (safetensors), or None.
+
+    Raises:
+        Divergence: A loss is not finite, with its step; or every validation was not.
+    """
+    generator = torch.Generator(problem.device).manual_seed(problem.seed)
+    raw = dataset.train.to(problem.device)
+    dtype = getattr(torch, problem.dtype)
+
+    def batch(index: Tensor) -> Tensor:
+        return dataset.preprocessing(raw[index], generator, dtype)[0]
+
+    model.module.train()
+    model.init_batch(batch(torch.arange(min(problem.batch, len(raw)), device=problem.device)))
+    trainer = Trainer(model, config, generator)
+    milestones = range(1, config.decay_epochs)
+    schedule = torch.optim.lr_scheduler.MultiStepLR(trainer.optimizer, list(milestones), gamma=config.decay)
+    report = TrainingReport()
+    stale = 0
+    out_of_time = False
+    for epoch in range(1, config.epochs + 1):
+        started = time.perf_counter()
+        order = torch.randperm(len(raw), generator=generator, device=problem.device)
+        losses: list[Tensor] = []
+        for index in order.split(problem.batch):
+            losses.append(trainer.step(batch(index)))
+            report.iterations += 1
+            if len(losses) == _STEPS_PER_LOOK:
+                _check(losses, report.iterations)
+                losses = []
+            if config.max_seconds is not None and report.seconds + time.perf_counter() - started >= config.max_seconds:
+                out_of_time = True
+                break
+        _check(losses, report.iterations)
+        schedule.step()
+        report.seconds += time.perf_counter() - started
+        progress(epoch, config.epochs, f"best validation {report.best_validation:.1f}")
+        if not (epoch % config.evaluate_every == 0 or epoch == config.epochs or out_of_time):
+            continue
+        model.module.eval()
+        with trainer.evaluated_weights():
+            value = validate()
+            if value < report.best_validation:
+                report.best_validation, stale = value, 0
+                report.best_weights = {name: tensor.clone() for name, tensor in model.module.state_dict().items()}
+                if checkpoint is not None:
+                    save_weights(report.best_weights, checkpoint)
+            else:
+                stale += 1
+        model.module.train()
+        if out_of_time:
+            report.ended = f"the budget of {config.max_seconds:g} s was spent in epoch {epoch}"
+            break
+        if config.patience is not None and stale >= config.patience:
+            report.ended = f"no better validation in the last {stale} of {epoch} epochs"
+            break
+    if not report.best_weights:
+        raise Divergence(f"no validation NLL was finite in {report.iterations} steps")
+    model.module.load_state_dict(report.best_weights)
+    model.module.eval()
+    return report
+
+
+def save_weights(weights: dict[str, Tensor], path: Path) -> None:
+    """Keep weights in the safetensors format, which holds numbers and no code; the file is whole at any moment."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    save_file({name: tensor.contiguous() for name, tensor in weights.items()}, beside)
+    os.replace(beside, path)
+
+
+def load_weights(model: Model, path: Path) -> None:
+    """Put the weights of a checkpoint into a model that was built for the same problem.
+
+    Raises:
+        InputError: The file is missing, damaged, or holds the weights of another model.
+    """
+    try:
+        model.module.load_state_dict(load_file(path))
+    except (OSError, SafetensorError, RuntimeError) as error:
+        first = str(error).strip().splitlines()[0]
+        raise InputError(
+            f"{path} holds no weights for this model ({first}); give the file that this method wrote"
+        ) from error
+
+
+def _check(losses: list[Tensor], iterations: int) -> None:
+    if losses and not bool((finite := torch.stack(losses).isfinite()).all()):
+        step = iterations - len(losses) + int(finite.logical_not().nonzero()[0]) + 1
+        raise Divergence(f"the loss is not finite at step {step}")
+
+
+def _moving_average(module: nn.Module, decay: float) -> AveragedModel:
+    """Average with the warm-up that the paper's code uses; the average starts at the initial weights."""
+    steps = 0
+
+    def update(averaged: list[Tensor], current: list[Tensor], _: Tensor | int) -> None:
+        nonlocal steps
+        steps += 1
+        torch._foreach_lerp_(averaged, current, 1 - min(decay, (1 + steps) / (10 + steps)))
+
+    average = AveragedModel(module, multi_avg_fn=update)
+    average.update_parameters(module)
+    return average
+
+
+def _copy(values: Iterator[Tensor] | list[Tensor], module: nn.Module) -> None:
+    with torch.no_grad():
+        for parameter, value in zip(module.parameters(), values, strict=True):
+            parameter.copy_(value)
