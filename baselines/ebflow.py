@@ -1,7 +1,7 @@
 """EBFlow (https://arxiv.org/abs/2305.15267): one network, five objectives.
 
-The maximum-likelihood objective on the same layers is the project's own dense baseline: it differs from the score-matching
-methods in the loss alone.
+The maximum-likelihood objective on the same layers is the project's own dense baseline: it differs from the
+score-matching methods in the loss alone.
 """
 
 from __future__ import annotations

@@ -46,7 +46,7 @@ class GaussianModel(Model):
             factor = torch.linalg.cholesky(covariance)
         except torch.linalg.LinAlgError:
             raise ValueError(
-                f"the covariance of {count} samples in {len(mean)} dimensions is singular: more data, or fewer components"
+                f"the covariance of {count} samples in {len(mean)} dimensions is singular: use more data"
             ) from None
         identity = torch.eye(len(mean), dtype=mean.dtype, device=mean.device)
         whitening = torch.linalg.solve_triangular(factor, identity, upper=False)

@@ -1,7 +1,7 @@
 """nflows 0.14 (https://github.com/bayesiains/nflows), trained by maximum likelihood.
 
-The stack is the paper's fc: L linear layers with a smooth leaky ReLU between them. ``nflows-dense-ml`` starts where ebflow's
-does; an LU layer's diagonal is positive, so ``nflows-lu-ml`` starts at +I.
+The stack is the paper's fc: L linear layers with a smooth leaky ReLU between them. ``nflows-dense-ml`` starts where
+ebflow's does; an LU layer's diagonal is positive, so ``nflows-lu-ml`` starts at +I.
 """
 
 from __future__ import annotations

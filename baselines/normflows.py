@@ -1,7 +1,8 @@
 """normflows (https://github.com/VincentStimper/normalizing-flows), trained by maximum likelihood.
 
-normflows maps latent to data in `forward`, so a layer's data-to-latent map is its `inverse`, and lists run from latent to data.
-Its `InvertibleAffine` multiplies row vectors (z W) and has no bias; the adapter adds one, so that all methods fit the same function.
+normflows maps latent to data in `forward`, so a layer's data-to-latent map is its `inverse`, and lists run from latent
+to data. Its `InvertibleAffine` multiplies row vectors (z W) and has no bias; the adapter adds one, so that all methods
+fit the same function.
 """
 
 from __future__ import annotations

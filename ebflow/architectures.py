@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -59,7 +60,8 @@ def cnn(
 ) -> EBFlow:
     """7 x 7 convolutions at three resolutions, a squeeze between them, a smooth leaky ReLU after all but the last.
 
-    26,796 parameters on MNIST, 240,912 on CIFAR-10, with the paper's six layers. Kernels start at minus the identity, biases at random.
+    26,796 parameters on MNIST, 240,912 on CIFAR-10, with the paper's six layers. Kernels start at minus the identity,
+    biases at random.
 
     Args:
         shape: Event shape (C, H, W); H and W are multiples of four.
@@ -138,7 +140,7 @@ def _elu(width: int) -> nn.Module:
 
 def _perceptron(dimension: int, width: int, activation: type[nn.Module]) -> nn.Module:
     widths = [dimension, width, width, width]
-    hidden = [part for a, b in zip(widths, widths[1:], strict=False) for part in (nn.Linear(a, b), activation(b))]
+    hidden = [part for a, b in pairwise(widths) for part in (nn.Linear(a, b), activation(b))]
     return nn.Sequential(*hidden, nn.Linear(width, dimension))
 
 

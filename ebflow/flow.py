@@ -20,9 +20,9 @@ class SingularJacobianError(ValueError):
 class EBFlow(nn.Module):
     """A chain of layers from data x to a latent z with base N(0, I), split into an energy and a constant.
 
-    With J_i the Jacobian of layer i, E(x) = -log N(z; 0, I) - sum of log|det J_i| over the layers whose Jacobian varies with
-    x, and log Z = -sum over the layers whose Jacobian is constant (paper, equations 6 to 8). The score -grad E needs no
-    determinant of a linear layer.
+    With J_i the Jacobian of layer i, E(x) = -log N(z; 0, I) - sum of log|det J_i| over the layers whose Jacobian varies
+    with x, and log Z = -sum over the layers whose Jacobian is constant. The score -grad E needs no determinant of a
+    linear layer.
 
     Args:
         shape: Event shape of the data, without the batch axis.
@@ -91,9 +91,10 @@ class EBFlow(nn.Module):
     def log_normalizer(self) -> Tensor:
         """Log Z in nats, a scalar.
 
-        Where gradients are recorded it is computed afresh and differentiable. Under `torch.no_grad` it is cached; the cache holds a copy of
-        the constant layers' weights and is used only while they are equal to the last bit, so that no way of editing a
-        weight (optimisers, `load_state_dict`, `.to`, `.data`) can leave it stale.
+        Where gradients are recorded it is computed afresh and differentiable. Under `torch.no_grad` it is cached; the
+        cache holds a copy of the constant layers' weights and is used only while they are equal to the last bit, so
+        that no way of editing a weight (optimisers, `load_state_dict`, `.to`, `.data`) can leave it stale. Version
+        counters would not do: `.data` edits and fused optimisers leave them as they are.
 
         Raises:
             SingularJacobianError: A layer is singular or holds a weight that is not finite.

@@ -1,8 +1,8 @@
 """Training objectives: maximum likelihood, and score matching without determinants.
 
 Every objective is a callable ``objective(flow, x, generator=None) -> scalar``. The likelihood objectives are in nats a
-sample; the score-matching ones are divided by the dimension D, as in the paper. Nothing is masked: a non-finite sample makes
-the loss non-finite, and the training loop reports it.
+sample; the score-matching ones are divided by the dimension D, as in the paper. Nothing is masked: a non-finite sample
+makes the loss non-finite, and the training loop reports it.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ __all__ = ["read"]
 
 _BENCHMARKS = {
     "iteration.TrainingIteration.time_iteration": "seconds_per_iteration",
-    "evaluation.LogNormalizer.time_log_normalizer": "seconds_per_log_normalizer",
+    "evaluation.LogDeterminant.time_log_determinant": "seconds_per_log_determinant",
     "evaluation.Sampling.time_sampling": "seconds_per_sampling",
 }
 

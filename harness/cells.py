@@ -6,7 +6,7 @@ import dataclasses
 import json
 import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
@@ -65,18 +65,25 @@ class RuntimeCell:
     methods: tuple[str, ...]
     problem: Problem
     repeats: int
-    config: TrainingConfig = TrainingConfig()
+    config: TrainingConfig = field(default_factory=TrainingConfig)
 
     @property
     def title(self) -> str:
+        """Architecture and size."""
         return f"{self.problem.architecture}, D = {self.problem.dimension}, L = {self.problem.layers}"
 
     def identity(self) -> dict[str, Any]:
+        """Everything but the time of day."""
         found = [registry().find(name) for name in self.methods]
         environment = capture(self.problem.device, {library for method in found for library in method.requires})
         return _identity(self, environment)
 
     def run(self, progress: Progress) -> list[Row]:
+        """Time all methods; one row each.
+
+        Raises:
+            InputError: The shape does not fit the architecture.
+        """
         found = [registry().find(name) for name in self.methods]
         reasons = {method.name: why_unavailable(method) for method in found}
         present = [method for method in found if reasons[method.name] is None]
@@ -113,7 +120,8 @@ class LikelihoodCell:
         draws: K, test passes with fresh noise.
         logit_alpha: Of an image dataset's logit, where it is not the dataset's own.
         preprocess: False moves scaling and logit into the model (the ablation of MaP).
-        clean_batches: True trains on data without the preprocessing's noise: 2-D DSM, whose own noise of the same scale takes its place.
+        clean_batches: True trains on data without the preprocessing's noise: 2-D DSM, whose own noise of the same scale
+            takes its place.
         data_dir: Where the data lie.
         download: Whether missing data may be fetched.
         checkpoint: Where to keep the best weights, or None.
@@ -135,13 +143,20 @@ class LikelihoodCell:
 
     @property
     def title(self) -> str:
+        """Method, data and seed."""
         return f"{self.method} on {self.dataset}, {self.problem.architecture}, seed {self.problem.seed}"
 
     def identity(self) -> dict[str, Any]:
+        """Everything but where files lie."""
         environment = capture(self.problem.device, registry().find(self.method).requires)
         return _identity(self, environment, leave_out=("data_dir", "download", "checkpoint"))
 
     def run(self, progress: Progress) -> list[Row]:
+        """Train and score; one row a metric.
+
+        Raises:
+            InputError: The shape does not fit the architecture, or the method cannot do what is asked.
+        """
         method = registry().find(self.method)
         row = _row_maker(self, method, self.problem, self.dataset)
         missing = why_unavailable(method)

@@ -127,7 +127,7 @@ def runtime(
             raise InputError(f"{method.name} is fitted in closed form and has no iteration to time; leave it out")
         if architecture not in method.architectures:
             raise InputError(
-                f"{method.name} has no {architecture} architecture, only {', '.join(method.architectures)}; leave it out"
+                f"{method.name} has no {architecture} architecture, only {', '.join(method.architectures)}; drop it"
             )
     names = tuple(method.name for method in chosen)
     cells = [RuntimeCell("runtime", "custom", names, problem, repeats) for problem in problems]

@@ -28,8 +28,8 @@ class Problem:
         seed: Of initialisation and noise.
         residual: Whether the activation is in its residual form.
         noise: Scale of the perturbation: DSM's sigma, FDSSM's epsilon (one column of the paper's table).
-        raw_pixel_alpha: None where batches are preprocessed for the model (MaP); otherwise batches hold dequantised pixels, and the model
-            starts with scaling and a logit of this alpha.
+        raw_pixel_alpha: None where batches are preprocessed for the model (MaP); otherwise batches hold dequantised
+            pixels, and the model starts with scaling and a logit of this alpha.
         levels: Number of grey levels, used with raw_pixel_alpha.
 
     Raises:

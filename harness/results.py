@@ -93,7 +93,8 @@ def cell_key(identity: dict[str, Any]) -> str:
 class Store:
     """A folder with one JSON file a cell.
 
-    A file is written beside its place and renamed, so that a kill loses at most the running cell and two processes never mix.
+    A file is written beside its place and renamed, so that a kill loses at most the running cell and two processes
+    never mix.
 
     Args:
         folder: Made when the first cell is written.
@@ -115,8 +116,9 @@ class Store:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(file.name, 0o644)
-        os.replace(file.name, path)
+        beside = Path(file.name)
+        beside.chmod(0o644)
+        beside.replace(path)
         return path
 
     def read(self, experiment: str, cell: str) -> list[Row]:

@@ -1,7 +1,8 @@
 """Seconds an iteration, all methods side by side.
 
-An iteration is everything between two batches: noise, loss, backward, clipping, optimiser, averaging. The batch lies in memory.
-Methods are interleaved repetition by repetition, in an order that rotates, so that a machine that drifts drifts for all.
+An iteration is everything between two batches: noise, loss, backward, clipping, optimiser, averaging. The batch lies in
+memory. Methods are interleaved repetition by repetition, in an order that rotates, so that a machine that drifts drifts
+for all.
 """
 
 from __future__ import annotations

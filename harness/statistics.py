@@ -25,7 +25,7 @@ class Estimate:
 
 
 def median_interval(values: Sequence[float]) -> Estimate:
-    """Median with a percentile bootstrap interval (2,000 resamples, fixed seed); needs three values for the interval."""
+    """Median with a percentile bootstrap interval (2,000 resamples, fixed seed); needs three values for it."""
     median = float(np.median(values))
     if len(values) < 3:
         return Estimate(median, None, None, len(values))

@@ -87,8 +87,8 @@ def runtime(rows: pl.DataFrame) -> pl.DataFrame:
 def slopes(rows: pl.DataFrame) -> pl.DataFrame:
     """How a method's time grows: log-log slopes in D and in L, and the D from which on it beats maximum likelihood.
 
-    The rivals are the fastest ML method with any dense matrix, and the fastest ML method at all, whose matrices may be restricted
-    (LU factors). A crossing is the smallest measured D from which on the method is faster at every larger one.
+    The rivals are the fastest ML method with any dense matrix, and the fastest ML method at all, whose matrices may
+    be restricted (LU factors). A crossing is the smallest measured D from which on the method is faster at every larger one.
     """
     fine = rows.filter(pl.col("metric") == "seconds_per_iteration", pl.col("status") == "ok")
     fixed = ["experiment", "profile", "architecture", "B", "dtype", "device", "threads", "cpu"]
@@ -238,10 +238,21 @@ def ablation(rows: pl.DataFrame) -> pl.DataFrame:
         table.join(pinned, on=["dataset", "architecture", "method", "EMA", "MaP"], how="left")
         .sort("dataset", "architecture", "method", "MaP", "EMA")
         .select(
-            "experiment", "profile", "dataset", "architecture", "method", "EMA", "MaP",
-            pl.col("value").alias("NLL nats"), "low", "high", "seeds", pl.col("published_nll").alias("published NLL"), "status",
+            "experiment",
+            "profile",
+            "dataset",
+            "architecture",
+            "method",
+            "EMA",
+            "MaP",
+            pl.col("value").alias("NLL nats"),
+            "low",
+            "high",
+            "seeds",
+            pl.col("published_nll").alias("published NLL"),
+            "status",
         )
-    )  # fmt: skip
+    )
 
 
 TABLES: tuple[Table, ...] = (

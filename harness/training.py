@@ -52,7 +52,8 @@ class TrainingConfig:
         decay_epochs: except that it stays constant from this epoch on.
         weight_decay: As the optimiser defines it.
         clip_norm: Largest global gradient norm, or None.
-        ema_decay: Of the averaged weights that are evaluated: decay min(ema_decay, (1 + t) / (10 + t)) at step t. None: no averaging.
+        ema_decay: Of the averaged weights that are evaluated: min(ema_decay, (1 + t) / (10 + t)) at step t. None: no
+            averaging.
         epochs: Passes over the training set.
         evaluate_every: Epochs between two validations; the weights of the best one are kept.
         patience: Validations without improvement after which training stops, or None.
@@ -224,7 +225,7 @@ def save_weights(weights: dict[str, Tensor], path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.{os.getpid()}")
     save_file({name: tensor.contiguous() for name, tensor in weights.items()}, beside)
-    os.replace(beside, path)
+    beside.replace(path)
 
 
 def load_weights(model: Model, path: Path) -> None:

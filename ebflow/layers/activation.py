@@ -44,8 +44,8 @@ class SmoothLeakyReLU(VaryingLayer):
         """Solve f(x) = y to rounding with three Halley steps and one Newton step.
 
         f is convex and lies above both of its asymptotes and above its tangent at zero, so the smallest of their three
-        roots bounds x from above and is never far from it. The last step alone carries the gradient, and carries it exactly:
-        dx/dy = 1 / f'(x).
+        roots bounds x from above and is never far from it. The last step alone carries the gradient, and carries it
+        exactly: dx/dy = 1 / f'(x).
         """
         with torch.no_grad():
             at_zero, slope_at_zero = self.bend * math.log(2), self.lowest_slope + self.bend / 2

@@ -1,7 +1,7 @@
 """The published training configurations, one for every dataset, architecture and objective.
 
-Left out on purpose, because the paper's code applies them unevenly: the low-energy regulariser, spectral normalisation and
-CIFAR-10's augmentation. What is left out is repeated in the statement that every reproduction prints.
+Left out on purpose, because the paper's code applies them unevenly: the low-energy regulariser, spectral normalisation
+and CIFAR-10's augmentation. What is left out is repeated in the statement that every reproduction prints.
 """
 
 from __future__ import annotations

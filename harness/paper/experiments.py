@@ -52,10 +52,12 @@ class Context:
 
     @property
     def quick(self) -> bool:
+        """Whether experiments are shortened."""
         return self.profile == "quick"
 
     @property
     def seeds(self) -> range:
+        """Of the repeated trainings."""
         return range(self.seed, self.seed + (1 if self.quick else 3))
 
 
@@ -202,14 +204,14 @@ def _ablation(dataset: str, architecture: str, **quick: float) -> Callable[[str,
 
 
 _RUNTIME_DIFFERS = (
-    "published seconds were measured on an unnamed GPU by code that computes convolution determinants on the CPU: compare "
-    "shapes of curves, not seconds"
+    "published seconds were measured on an unnamed GPU by code that computes convolution determinants on the CPU: "
+    "compare shapes of curves, not seconds"
 )
 _LESS_REPEATS = "fewer repetitions of each method than the paper profile's 25"
 _CIFAR_DIFFERS = "no augmentation, no low-energy regulariser, no spectral normalisation"
 _MAP_DIFFERS = (
-    "without MaP, noise leaves the pixel range and the logit is not a number: DSM and FDSSM diverge as published; the authors' "
-    "code masks these values"
+    "without MaP, noise leaves the pixel range and the logit is not a number: DSM and FDSSM diverge as published; "
+    "the authors' code masks these values"
 )
 
 EXPERIMENTS: tuple[Experiment, ...] = (

@@ -18,7 +18,7 @@ def _tables() -> dict[str, list[dict[str, Any]]]:
 
 
 def likelihood() -> pl.DataFrame:
-    """Test NLL in nats: dataset, architecture, objective, published_nll, published_ci (half-width, None if not given)."""
+    """Test NLL in nats: dataset, architecture, objective, published_nll, published_ci (half-width)."""
     rows = [
         (entry["dataset"], entry["architecture"], objective, nll, entry.get("ci", {}).get(objective))
         for entry in _tables()["likelihood"]

@@ -148,8 +148,10 @@ def assert_is_mnist(dataset: Dataset) -> None:
         (dataset.test, range(20)),
     ):
         expected = torch.tensor(list(values), dtype=torch.uint8)[:, None, None, None].expand(-1, 1, 28, 28)
-        assert split.dtype == torch.uint8 and torch.equal(split, expected)
-    assert dataset.preprocessing == LogitPreprocessing(256, 1e-6, 0.5) and dataset.density is None
+        assert split.dtype == torch.uint8
+        assert torch.equal(split, expected)
+    assert dataset.preprocessing == LogitPreprocessing(256, 1e-6, 0.5)
+    assert dataset.density is None
 
 
 def assert_is_cifar10(dataset: Dataset) -> None:
@@ -177,7 +179,8 @@ def test_two_dimensional_sets(name: str) -> None:
     assert why_unavailable(name) is None
     assert (dataset.name, dataset.shape, dataset.dimension) == (name, (2,), 2)
     assert [s.shape for s in (dataset.train, dataset.validation, dataset.test)] == [(50_000, 2)] + 2 * [(10_000, 2)]
-    assert dataset.train.dtype == torch.float64 and dataset.preprocessing == GaussianNoise(0.375)
+    assert dataset.train.dtype == torch.float64
+    assert dataset.preprocessing == GaussianNoise(0.375)
     assert torch.equal(dataset.train, load(name, seed=3).train)
     assert not torch.equal(dataset.train, load(name, seed=4).train)
     assert dataset.density.log_prob(dataset.preprocessing(dataset.test[:5])[0]).isfinite().all()
@@ -189,7 +192,8 @@ def test_digits() -> None:
     assert (dataset.name, dataset.shape, dataset.dimension) == ("digits", (1, 8, 8), 64)
     splits = (dataset.train, dataset.validation, dataset.test)
     assert [len(split) for split in splits] == [1200, 297, 300]
-    assert dataset.train.dtype == torch.uint8 and dataset.train.max() == 16
+    assert dataset.train.dtype == torch.uint8
+    assert dataset.train.max() == 16
     assert dataset.preprocessing == LogitPreprocessing(17, 1e-6, 0.5)
     assert torch.equal(dataset.train, load("digits", seed=5).train), "the shuffle does not follow the seed"
     # Shuffled: the splits have the same mean within 5 standard errors of 300 images.
@@ -265,7 +269,8 @@ def test_a_download_that_is_not_the_published_file_is_refused_and_not_kept(
 @pytest.mark.parametrize("name", ["mnist", "cifar10"])
 def test_no_network(name: str, published: dict[str, bytes]) -> None:
     message = refusal(name)
-    assert message.startswith("could not download http://127.0.0.1:") and "(ConnectionError)" in message
+    assert message.startswith("could not download http://127.0.0.1:")
+    assert "(ConnectionError)" in message
     assert "--data-dir or HARNESS_DATA_DIR" in message
 
 
@@ -291,7 +296,8 @@ def test_damaged_files_are_named_and_never_parsed(
     for content in (b"", whole[:-1], whole[:-1] + b"\xff\xff", whole[:100] + b"\x01" + whole[101:]):
         path.write_bytes(content)
         message = refusal(name, tmp := path.parents[broken.count("/")])
-        assert message.startswith(f"{path}: truncated or altered ({len(content):,} bytes") and "delete it" in message
+        assert message.startswith(f"{path}: truncated or altered ({len(content):,} bytes")
+        assert "delete it" in message
         assert why_unavailable(name, tmp) == message
 
 
@@ -323,7 +329,9 @@ def test_a_folder_without_permission(
 @pytest.mark.parametrize(("name", "near"), [("mnits", "mnist"), ("checkerbord", "checkerboard"), ("Sine", "sine")])
 def test_unknown_names_suggest_near_ones(name: str, near: str) -> None:
     message = refusal(name)
-    assert f"unknown dataset '{name}'" in message and near in message and ".npy" in message
+    assert f"unknown dataset '{name}'" in message
+    assert near in message
+    assert ".npy" in message
     assert why_unavailable(name) == message
 
 
@@ -336,7 +344,8 @@ def test_npy_file(tmp_path: Path, dtype: str, order: str) -> None:
     dataset = load(str(path), seed=1)
     assert why_unavailable(str(path)) is None
     assert (dataset.name, dataset.shape, dataset.dimension) == ("mine.npy", (3,), 3)
-    assert dataset.preprocessing == Identity() and dataset.density is None
+    assert dataset.preprocessing == Identity()
+    assert dataset.density is None
     splits = (dataset.train, dataset.validation, dataset.test)
     assert [len(split) for split in splits] == [21, 2, 2]
     together = torch.cat(splits)
@@ -372,7 +381,8 @@ def test_npy_arrays_of_the_wrong_kind(tmp_path: Path, array: np.ndarray, message
     path = tmp_path / "mine.npy"
     np.save(path, array, allow_pickle=True)
     told = refusal(str(path))
-    assert told.startswith(f"{path}: ") and any(text in told for text in message.split("|"))
+    assert told.startswith(f"{path}: ")
+    assert any(text in told for text in message.split("|"))
     assert why_unavailable(str(path)) == told
 
 

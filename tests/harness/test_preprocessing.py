@@ -42,7 +42,8 @@ def test_shapes_dtypes_and_inverse(preprocessing: Preprocessing, dtype: torch.dt
     raw = torch.arange(16, dtype=torch.uint8).reshape(2, 1, 2, 4)
     x, ladj = preprocessing(raw, generator(), dtype)
     data = preprocessing.inverse(x)
-    assert x.shape == data.shape == raw.shape and ladj.shape == (2,)
+    assert x.shape == data.shape == raw.shape
+    assert ladj.shape == (2,)
     assert x.dtype == data.dtype == ladj.dtype == dtype
     # The data are the raw values plus the noise alone: the same noise in both dtypes.
     exact = preprocessing.inverse(preprocessing(raw, generator(), torch.float64)[0])
@@ -53,9 +54,11 @@ def test_dequantised_levels_stay_in_their_bins() -> None:
     raw = torch.arange(256, dtype=torch.uint8).repeat(200, 1)
     for preprocessing in (Dequantize(256), LogitPreprocessing(256)):
         noise = preprocessing.inverse(preprocessing(raw, generator(), torch.float64)[0]) - raw
-        assert noise.min() > -1e-6 and noise.max() < 1 + 1e-6
+        assert noise.min() > -1e-6
+        assert noise.max() < 1 + 1e-6
         # 51,200 draws of U(0, 1): their mean has standard error 0.0013, their variance 0.0004.
-        assert abs(noise.mean() - 0.5) < 5 * 0.0013 and abs(noise.var() - 1 / 12) < 5 * 0.0004
+        assert abs(noise.mean() - 0.5) < 5 * 0.0013
+        assert abs(noise.var() - 1 / 12) < 5 * 0.0004
 
 
 def test_gaussian_noise_has_the_stated_standard_deviation() -> None:
@@ -77,12 +80,15 @@ def test_float32_is_the_float64_result_rounded_even_for_black_and_white() -> Non
     x, ladj = LogitPreprocessing()(raw, generator(), torch.float32)
     exact_x, exact_ladj = LogitPreprocessing()(raw, generator(), torch.float64)
     assert x.isfinite().all()
-    assert torch.equal(x, exact_x.float()) and torch.equal(ladj, exact_ladj.float())
+    assert torch.equal(x, exact_x.float())
+    assert torch.equal(ladj, exact_ladj.float())
 
 
 def test_inverse_neither_clamps_nor_floors() -> None:
     data = LogitPreprocessing(256).inverse(torch.tensor([-100.0, 0.0, 100.0]))
-    assert data[0] < 0 and data[2] > 256 and data[1] == pytest.approx(128, abs=1e-4)
+    assert data[0] < 0
+    assert data[2] > 256
+    assert data[1] == pytest.approx(128, abs=1e-4)
     assert torch.equal(GaussianNoise(1.0).inverse(torch.tensor([300.25])), torch.tensor([300.25]))
 
 
@@ -97,7 +103,8 @@ def test_noise_comes_from_the_generator_or_from_the_global_one() -> None:
 
 def test_maps_compare_hash_and_print_by_their_fields() -> None:
     assert LogitPreprocessing(17) == LogitPreprocessing(17) != LogitPreprocessing(256)
-    assert Dequantize() != LogitPreprocessing() and len({*MAPS, *MAPS}) == len(MAPS)
+    assert Dequantize() != LogitPreprocessing()
+    assert len({*MAPS, *MAPS}) == len(MAPS)
     assert repr(LogitPreprocessing()) == "LogitPreprocessing(levels=256, margin=1e-06, alpha=0.5)"
 
 

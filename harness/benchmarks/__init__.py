@@ -1,0 +1,46 @@
+"""The asv suite: speed of every method over D and L, commit after commit. It calls `harness.runtime` and adds nothing."""
+
+from __future__ import annotations
+
+import torch
+
+from harness.problem import Problem
+from harness.registry import registry
+from harness.runtime import trainer_on_noise
+from harness.training import Trainer, TrainingConfig
+
+DIMENSIONS = [16, 64, 256, 784]
+DEPTHS = [1, 2, 4]
+
+
+class OncePerPoint:
+    """Builds what is timed once for every parameter point.
+
+    asv_runner calls ``setup`` before every timed call; building anew there would put cold caches into each measurement.
+    """
+
+    param_names = ["method", "D", "L"]
+    timeout = 300
+    number = 1
+    rounds = 2
+    warmup_time = 0.2
+    repeat = (5, 60, 0.8)
+
+    _point: tuple[str, int, int] | None = None
+    trainer: Trainer
+    batch: torch.Tensor
+
+    def setup(self, method: str, dimension: int, depth: int) -> None:
+        """Build the trainer and its batch, and take the first, slow steps."""
+        if self._point == (method, dimension, depth):
+            return
+        self._point = (method, dimension, depth)
+        problem = Problem(shape=(dimension,), layers=depth)
+        self.trainer, self.batch = trainer_on_noise(registry().find(method), problem, TrainingConfig())
+        for _ in range(3):
+            self.trainer.step(self.batch)
+
+
+def available(objective: str | None = None) -> list[str]:
+    """Names of the methods that run here, of one objective or of all."""
+    return [m.name for m in registry().available("fc") if objective in (None, m.objective)]

@@ -1,0 +1,32 @@
+"""What comes after training: the log-determinants of new weights, and sampling."""
+
+from __future__ import annotations
+
+import torch
+
+from harness.density import log_prob, sample
+
+from . import DIMENSIONS, OncePerPoint, available
+
+
+class LogDeterminant(OncePerPoint):
+    """Log-density of a single sample right after a change of the weights, so that every determinant is due."""
+
+    params = (available("ml"), DIMENSIONS, [2])
+
+    @torch.no_grad()
+    def time_log_determinant(self, method: str, dimension: int, depth: int) -> None:
+        """Change every weight a little and evaluate one sample."""
+        for parameter in self.trainer.parameters:
+            parameter.mul_(1 + 1e-6)
+        log_prob(self.trainer.model, self.batch[:1])
+
+
+class Sampling(OncePerPoint):
+    """A hundred samples by the exact inverse."""
+
+    params = (available("ml"), DIMENSIONS, [2])
+
+    def time_sampling(self, method: str, dimension: int, depth: int) -> None:
+        """Draw the samples."""
+        sample(self.trainer.model, (dimension,), 100, self.trainer.generator)
