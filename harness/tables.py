@@ -88,7 +88,8 @@ def slopes(rows: pl.DataFrame) -> pl.DataFrame:
     """How a method's time grows: log-log slopes in D and in L, and the D from which on it beats maximum likelihood.
 
     The rivals are the fastest ML method with any dense matrix, and the fastest ML method at all, whose matrices may
-    be restricted (LU factors). A crossing is the smallest measured D from which on the method is faster at every larger one.
+    be restricted (LU factors). A crossing is the smallest measured D from which on the method is faster at every
+    larger one.
     """
     fine = rows.filter(pl.col("metric") == "seconds_per_iteration", pl.col("status") == "ok")
     fixed = ["experiment", "profile", "architecture", "B", "dtype", "device", "threads", "cpu"]

@@ -1,4 +1,4 @@
-"""The asv suite: speed of every method over D and L, commit after commit. It calls `harness.runtime` and adds nothing."""
+"""The asv suite: speed of every method over D and L, commit after commit; it calls `harness.runtime`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class OncePerPoint:
     asv_runner calls ``setup`` before every timed call; building anew there would put cold caches into each measurement.
     """
 
-    param_names = ["method", "D", "L"]
+    param_names = ("method", "D", "L")
     timeout = 300
     number = 1
     rounds = 2
