@@ -119,8 +119,7 @@ def raw_pixels(shape: Shape, *, levels: int = 256, margin: float = 1e-6, alpha: 
         margin: Distance kept from 0 and 1.
         alpha: Of the logit.
     """
-    divisor = levels / (1 - 2 * margin)
-    return Scale(shape, shift=-margin * divisor, divisor=divisor), Logit(alpha)
+    return Scale(shape, shift=-margin * levels, divisor=levels / (1 - 2 * margin)), Logit(alpha)
 
 
 class Swish(nn.Module):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from itertools import chain
 
 import torch
 from torch import Tensor, nn
@@ -52,7 +53,11 @@ class EBFlow(nn.Module):
 
         Returns:
             z of shape (B, *latent_shape), and the part of log|det J| (nats) that varies with x, shape (B,).
+
+        Raises:
+            ValueError: The samples have another shape.
         """
+        _require_samples(x, self.shape)
         varying = x.new_zeros(len(x))
         for layer in self.layers:
             x, log_det = layer(x)
@@ -60,7 +65,12 @@ class EBFlow(nn.Module):
         return x, varying
 
     def inverse(self, z: Tensor) -> Tensor:
-        """Map latent to data, shape (B, *shape)."""
+        """Map latent, shape (B, *latent_shape), to data, shape (B, *shape).
+
+        Raises:
+            ValueError: The latents have another shape.
+        """
+        _require_samples(z, self.latent_shape)
         for layer in reversed(self.layers):
             z = layer.inverse(z)
         return z
@@ -118,13 +128,16 @@ class EBFlow(nn.Module):
     @torch.no_grad()
     def sample(self, n: int, generator: torch.Generator | None = None) -> Tensor:
         """Draw n samples by the exact inverse, shape (n, *shape)."""
-        like = next(self.parameters())
+        # A flow of fixed layers has buffers alone, or nothing at all.
+        tensors = (tensor for tensor in chain(self.parameters(), self.buffers()) if tensor.is_floating_point())
+        like = next(tensors, torch.zeros(()))
         z = torch.randn(n, *self.latent_shape, generator=generator, dtype=like.dtype, device=like.device)
         return self.inverse(z)
 
     @torch.no_grad()
     def initialize(self, x: Tensor) -> None:
         """Set every data-dependent parameter from one batch of shape (B, *shape), layer after layer."""
+        _require_samples(x, self.shape)
         for layer in self.layers:
             layer.initialize(x)
             x, _ = layer(x)
@@ -143,8 +156,13 @@ class EBFlow(nn.Module):
 
 
 def _same(cached: list[Tensor], weights: list[Tensor]) -> bool:
-    """Whether two lists of tensors agree in dtype, device and every bit that matters; NaN never agrees."""
+    """Whether two lists of tensors agree in dtype, device and every bit that matters; NaN and meta tensors never do."""
     return len(cached) == len(weights) and all(
-        a.dtype == b.dtype and a.device == b.device and a.shape == b.shape and torch.equal(a, b)
+        a.dtype == b.dtype and a.device == b.device and a.shape == b.shape and not a.is_meta and torch.equal(a, b)
         for a, b in zip(cached, weights, strict=True)
     )
+
+
+def _require_samples(x: Tensor, shape: Shape) -> None:
+    if x.shape[1:] != torch.Size(shape) or x.dim() == 0:
+        raise ValueError(f"expected a batch of shape (B, {', '.join(map(str, shape))}), not {tuple(x.shape)}")

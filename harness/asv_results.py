@@ -29,7 +29,7 @@ def read(folder: Path) -> tuple[list[Row], list[str]]:
     Args:
         folder: ``results_dir`` of ``asv.conf.json``.
     """
-    newest: dict[tuple[str, str], dict[str, Any]] = {}
+    newest: dict[tuple[str, str], tuple[str, list[Row]]] = {}
     damaged = []
     for path in sorted(folder.glob("*/*.json")):
         if path.name == "machine.json":
@@ -38,11 +38,11 @@ def read(folder: Path) -> tuple[list[Row], list[str]]:
             # asv writes bare NaN, which json reads and polars does not.
             content = json.loads(path.read_text())
             key = content["params"]["machine"], content["env_name"]
-            if key not in newest or content["date"] >= newest[key]["date"]:
-                newest[key] = content
-        except (ValueError, KeyError, TypeError) as error:
+            if key not in newest or content["date"] >= newest[key][0]:
+                newest[key] = content["date"], list(_rows(content))
+        except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
             damaged.append(f"{path}: not a readable asv result ({type(error).__name__}: {error})")
-    return [row for content in newest.values() for row in _rows(content)], damaged
+    return [row for _, rows in newest.values() for row in rows], damaged
 
 
 def _rows(content: dict[str, Any]) -> Iterator[Row]:
@@ -56,7 +56,9 @@ def _rows(content: dict[str, Any]) -> Iterator[Row]:
         points = itertools.product(*(map(ast.literal_eval, values) for values in entry["params"]))
         for index, (name, dimension, layers) in enumerate(points):
             value = entry["result"][index] if entry["result"] else None
-            measured = value is not None and math.isfinite(value)
+            if value is not None and math.isnan(value):
+                continue  # a point that --bench left out
+            measured = value is not None
             method = registry().methods.get(name)
             yield Row(
                 cell=content["commit_hash"][:16],

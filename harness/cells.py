@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 from harness import __version__, datasets
 from harness.datasets import Dataset, Identity, LogitPreprocessing
+from harness.density import build
 from harness.environment import Environment, capture
 from harness.errors import InputError
 from harness.likelihood import Likelihood, fit_and_score, without_map
@@ -45,8 +46,16 @@ class Cell(Protocol):
         """Return what determines the result; equal identities share a file."""
         ...
 
+    def check(self) -> None:
+        """Raise the user's own mistakes, quickly, before anything is run.
+
+        Raises:
+            InputError: The shape does not fit the architecture, or the method cannot do what is asked.
+        """
+        ...
+
     def run(self, progress: Progress) -> list[Row]:
-        """Measure; whatever a method does ends as a row, only the user's own mistakes are raised."""
+        """Measure; whatever a method does ends as a row."""
         ...
 
 
@@ -78,12 +87,13 @@ class RuntimeCell:
         environment = capture(self.problem.device, {library for method in found for library in method.requires})
         return _identity(self, environment)
 
-    def run(self, progress: Progress) -> list[Row]:
-        """Time all methods; one row each.
+    def check(self) -> None:
+        """Try every method's build without computing anything."""
+        for name in self.methods:
+            _check_fit(registry().find(name), self.problem)
 
-        Raises:
-            InputError: The shape does not fit the architecture.
-        """
+    def run(self, progress: Progress) -> list[Row]:
+        """Time all methods; one row each."""
         found = [registry().find(name) for name in self.methods]
         reasons = {method.name: why_unavailable(method) for method in found}
         present = [method for method in found if reasons[method.name] is None]
@@ -151,12 +161,13 @@ class LikelihoodCell:
         environment = capture(self.problem.device, registry().find(self.method).requires)
         return _identity(self, environment, leave_out=("data_dir", "download", "checkpoint"))
 
-    def run(self, progress: Progress) -> list[Row]:
-        """Train and score; one row a metric.
+    def check(self) -> None:
+        """Try the method's build without computing anything."""
+        problem = self.problem if self.preprocess else self.problem.replace(raw_pixel_alpha=1.0)
+        _check_fit(registry().find(self.method), problem)
 
-        Raises:
-            InputError: The shape does not fit the architecture, or the method cannot do what is asked.
-        """
+    def run(self, progress: Progress) -> list[Row]:
+        """Train and score; one row a metric."""
         method = registry().find(self.method)
         row = _row_maker(self, method, self.problem, self.dataset)
         missing = why_unavailable(method)
@@ -239,6 +250,18 @@ def run_cells(
         on_rows(rows)
         everything += rows
     return everything
+
+
+def _check_fit(method: Method, problem: Problem) -> None:
+    """Raise InputError if the method does not take the problem; any other trouble is for `run` to report."""
+    if why_unavailable(method) is not None:
+        return
+    try:
+        build(method, problem.replace(device="meta"))
+    except InputError:
+        raise
+    except Exception:  # such as a library that cannot build without computing
+        return
 
 
 def _identity(cell: Any, environment: Environment, leave_out: Iterable[str] = ()) -> dict[str, Any]:

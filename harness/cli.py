@@ -172,10 +172,9 @@ def train(
     Example: harness train --method ebflow-dsm --architecture fc --dataset mnist --epochs 30
     """
     from harness import datasets
-    from harness.cells import LikelihoodCell
     from harness.environment import prepare
-    from harness.paper.configurations import configuration
-    from harness.problem import Problem
+    from harness.likelihood import without_map
+    from harness.paper.configurations import configured_cell
     from harness.registry import registry, why_unavailable
     from harness.results import Store
 
@@ -187,41 +186,26 @@ def train(
         raise InputError(f"the number of test draws must be at least 1, not {draws}")
     if architecture not in found.architectures:
         raise InputError(f"{method} has no {architecture} architecture, only {', '.join(found.architectures)}")
-    shape = datasets.load(dataset, data_dir).shape
-    recipe = configuration(dataset, architecture, found.objective)
-    training = dataclasses.replace(
-        recipe.training,
-        **_given(
-            epochs=epochs, learning_rate=learning_rate, optimizer=optimizer, patience=patience, max_seconds=max_seconds
-        ),
-        **({} if ema else {"ema_decay": None}),
+    data = datasets.load(dataset, _existing(data_dir))
+    cell = configured_cell(
+        "train", "custom", found, dataset, data.shape, architecture, device=device, seed=seed, draws=draws
     )
-    problem = Problem(
-        architecture=architecture,
-        shape=shape,
-        layers=recipe.layers if layers is None else layers,
-        batch=recipe.batch if batch is None else batch,
-        dtype=recipe.dtype,
-        device=device,
-        seed=seed,
-        residual=recipe.residual,
-        noise=recipe.noise if noise is None else noise,
+    recipe = _given(
+        epochs=epochs, learning_rate=learning_rate, optimizer=optimizer, patience=patience, max_seconds=max_seconds
     )
-    cell = LikelihoodCell(
-        experiment="train",
-        profile="custom",
-        method=method,
-        problem=problem,
-        dataset=dataset,
-        config=training,
-        draws=draws,
-        logit_alpha=recipe.logit_alpha,
+    if not ema:
+        recipe["ema_decay"] = None
+    cell = dataclasses.replace(
+        cell,
+        problem=cell.problem.replace(**_given(layers=layers, batch=batch, noise=noise)),
+        config=dataclasses.replace(cell.config, **recipe),
         preprocess=map_,
-        clean_batches=recipe.clean_batches,
         data_dir=data_dir,
         download=True,
         checkpoint=checkpoint,
     )
+    if not map_:
+        without_map(data, cell.problem)  # only to hear now what it has against these data
     # A cell that is already there writes no weights.
     _run_and_show([cell], Store(results_dir), fresh or checkpoint is not None, as_json)
 
@@ -306,6 +290,8 @@ def _run_and_show(cells: Sequence[Cell], store: Store, fresh: bool, as_json: boo
     from harness.progress import Bars
     from harness.results import to_frame
 
+    for cell in cells:
+        cell.check()
     with Bars(len(cells)) as bars:
         try:
             rows = run_cells(cells, store, bars.start, _print_json if as_json else lambda rows: None, fresh)
@@ -325,12 +311,8 @@ def _run_and_show(cells: Sequence[Cell], store: Store, fresh: bool, as_json: boo
 def _show(shown: pl.DataFrame, written: pl.DataFrame, folder: Path) -> None:
     from harness import publish
 
-    for title, table in publish.build_all(shown):
-        _print_table(title, table)
-    if notes := publish.statements(shown):
-        print("\nWhat differs from the publication:\n")
-        for line in notes:
-            print(f"- {line}")
+    for page in publish.pages(shown):
+        print(f"\n{page.text()}", end="")
     files = publish.write(written, folder)
     _say(f"written: {len(files)} files in {folder / 'tables'} and {folder / 'figures'}")
 

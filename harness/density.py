@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from contextlib import nullcontext
 
 import torch
 from torch import Tensor
@@ -27,7 +28,9 @@ def build(method: Method, problem: Problem) -> Model:
         )
     if problem.raw_pixel_alpha is not None and not method.raw_pixels:
         raise InputError(f"{method.name} cannot start from raw pixels; leave out --without-map")
-    with torch.random.fork_rng():
+    # For meta nothing is computed at all: a quick check that the problem fits, whatever its size.
+    place = torch.device("meta") if problem.device == "meta" else nullcontext()
+    with torch.random.fork_rng(), place:
         torch.manual_seed(problem.seed)
         try:
             model = method.build(problem)

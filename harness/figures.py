@@ -37,7 +37,10 @@ def runtime_figures(rows: pl.DataFrame, folder: Path) -> list[Path]:
         folder.mkdir(parents=True, exist_ok=True)
         caption = f"{cpu}, {threads} threads, commit {(group['commit'][0] or 'unknown')[:8]}"
         written += _draw(
-            group, f"{experiment} ({profile}), {architecture}", caption, folder / f"runtime-{experiment}-{architecture}"
+            group,
+            f"{experiment} ({profile}), {architecture}",
+            caption,
+            folder / f"{experiment}-{profile}-{architecture}-runtime",
         )
     return written
 
@@ -60,7 +63,7 @@ def _draw(group: pl.DataFrame, title: str, caption: str, stem: Path) -> list[Pat
     figure.suptitle(title)
     figure.text(0.01, 0.01, caption, fontsize=7, color="0.35")
     figure.tight_layout(rect=(0, 0.03, 1, 1))
-    paths = [stem.with_suffix(suffix) for suffix in (".svg", ".png")]
+    paths = [stem.with_name(stem.name + suffix) for suffix in (".svg", ".png")]
     for path in paths:
         figure.savefig(path, dpi=150, bbox_inches="tight")
     pyplot.close(figure)

@@ -60,8 +60,8 @@ class Problem:
         for name, letter in (("layers", "L"), ("batch", "B")):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} ({letter}) must be at least 1, not {getattr(self, name)}")
-        if not self.noise > 0:
-            raise InputError(f"the noise scale must be above 0, not {self.noise}")
+        if not 0 < self.noise < math.inf:
+            raise InputError(f"the noise scale must be a number above 0, not {self.noise}")
 
     @property
     def dimension(self) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from types import TracebackType
 
 from rich.console import Console
@@ -11,6 +12,8 @@ from harness.cells import Cell
 from harness.cells import Progress as Callback
 
 __all__ = ["Bars"]
+
+_SECONDS_A_LINE = 30  # in a log file, where no bar can move
 
 
 class Bars:
@@ -32,6 +35,7 @@ class Bars:
         )
         self._all = self._progress.add_task("cells", total=cells)
         self._started = 0
+        self._last_line = time.monotonic()
         self._running = self._progress.add_task("", total=None, visible=False)
 
     def __enter__(self) -> Bars:

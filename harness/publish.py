@@ -2,36 +2,56 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import polars as pl
 
 from harness import asv_results
-from harness.paper.experiments import EXPERIMENTS
+from harness.figures import runtime_figures
+from harness.paper.experiments import statement
 from harness.results import to_frame
-from harness.tables import TABLES, render
+from harness.tables import TABLES, render, split_constants
 
-__all__ = ["build_all", "statements", "with_asv", "write"]
-
-
-def build_all(rows: pl.DataFrame) -> list[tuple[str, pl.DataFrame]]:
-    """Return title and frame of every table that rows of `harness.results.SCHEMA` fill."""
-    built = [(table.title, table.build(rows)) for table in TABLES]
-    return [(title, frame) for title, frame in built if not frame.is_empty()]
+__all__ = ["Page", "pages", "with_asv", "write"]
 
 
-def statements(rows: pl.DataFrame) -> list[str]:
-    """Say in plain words how each experiment among the rows differs from the publication."""
-    present = set(rows.select("experiment", "profile").unique().iter_rows())
-    lines = []
-    for experiment in EXPERIMENTS:
-        for profile in ("quick", "paper"):
-            if (experiment.name, profile) not in present:
+@dataclass(frozen=True)
+class Page:
+    """One table of one experiment, ready to be written.
+
+    Args:
+        name: Of its files.
+        title: Experiment, profile, what is shown and in which unit.
+        frame: The table.
+        settings: What all of its rows have in common, in one line.
+        differs: How the experiment differs from the publication; empty where it does not answer one.
+    """
+
+    name: str
+    title: str
+    frame: pl.DataFrame
+    settings: str
+    differs: str
+
+    def text(self) -> str:
+        """Write the page in Markdown."""
+        notes = [note for note in (self.settings, self.differs) if note]
+        return "\n\n".join([f"## {self.title}", render(self.frame, "github"), *notes]) + "\n"
+
+
+def pages(rows: pl.DataFrame) -> Iterator[Page]:
+    """Yield every table that rows of `harness.results.SCHEMA` fill, experiment by experiment."""
+    for (experiment, profile), group in rows.group_by(["experiment", "profile"], maintain_order=True):
+        for table in TABLES:
+            frame = table.build(group)
+            if frame.is_empty():
                 continue
-            parts = [experiment.shortened if profile == "quick" else "", experiment.differs]
-            if any(parts):
-                lines.append(f"{experiment.name}, {profile}: {'; '.join(filter(None, parts))}")
-    return lines
+            frame, settings = split_constants(frame)
+            name = f"{experiment}-{profile}-{table.name}"
+            title = f"{experiment} ({profile}): {table.title}"
+            yield Page(name, title, frame, settings, statement(experiment, profile))
 
 
 def with_asv(rows: pl.DataFrame, folder: Path) -> tuple[pl.DataFrame, list[str]]:
@@ -42,21 +62,12 @@ def with_asv(rows: pl.DataFrame, folder: Path) -> tuple[pl.DataFrame, list[str]]
 
 def write(rows: pl.DataFrame, folder: Path) -> list[Path]:
     """Write every table and figure that the rows fill, below a folder; return the files."""
-    from harness.figures import runtime_figures
-
     written = []
-    notes = statements(rows)
     tables = folder / "tables"
     tables.mkdir(parents=True, exist_ok=True)
-    for table in TABLES:
-        frame = table.build(rows)
-        if frame.is_empty():
-            continue
-        markdown = [f"# {table.title}", "", render(frame, "github"), ""]
-        if notes:
-            markdown += ["What differs from the publication:", "", *(f"- {line}" for line in notes), ""]
-        for suffix, text in ((".md", "\n".join(markdown)), (".tex", render(frame, "latex_booktabs") + "\n")):
-            path = tables / f"{table.name}{suffix}"
+    for page in pages(rows):
+        for suffix, text in ((".md", page.text()), (".tex", render(page.frame, "latex_booktabs") + "\n")):
+            path = tables / f"{page.name}{suffix}"
             path.write_text(text)
             written.append(path)
     return written + runtime_figures(rows, folder / "figures")

@@ -66,15 +66,15 @@ def read_modules(names: list[str]) -> Registry:
     broken: dict[str, str] = {}
     for name in names:
         try:
-            declared = importlib.import_module(name).METHODS
+            declared = [(method.name, method) for method in importlib.import_module(name).METHODS]
         except Exception as error:  # a foreign module may fail in any way, and must not take the others down
             broken[name] = _one_line(error)
             continue
-        for method in declared:
-            if method.name in methods:
-                broken[name] = f"its method {method.name} is already declared elsewhere; rename it"
+        for method_name, method in declared:
+            if method_name in methods:
+                broken[name] = f"its method {method_name} is already declared elsewhere; rename it"
             else:
-                methods[method.name] = method
+                methods[method_name] = method
     return Registry(methods, broken)
 
 

@@ -113,12 +113,16 @@ class Store:
         path.parent.mkdir(parents=True, exist_ok=True)
         text = json.dumps([dataclasses.asdict(row) for row in rows], indent=1, allow_nan=False)
         with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix=f".{path.stem}-", delete=False) as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        beside = Path(file.name)
-        beside.chmod(0o644)
-        beside.replace(path)
+            beside = Path(file.name)
+            try:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+                beside.chmod(0o644)
+                beside.replace(path)
+            except BaseException:
+                beside.unlink(missing_ok=True)
+                raise
         return path
 
     def read(self, experiment: str, cell: str) -> list[Row]:

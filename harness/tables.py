@@ -1,4 +1,7 @@
-"""Frames of rows become the tables that people read; every table is one function from frame to frame."""
+"""Frames of rows become the tables that people read; every table is one function from frame to frame.
+
+Each function takes the rows of one experiment and one profile, in `harness.results.SCHEMA`.
+"""
 
 from __future__ import annotations
 
@@ -11,23 +14,10 @@ from tabulate import tabulate
 from harness.paper import published
 from harness.statistics import crossing, log_slope, mean_interval
 
-__all__ = ["TABLES", "Table", "render"]
+__all__ = ["TABLES", "Table", "render", "split_constants"]
 
-_CELL = [
-    "experiment",
-    "profile",
-    "method",
-    "objective",
-    "linear",
-    "architecture",
-    "shape",
-    "D",
-    "L",
-    "B",
-    "dtype",
-    "device",
-    "threads",
-]
+_STRUCTURE = ["method", "dataset", "architecture", "shape", "D", "L", "B", "dtype", "device", "threads"]
+"""What tells two cells apart, seeds aside."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +27,7 @@ class Table:
     Args:
         name: Of its files.
         title: With units.
-        build: From a frame of `harness.results.SCHEMA` to the table; empty where no row is for it.
+        build: From the rows of one experiment to the table; empty where no row is for it.
     """
 
     name: str
@@ -53,19 +43,48 @@ def render(frame: pl.DataFrame, style: str) -> str:
         style: As tabulate names it: github (Markdown), latex_booktabs, html.
     """
     rows = [["" if value is None else _text(value) for value in row] for row in frame.rows()]
-    return tabulate(rows, headers=frame.columns, tablefmt=style, disable_numparse=True, colalign=_alignment(frame))
+    alignment = ["right" if kind.is_numeric() else "left" for kind in frame.dtypes]
+    return tabulate(rows, headers=frame.columns, tablefmt=style, disable_numparse=True, colalign=alignment)
+
+
+def split_constants(frame: pl.DataFrame) -> tuple[pl.DataFrame, str]:
+    """Take the settings that are the same in every row out of a table, and say them in one line instead."""
+    settings = ["dataset", "architecture", "L", "B", "dtype", "device", "threads", "seeds"]
+    same = [name for name in settings if name in frame.columns and frame[name].n_unique() == 1]
+    said = ", ".join(f"{name} = {_text(frame[name][0])}" for name in same if frame[name][0] is not None)
+    return frame.drop(same), said
 
 
 def runtime(rows: pl.DataFrame) -> pl.DataFrame:
-    """Milliseconds an iteration with its interval, the published seconds of the same image size beside it."""
+    """Median milliseconds an iteration, one column for every D."""
     timings = rows.filter(metric="seconds_per_iteration")
+    sizes = timings["D"].unique().sort().to_list()
+    index = ["method", "linear", "architecture", "L", "B", "dtype", "device", "threads"]
     return (
-        timings.join(published.runtime(), on=["architecture", "objective", "shape"], how="left")
-        .sort("experiment", "profile", "architecture", "D", "L", "B", "value", nulls_last=True)
+        timings.with_columns(pl.col("value") * 1e3)
+        .pivot("D", index=index, values="value", aggregate_function="median")
+        .select(*index, *(pl.col(str(size)).alias(f"D = {size}") for size in sizes))
+        .sort("architecture", "L", "B", f"D = {sizes[-1]}" if sizes else "method", nulls_last=True)
+    )
+
+
+def timings(rows: pl.DataFrame) -> pl.DataFrame:
+    """Every timing in milliseconds, with its interval and the published time of the same image size beside it."""
+    names = {
+        "seconds_per_iteration": "iteration",
+        "seconds_per_log_determinant": "log-determinants of new weights",
+        "seconds_per_sampling": "100 samples",
+    }
+    return (
+        rows.filter(pl.col("metric").is_in(list(names)))
+        .join(published.runtime(), on=["architecture", "objective", "shape"], how="left")
+        .with_columns(pl.col("metric").replace_strict(names).alias("what"))
+        .sort("what", "architecture", "D", "L", "B", "value", nulls_last=True)
         .select(
-            "experiment",
+            "what",
             "method",
             "linear",
+            "architecture",
             "shape",
             "D",
             "L",
@@ -75,8 +94,8 @@ def runtime(rows: pl.DataFrame) -> pl.DataFrame:
             "device",
             "threads",
             (pl.col("value") * 1e3).alias("ms"),
-            (pl.col("ci_low") * 1e3).alias("ms low"),
-            (pl.col("ci_high") * 1e3).alias("ms high"),
+            (pl.col("ci_low") * 1e3).alias("low"),
+            (pl.col("ci_high") * 1e3).alias("high"),
             "n",
             (pl.col("published_seconds") * 1e3).alias("published ms (GPU)"),
             _status(),
@@ -91,133 +110,99 @@ def slopes(rows: pl.DataFrame) -> pl.DataFrame:
     be restricted (LU factors). A crossing is the smallest measured D from which on the method is faster at every
     larger one.
     """
-    fine = rows.filter(pl.col("metric") == "seconds_per_iteration", pl.col("status") == "ok")
-    fixed = ["experiment", "profile", "architecture", "B", "dtype", "device", "threads", "cpu"]
     found = []
-    for (experiment, _, architecture, *_), group in fine.group_by(fixed, maintain_order=True):
+    fine = rows.filter(pl.col("metric") == "seconds_per_iteration", pl.col("status") == "ok")
+    for (architecture, *_), group in fine.group_by(
+        ["architecture", "B", "dtype", "device", "threads", "cpu"], maintain_order=True
+    ):
         for method, own in group.group_by("method", maintain_order=True):
             for (layers,), curve in own.group_by(["L"], maintain_order=True):
-                if curve["D"].n_unique() < 2:
-                    continue
-                at_depth = group.filter(
-                    pl.col("L") == layers, pl.col("objective") == "ml", pl.col("method") != method[0]
-                )
                 times = _by(curve, "D")
-                slope = log_slope(list(times), list(times.values()))
-                against = [
-                    crossing(times, _fastest(rivals)) if rivals.height else None
-                    for rivals in (at_depth.filter(linear="dense"), at_depth)
-                ]
-                found.append(
-                    (
-                        experiment,
-                        architecture,
-                        method[0],
-                        "D",
-                        f"L = {layers}",
-                        slope.value,
-                        slope.low,
-                        slope.high,
-                        *against,
-                    )
-                )
-            for (dimension,), curve in own.group_by(["D"], maintain_order=True):
-                if curve["L"].n_unique() < 2:
+                if len(times) < 2:
                     continue
+                rivals = group.filter(pl.col("L") == layers, pl.col("objective") == "ml", pl.col("method") != method[0])
+                crossings = [
+                    crossing(times, _fastest(some)) if some.height else None
+                    for some in (rivals.filter(linear="dense"), rivals)
+                ]
+                found.append((architecture, method[0], "D", f"L = {layers}", *_slope(times), *crossings))
+            for (dimension,), curve in own.group_by(["D"], maintain_order=True):
                 times = _by(curve, "L")
-                slope = log_slope(list(times), list(times.values()))
-                found.append(
-                    (
-                        experiment,
-                        architecture,
-                        method[0],
-                        "L",
-                        f"D = {dimension}",
-                        slope.value,
-                        slope.low,
-                        slope.high,
-                        None,
-                        None,
-                    )
-                )
+                if len(times) >= 2:
+                    found.append((architecture, method[0], "L", f"D = {dimension}", *_slope(times), None, None))
     schema = {
-        "experiment": pl.String,
         "architecture": pl.String,
         "method": pl.String,
         "in": pl.String,
         "at": pl.String,
         "slope": pl.Float64,
-        "slope low": pl.Float64,
-        "slope high": pl.Float64,
+        "low": pl.Float64,
+        "high": pl.Float64,
         "faster than dense ML from D": pl.Int64,
         "faster than any ML from D": pl.Int64,
     }
-    return pl.DataFrame(found, schema=schema, orient="row").sort("experiment", "in", "at", "slope")
+    return pl.DataFrame(found, schema=schema, orient="row").sort("architecture", "in", "at", "slope")
 
 
 def likelihood(rows: pl.DataFrame) -> pl.DataFrame:
-    """Test NLL in nats and bits/dim, over seeds, the published value beside it."""
-    rows = rows.filter(~pl.col("experiment").str.starts_with("table4"), ~pl.col("experiment").str.starts_with("table1"))
-    table = _over_seeds(rows, "nll", ["dataset"])
-    pinned = (
-        published.likelihood()
-        .with_columns(method=pl.concat_str(pl.lit("ebflow-"), pl.col("objective")))
-        .drop("objective")
-    )
-    extras = [
-        _over_seeds(rows, metric, ["dataset"]).select(*_key(["dataset"]), pl.col("value").alias(name))
-        for metric, name in _EXTRAS
-    ]
-    for extra in extras:
-        table = table.join(extra, on=_key(["dataset"]), how="left", nulls_equal=True)
+    """Test NLL in nats and bits/dim, over seeds, the published value beside it; empty where another table says it."""
+    rows = _with_settings(rows)
+    if (~pl.Series(rows["EMA"] & rows["MaP"])).any() or not rows.filter(metric="kl").is_empty():
+        return pl.DataFrame()
+    table = _over_seeds(rows, "nll", [])
+    for metric, name in [
+        ("bits_per_dim", "bits/dim"),
+        ("training_iterations", "steps"),
+        ("training_seconds", "training s"),
+    ]:
+        extra = _over_seeds(rows, metric, []).select(*_STRUCTURE, pl.col("value").alias(name))
+        table = table.join(extra, on=_STRUCTURE, how="left")
     return (
-        table.join(pinned, on=["dataset", "architecture", "method"], how="left")
+        table.join(_of_ebflow(published.likelihood()), on=["dataset", "architecture", "method"], how="left")
         .sort("dataset", "architecture", "value", nulls_last=True)
         .select(
-            "experiment",
-            "profile",
             "dataset",
             "architecture",
             "method",
+            "L",
+            "B",
+            "dtype",
+            "device",
+            "parameters",
             pl.col("value").alias("NLL nats"),
-            pl.col("low").alias("low"),
-            pl.col("high").alias("high"),
+            "low",
+            "high",
             "seeds",
             "bits/dim",
             pl.col("published_nll").alias("published NLL"),
             pl.col("published_ci").alias("published +-"),
-            "steps",
-            "train s",
-            "parameters",
+            pl.col("steps").round().cast(pl.Int64),
+            "training s",
             "status",
         )
     )
 
 
-_EXTRAS = [("bits_per_dim", "bits/dim"), ("training_iterations", "steps"), ("training_seconds", "train s")]
-
-
 def points(rows: pl.DataFrame) -> pl.DataFrame:
     """KL and Fisher divergence (nats) of the 2-D sets, from their exact density."""
-    rows = rows.filter(pl.col("experiment").str.starts_with("table1"))
-    keys = _key(["dataset"])
-    table = _over_seeds(rows, "kl", ["dataset"])
-    fisher = _over_seeds(rows, "fisher", ["dataset"]).select(*keys, pl.col("value").alias("Fisher"))
-    failures = _over_seeds(rows.filter(pl.col("status") != "ok"), "nll", ["dataset"])
+    table = _over_seeds(rows, "kl", [])
+    if table.is_empty():
+        return table
+    fisher = _over_seeds(rows, "fisher", []).select(*_STRUCTURE, pl.col("value").alias("Fisher"))
+    failures = _over_seeds(rows.filter(pl.col("status") != "ok"), "nll", [])
     return (
         pl.concat([table, failures])
-        .join(fisher, on=keys, how="left", nulls_equal=True)
+        .join(fisher, on=_STRUCTURE, how="left")
         .sort("dataset", "value", nulls_last=True)
         .select(
-            "experiment",
-            "profile",
             "dataset",
+            "architecture",
             "method",
+            "L",
+            "B",
             pl.col("value").alias("KL nats"),
-            "low",
-            "high",
-            "seeds",
             "Fisher",
+            "seeds",
             "status",
         )
     )
@@ -225,27 +210,19 @@ def points(rows: pl.DataFrame) -> pl.DataFrame:
 
 def ablation(rows: pl.DataFrame) -> pl.DataFrame:
     """Test NLL in nats with and without averaged weights (EMA) and matching after preprocessing (MaP)."""
-    rows = rows.filter(pl.col("experiment").str.starts_with("table4")).with_columns(
-        EMA=pl.col("config").str.json_path_match("$.config.ema_decay").is_not_null(),
-        MaP=pl.col("config").str.json_path_match("$.preprocess") == "true",
-    )
-    table = _over_seeds(rows, "nll", ["dataset", "EMA", "MaP"])
-    pinned = (
-        published.ablation()
-        .with_columns(method=pl.concat_str(pl.lit("ebflow-"), pl.col("objective")))
-        .drop("objective")
-    )
+    rows = _with_settings(rows)
+    if bool((rows["EMA"] & rows["MaP"]).all()):
+        return pl.DataFrame()
+    settings = ["EMA", "MaP"]
     return (
-        table.join(pinned, on=["dataset", "architecture", "method", "EMA", "MaP"], how="left")
+        _over_seeds(rows, "nll", settings)
+        .join(_of_ebflow(published.ablation()), on=["dataset", "architecture", "method", *settings], how="left")
         .sort("dataset", "architecture", "method", "MaP", "EMA")
         .select(
-            "experiment",
-            "profile",
             "dataset",
             "architecture",
             "method",
-            "EMA",
-            "MaP",
+            *settings,
             pl.col("value").alias("NLL nats"),
             "low",
             "high",
@@ -257,45 +234,44 @@ def ablation(rows: pl.DataFrame) -> pl.DataFrame:
 
 
 TABLES: tuple[Table, ...] = (
-    Table("runtime", "Runtime: milliseconds an iteration (noise, loss, backward, optimiser, averaging)", runtime),
-    Table("slopes", "Growth of the runtime: log-log slopes, and where a method overtakes maximum likelihood", slopes),
-    Table("likelihood", "Test negative log-likelihood, nats a sample in the data's own space", likelihood),
-    Table("points", "2-D densities: divergence from the exact density", points),
-    Table("ablation", "EMA and MaP: test negative log-likelihood, nats", ablation),
+    Table("runtime", "median milliseconds an iteration (noise, loss, backward, optimiser, averaging)", runtime),
+    Table("slopes", "log-log slopes of the runtime, and where a method overtakes maximum likelihood", slopes),
+    Table("timings", "every timing, milliseconds with 95 % interval (99 % in asv's results)", timings),
+    Table("likelihood", "test negative log-likelihood, nats a sample in the data's own space", likelihood),
+    Table("points", "divergence from the exact density, nats", points),
+    Table("ablation", "EMA and MaP, test negative log-likelihood, nats", ablation),
 )
 
 
-def _key(extra: list[str]) -> list[str]:
-    return [*(name for name in _CELL if name not in ("objective", "linear")), *extra]
+def _with_settings(rows: pl.DataFrame) -> pl.DataFrame:
+    """The rows of trainings, with what their configuration says of EMA and MaP."""
+    return rows.filter(pl.col("config").str.json_path_match("$.kind") == "LikelihoodCell").with_columns(
+        EMA=pl.col("config").str.json_path_match("$.config.ema_decay").is_not_null(),
+        MaP=pl.col("config").str.json_path_match("$.preprocess") == "true",
+    )
 
 
-def _over_seeds(rows: pl.DataFrame, metric: str, extra: list[str]) -> pl.DataFrame:
+def _of_ebflow(numbers: pl.DataFrame) -> pl.DataFrame:
+    """Published numbers belong to ebflow's methods alone: a peer's ML is another program."""
+    return numbers.with_columns(method=pl.concat_str(pl.lit("ebflow-"), pl.col("objective"))).drop("objective")
+
+
+def _over_seeds(rows: pl.DataFrame, metric: str, settings: list[str]) -> pl.DataFrame:
     """Average one metric over seeds, with a t-interval from two seeds on; one seed keeps its own interval."""
-    keys = _key(extra)
+    keys = [*_STRUCTURE, *settings]
     groups = []
     for key, group in rows.filter(metric=metric).group_by(keys, maintain_order=True):
         good = group.filter(status="ok")
         values = good["value"].to_list()
-        estimate = mean_interval(values) if values else None
-        low, high = (estimate.low, estimate.high) if estimate else (None, None)
+        value = low = high = None
         if len(values) == 1:
-            low, high = good["ci_low"][0], good["ci_high"][0]
+            value, low, high = values[0], good["ci_low"][0], good["ci_high"][0]
+        elif values:
+            estimate = mean_interval(values)
+            value, low, high = estimate.value, estimate.low, estimate.high
         status = "; ".join(dict.fromkeys(group.select(_status())["status"].to_list()))
-        parameters = group["parameters"].drop_nulls()
-        groups.append(
-            (
-                *key,
-                estimate.value if estimate else None,
-                low,
-                high,
-                len(values),
-                parameters[0] if len(parameters) else None,
-                status,
-            )
-        )
-    types = {name: rows.schema[name] for name in keys}
-    schema = {
-        **types,
+        groups.append((*key, value, low, high, len(values), group["parameters"].max(), status))
+    schema = {name: rows.schema[name] for name in keys} | {
         "value": pl.Float64,
         "low": pl.Float64,
         "high": pl.Float64,
@@ -320,13 +296,14 @@ def _fastest(rivals: pl.DataFrame) -> dict[int, float]:
     return dict(zip(fastest["D"].to_list(), fastest["value"].to_list(), strict=True))
 
 
+def _slope(times: dict[int, float]) -> tuple[float, float | None, float | None]:
+    estimate = log_slope(list(times), list(times.values()))
+    return estimate.value, estimate.low, estimate.high
+
+
 def _text(value: object) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, float):
         return f"{value:.4g}" if abs(value) < 100 else f"{value:,.1f}"
     return f"{value:,}" if isinstance(value, int) else str(value)
-
-
-def _alignment(frame: pl.DataFrame) -> list[str]:
-    return ["right" if kind.is_numeric() else "left" for kind in frame.dtypes]

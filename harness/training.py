@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -76,8 +77,11 @@ class TrainingConfig:
         if self.optimizer not in OPTIMIZERS:
             raise unknown("optimizer", self.optimizer, OPTIMIZERS)
         for name in ("learning_rate", "epochs", "evaluate_every", "decay_epochs"):
-            if not getattr(self, name) > 0:
-                raise InputError(f"{name} must be above 0, not {getattr(self, name)}")
+            if not 0 < getattr(self, name) < math.inf:
+                raise InputError(f"{name} must be a number above 0, not {getattr(self, name)}")
+        for name in ("patience", "max_seconds"):
+            if getattr(self, name) is not None and not 0 < getattr(self, name) < math.inf:
+                raise InputError(f"{name} must be a number above 0 if it is given, not {getattr(self, name)}")
 
 
 class Trainer:

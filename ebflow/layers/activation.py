@@ -28,6 +28,8 @@ class SmoothLeakyReLU(VaryingLayer):
         self.bend = 1 - alpha
         self.lowest_slope = alpha + residual
         self.highest_slope = 1.0 + residual
+        # Halley's method descends a bend as sharp as exp(x) / alpha by two units of x a step.
+        self.halley_steps = 2 + math.ceil(max(0.0, math.log(0.03 / alpha)) / 2)
 
     def slope(self, x: Tensor) -> Tensor:
         """f'(x), elementwise."""
@@ -35,26 +37,28 @@ class SmoothLeakyReLU(VaryingLayer):
 
     def value(self, x: Tensor) -> Tensor:
         """f(x), elementwise."""
-        return self.lowest_slope * x + self.bend * softplus(x)
+        return self.lowest_slope * x + self.bend * softplus(x, threshold=40)  # torch's default, 20, is off by 2e-9
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:  # noqa: D102
         return self.value(x), self.slope(x).log().flatten(1).sum(1)
 
     def inverse(self, y: Tensor) -> Tensor:
-        """Solve f(x) = y to rounding with three Halley steps and one Newton step.
+        """Solve f(x) = y to rounding with a few Halley steps and two Newton steps.
 
         f is convex and lies above both of its asymptotes and above its tangent at zero, so the smallest of their three
-        roots bounds x from above and is never far from it. The last step alone carries the gradient, and carries it
-        exactly: dx/dy = 1 / f'(x).
+        roots bounds x from above and is never far from it. The Newton steps alone carry the derivatives: the first
+        makes dx/dy = 1 / f'(x) exact, the second the second derivative.
         """
         with torch.no_grad():
             at_zero, slope_at_zero = self.bend * math.log(2), self.lowest_slope + self.bend / 2
             x = torch.minimum(y / self.lowest_slope, y / self.highest_slope)
             x = torch.minimum(x, (y - at_zero) / slope_at_zero)
-            for _ in range(3):
+            for _ in range(self.halley_steps):
                 sigmoid = torch.sigmoid(x)
                 slope = self.lowest_slope + self.bend * sigmoid
                 curvature = self.bend * sigmoid * (1 - sigmoid)
                 excess = self.value(x) - y
                 x = x - 2 * excess * slope / (2 * slope * slope - excess * curvature)
-        return x - (self.value(x) - y) / self.slope(x)
+        for _ in range(2):
+            x = x - (self.value(x) - y) / self.slope(x)
+        return x

@@ -5,9 +5,10 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import ClassVar
 
+import torch
 from torch import Tensor, nn
 
-__all__ = ["ConstantLayer", "Layer", "Shape", "VaryingLayer"]
+__all__ = ["ConstantLayer", "FixedLayer", "Layer", "Shape", "VaryingLayer"]
 
 Shape = tuple[int, ...]
 
@@ -70,6 +71,24 @@ class ConstantLayer(Layer):
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:  # noqa: D102 - see Layer.forward
         return self.transform(x), x.new_zeros(())
+
+
+class FixedLayer(ConstantLayer):
+    """A constant layer with nothing to train, whose log|det J| is a known number.
+
+    Args:
+        log_abs_det: That number, in nats.
+    """
+
+    def __init__(self, log_abs_det: float = 0.0) -> None:
+        super().__init__()
+        self._value = log_abs_det
+        # Follows the module's dtype and device; what it holds is never read.
+        self._like: Tensor
+        self.register_buffer("_like", torch.zeros(()), persistent=False)
+
+    def log_abs_det(self) -> Tensor:  # noqa: D102 - see ConstantLayer.log_abs_det
+        return torch.full_like(self._like, self._value)
 
 
 def require_shape(layer: nn.Module, shape: Shape, expected: Shape) -> None:

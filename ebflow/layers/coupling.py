@@ -37,6 +37,9 @@ class AffineCoupling(VaryingLayer):
         return kept + free * (y * torch.exp(self.log_scale(kept)) + self.shift(kept))
 
     def output_shape(self, shape: Shape) -> Shape:  # noqa: D102
-        if torch.broadcast_shapes(self.mask.shape, shape) != torch.Size(shape):
+        fits = len(self.mask.shape) <= len(shape) and all(
+            extent in (1, size) for extent, size in zip(reversed(self.mask.shape), reversed(shape), strict=False)
+        )
+        if not fits:
             raise ValueError(f"a mask of shape {tuple(self.mask.shape)} does not fit samples of shape {tuple(shape)}")
         return shape

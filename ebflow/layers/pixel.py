@@ -7,12 +7,12 @@ import math
 import torch
 from torch import Tensor
 
-from ebflow.layers.base import ConstantLayer, Shape, VaryingLayer, require_shape
+from ebflow.layers.base import FixedLayer, Shape, VaryingLayer, require_shape
 
 __all__ = ["Logit", "Scale"]
 
 
-class Scale(ConstantLayer):
+class Scale(FixedLayer):
     """y = (x - shift) / divisor with fixed numbers.
 
     Args:
@@ -22,23 +22,17 @@ class Scale(ConstantLayer):
     """
 
     def __init__(self, shape: Shape, shift: float, divisor: float) -> None:
-        super().__init__()
-        if divisor == 0:
-            raise ValueError("a scale needs a divisor other than zero")
+        if not abs(divisor) > 0:
+            raise ValueError(f"a scale needs a divisor other than zero, not {divisor}")
+        super().__init__(-math.prod(shape) * math.log(abs(divisor)))
         self.shape = tuple(shape)
-        self.shift: Tensor
-        self.divisor: Tensor
-        self.register_buffer("shift", torch.tensor(float(shift)))
-        self.register_buffer("divisor", torch.tensor(float(divisor)))
+        self.shift, self.divisor = shift, divisor
 
     def transform(self, x: Tensor) -> Tensor:  # noqa: D102
         return (x - self.shift) / self.divisor
 
     def inverse(self, y: Tensor) -> Tensor:  # noqa: D102
         return y * self.divisor + self.shift
-
-    def log_abs_det(self) -> Tensor:  # noqa: D102
-        return -math.prod(self.shape) * self.divisor.abs().log()
 
     def output_shape(self, shape: Shape) -> Shape:  # noqa: D102
         require_shape(self, shape, self.shape)
@@ -50,7 +44,7 @@ class Logit(VaryingLayer):
 
     def __init__(self, alpha: float) -> None:
         super().__init__()
-        if alpha <= 0:
+        if not alpha > 0:
             raise ValueError(f"the logit's alpha must be positive, not {alpha}")
         self.alpha = alpha
 

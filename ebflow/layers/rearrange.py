@@ -7,25 +7,12 @@ import math
 import torch
 from torch import Tensor
 
-from ebflow.layers.base import ConstantLayer, Shape, require_shape
+from ebflow.layers.base import FixedLayer, Shape, require_shape
 
 __all__ = ["Permutation", "Reshape", "Squeeze"]
 
 
-class Rearrangement(ConstantLayer):
-    """A layer that moves components and changes none."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        # A buffer, so that the zero follows the module's dtype and device.
-        self.zero: Tensor
-        self.register_buffer("zero", torch.zeros(()), persistent=False)
-
-    def log_abs_det(self) -> Tensor:
-        return self.zero
-
-
-class Permutation(Rearrangement):
+class Permutation(FixedLayer):
     """y_i = x_{p(i)} along the first event axis.
 
     Args:
@@ -34,7 +21,8 @@ class Permutation(Rearrangement):
 
     def __init__(self, permutation: Tensor) -> None:
         super().__init__()
-        if not torch.equal(permutation.sort().values, torch.arange(len(permutation), device=permutation.device)):
+        expected = torch.arange(len(permutation), device=permutation.device)
+        if not permutation.is_meta and not torch.equal(permutation.sort().values, expected):
             raise ValueError(f"not a permutation of 0..{len(permutation) - 1}")
         self.permutation: Tensor
         self.register_buffer("permutation", permutation)
@@ -50,7 +38,7 @@ class Permutation(Rearrangement):
         return shape
 
 
-class Reshape(Rearrangement):
+class Reshape(FixedLayer):
     """The same components in another event shape."""
 
     def __init__(self, before: Shape, after: Shape) -> None:
@@ -60,17 +48,17 @@ class Reshape(Rearrangement):
         self.before, self.after = tuple(before), tuple(after)
 
     def transform(self, x: Tensor) -> Tensor:  # noqa: D102
-        return x.reshape(-1, *self.after)
+        return x.reshape(len(x), *self.after)
 
     def inverse(self, y: Tensor) -> Tensor:  # noqa: D102
-        return y.reshape(-1, *self.before)
+        return y.reshape(len(y), *self.before)
 
     def output_shape(self, shape: Shape) -> Shape:  # noqa: D102
         require_shape(self, shape, self.before)
         return self.after
 
 
-class Squeeze(Rearrangement):
+class Squeeze(FixedLayer):
     """Space to depth: each 2 x 2 block of pixels becomes four channels, in the order (channel, row, column)."""
 
     def transform(self, x: Tensor) -> Tensor:  # noqa: D102

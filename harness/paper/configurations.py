@@ -8,9 +8,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
+from harness.cells import LikelihoodCell
+from harness.method import Method
+from harness.problem import Problem
 from harness.training import TrainingConfig
 
-__all__ = ["Configuration", "configuration"]
+__all__ = ["Configuration", "configuration", "configured_cell"]
 
 
 @dataclass(frozen=True)
@@ -36,6 +39,44 @@ class Configuration:
     layers: int = 2
     dtype: str = "float32"
     clean_batches: bool = False
+
+
+def configured_cell(
+    experiment: str,
+    profile: str,
+    method: Method,
+    dataset: str,
+    shape: tuple[int, ...],
+    architecture: str,
+    *,
+    device: str = "cpu",
+    seed: int = 0,
+    draws: int = 10,
+) -> LikelihoodCell:
+    """Return the cell that trains a method on a dataset as the paper does; shape is the dataset's event shape."""
+    recipe = configuration(dataset, architecture, method.objective)
+    problem = Problem(
+        architecture=architecture,
+        shape=shape,
+        layers=recipe.layers if method.iterative else 1,
+        batch=recipe.batch,
+        dtype=recipe.dtype,
+        device=device,
+        seed=seed,
+        residual=recipe.residual,
+        noise=recipe.noise,
+    )
+    return LikelihoodCell(
+        experiment=experiment,
+        profile=profile,
+        method=method.name,
+        problem=problem,
+        dataset=dataset,
+        config=recipe.training,
+        draws=draws,
+        logit_alpha=recipe.logit_alpha,
+        clean_batches=recipe.clean_batches,
+    )
 
 
 def configuration(dataset: str, architecture: str, objective: str) -> Configuration:
