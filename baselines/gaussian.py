@@ -36,12 +36,16 @@ class GaussianModel(Model):
         """
         import torch
 
-        count, total, products = 0, 0.0, 0.0
+        count, origin, total, products = 0, 0.0, 0.0, 0.0
         for batch in batches:
             x = batch.flatten(1).double()
+            # Seen from near the mean, or far from zero the products would drown the covariance.
+            origin = origin if count else x.mean(0)
+            x = x - origin
             count, total, products = count + len(x), total + x.sum(0), products + x.mT @ x
-        mean = total / count
-        covariance = products / count - torch.outer(mean, mean)
+        shift = total / count
+        mean = origin + shift
+        covariance = products / count - torch.outer(shift, shift)
         try:
             factor = torch.linalg.cholesky(covariance)
         except torch.linalg.LinAlgError:

@@ -37,7 +37,7 @@ class EBFlow(nn.Module):
         super().__init__()
         self.layers = nn.ModuleList(layers)
         self.shape = tuple(shape)
-        if math.prod(self.shape) < 1:
+        if not self.shape or math.prod(self.shape) < 1:
             raise ValueError(f"a flow needs samples of at least one component, not of shape {self.shape}")
         latent_shape = self.shape
         for layer in self.layers:
@@ -115,7 +115,7 @@ class EBFlow(nn.Module):
         if self._cached is None or not _same(self._cached[0], weights):
             value = self._checked(-self.constant_log_det())
             self._cached = ([weight.clone() for weight in weights], value)
-        return self._cached[1]
+        return self._cached[1].clone()  # a caller may add to it in place
 
     def log_prob(self, x: Tensor) -> Tensor:
         """Log p(x) in nats, shape (B,): -E(x) - log Z.
@@ -164,5 +164,5 @@ def _same(cached: list[Tensor], weights: list[Tensor]) -> bool:
 
 
 def _require_samples(x: Tensor, shape: Shape) -> None:
-    if x.shape[1:] != torch.Size(shape) or x.dim() == 0:
+    if x.shape[1:] != torch.Size(shape):
         raise ValueError(f"expected a batch of shape (B, {', '.join(map(str, shape))}), not {tuple(x.shape)}")

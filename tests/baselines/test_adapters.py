@@ -1,0 +1,430 @@
+"""Every method keeps the contract of `harness.method`, and all that fit the same function agree on it.
+
+Tests run over whatever `registry()` finds, so a new file under `baselines/` is held to all of this at once.
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Sequence
+
+import pytest
+import torch
+from torch import Tensor
+
+from harness.density import build, count_parameters, log_prob, sample, score
+from harness.method import ClosedForm, Method, Model, SharedWeights
+from harness.problem import Problem
+from harness.registry import registry, why_unavailable
+from harness.training import Trainer, TrainingConfig
+
+METHODS = list(registry().methods.values())
+DENSE = [m for m in METHODS if m.linear == "dense" and m.iterative]
+SHARING = [m for m in METHODS if isinstance(build(m, Problem(shape=(2,))), SharedWeights)]
+LINEAR_LAYERS = 3
+
+every_method = pytest.mark.parametrize("method", METHODS, ids=lambda m: m.name)
+every_trained = pytest.mark.parametrize("method", [m for m in METHODS if m.iterative], ids=lambda m: m.name)
+in_both_dtypes = pytest.mark.parametrize("dtype", ["float32", "float64"])
+at_small_dimensions = pytest.mark.parametrize("dimension", [2, 3, 5])
+
+ARCHITECTURES = [(m, a) for m in METHODS for a in m.architectures]
+every_architecture = pytest.mark.parametrize(
+    ("method", "architecture"), ARCHITECTURES, ids=[f"{m.name}-{a}" for m, a in ARCHITECTURES]
+)
+
+
+def small(architecture: str = "fc", **changes: object) -> Problem:
+    """A small problem of an architecture."""
+    shape, layers = {"fc": ((5,), 3), "cnn": ((1, 4, 4), 3), "toy": ((2,), 3)}[architecture]
+    return Problem(**{"architecture": architecture, "shape": shape, "layers": layers, "dtype": "float64", **changes})
+
+
+def draw(problem: Problem, n: int = 7, seed: int = 1) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(n, *problem.shape, generator=generator, dtype=getattr(torch, problem.dtype))
+
+
+def randomised(method: Method, problem: Problem, seed: int = 0, scale: float | None = None) -> Model:
+    """Build, start from data, and move every trained number, far enough to leave every special start."""
+    # The toy's couplings exponentiate what three hidden layers make of the noise.
+    scale = scale or (0.05 if problem.architecture == "toy" else 0.3)
+    model = build(method, problem)
+    model.init_batch(draw(problem, 50, seed=2))
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in model.module.parameters():
+            parameter += scale * torch.randn(parameter.shape, generator=generator, dtype=torch.float64).to(parameter)
+    model.module.eval()
+    return model
+
+
+def jacobians(model: Model, x: Tensor) -> Tensor:
+    """The full Jacobian of to_latent at every sample, (B, D, D); that samples do not meet is a test of its own."""
+    x = x.detach().requires_grad_()
+    with torch.enable_grad():
+        z = model.to_latent(x)[0].flatten(1)
+        rows = [torch.autograd.grad(component.sum(), x, retain_graph=True)[0] for component in z.unbind(1)]
+    return torch.stack([row.flatten(1) for row in rows], 1)
+
+
+def formula(layers: Sequence[tuple[Tensor, Tensor]], x: Tensor) -> Tensor:
+    """log p of the paper's fc flow, written out: z = W x + b, f(x) = 0.3 x + 0.7 log(1 + e^x), base N(0, I)."""
+    total = torch.zeros(len(x), dtype=x.dtype)
+    for index, (weight, bias) in enumerate(layers):
+        if index:
+            total = total + torch.log(0.3 + 0.7 / (1 + torch.exp(-x))).sum(1)
+            x = 0.3 * x + 0.7 * torch.log(1 + torch.exp(x))
+        total = total + torch.log(torch.abs(torch.det(weight)))
+        x = x @ weight.T + bias
+    return total - 0.5 * (x**2).sum(1) - 0.5 * x.shape[1] * math.log(2 * math.pi)
+
+
+def shared_layers(*, triangular_factors: bool, dimension: int = 5) -> list[tuple[Tensor, Tensor]]:
+    """One weight set: any matrices with an overall det < 0, or such that factor as L U with a positive diagonal."""
+    generator = torch.Generator().manual_seed(5)
+
+    def noise(*shape: int) -> Tensor:
+        return torch.randn(*shape, generator=generator, dtype=torch.float64)
+
+    layers = []
+    for index in range(LINEAR_LAYERS):
+        if triangular_factors:
+            # |entries of L| < 1, or a pivoting factorisation would exchange rows.
+            lower = torch.eye(dimension, dtype=torch.float64) + (0.2 * noise(dimension, dimension)).tanh().tril(-1)
+            weight = lower @ (0.4 * noise(dimension, dimension).triu(1) + torch.diag(0.5 + noise(dimension).abs()))
+        else:
+            weight = noise(dimension, dimension)
+            weight = weight if (torch.det(weight) < 0) == (index == 0) else weight[[1, 0, *range(2, dimension)]]
+        layers.append((weight, noise(dimension)))
+    return layers
+
+
+def test_every_competitor_of_this_repository_is_there() -> None:
+    # A library that is missing would take its methods out of all the tests below, silently.
+    assert registry().broken_modules == {}
+    assert {m.name: why_unavailable(m) for m in METHODS} == dict.fromkeys(
+        [
+            *("ebflow-ml", "ebflow-sml", "ebflow-ssm", "ebflow-dsm", "ebflow-fdssm", "gaussian"),
+            *("nflows-dense-ml", "nflows-lu-ml"),
+            *("normflows-dense-ml", "normflows-lu-ml", "normflows-luperm-ml"),
+        ]
+    )
+
+
+def test_sharing_methods_are_the_trained_ones() -> None:
+    assert SHARING == [m for m in METHODS if m.iterative]
+
+
+@every_architecture
+@in_both_dtypes
+def test_shapes_and_dtype(method: Method, architecture: str, dtype: str) -> None:
+    problem = small(architecture, dtype=dtype)
+    model = randomised(method, problem)
+    x = draw(problem)
+    z, log_det = model.to_latent(x)
+    assert z.flatten(1).shape == (7, problem.dimension)
+    assert log_det.shape == (7,)
+    assert {z.dtype, log_det.dtype} == {x.dtype}
+    assert {p.dtype for p in model.module.parameters()} == {x.dtype}
+    assert model.to_data(z).shape == x.shape
+    assert model.to_data(z).dtype == x.dtype
+
+
+@every_method
+@at_small_dimensions
+def test_log_det_is_that_of_the_jacobian(method: Method, dimension: int) -> None:
+    problem = small(shape=(dimension,))
+    x = draw(problem)
+    signs = set()
+    for seed in range(8):
+        model = randomised(method, problem, seed, scale=1.0)
+        truth = torch.linalg.slogdet(jacobians(model, x))
+        torch.testing.assert_close(model.to_latent(x)[1], truth.logabsdet, rtol=1e-10, atol=1e-10)
+        signs |= set(truth.sign.tolist())
+    if method.linear == "dense":
+        # Any matrix means that both signs occur: a layer that loses them is not dense.
+        assert signs == {-1.0, 1.0}
+
+
+@every_architecture
+def test_log_det_of_every_architecture(method: Method, architecture: str) -> None:
+    problem = small(architecture, residual=True)
+    model, x = randomised(method, problem), draw(problem, 2)
+    truth = torch.linalg.slogdet(jacobians(model, x)).logabsdet
+    torch.testing.assert_close(model.to_latent(x)[1], truth, rtol=1e-9, atol=1e-9)
+
+
+@every_architecture
+def test_round_trip(method: Method, architecture: str) -> None:
+    problem = small(architecture)
+    model, x = randomised(method, problem), draw(problem)
+    z, _ = model.to_latent(x)
+    torch.testing.assert_close(model.to_data(z), x, rtol=1e-7, atol=1e-7)
+    noise = torch.randn(z.shape, generator=torch.Generator().manual_seed(3), dtype=z.dtype)
+    torch.testing.assert_close(model.to_latent(model.to_data(noise))[0], noise, rtol=1e-7, atol=1e-7)
+
+
+@every_method
+def test_samples_follow_the_generator_alone(method: Method) -> None:
+    problem = small()
+    model = randomised(method, problem)
+    before = torch.random.get_rng_state()
+    first, again, other = (
+        sample(model, problem.shape, 9, torch.Generator().manual_seed(seed)) for seed in (4, 4, 5)
+    )
+    assert first.shape == (9, 5)
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+    assert torch.equal(torch.random.get_rng_state(), before)
+
+
+@every_method
+def test_samples_are_inverted_latents(method: Method) -> None:
+    problem = small()
+    model = randomised(method, problem)
+    drawn = sample(model, problem.shape, 9, torch.Generator().manual_seed(4))
+    latent = torch.randn(9, 5, generator=torch.Generator().manual_seed(4), dtype=torch.float64)
+    torch.testing.assert_close(model.to_latent(drawn)[0], latent, rtol=1e-7, atol=1e-7)
+
+
+@every_method
+def test_building_follows_the_seed_and_leaves_the_global_one(method: Method) -> None:
+    before = torch.random.get_rng_state()
+    architecture = method.architectures[-1]
+    first, again = (build(method, small(architecture)).module.state_dict() for _ in range(2))
+    assert torch.equal(torch.random.get_rng_state(), before)
+    assert {name: value.tolist() for name, value in first.items()} == {n: v.tolist() for n, v in again.items()}
+
+
+@every_trained
+def test_every_parameter_is_trained(method: Method) -> None:
+    for architecture in method.architectures:
+        problem = small(architecture, noise=0.5)
+        model = randomised(method, problem)
+        loss = model.training_loss(draw(problem), torch.Generator().manual_seed(0))
+        assert loss.shape == ()
+        assert torch.isfinite(loss)
+        loss.backward()
+        for name, parameter in model.module.named_parameters():
+            if parameter.requires_grad:
+                assert parameter.grad is not None, name
+                assert bool(parameter.grad.isfinite().all()), name
+                assert bool((parameter.grad != 0).any()), name
+
+
+@every_trained
+def test_all_noise_comes_from_the_generator(method: Method) -> None:
+    problem = small(noise=0.5)
+    model, x = randomised(method, problem), draw(problem)
+    before = torch.random.get_rng_state()
+    first, again, other = (
+        model.training_loss(x, torch.Generator().manual_seed(seed)).detach() for seed in (1, 1, 2)
+    )
+    assert torch.equal(first, again)
+    assert torch.equal(first, other) == (method.objective == "ml")
+    assert torch.equal(torch.random.get_rng_state(), before)
+
+
+@pytest.mark.parametrize("method", [m for m in METHODS if m.objective == "ml"], ids=lambda m: m.name)
+def test_maximum_likelihood_minimises_the_nll(method: Method) -> None:
+    # Up to a constant: whether the base's log(2 pi) D / 2 is counted is the library's choice.
+    problem = small()
+    model, x = randomised(method, problem), draw(problem)
+    parameters = [p for p in model.module.parameters() if p.requires_grad]
+    ours = torch.autograd.grad(-log_prob(model, x).mean(), parameters)
+    theirs = torch.autograd.grad(model.training_loss(x), parameters)
+    torch.testing.assert_close(theirs, ours, rtol=1e-9, atol=1e-10)
+
+
+@every_architecture
+def test_samples_of_a_batch_do_not_meet(method: Method, architecture: str) -> None:
+    problem = small(architecture)
+    model, x = randomised(method, problem), draw(problem)
+    together = log_prob(model, x)
+    apart = torch.cat([log_prob(model, x[i : i + 1]) for i in range(len(x))])
+    torch.testing.assert_close(together, apart, rtol=1e-10, atol=1e-10)
+
+
+@every_trained
+def test_inputs_stay_as_they_are(method: Method) -> None:
+    problem = small()
+    model, x = randomised(method, problem), draw(problem)
+    before = x.clone()
+    model.init_batch(x)
+    model.training_loss(x, torch.Generator().manual_seed(0)).backward()
+    z, _ = model.to_latent(x)
+    latent = z.detach().clone()
+    model.to_data(z)
+    assert torch.equal(x, before)
+    assert torch.equal(z, latent)
+    assert not x.requires_grad
+    assert x.grad is None
+
+
+@every_method
+@pytest.mark.parametrize("recording", [False, True], ids=["no_grad", "grad"])
+def test_log_prob_follows_every_edit(method: Method, recording: bool) -> None:
+    problem = small()
+    model, other = randomised(method, problem, seed=0), randomised(method, problem, seed=1)
+    x = draw(problem)
+    with torch.set_grad_enabled(recording):
+        first, aim = log_prob(model, x), log_prob(other, x)
+        assert not torch.allclose(first, aim)
+        model.module.load_state_dict(other.module.state_dict())
+        torch.testing.assert_close(log_prob(model, x), aim)
+        assert torch.equal(log_prob(model, x), log_prob(model, x))
+        for parameter in model.module.parameters():
+            parameter.data.mul_(1.5)
+        truth = torch.linalg.slogdet(jacobians(model, x)).logabsdet
+        torch.testing.assert_close(model.to_latent(x)[1], truth, rtol=1e-9, atol=1e-9)
+
+
+@every_trained
+def test_log_prob_follows_training(method: Method) -> None:
+    problem = small(noise=0.5)
+    model, x = build(method, problem), draw(problem, 50)
+    model.init_batch(x)
+    trainer = Trainer(model, TrainingConfig(learning_rate=0.05), torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        before = log_prob(model, x[:2])
+    for _ in range(3):
+        trainer.step(x)
+    with torch.no_grad():
+        after = log_prob(model, x[:2])
+        log_det = model.to_latent(x[:2])[1]
+    assert not torch.allclose(before, after)
+    torch.testing.assert_close(log_det, torch.linalg.slogdet(jacobians(model, x[:2])).logabsdet)
+
+
+@every_method
+def test_score_is_the_gradient(method: Method) -> None:
+    problem = small()
+    model, x = randomised(method, problem), draw(problem)
+    step = 1e-6
+    sides = [log_prob(model, x + sign * step * torch.eye(5, dtype=x.dtype)[0]) for sign in (1, -1)]
+    torch.testing.assert_close(score(model, x)[:, 0], (sides[0] - sides[1]) / (2 * step), rtol=1e-6, atol=1e-6)
+
+
+@every_method
+def test_images_are_vectors_to_fc(method: Method) -> None:
+    image, vector = small(shape=(1, 2, 4)), small(shape=(8,))
+    on_images, on_vectors = randomised(method, image), randomised(method, vector)
+    x = draw(image)
+    torch.testing.assert_close(log_prob(on_images, x), log_prob(on_vectors, x.flatten(1)))
+    assert on_images.to_data(on_images.to_latent(x)[0]).shape == x.shape
+
+
+@every_architecture
+def test_shapes_are_right_without_any_numbers(method: Method, architecture: str) -> None:
+    problem = small(architecture, device="meta")
+    model = build(method, problem)
+    x = torch.empty(7, *problem.shape, dtype=torch.float64, device="meta")
+    z, log_det = model.to_latent(x)
+    assert {z.device.type, log_det.device.type} == {"meta"}
+    assert log_det.shape == (7,)
+    assert model.to_data(z).shape == x.shape
+    if method.iterative:
+        loss = model.training_loss(x)
+        loss.backward()
+        assert loss.shape == ()
+
+
+@pytest.mark.parametrize("method", [m for m in SHARING if m.linear == "dense"], ids=lambda m: m.name)
+def test_equal_weights_are_equal_densities(method: Method) -> None:
+    layers = shared_layers(triangular_factors=False)
+    assert math.prod(torch.det(weight).sign().item() for weight, _ in layers) < 0
+    problem = small()
+    model, x = build(method, problem), draw(problem, 20)
+    model.load_linear_layers(layers)
+    torch.testing.assert_close(log_prob(model, x), formula(layers, x), rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("method", SHARING, ids=lambda m: m.name)
+def test_equal_triangular_weights_are_equal_densities(method: Method) -> None:
+    layers = shared_layers(triangular_factors=True)
+    problem = small()
+    model, x = randomised(method, problem), draw(problem, 20)
+    model.load_linear_layers(layers)
+    torch.testing.assert_close(log_prob(model, x), formula(layers, x), rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("name", ["nflows-lu-ml", "normflows-luperm-ml"])
+@pytest.mark.parametrize("flaw", ["row exchange", "negative diagonal"])
+def test_weights_beyond_a_triangular_layer_are_refused(name: str, flaw: str) -> None:
+    layers = shared_layers(triangular_factors=True)
+    weight, bias = layers[1]
+    layers[1] = (weight.flip(0), bias) if flaw == "row exchange" else (-weight, bias)
+    model = build(registry().find(name), small())
+    with pytest.raises(ValueError, match="factor without row exchanges, with a positive diagonal"):
+        model.load_linear_layers(layers)
+
+
+def test_an_lu_method_with_row_exchanges_takes_any_matrix() -> None:
+    layers = shared_layers(triangular_factors=False)
+    problem = small()
+    model, x = build(registry().find("normflows-lu-ml"), problem), draw(problem)
+    model.load_linear_layers(layers)
+    torch.testing.assert_close(log_prob(model, x), formula(layers, x), rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("residual", [False, True])
+def test_dense_methods_start_alike(residual: bool) -> None:
+    problem = small(residual=residual)
+    x = draw(problem)
+    start = {m.name: log_prob(build(m, problem), x) for m in DENSE}
+    first = start["ebflow-ml"]
+    for name, value in start.items():
+        torch.testing.assert_close(value, first, rtol=1e-12, atol=1e-12, msg=name)
+
+
+def test_dense_methods_are_of_one_size() -> None:
+    problem = small()
+    expected = LINEAR_LAYERS * (5 * 5 + 5)
+    assert {m.name: count_parameters(build(m, problem)) for m in DENSE} == {m.name: expected for m in DENSE}
+
+
+def gaussian(dimension: int, dtype: str = "float64") -> Model:
+    model = build(registry().find("gaussian"), Problem(shape=(dimension,), dtype=dtype))
+    assert isinstance(model, ClosedForm)
+    return model
+
+
+@pytest.mark.parametrize("offset", [0.0, 1e6])
+def test_the_gaussian_is_the_closed_form(offset: float) -> None:
+    generator = torch.Generator().manual_seed(0)
+    mix = torch.randn(4, 4, generator=generator, dtype=torch.float64)
+    x = torch.randn(500, 4, generator=generator, dtype=torch.float64) @ mix + offset
+    model = gaussian(4)
+    model.fit(x.split(130))
+    truth = torch.distributions.MultivariateNormal(x.mean(0), x.T.cov(correction=0))
+    torch.testing.assert_close(log_prob(model, x[:20]), truth.log_prob(x[:20]), rtol=1e-8, atol=1e-8)
+
+
+def test_a_gaussian_without_a_density_says_so() -> None:
+    x = torch.randn(100, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    x[:, 2] = 2 * x[:, 0]
+    with pytest.raises(ValueError, match="the covariance of 100 samples in 3 dimensions is singular: use more data"):
+        gaussian(3).fit([x])
+
+
+def test_the_gaussian_has_no_training_step() -> None:
+    with pytest.raises(NotImplementedError, match="closed form"):
+        gaussian(3).training_loss(torch.zeros(1, 3))
+
+
+def test_raw_pixels_go_in_front() -> None:
+    problem = small(shape=(1, 2, 2), raw_pixel_alpha=0.5, levels=17)
+    model = build(registry().find("ebflow-ml"), problem)
+    pixels = 17 * torch.rand(6, 1, 2, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    truth = torch.linalg.slogdet(jacobians(model, pixels)).logabsdet
+    torch.testing.assert_close(model.to_latent(pixels)[1], truth, rtol=1e-9, atol=1e-9)
+
+
+@every_method
+def test_what_is_declared(method: Method) -> None:
+    assert method.summary
+    assert method.iterative != isinstance(build(method, small()), ClosedForm)
+    # Built by keyword of the one argument; the library is imported inside.
+    assert len(inspect.signature(method.build).parameters) == 1

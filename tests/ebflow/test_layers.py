@@ -1,0 +1,401 @@
+"""What every layer promises, tested for all of them, and what some promise alone."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import ebflow.layers
+from ebflow.layers import (
+    ActNorm,
+    AffineCoupling,
+    Convolution,
+    Convolution1x1,
+    Dense,
+    Layer,
+    Logit,
+    Permutation,
+    Reshape,
+    Scale,
+    SmoothLeakyReLU,
+    Squeeze,
+)
+
+DOUBLE = torch.float64
+
+
+@dataclass(frozen=True)
+class Case:
+    """A layer, the event shape it takes, and event shapes that it must refuse."""
+
+    build: Callable[[], Layer]
+    shape: tuple[int, ...]
+    refuses: tuple[tuple[int, ...], ...] = ()
+
+    def batch(self, n: int, dtype: torch.dtype = DOUBLE) -> Tensor:
+        """Inputs inside (0, 1) for the logit, on both sides of zero for the others."""
+        normal = torch.randn(n, *self.shape, generator=torch.Generator().manual_seed(7), dtype=DOUBLE)
+        return (torch.sigmoid(normal) if isinstance(self.build(), Logit) else 2 * normal).to(dtype)
+
+
+def coupling(mask: Tensor) -> AffineCoupling:
+    if mask.dim() == 1:
+        return AffineCoupling(mask, nn.Sequential(nn.Linear(5, 5), nn.Tanh()), nn.Linear(5, 5))
+    return AffineCoupling(mask, nn.Sequential(nn.Conv2d(2, 2, 1), nn.Tanh()), nn.Conv2d(2, 2, 3, padding=1))
+
+
+LAYERS = {
+    "dense": Case(lambda: Dense(5), (5,), ((4,), (5, 1), ())),
+    "dense, D=1": Case(lambda: Dense(1), (1,), ((2,),)),
+    "convolution, k=1": Case(lambda: Convolution((3, 2, 3), 1), (3, 2, 3), ((3, 3, 2), (18,))),
+    "convolution, k=3": Case(lambda: Convolution((2, 3, 5), 3), (2, 3, 5), ((2, 5, 3), (1, 3, 5))),
+    "convolution, k=5": Case(lambda: Convolution((1, 5, 3), 5), (1, 5, 3), ((1, 3, 5),)),
+    "convolution, k=7, beyond the image": Case(lambda: Convolution((2, 3, 2), 7), (2, 3, 2), ((2, 2, 3),)),
+    "convolution 1x1": Case(lambda: Convolution1x1((3, 3, 5)), (3, 3, 5), ((3, 5, 3), (3,))),
+    "convolution 1x1, even": Case(lambda: Convolution1x1((2, 4, 3)), (2, 4, 3), ((3, 4, 3),)),
+    "actnorm": Case(lambda: ActNorm((5,)), (5,), ((1,), (4,), (5, 1))),
+    "actnorm, image": Case(lambda: ActNorm((2, 3, 4)), (2, 3, 4), ((2, 4, 3), (1, 3, 4))),
+    "scale": Case(lambda: Scale((2, 3), -0.3, 2.5), (2, 3), ((3, 2), (6,))),
+    "scale, negative": Case(lambda: Scale((3,), 1.5, -0.2), (3,), ((4,),)),
+    "permutation": Case(lambda: Permutation(torch.tensor([2, 0, 3, 1])), (4,), ((3,), ())),
+    "permutation, image": Case(lambda: Permutation(torch.tensor([1, 2, 0])), (3, 2, 4), ((2, 2, 4),)),
+    "reshape": Case(lambda: Reshape((2, 3), (3, 2, 1)), (2, 3), ((3, 2), (6,))),
+    "squeeze": Case(lambda: Squeeze(), (2, 4, 6), ((2, 3, 6), (2, 4, 5), (4, 6))),
+    "smooth leaky relu": Case(lambda: SmoothLeakyReLU(0.2), (4,)),
+    "smooth leaky relu, residual": Case(lambda: SmoothLeakyReLU(0.3, residual=True), (2, 2, 3)),
+    "coupling": Case(lambda: coupling(torch.tensor([1.0, 0, 1, 0, 0])), (5,), ((4,), (1,), (), (0,))),
+    "coupling, image": Case(lambda: coupling(torch.tensor([1.0, 0])[:, None, None]), (2, 3, 4), ((3, 3, 4), (2,))),
+    "logit": Case(lambda: Logit(0.5), (2, 3)),
+}
+CASES = pytest.mark.parametrize("case", LAYERS.values(), ids=LAYERS.keys())
+CONSTANT = {name: case for name, case in LAYERS.items() if case.build().constant_jacobian}
+CONSTANT_CASES = pytest.mark.parametrize("case", CONSTANT.values(), ids=CONSTANT.keys())
+TRAINED = {name: case for name, case in LAYERS.items() if list(case.build().parameters())}
+TRAINED_CASES = pytest.mark.parametrize("case", TRAINED.values(), ids=TRAINED.keys())
+
+
+def jacobian(layer: Layer, x: Tensor) -> Tensor:
+    """The autograd Jacobians, shape (B, D, D)."""
+    size = x[0].numel()
+    return torch.func.vmap(torch.func.jacrev(lambda one: layer(one[None])[0]))(x).reshape(len(x), size, size)
+
+
+def log_det(layer: Layer, x: Tensor) -> Tensor:
+    """What the layer says about log|det J|, all of it, shape (B,)."""
+    constant = layer.log_abs_det() if layer.constant_jacobian else 0.0
+    return (layer(x)[1] + constant).expand(len(x))
+
+
+def test_every_layer_of_the_package_has_a_case() -> None:
+    exported = {getattr(ebflow.layers, name) for name in ebflow.layers.__all__}
+    concrete = {layer for layer in exported if not layer.__abstractmethods__}
+    assert concrete == {type(case.build()) for case in LAYERS.values()}
+
+
+@CASES
+def test_inverse_undoes_forward_and_forward_inverse(case: Case, randomise) -> None:
+    layer = randomise(case.build())
+    x = case.batch(20)
+    y, _ = layer(x)
+    assert (layer.inverse(y) - x).abs().max() < 1e-9
+    assert (layer(layer.inverse(y))[0] - y).abs().max() < 1e-9
+    assert layer.inverse(y).shape == x.shape
+
+
+@CASES
+def test_round_trip_in_float32_is_as_good_as_the_condition_number_allows(case: Case, randomise) -> None:
+    layer = randomise(case.build())
+    x = case.batch(20)
+    condition = torch.linalg.cond(jacobian(layer, x)).max().item()
+    layer, single = layer.float(), x.float()
+    y, _ = layer(single)
+    back = layer.inverse(y)
+    assert y.dtype == back.dtype == torch.float32
+    error = (back - single).abs().max().item()
+    assert error < 20 * torch.finfo(torch.float32).eps * condition * (1 + x.abs().max().item())
+
+
+@pytest.mark.parametrize("seed", range(3))
+@CASES
+def test_log_det_is_that_of_the_autograd_jacobian(case: Case, seed: int, randomise) -> None:
+    layer = randomise(case.build(), seed)
+    x = case.batch(4)
+    torch.testing.assert_close(
+        log_det(layer, x), torch.linalg.slogdet(jacobian(layer, x)).logabsdet, rtol=1e-10, atol=1e-10
+    )
+
+
+@pytest.mark.parametrize(
+    "name", ["dense", "convolution, k=3", "convolution, k=5", "convolution, k=7, beyond the image", "convolution 1x1"]
+)
+def test_log_det_holds_for_either_sign_of_the_determinant(name: str, randomise) -> None:
+    case = LAYERS[name]
+    x = case.batch(1)
+    signs = set()
+    for seed in range(12):
+        layer = randomise(case.build(), seed)
+        sign, expected = torch.linalg.slogdet(jacobian(layer, x))
+        signs.add(sign.item())
+        torch.testing.assert_close(log_det(layer, x), expected, rtol=1e-9, atol=1e-9)
+    assert signs == {-1.0, 1.0}
+
+
+@CASES
+def test_the_layer_tells_the_truth_about_its_jacobian(case: Case, randomise) -> None:
+    layer = randomise(case.build())
+    here, there = jacobian(layer, case.batch(2))
+    moves = (here - there).abs().max().item() > 1e-6
+    assert moves != layer.constant_jacobian
+
+
+@CONSTANT_CASES
+def test_forward_of_a_constant_layer_returns_a_scalar_zero_without_a_determinant(
+    case: Case, randomise, linear_algebra
+) -> None:
+    layer = randomise(case.build())
+    for parameter in layer.parameters():
+        parameter.requires_grad_()
+    y, ladj = layer(case.batch(3))
+    y.sum().backward() if y.requires_grad else None
+    assert linear_algebra.calls == []
+    assert ladj.shape == ()
+    assert ladj.item() == 0
+    assert not ladj.requires_grad
+
+
+@CONSTANT_CASES
+@pytest.mark.parametrize("dtype", [torch.float32, DOUBLE])
+def test_constant_log_abs_det_is_a_scalar_of_the_modules_dtype(case: Case, dtype: torch.dtype, randomise) -> None:
+    ladj = randomise(case.build(), dtype=dtype).log_abs_det()
+    assert ladj.shape == ()
+    assert ladj.dtype == dtype
+
+
+@pytest.mark.parametrize("name", [name for name in TRAINED if name in CONSTANT])
+def test_gradient_of_log_abs_det(name: str, randomise) -> None:
+    layer = randomise(LAYERS[name].build())
+    # gradcheck moves the parameters in place, so the function may ignore its arguments.
+    assert torch.autograd.gradcheck(lambda *_: layer.log_abs_det(), tuple(layer.parameters()))
+
+
+@CASES
+def test_first_and_second_derivatives_of_forward(case: Case, randomise) -> None:
+    layer = randomise(case.build())
+    inputs = (case.batch(2).requires_grad_(), *layer.parameters())
+
+    def both(x: Tensor, *_: Tensor) -> tuple[Tensor, ...]:
+        y, ladj = layer(x)
+        return (y, ladj) if ladj.requires_grad else (y,)
+
+    assert torch.autograd.gradcheck(both, inputs, fast_mode=True)
+    assert torch.autograd.gradgradcheck(both, inputs, fast_mode=True)
+
+
+@CASES
+def test_first_and_second_derivatives_of_inverse(case: Case, randomise) -> None:
+    layer = randomise(case.build())
+    y = layer(case.batch(2))[0].detach().requires_grad_()
+    inputs = (y, *layer.parameters())
+    assert torch.autograd.gradcheck(lambda y, *_: layer.inverse(y), inputs, fast_mode=True)
+    assert torch.autograd.gradgradcheck(lambda y, *_: layer.inverse(y), inputs, fast_mode=True)
+
+
+@TRAINED_CASES
+def test_gradients_reach_every_parameter(case: Case, randomise) -> None:
+    layer = randomise(case.build())
+    x = case.batch(4)
+    (layer(x)[0].square().sum() + log_det(layer, x).sum()).backward()
+    for name, parameter in layer.named_parameters():
+        assert parameter.grad is not None, name
+        assert parameter.grad.isfinite().all(), name
+        assert (parameter.grad != 0).any(), name
+
+
+@CASES
+@pytest.mark.parametrize("n", [0, 1, 3])
+@pytest.mark.parametrize("device", ["cpu", "meta"])
+def test_shapes(case: Case, n: int, device: str) -> None:
+    layer = case.build().to(device)
+    y, ladj = layer(case.batch(n, torch.float32).to(device))
+    assert y.shape == (n, *layer.output_shape(case.shape))
+    assert ladj.shape == (() if layer.constant_jacobian else (n,))
+    back = layer.inverse(y)
+    assert back.shape == (n, *case.shape)
+    assert y.device.type == ladj.device.type == back.device.type == device
+    if layer.constant_jacobian:
+        assert layer.log_abs_det().shape == ()
+        assert layer.log_abs_det().device.type == device
+
+
+@CASES
+def test_can_be_built_on_meta_and_filled_from_a_state_dict(case: Case, randomise) -> None:
+    trained = randomise(case.build(), dtype=torch.float32)
+    with torch.device("meta"):
+        layer = case.build()
+    layer.to_empty(device="cpu")
+    for tensor in (*layer.parameters(), *layer.buffers()):
+        tensor.data.fill_(math.nan if tensor.is_floating_point() else 0)  # what uninitialised memory may hold
+    layer.load_state_dict(trained.state_dict())
+    x = case.batch(3, torch.float32)
+    torch.testing.assert_close(layer(x)[0], trained(x)[0])
+    torch.testing.assert_close(log_det(layer, x), log_det(trained, x))
+
+
+@TRAINED_CASES
+def test_state_dict_restores_the_whole_layer(case: Case, randomise) -> None:
+    trained, fresh = randomise(case.build()), case.build().to(DOUBLE)
+    x = case.batch(3)
+    assert not torch.allclose(fresh(x)[0], trained(x)[0])
+    fresh.load_state_dict(copy.deepcopy(trained.state_dict()))
+    assert torch.equal(fresh(x)[0], trained(x)[0])
+    assert torch.equal(log_det(fresh, x), log_det(trained, x))
+
+
+def test_state_dict_restores_the_order_of_a_permutation() -> None:
+    other = Permutation(torch.tensor([0, 1, 2, 3]))
+    other.load_state_dict(Permutation(torch.tensor([2, 0, 3, 1])).state_dict())
+    assert other(torch.arange(4.0)[None])[0].tolist() == [[2, 0, 3, 1]]
+
+
+@CASES
+def test_samples_do_not_see_each_other(case: Case, randomise) -> None:
+    layer = randomise(case.build())
+    x = case.batch(3)
+    y, ladj = layer(x)
+    back = layer.inverse(y)
+    for index in range(3):
+        alone, ladj_alone = layer(x[index : index + 1])
+        torch.testing.assert_close(alone[0], y[index])
+        torch.testing.assert_close(ladj_alone.expand(1)[0], ladj.expand(3)[index])
+        torch.testing.assert_close(layer.inverse(y[index : index + 1])[0], back[index])
+
+
+@CASES
+def test_inputs_are_left_alone(case: Case, randomise) -> None:
+    layer = randomise(case.build())
+    x = case.batch(3)
+    before = x.clone()
+    y, _ = layer(x)
+    assert torch.equal(x, before)
+    before = y.clone()
+    layer.inverse(y)
+    assert torch.equal(y, before)
+    assert not x.requires_grad
+
+
+@CASES
+def test_other_shapes_are_refused(case: Case) -> None:
+    layer = case.build()
+    for shape in case.refuses:
+        with pytest.raises(ValueError, match="shape"):
+            layer.output_shape(shape)
+
+
+@pytest.mark.parametrize(
+    ("build", "message"),
+    [
+        (lambda: Dense(0), "dimension of at least 1, not 0"),
+        (lambda: Convolution((4,), 3), "images"),
+        (lambda: Convolution((1, 4, 4), 4), "odd kernel size, not 4"),
+        (lambda: Convolution((1, 4, 4), -1), "odd kernel size, not -1"),
+        (lambda: Convolution1x1((4, 4)), "images"),
+        (lambda: Scale((2,), 0.0, 0.0), "other than zero"),
+        (lambda: Scale((2,), 0.0, math.nan), "other than zero"),
+        (lambda: Logit(0.0), "positive"),
+        (lambda: Logit(-1.0), "positive"),
+        (lambda: Logit(math.nan), "positive"),
+        (lambda: Permutation(torch.tensor([0, 1, 1])), r"permutation of 0\.\.2"),
+        (lambda: Permutation(torch.tensor([1, 2, 3])), r"permutation of 0\.\.2"),
+        (lambda: Reshape((2, 3), (5,)), "number of components"),
+    ],
+)
+def test_bad_arguments_are_refused(build: Callable[[], Layer], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        build()
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [Dense(5), Convolution((3, 4, 2), 1), Convolution((2, 3, 5), 5), ActNorm((3, 2, 2))],
+    ids=lambda layer: type(layer).__name__,
+)
+def test_starts_as_the_identity(layer: Layer) -> None:
+    x = torch.randn(4, *(layer.shape if hasattr(layer, "shape") else (5,)))
+    torch.testing.assert_close(layer(x)[0], x)
+
+
+def test_1x1_convolution_starts_as_a_rotation_or_reflection() -> None:
+    weight = Convolution1x1((6, 2, 2)).weight
+    torch.testing.assert_close(weight @ weight.mT, torch.eye(6))
+    assert not torch.allclose(weight.abs(), torch.eye(6))
+
+
+def test_squeeze_orders_channels_by_channel_row_column() -> None:
+    x = torch.arange(16.0).reshape(1, 2, 2, 4)  # two channels of one row of two blocks
+    y, _ = Squeeze()(x)
+    assert y[0, :, 0, 0].tolist() == [0, 1, 4, 5, 8, 9, 12, 13]
+    assert y[0, :, 0, 1].tolist() == [2, 3, 6, 7, 10, 11, 14, 15]
+
+
+def test_scale_keeps_its_numbers_through_single_precision() -> None:
+    layer = Scale((1,), 0.1, 3.3).float().double()
+    assert layer(torch.tensor([[0.7]], dtype=DOUBLE))[0].item() == (0.7 - 0.1) / 3.3
+    assert layer.log_abs_det().item() == -math.log(3.3)
+
+
+def test_logit_gives_nan_outside_the_unit_interval() -> None:
+    y, ladj = Logit(0.5)(torch.tensor([[-0.1], [1.1], [0.5]]))
+    assert y.isnan().flatten().tolist() == [True, True, False]
+    assert ladj.isnan().tolist() == [True, True, False]
+
+
+class TestActNormInitialize:
+    @pytest.mark.parametrize("shape", [(3,), (3, 4, 2)])
+    def test_its_batch_leaves_with_zero_mean_and_unit_deviation(self, shape: tuple[int, ...]) -> None:
+        layer = ActNorm(shape).to(DOUBLE)
+        scale = torch.tensor([1e-3, 1.0, 50.0], dtype=DOUBLE).reshape(3, *(1 for _ in shape[1:]))
+        x = 5 + scale * torch.randn(40, *shape, dtype=DOUBLE)
+        layer.initialize(x)
+        channels = layer(x)[0].transpose(0, 1).flatten(1)
+        torch.testing.assert_close(channels.mean(1), torch.zeros(3, dtype=DOUBLE), rtol=0, atol=1e-9)
+        torch.testing.assert_close(channels.std(1), torch.ones(3, dtype=DOUBLE))
+        expected = torch.linalg.slogdet(jacobian(layer, x[:1])).logabsdet[0]
+        torch.testing.assert_close(layer.log_abs_det(), expected)
+
+    def test_its_parameters_stay_the_same_leaves(self) -> None:
+        layer = ActNorm((3,))
+        before = list(layer.parameters())
+        layer.initialize(torch.randn(8, 3))
+        for parameter, old in zip(layer.parameters(), before, strict=True):
+            assert parameter is old
+            assert parameter.is_leaf
+            assert parameter.requires_grad
+
+    @pytest.mark.parametrize("n", [0, 1])
+    def test_needs_two_values_a_channel(self, n: int) -> None:
+        with pytest.raises(ValueError, match="at least two values"):
+            ActNorm((3,)).initialize(torch.randn(n, 3))
+
+    def test_takes_one_image_of_several_pixels(self) -> None:
+        layer, x = ActNorm((2, 3, 3)), torch.randn(1, 2, 3, 3)
+        layer.initialize(x)
+        torch.testing.assert_close(layer(x)[0].std(dim=(0, 2, 3)), torch.ones(2))
+
+    def test_refuses_a_constant_channel_and_stays_as_it_was(self) -> None:
+        layer = ActNorm((3,))
+        x = torch.randn(8, 3)
+        x[:, 1] = 2.0
+        with pytest.raises(ValueError, match="constant channel"):
+            layer.initialize(x)
+        torch.testing.assert_close(layer(x)[0], x)
+
+    def test_runs_on_meta(self) -> None:
+        layer = ActNorm((3,)).to("meta")
+        layer.initialize(torch.empty(8, 3, device="meta"))
+        assert layer.shift.shape == (3,)

@@ -1,0 +1,57 @@
+"""What the README shows is run as it stands there."""
+
+from __future__ import annotations
+
+import doctest
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from harness import datasets
+from harness.likelihood import fit_and_score
+from harness.problem import Problem
+from harness.registry import Registry, read_modules
+from harness.runtime import measure
+from harness.training import TrainingConfig
+
+README = Path(__file__).parents[1] / "README.md"
+
+
+@pytest.fixture
+def adapter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Registry:
+    """The README's competitor, found in a module of its own."""
+    blocks = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
+    (code,) = [block for block in blocks if ">>>" not in block]
+    (tmp_path / "readme_adapter.py").write_text(code)
+    monkeypatch.syspath_prepend(tmp_path)
+    return read_modules(["readme_adapter"])
+
+
+def test_snippet_runs() -> None:
+    outcome = doctest.testfile(str(README), module_relative=False)
+    assert outcome.attempted >= 9
+    assert outcome.failed == 0
+
+
+def test_adapter_is_timed_and_trained(adapter: Registry) -> None:
+    assert adapter.broken_modules == {}
+    method = adapter.find("diagonal-ml")
+    config = TrainingConfig(epochs=3, evaluate_every=1, learning_rate=0.05)
+
+    (timing,) = measure([method], Problem(shape=(6,)), repeats=2, config=config)
+    assert timing.failure is None
+    assert len(timing.seconds) == 2
+
+    digits = datasets.load("digits")
+    problem = Problem(shape=digits.shape)
+    untrained = replace(config, epochs=1, learning_rate=1e-12)
+    before = fit_and_score(method, problem, digits, digits, untrained, draws=1).test_nll[0]
+    after = fit_and_score(method, problem, digits, digits, config, draws=1).test_nll[0]
+    assert after < before - 10
+
+
+def test_length() -> None:
+    """A README is read to its end only while it is short."""
+    assert len(README.read_text().splitlines()) <= 150
