@@ -62,10 +62,15 @@ class Squeeze(FixedLayer):
     """Space to depth: each 2 x 2 block of pixels becomes four channels, in the order (channel, row, column)."""
 
     def transform(self, x: Tensor) -> Tensor:  # noqa: D102
-        return torch.nn.functional.pixel_unshuffle(x, 2)
+        # Not pixel_unshuffle, which leaves an empty batch in its old shape.
+        batch, channels, height, width = x.shape
+        blocks = x.reshape(batch, channels, height // 2, 2, width // 2, 2).permute(0, 1, 3, 5, 2, 4)
+        return blocks.reshape(batch, 4 * channels, height // 2, width // 2)
 
     def inverse(self, y: Tensor) -> Tensor:  # noqa: D102
-        return torch.nn.functional.pixel_shuffle(y, 2)
+        batch, channels, height, width = y.shape
+        blocks = y.reshape(batch, channels // 4, 2, 2, height, width).permute(0, 1, 4, 2, 5, 3)
+        return blocks.reshape(batch, channels // 4, 2 * height, 2 * width)
 
     def output_shape(self, shape: Shape) -> Shape:  # noqa: D102
         if len(shape) != 3 or shape[1] % 2 or shape[2] % 2:

@@ -1,10 +1,10 @@
-"""What the tests of ebflow share: fixed seeds, random weights, an independent log-density, a watch on linear algebra."""
+"""What the tests of ebflow share: seeds, random weights, an independent log-density, a watch on linear algebra."""
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -18,7 +18,7 @@ CUBIC = re.compile(r"_?linalg_(?!vector_norm)|(slog|log)?det$|inverse|lu_|choles
 
 
 class LinearAlgebra(TorchDispatchMode):
-    """Records every determinant, solve and inverse beneath autograd, whatever name it was called by."""
+    """While entered, records every determinant, solve and inverse beneath autograd, whatever name it was called by."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -36,9 +36,8 @@ def _seeded() -> None:
 
 
 @pytest.fixture
-def linear_algebra() -> Iterator[LinearAlgebra]:
-    with LinearAlgebra() as watch:
-        yield watch
+def linear_algebra() -> LinearAlgebra:
+    return LinearAlgebra()
 
 
 @pytest.fixture

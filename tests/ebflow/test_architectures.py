@@ -1,0 +1,210 @@
+"""The paper's networks: sizes, starting points, structure; and raw pixels inside the model."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from ebflow import EBFlow
+from ebflow.architectures import cnn, fc, raw_pixels, toy
+from ebflow.layers import (
+    ActNorm,
+    AffineCoupling,
+    Convolution,
+    Dense,
+    Layer,
+    Logit,
+    Reshape,
+    Scale,
+    SmoothLeakyReLU,
+    Squeeze,
+)
+
+DOUBLE = torch.float64
+
+
+def kinds(flow: EBFlow) -> list[type[Layer]]:
+    return [type(layer) for layer in flow.layers]
+
+
+@pytest.mark.parametrize(
+    ("build", "shape", "count"),
+    [
+        (fc, (1, 28, 28), 1_230_880),
+        (fc, (784,), 1_230_880),
+        (fc, (3, 32, 32), 18_880_512),
+        (cnn, (1, 28, 28), 26_796),
+        (cnn, (3, 32, 32), 240_912),
+        # Per coupling two networks 2-64-64-64-2 of 8,642 and three units' 64 betas; 11 dense layers; 10 ActNorms.
+        (toy, (2,), 10 * (2 * 8_642 + 3 * 64 + 4) + 11 * 6),
+    ],
+)
+def test_parameter_counts(build, shape: tuple[int, ...], count: int) -> None:
+    with torch.device("meta"):
+        flow = build(shape)
+        x = torch.empty(2, *shape)
+    assert sum(parameter.numel() for parameter in flow.parameters()) == count
+    assert all(parameter.requires_grad for parameter in flow.parameters())
+    assert flow.log_prob(x).shape == (2,)
+
+
+class TestFC:
+    @pytest.mark.parametrize("layers", [1, 2, 4])
+    def test_structure(self, layers: int) -> None:
+        alternating = [Dense] + (layers - 1) * [SmoothLeakyReLU, Dense]
+        assert kinds(fc((6,), layers)) == alternating
+        assert kinds(fc((1, 2, 3), layers)) == [Reshape, *alternating]
+
+    def test_starts_at_minus_the_identity_with_unit_biases(self) -> None:
+        for layer in fc((1, 2, 2), 3).layers:
+            if isinstance(layer, Dense):
+                assert torch.equal(layer.weight, -torch.eye(4))
+                assert torch.equal(layer.bias, torch.ones(4))
+
+    def test_starting_density_of_one_layer_is_a_unit_normal_around_one(self) -> None:
+        x = torch.randn(5, 3, dtype=DOUBLE)
+        expected = torch.distributions.Normal(1.0, 1.0).log_prob(x).sum(1)
+        torch.testing.assert_close(fc((3,), 1).double().log_prob(x), expected)
+
+    def test_options_reach_the_activations(self) -> None:
+        for build, layers in ((fc, 3), (cnn, 3)):
+            flow = build((1, 4, 4), layers, alpha=0.2, residual=True)
+            activations = [layer for layer in flow.layers if isinstance(layer, SmoothLeakyReLU)]
+            assert len(activations) == 2
+            for layer in activations:
+                assert (layer.bend, layer.lowest_slope) == (0.8, 1.2)
+
+    def test_defaults_are_those_of_the_paper(self) -> None:
+        x = torch.tensor([-1e6, 1e6])
+        assert fc((2,)).layers[1].slope(x).tolist() == pytest.approx([0.3, 1.0])
+        assert cnn((1, 4, 4)).layers[1].slope(x).tolist() == pytest.approx([1.3, 2.0])
+
+
+class TestCNN:
+    def test_structure(self) -> None:
+        block = [Convolution, SmoothLeakyReLU]
+        assert kinds(cnn((1, 8, 4))) == [*block, *block, Squeeze, *block, *block, Squeeze, *block, Convolution]
+        assert kinds(cnn((1, 8, 4), 3)) == [*block, Squeeze, *block, Squeeze, Convolution]
+        convolutions = [layer for layer in cnn((3, 8, 4)).layers if isinstance(layer, Convolution)]
+        assert [layer.shape for layer in convolutions] == 2 * [(3, 8, 4)] + 2 * [(12, 4, 2)] + 2 * [(48, 2, 1)]
+        assert {layer.weight.shape[2:] for layer in convolutions} == {(7, 7)}
+
+    def test_kernels_start_at_minus_the_identity(self) -> None:
+        for layer in cnn((2, 4, 4)).layers:
+            if isinstance(layer, Convolution):
+                with torch.no_grad():
+                    layer.bias.zero_()
+                x = torch.randn(3, *layer.shape)
+                torch.testing.assert_close(layer(x)[0], -x)
+
+    def test_biases_start_at_the_authors_standard_deviation(self) -> None:
+        biases = [(layer.bias, layer.shape[0]) for layer in cnn((20, 4, 4)).layers if isinstance(layer, Convolution)]
+        ratios = torch.cat([bias.detach() / (0.01 / math.sqrt(49 * channels)) for bias, channels in biases])
+        # 840 draws of N(0, 1): five standard errors of the mean, 1 / sqrt(840), and of the variance, sqrt(2 / 840).
+        assert abs(ratios.mean()) < 5 * math.sqrt(1 / 840)
+        assert abs(ratios.var() - 1) < 5 * math.sqrt(2 / 840)
+
+    @pytest.mark.parametrize("layers", [1, 2, 4, 7])
+    def test_layers_must_be_a_multiple_of_three(self, layers: int) -> None:
+        with pytest.raises(ValueError, match=f"multiple of 3, not {layers}"):
+            cnn((1, 4, 4), layers)
+
+    @pytest.mark.parametrize("shape", [(1, 6, 4), (1, 4, 6), (1, 3, 4)])
+    def test_images_must_halve_twice(self, shape: tuple[int, ...]) -> None:
+        with pytest.raises(ValueError, match="even height and width"):
+            cnn(shape)
+
+    def test_vectors_are_refused(self) -> None:
+        with pytest.raises(ValueError, match="images"):
+            cnn((16,))
+
+
+class TestToy:
+    def test_structure(self) -> None:
+        flow = toy()
+        assert kinds(flow) == 10 * [Dense, AffineCoupling, ActNorm] + [Dense]
+        masks = [layer.mask.tolist() for layer in flow.layers if isinstance(layer, AffineCoupling)]
+        assert masks == 5 * [[0, 1], [1, 0]]
+        assert kinds(toy((3,), 1)) == [Dense]
+
+    def test_dense_layers_start_orthogonal(self) -> None:
+        for layer in toy((4,), 3).layers:
+            if isinstance(layer, Dense):
+                torch.testing.assert_close(layer.weight @ layer.weight.mT, torch.eye(4))
+
+    @pytest.mark.parametrize("dimension", [2, 3])
+    def test_log_prob_and_inverse_in_float64(self, dimension: int, randomise, log_density) -> None:
+        flow = toy((dimension,), 4, width=8)
+        for layer in flow.layers:
+            if isinstance(layer, AffineCoupling | ActNorm):
+                randomise(layer)
+        flow.double()
+        x = torch.randn(5, dimension, dtype=DOUBLE)
+        torch.testing.assert_close(flow.log_prob(x), log_density(flow, x), rtol=1e-9, atol=1e-9)
+        torch.testing.assert_close(flow.inverse(flow(x)[0]), x, rtol=0, atol=1e-9)
+
+    def test_initialize_normalises_before_the_last_layer(self) -> None:
+        flow = toy().double()
+        x = 3 + 2 * torch.randn(500, 2, dtype=DOUBLE)
+        flow.initialize(x)
+        z, _ = flow(x)
+        # The last layer starts orthogonal, which keeps zero means and the sum of the variances.
+        torch.testing.assert_close(z.mean(0), torch.zeros(2, dtype=DOUBLE), rtol=0, atol=1e-9)
+        assert z.var(0).sum().item() == pytest.approx(2)
+
+    @pytest.mark.parametrize("shape", [(1,), (2, 2), ()])
+    def test_other_shapes_are_refused(self, shape: tuple[int, ...]) -> None:
+        with pytest.raises(ValueError, match="at least two components"):
+            toy(shape)
+
+
+@pytest.mark.parametrize("layers", [0, -3])
+def test_a_flow_needs_a_layer(layers: int) -> None:
+    for build, shape in ((fc, (4,)), (cnn, (1, 4, 4)), (toy, (2,))):
+        with pytest.raises(ValueError, match=f"at least one linear layer, not {layers}"):
+            build(shape, layers)
+
+
+class TestRawPixels:
+    # With a wide margin, the terms in its square show.
+    @pytest.mark.parametrize("margin", [1e-6, 1e-3, 0.1])
+    @pytest.mark.parametrize(("levels", "alpha"), [(256, 0.5), (17, 0.75)])
+    def test_is_the_preprocessing_of_the_paper(self, margin: float, levels: int, alpha: float) -> None:
+        shape = (1, 2, 3)
+        flow = EBFlow(shape, raw_pixels(shape, levels=levels, margin=margin, alpha=alpha)).double()
+        values = torch.tensor([0.0, 1e-3, 0.5, levels / 2, levels - 1.0, levels - 1e-6], dtype=DOUBLE).reshape(
+            1, *shape
+        )
+        u = (values / levels + margin) * (1 - 2 * margin)
+        expected = (u.log() - (-u).log1p()) / alpha
+        y, varying = flow(values)
+        # A rounding of u by eps moves log(1 - u) by eps / margin.
+        torch.testing.assert_close(y, expected, rtol=1e-9, atol=1e-9)
+        leaf = values.clone().requires_grad_()
+        (slopes,) = torch.autograd.grad(flow(leaf)[0].sum(), leaf)
+        torch.testing.assert_close(
+            varying - flow.log_normalizer(), slopes.log().flatten(1).sum(1), rtol=1e-9, atol=1e-9
+        )
+        by_hand = ((1 - 2 * margin) / levels / (alpha * u * (1 - u))).log().flatten(1).sum(1)
+        torch.testing.assert_close(varying - flow.log_normalizer(), by_hand, rtol=1e-9, atol=1e-9)
+        torch.testing.assert_close(flow.inverse(y), values, rtol=0, atol=1e-9)
+
+    def test_only_the_scale_is_in_log_z(self) -> None:
+        shape = (1, 2, 2)
+        scale, logit = raw_pixels(shape, alpha=0.5)
+        assert isinstance(scale, Scale)
+        assert isinstance(logit, Logit)
+        flow = EBFlow(shape, [scale, logit]).double()
+        assert flow.log_normalizer().item() == pytest.approx(4 * math.log(256 / (1 - 2e-6)), rel=1e-12)
+
+    @pytest.mark.parametrize("build", [fc, cnn])
+    def test_goes_in_front(self, build, log_density) -> None:
+        shape = (1, 4, 4)
+        layers = raw_pixels(shape, alpha=0.5)
+        flow = build(shape, 3, before=layers).double()
+        assert tuple(flow.layers[:2]) == layers
+        assert kinds(flow)[2:] == kinds(build(shape, 3))
+        x = 256 * torch.rand(3, *shape, dtype=DOUBLE)
+        torch.testing.assert_close(flow.log_prob(x), log_density(flow, x), rtol=1e-9, atol=1e-9)

@@ -1,0 +1,164 @@
+"""Finding methods: what is missing, broken or foreign takes down nothing but itself, and says why."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from harness import listing
+from harness import registry as module
+from harness.errors import InputError, unknown
+from harness.method import Method
+from harness.registry import Registry, read_modules, registry, why_unavailable
+
+MODULE_OF_METHODS = """
+from harness.method import Method
+
+METHODS = [Method(name={name!r}, objective="ml", linear="dense", build=lambda problem: None, requires={requires!r})]
+"""
+
+
+@pytest.fixture
+def write_module(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, fresh_registry: None) -> Callable[[str, str], str]:
+    """Write an importable module, and forget it afterwards."""
+    monkeypatch.syspath_prepend(tmp_path)
+
+    def write(name: str, source: str) -> str:
+        (tmp_path / f"{name}.py").write_text(source)
+        monkeypatch.delitem(sys.modules, name, raising=False)
+        return name
+
+    return write
+
+
+def requiring(*libraries: str) -> Method:
+    return Method(name="m", objective="ml", linear="dense", build=lambda problem: None, requires=libraries)
+
+
+def test_missing_library_says_how_to_get_it(fresh_registry: None) -> None:
+    expected = "no_such_library is not installed: pip install no_such_library"
+    assert why_unavailable(requiring("no_such_library")) == expected
+    assert why_unavailable(requiring("json", "no_such_library")) == expected
+    assert why_unavailable(requiring("json")) is None
+
+
+@pytest.mark.parametrize(
+    ("source", "reason"),
+    [
+        ("raise RuntimeError('two\\nlines')", "shaky is broken: RuntimeError: two lines"),
+        ("import missing_dependency", "shaky is broken: ModuleNotFoundError: No module named 'missing_dependency'"),
+        ("def f(:", "shaky is broken: SyntaxError: invalid syntax (shaky.py, line 1)"),
+        ("from json import nothing_of_this_name", "shaky is broken: ImportError: cannot import name"),
+    ],
+)
+def test_library_broken_at_import_is_one_line(write_module: Callable[..., str], source: str, reason: str) -> None:
+    found = why_unavailable(requiring(write_module("shaky", source)))
+    assert found is not None
+    assert found.startswith(reason)
+    assert "\n" not in found
+
+
+def test_broken_library_disables_its_own_methods_alone(write_module: Callable[..., str]) -> None:
+    write_module("shaky", "raise OSError('libfoo.so: cannot open')")
+    found = read_modules(
+        [
+            write_module("bad", MODULE_OF_METHODS.format(name="bad", requires=("shaky",))),
+            write_module("good", MODULE_OF_METHODS.format(name="good", requires=())),
+        ]
+    )
+    assert found.broken_modules == {}
+    assert [method.name for method in found.available("fc")] == ["good"]
+
+
+@pytest.mark.parametrize(
+    ("source", "reason"),
+    [
+        ("1 / 0", "ZeroDivisionError: division by zero"),
+        ("", "AttributeError: module 'broken_methods' has no attribute 'METHODS'"),
+        ("METHODS = 3", "TypeError: 'int' object is not iterable"),
+        ("METHODS = [3]", "AttributeError: 'int' object has no attribute 'name'"),
+    ],
+)
+def test_broken_module_of_methods_is_noted_and_left_out(
+    write_module: Callable[..., str], source: str, reason: str
+) -> None:
+    broken = write_module("broken_methods", source)
+    good = write_module("good", MODULE_OF_METHODS.format(name="good", requires=()))
+    found = read_modules([broken, good, "no_such_module"])
+    assert list(found.methods) == ["good"]
+    assert found.broken_modules == {
+        "broken_methods": reason,
+        "no_such_module": "ModuleNotFoundError: No module named 'no_such_module'",
+    }
+
+
+def test_the_first_of_two_equal_names_stays(write_module: Callable[..., str]) -> None:
+    first = write_module("first", MODULE_OF_METHODS.format(name="twin", requires=("first",)))
+    second = write_module("second", MODULE_OF_METHODS.format(name="twin", requires=("second",)))
+    found = read_modules([first, second])
+    assert found.methods["twin"].requires == ("first",)
+    assert found.broken_modules == {"second": "its method twin is already declared elsewhere; rename it"}
+
+
+def test_methods_of_foreign_packages_are_found(
+    write_module: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    foreign = write_module("foreign", MODULE_OF_METHODS.format(name="foreign-ml", requires=()))
+    asked = []
+
+    def entry_points(group: str) -> list[importlib.metadata.EntryPoint]:
+        asked.append(group)
+        return [importlib.metadata.EntryPoint("anything", place, group) for place in (foreign, "gone_package")]
+
+    monkeypatch.setattr(module, "entry_points", entry_points)
+    found = registry()
+    assert asked == ["ebflow_bench.methods"]
+    assert list(found.methods)[-1] == "foreign-ml"
+    assert "ebflow-dsm" in found.methods
+    assert found.broken_modules == {"gone_package": "ModuleNotFoundError: No module named 'gone_package'"}
+    assert found.find("foreign-ml") in found.available("fc")
+
+
+def test_everything_unavailable_is_in_the_list(
+    write_module: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    foreign = write_module("foreign", MODULE_OF_METHODS.format(name="foreign-ml", requires=("no_such_library",)))
+    points = [importlib.metadata.EntryPoint("x", place, "g") for place in (foreign, "gone_package")]
+    monkeypatch.setattr(module, "entry_points", lambda group: points)
+    status = dict(listing.methods_table().select("method", "status").iter_rows())
+    assert status["foreign-ml"] == "no_such_library is not installed: pip install no_such_library"
+    assert status["(gone_package)"] == "not readable: ModuleNotFoundError: No module named 'gone_package'"
+    assert status["gaussian"] == "available"
+    row = next(row for row in listing.availability("cpu", 3) if row.method == "foreign-ml")
+    assert (row.status, row.value, row.reason) == ("unavailable", None, status["foreign-ml"])
+
+
+def test_unknown_names_bring_the_nearest() -> None:
+    with pytest.raises(InputError, match=r"^unknown method 'ebflow-dms': did you mean ebflow-dsm") as caught:
+        registry().find("ebflow-dms")
+    assert "\n" not in str(caught.value)
+    with pytest.raises(InputError, match=r"^unknown method 'zzz': known: .*ebflow-dsm.*gaussian"):
+        registry().find("zzz")
+    assert str(unknown("thing", "aple", ["pear", "apple"])) == "unknown thing 'aple': did you mean apple?"
+
+
+def test_selection_keeps_order_and_drops_repeats() -> None:
+    chosen = registry().select(" gaussian,ebflow-ml, ,gaussian")
+    assert [method.name for method in chosen] == ["gaussian", "ebflow-ml"]
+    with pytest.raises(InputError, match="no method named; `harness list` shows them"):
+        registry().select(" , ")
+
+
+def test_available_are_iterative_and_have_the_architecture(fake_method: Callable[..., Method]) -> None:
+    methods = [
+        fake_method("right"),
+        fake_method("direct", iterative=False),
+        fake_method("other", architectures=("cnn",)),
+        fake_method("missing", requires=("no_such_library",)),
+    ]
+    known = Registry({method.name: method for method in methods}, {})
+    assert [method.name for method in known.available("fc")] == ["right"]
