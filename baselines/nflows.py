@@ -128,7 +128,7 @@ METHODS = [
         objective="ml",
         linear="dense",
         build=_dense,
-        requires=("nflows",),
+        requires=("nflows.flows",),
         summary="NaiveLinear: any matrix, slogdet at every step",
     ),
     Method(
@@ -136,7 +136,7 @@ METHODS = [
         objective="ml",
         linear="lu",
         build=_lu,
-        requires=("nflows",),
+        requires=("nflows.flows",),
         summary="LULinear: two triangular factors, no O(D^3) term",
     ),
 ]

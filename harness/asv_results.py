@@ -40,8 +40,8 @@ def read(folder: Path) -> tuple[list[Row], list[str]]:
             key = content["params"]["machine"], content["env_name"]
             if key not in newest or content["date"] >= newest[key][0]:
                 newest[key] = content["date"], list(_rows(content))
-        except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
-            damaged.append(f"{path}: not a readable asv result ({type(error).__name__}: {error})")
+        except Exception as error:  # a damaged file may surprise in any place
+            damaged.append(f"{path}: not a readable asv result ({type(error).__name__}: {error}); delete it")
     return [row for _, rows in newest.values() for row in rows], damaged
 
 

@@ -69,7 +69,7 @@ def capture(device: str, libraries: Iterable[str] = ()) -> Environment:
 
 def _version(library: str) -> str:
     try:
-        return version(library)
+        return version(library.split(".")[0])
     except PackageNotFoundError:
         return "unknown"
 

@@ -77,7 +77,8 @@ class Method:
         objective: ml, sml, ssm, dsm, fdssm, or what the author calls it.
         linear: How its linear layers are parametrised: dense (any matrix) or a restricted form such as lu.
         build: Makes a model for a problem; seeded and placed on the problem's device and dtype by the harness.
-        requires: Import names of the libraries that `build` needs, torch aside.
+        requires: Import names of the libraries that `build` needs, torch aside; a submodule where importing the package
+            alone proves nothing.
         architectures: Those of `harness.problem.ARCHITECTURES` that it implements.
         summary: One line.
         iterative: Whether it trains by steps; otherwise its models are `ClosedForm`.

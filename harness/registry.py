@@ -89,11 +89,12 @@ def why_unavailable(method: Method) -> str | None:
 
 @cache
 def _import_failure(library: str) -> str | None:
+    package = library.split(".")[0]
     try:
         importlib.import_module(library)
     except ModuleNotFoundError as error:
-        if error.name == library:
-            return f"{library} is not installed: pip install {library}"
+        if error.name == package:
+            return f"{package} is not installed: pip install {package}"
         return f"{library} is broken: {_one_line(error)}"
     except Exception as error:  # a broken installation raises anything at all
         return f"{library} is broken: {_one_line(error)}"

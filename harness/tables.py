@@ -5,6 +5,7 @@ Each function takes the rows of one experiment and one profile, in `harness.resu
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -16,8 +17,8 @@ from harness.statistics import crossing, log_slope, mean_interval
 
 __all__ = ["TABLES", "Table", "render", "split_constants"]
 
-_STRUCTURE = ["method", "dataset", "architecture", "shape", "D", "L", "B", "dtype", "device", "threads"]
-"""What tells two cells apart, seeds aside."""
+_STRUCTURE = ["method", "dataset", "architecture", "shape", "D", "L", "B", "dtype", "device", "threads", "recipe"]
+"""What tells two trainings apart, seeds aside."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,8 @@ def render(frame: pl.DataFrame, style: str) -> str:
         frame: Any table of this module.
         style: As tabulate names it: github (Markdown), latex_booktabs, html.
     """
-    rows = [["" if value is None else _text(value) for value in row] for row in frame.rows()]
+    bar = "\\|" if style == "github" else "|"
+    rows = [["" if value is None else _text(value).replace("|", bar) for value in row] for row in frame.rows()]
     alignment = ["right" if kind.is_numeric() else "left" for kind in frame.dtypes]
     return tabulate(rows, headers=frame.columns, tablefmt=style, disable_numparse=True, colalign=alignment)
 
@@ -77,7 +79,7 @@ def timings(rows: pl.DataFrame) -> pl.DataFrame:
     }
     return (
         rows.filter(pl.col("metric").is_in(list(names)))
-        .join(published.runtime(), on=["architecture", "objective", "shape"], how="left")
+        .join(_of_ebflow(published.runtime()), on=["architecture", "method", "shape"], how="left")
         .with_columns(pl.col("metric").replace_strict(names).alias("what"))
         .sort("what", "architecture", "D", "L", "B", "value", nulls_last=True)
         .select(
@@ -147,8 +149,9 @@ def slopes(rows: pl.DataFrame) -> pl.DataFrame:
 def likelihood(rows: pl.DataFrame) -> pl.DataFrame:
     """Test NLL in nats and bits/dim, over seeds, the published value beside it; empty where another table says it."""
     rows = _with_settings(rows)
-    if (~pl.Series(rows["EMA"] & rows["MaP"])).any() or not rows.filter(metric="kl").is_empty():
+    if (~pl.Series(rows["EMA"] & rows["MaP"])).any():
         return pl.DataFrame()
+    rows = rows.filter(~pl.col("dataset").is_in(rows.filter(metric="kl")["dataset"].unique().to_list()))
     table = _over_seeds(rows, "nll", [])
     for metric, name in [
         ("bits_per_dim", "bits/dim"),
@@ -185,9 +188,9 @@ def likelihood(rows: pl.DataFrame) -> pl.DataFrame:
 
 def points(rows: pl.DataFrame) -> pl.DataFrame:
     """KL and Fisher divergence (nats) of the 2-D sets, from their exact density."""
+    rows = _with_settings(rows)
+    rows = rows.filter(pl.col("dataset").is_in(rows.filter(metric="kl")["dataset"].unique().to_list()))
     table = _over_seeds(rows, "kl", [])
-    if table.is_empty():
-        return table
     fisher = _over_seeds(rows, "fisher", []).select(*_STRUCTURE, pl.col("value").alias("Fisher"))
     failures = _over_seeds(rows.filter(pl.col("status") != "ok"), "nll", [])
     return (
@@ -244,11 +247,18 @@ TABLES: tuple[Table, ...] = (
 
 
 def _with_settings(rows: pl.DataFrame) -> pl.DataFrame:
-    """The rows of trainings, with what their configuration says of EMA and MaP."""
+    """The rows of trainings, with what their configuration says of EMA and MaP, and all of it but the seed."""
     return rows.filter(pl.col("config").str.json_path_match("$.kind") == "LikelihoodCell").with_columns(
         EMA=pl.col("config").str.json_path_match("$.config.ema_decay").is_not_null(),
         MaP=pl.col("config").str.json_path_match("$.preprocess") == "true",
+        recipe=pl.col("config").map_elements(_without_seed, return_dtype=pl.String),
     )
+
+
+def _without_seed(config: str) -> str:
+    content = json.loads(config)
+    content["problem"].pop("seed")
+    return json.dumps(content)
 
 
 def _of_ebflow(numbers: pl.DataFrame) -> pl.DataFrame:
@@ -306,4 +316,4 @@ def _text(value: object) -> str:
         return "yes" if value else "no"
     if isinstance(value, float):
         return f"{value:.4g}" if abs(value) < 100 else f"{value:,.1f}"
-    return f"{value:,}" if isinstance(value, int) else str(value)
+    return f"{value:,}" if isinstance(value, int) else " ".join(str(value).split())

@@ -40,7 +40,7 @@ class ActNorm(ConstantLayer):
             ValueError: A channel holds a single value or a constant, so that it has no scale.
         """
         axes = [axis for axis in range(x.dim()) if axis != 1]
-        if x.numel() == 0 or x.numel() // x.shape[1] < 2:
+        if x.numel() // x.shape[1] < 2:
             raise ValueError("ActNorm starts from a batch with at least two values a channel; use a larger batch")
         std = x.std(dim=axes, keepdim=True)[0]
         if x.device.type != "meta" and not bool((std > 0).all()):

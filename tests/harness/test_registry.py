@@ -44,6 +44,20 @@ def test_missing_library_says_how_to_get_it(fresh_registry: None) -> None:
     assert why_unavailable(requiring("no_such_library")) == expected
     assert why_unavailable(requiring("json", "no_such_library")) == expected
     assert why_unavailable(requiring("json")) is None
+    assert why_unavailable(requiring("no_such_library.part")) == expected
+    assert why_unavailable(requiring("json.no_such_part")) == (
+        "json.no_such_part is broken: ModuleNotFoundError: No module named 'json.no_such_part'"
+    )
+
+
+@pytest.mark.parametrize("library", ["nflows", "normflows"])
+def test_peers_are_asked_for_what_they_use(library: str, monkeypatch: pytest.MonkeyPatch, fresh_registry: None) -> None:
+    # Both break where their flows do; the package nflows itself imports nothing at all.
+    for name in [name for name in sys.modules if name.split(".")[0] == library]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, f"{library}.flows", None)
+    unavailable = {name for name, method in registry().methods.items() if why_unavailable(method)}
+    assert unavailable == {name for name in registry().methods if name.startswith(f"{library}-")}
 
 
 @pytest.mark.parametrize(
@@ -143,7 +157,7 @@ def test_unknown_names_bring_the_nearest() -> None:
     assert "\n" not in str(caught.value)
     with pytest.raises(InputError, match=r"^unknown method 'zzz': known: .*ebflow-dsm.*gaussian"):
         registry().find("zzz")
-    assert str(unknown("thing", "aple", ["pear", "apple"])) == "unknown thing 'aple': did you mean apple?"
+    assert str(unknown("thing", "aple", ["plum", "apple"])) == "unknown thing 'aple': did you mean apple?"
 
 
 def test_selection_keeps_order_and_drops_repeats() -> None:

@@ -1,0 +1,349 @@
+"""Cells: what determines a result names its file; whatever a method does ends as a row."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from harness import cells, datasets
+from harness.cells import LikelihoodCell, RuntimeCell, run_cells
+from harness.environment import capture
+from harness.errors import InputError
+from harness.method import Method
+from harness.problem import Problem
+from harness.results import Row, Store, cell_key
+from harness.training import TrainingConfig
+
+TIMING = RuntimeCell("runtime", "custom", ("fake",), Problem(shape=(3,), batch=4), repeats=3)
+TRAINING = LikelihoodCell(
+    experiment="train",
+    profile="custom",
+    method="fake",
+    problem=Problem(shape=(1, 8, 8)),
+    dataset="digits",
+    config=TrainingConfig(epochs=1, evaluate_every=1),
+    draws=2,
+)
+
+
+def quiet(done: int, total: int, note: str) -> None:
+    """A progress that nobody watches."""
+
+
+@pytest.fixture(autouse=True)
+def _fake_is_registered(with_methods: Callable[..., None], fake_method: Callable[..., Method]) -> None:
+    with_methods(fake_method())
+
+
+@pytest.fixture
+def saying(fake_method: Callable[..., Method], fake_model: type) -> Callable[[str, float | Exception], Method]:
+    """A method whose loss is multiplied by a number, or raises an error."""
+
+    def make(name: str, effect: float | Exception) -> Method:
+        class Affected(fake_model):
+            def training_loss(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
+                if isinstance(effect, Exception):
+                    raise effect
+                return super().training_loss(x, generator) * effect
+
+        return fake_method(name, Affected)
+
+    return make
+
+
+def test_timing_makes_one_row_a_method(
+    with_methods: Callable[..., None], fake_method: Callable[..., Method], saying: Callable[..., Method]
+) -> None:
+    with_methods(saying("bad", RuntimeError("no\nkernel")), fake_method("gone", requires=("no_such_library",)))
+    told: list[tuple[int, int, str]] = []
+    cell = replace(TIMING, methods=("gone", "bad", "fake"), problem=TIMING.problem.replace(seed=5, noise=0.5))
+    rows = cell.run(lambda *step: told.append(step))
+    assert [(row.method, row.status, row.reason) for row in rows] == [
+        ("gone", "unavailable", "no_such_library is not installed: pip install no_such_library"),
+        ("bad", "failed", "RuntimeError: no kernel"),
+        ("fake", "ok", None),
+    ]
+    good = rows[2]
+    assert good.value > 0
+    assert good.ci_low <= good.value <= good.ci_high
+    assert (good.metric, good.unit, good.n, good.parameters) == ("seconds_per_iteration", "s", 3, 6)
+    assert (good.D, good.L, good.B, good.shape, good.seed) == (3, 2, 4, "3", 5)
+    assert (good.experiment, good.dataset, good.linear, good.dtype) == ("runtime", "normal", "diagonal", "float32")
+    assert good.threads == torch.get_num_threads()
+    assert {row.cell for row in rows} == {cell_key(cell.identity())}
+    assert [row.value for row in rows[:2]] == [None, None]
+    assert told == [(step, 6, "") for step in (1, 2, 3)]
+    config = json.loads(good.config)
+    assert config["problem"]["noise"] == 0.5
+    assert config["repeats"] == 3
+    assert json.loads(good.versions)["torch"] == capture("cpu").versions["torch"]
+
+
+def test_training_makes_one_row_a_metric() -> None:
+    rows = {row.metric: row for row in TRAINING.run(quiet)}
+    assert {metric: row.unit for metric, row in rows.items()} == {
+        "nll": "nats",
+        "bits_per_dim": "bits",
+        "validation_nll": "nats",
+        "training_seconds": "s",
+        "training_iterations": "1",
+    }
+    nll, bits = rows["nll"], rows["bits_per_dim"]
+    assert nll.n == 2
+    assert nll.ci_low < nll.value < nll.ci_high
+    for attribute in ("value", "ci_low", "ci_high"):
+        assert getattr(bits, attribute) == pytest.approx(getattr(nll, attribute) / (64 * math.log(2)))
+    assert rows["training_iterations"].value == 12
+    assert rows["validation_nll"].value == pytest.approx(nll.value, rel=0.1)
+    assert {row.parameters for row in rows.values()} == {128}
+    assert {row.status for row in rows.values()} == {"ok"}
+    assert {row.dataset for row in rows.values()} == {"digits"}
+    assert nll.shape == "1x8x8"
+
+
+def test_densities_make_divergence_rows() -> None:
+    cell = replace(
+        TRAINING, method="gaussian", dataset="sine", problem=Problem(architecture="toy", shape=(2,), layers=1), draws=1
+    )
+    rows = {row.metric: row for row in cell.run(quiet)}
+    assert list(rows) == ["nll", "bits_per_dim", "validation_nll", "kl", "fisher"]
+    assert rows["kl"].value > 0
+    assert rows["fisher"].value > 0
+    assert rows["nll"].ci_low is None
+
+
+@pytest.mark.parametrize(
+    ("effect", "status", "reason"),
+    [
+        (float("nan"), "diverged", "the loss is not finite at step 1"),
+        (RuntimeError("no\nkernel"), "failed", "RuntimeError: no kernel"),
+        (ValueError("layer 2 is singular"), "failed", "ValueError: layer 2 is singular"),
+        (MemoryError(), "failed", "MemoryError: "),
+    ],
+)
+def test_a_training_that_goes_wrong_is_a_row(
+    effect: float | Exception,
+    status: str,
+    reason: str,
+    saying: Callable[..., Method],
+    with_methods: Callable[..., None],
+) -> None:
+    with_methods(saying("bad", effect))
+    (row,) = replace(TRAINING, method="bad").run(quiet)
+    assert (row.metric, row.status, row.reason, row.value) == ("nll", status, reason, None)
+
+
+def test_what_is_missing_is_a_row(
+    with_methods: Callable[..., None], fake_method: Callable[..., Method], tmp_path: Path
+) -> None:
+    with_methods(fake_method("gone", requires=("no_such_library",)))
+    (row,) = replace(TRAINING, method="gone").run(quiet)
+    assert (row.status, row.reason) == (
+        "unavailable",
+        "no_such_library is not installed: pip install no_such_library",
+    )
+    (row,) = replace(TRAINING, dataset="mnist", data_dir=tmp_path).run(quiet)
+    assert row.status == "unavailable"
+    assert row.reason.startswith(f"{tmp_path}/mnist/train-images-idx3-ubyte is missing")
+
+
+def test_data_that_cannot_be_fetched_are_a_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    def load(name: str, data_dir: Path | None) -> None:
+        raise InputError("could not download it: connect to the network")
+
+    monkeypatch.setattr(datasets, "load", load)
+    (row,) = replace(TRAINING, download=True).run(quiet)
+    assert (row.status, row.reason) == ("unavailable", "could not download it: connect to the network")
+
+
+def test_the_user_s_mistakes_are_raised_before_anything_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("measure", "fit_and_score"):
+        monkeypatch.delattr(cells, name)
+    cnn = Problem(architecture="cnn", shape=(1, 6, 6), layers=3)
+    with pytest.raises(InputError, match="^ebflow-ml: squeeze halves images"):
+        replace(TIMING, methods=("ebflow-ml",), problem=cnn).check()
+    with pytest.raises(InputError, match="^fake has no cnn architecture"):
+        replace(TRAINING, problem=cnn).check()
+    with pytest.raises(InputError, match="^fake cannot start from raw pixels; leave out --without-map"):
+        replace(TRAINING, preprocess=False).check()
+    TIMING.check()
+    TRAINING.check()
+    replace(TRAINING, method="ebflow-dsm", preprocess=False).check()
+
+
+def test_a_check_computes_nothing(with_methods: Callable[..., None], fake_method: Callable[..., Method]) -> None:
+    problem = Problem(shape=(10_000_000,), layers=2)  # of 400 TB, if it were built
+
+    def refuses(problem: Problem) -> Any:
+        raise RuntimeError("I have to compute to be built")
+
+    with_methods(fake_method("refuses", refuses), fake_method("gone", refuses, requires=("no_such_library",)))
+    replace(TIMING, methods=("ebflow-ml", "refuses", "gone"), problem=problem).check()
+
+
+def test_logit_scale_and_place_are_the_cell_s(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[tuple[Any, ...]] = []
+
+    def watched(method: Method, problem: Problem, data: Any, batches: Any, *rest: Any) -> None:
+        seen.append((problem.raw_pixel_alpha, data.preprocessing, batches.preprocessing))
+        raise RuntimeError("seen enough")
+
+    monkeypatch.setattr(cells, "fit_and_score", watched)
+    for changes in ({}, {"logit_alpha": 0.75}, {"logit_alpha": 0.75, "preprocess": False}, {"clean_batches": True}):
+        replace(TRAINING, method="ebflow-dsm", **changes).run(quiet)
+    plain, scaled, inside, clean = seen
+    assert plain[0] is None
+    assert plain[1].alpha == 0.5
+    assert plain[2] is plain[1]
+    assert scaled[1].alpha == 0.75
+    assert inside[0] == 0.75
+    assert inside[1] == datasets.Dequantize(17)
+    assert clean[1].alpha == 0.5
+    assert clean[2] == datasets.Identity()
+
+
+CHANGES_OF_TIMING: list[dict[str, Any]] = [
+    {"experiment": "x"},
+    {"profile": "quick"},
+    {"methods": ("fake", "ebflow-ml")},
+    {"problem": TIMING.problem.replace(shape=(4,))},
+    {"problem": TIMING.problem.replace(seed=1)},
+    {"problem": TIMING.problem.replace(dtype="float64")},
+    {"repeats": 4},
+    {"config": TrainingConfig(optimizer="adam")},
+]
+CHANGES_OF_TRAINING: list[dict[str, Any]] = [
+    {"experiment": "x"},
+    {"profile": "quick"},
+    {"method": "ebflow-ml"},
+    {"problem": TRAINING.problem.replace(noise=0.1)},
+    {"problem": TRAINING.problem.replace(seed=1)},
+    {"dataset": "sine"},
+    {"config": TrainingConfig(epochs=2, evaluate_every=1)},
+    {"config": replace(TRAINING.config, ema_decay=None)},
+    {"draws": 3},
+    {"logit_alpha": 0.75},
+    {"preprocess": False},
+    {"clean_batches": True},
+]
+
+
+@pytest.mark.parametrize(
+    ("cell", "changes"),
+    [(TIMING, c) for c in CHANGES_OF_TIMING] + [(TRAINING, c) for c in CHANGES_OF_TRAINING],
+    ids=str,
+)
+def test_the_key_changes_with_whatever_determines_the_result(cell: Any, changes: dict[str, Any]) -> None:
+    assert cell_key(replace(cell, **changes).identity()) != cell_key(cell.identity())
+
+
+def test_the_key_does_not_change_with_where_files_lie(tmp_path: Path) -> None:
+    moved = replace(TRAINING, data_dir=tmp_path, download=True, checkpoint=tmp_path / "w")
+    assert cell_key(moved.identity()) == cell_key(TRAINING.identity())
+    assert cell_key(TIMING.identity()) != cell_key(TRAINING.identity())
+
+
+@pytest.mark.parametrize(
+    ("attribute", "value"),
+    [("cpu", "another"), ("gpu", "a card"), ("threads", 99), ("versions", {"torch": "0"})],
+)
+@pytest.mark.parametrize("cell", [TIMING, TRAINING], ids=["timing", "training"])
+def test_the_key_changes_with_machine_and_software(
+    cell: Any, attribute: str, value: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = cell_key(cell.identity())
+    elsewhere = replace(capture("cpu"), **{attribute: value})
+    monkeypatch.setattr(cells, "capture", lambda device, libraries: elsewhere)
+    assert cell_key(cell.identity()) != before
+
+
+@pytest.mark.parametrize("cell", [TIMING, TRAINING], ids=["timing", "training"])
+def test_the_key_does_not_change_with_the_commit(cell: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Or everything would have to be measured again after the change of a comment.
+    before = cell_key(cell.identity())
+    elsewhere = replace(capture("cpu"), commit="another")
+    monkeypatch.setattr(cells, "capture", lambda device, libraries: elsewhere)
+    assert cell_key(cell.identity()) == before
+
+
+class Counted:
+    """A cell that counts its runs and ends as it is told."""
+
+    experiment = "train"
+    profile = "custom"
+    title = "counted"
+
+    def __init__(self, make_row: Callable[..., Row], number: int, status: str = "ok") -> None:
+        self.make_row, self.number, self.status = make_row, number, status
+        self.runs = 0
+
+    def identity(self) -> dict[str, Any]:
+        return {"number": self.number}
+
+    def run(self, progress: cells.Progress) -> list[Row]:
+        self.runs += 1
+        value = float(self.runs) if self.status == "ok" else None
+        key = cell_key(self.identity())
+        return [self.make_row(cell=key, experiment="train", status=self.status, value=value)]
+
+
+def test_a_second_run_fills_only_what_is_missing(tmp_path: Path, make_row: Callable[..., Row]) -> None:
+    store = Store(tmp_path)
+    statuses = ["ok", "diverged", "unavailable", "failed", "ok"]
+    sweep = [Counted(make_row, number, status) for number, status in enumerate(statuses)]
+    first = run_cells(sweep[:-1], store, lambda cell, finished: quiet)
+    assert [row.status for row in first] == statuses[:-1]
+    told: list[tuple[int, bool]] = []
+    shown: list[int] = []
+
+    def start(cell: Any, finished: bool) -> cells.Progress:
+        told.append((cell.number, finished))
+        return quiet
+
+    second = run_cells(sweep, store, start, lambda rows: shown.append(len(rows)))
+    # What has a result stays; what was unavailable or failed is tried again.
+    assert told == [(0, True), (1, True), (2, False), (3, False), (4, False)]
+    assert [cell.runs for cell in sweep] == [1, 1, 2, 2, 1]
+    assert [row.status for row in second] == statuses
+    assert shown == [1] * 5
+    run_cells(sweep, store, start, fresh=True)
+    assert [cell.runs for cell in sweep] == [2, 2, 3, 3, 2]
+
+
+def test_a_damaged_cell_is_measured_again(tmp_path: Path, make_row: Callable[..., Row]) -> None:
+    store = Store(tmp_path)
+    cell = Counted(make_row, 0)
+    run_cells([cell], store, lambda cell, finished: quiet)
+    (path,) = tmp_path.rglob("*.json")
+    path.write_text(path.read_text()[:50])
+    run_cells([cell], store, lambda cell, finished: quiet)
+    assert cell.runs == 2
+    assert store.frame()[1] == []
+
+
+def test_a_kill_loses_the_running_cell_alone(tmp_path: Path, make_row: Callable[..., Row]) -> None:
+    class Killed(Counted):
+        def run(self, progress: cells.Progress) -> list[Row]:
+            raise KeyboardInterrupt
+
+    store = Store(tmp_path)
+    with pytest.raises(KeyboardInterrupt):
+        run_cells(
+            [Counted(make_row, 0), Killed(make_row, 1), Counted(make_row, 2)], store, lambda cell, finished: quiet
+        )
+    frame, damaged = store.frame()
+    assert frame["cell"].to_list() == [cell_key({"number": 0})]
+    assert damaged == []
+
+
+def test_titles_tell_cells_apart() -> None:
+    assert TIMING.title == "fc, D = 3, L = 2"
+    assert TRAINING.title == "fake on digits, fc, seed 0"

@@ -1,0 +1,92 @@
+"""Pages and figures written to a folder, experiment by experiment, with what was shortened."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from harness import publish
+from harness.paper import published
+from harness.paper.experiments import EXPERIMENTS, statement
+from harness.results import Row, to_frame
+
+
+def sweep(make_row: Callable[..., Row], **changes: object) -> list[Row]:
+    return [
+        make_row(**{"method": method, "D": size, "L": depth, "value": size * depth * 1e-3, **changes})
+        for method in ("a", "b")
+        for size in (16, 64)
+        for depth in (1, 2)
+    ]
+
+
+def test_every_experiment_has_pages_of_its_own(make_row: Callable[..., Row]) -> None:
+    rows = sweep(make_row) + sweep(make_row, experiment="figure2a-fc", profile="quick")
+    pages = {page.name: page for page in publish.pages(to_frame(rows))}
+    assert set(pages) == {
+        f"{prefix}-{table}"
+        for prefix in ("runtime-custom", "figure2a-fc-quick")
+        for table in ("runtime", "slopes", "timings")
+    }
+    page = pages["figure2a-fc-quick-runtime"]
+    assert page.title.startswith("figure2a-fc (quick): median milliseconds an iteration")
+    assert page.settings == "architecture = fc, B = 100, dtype = float32, device = cpu, threads = 2"
+    assert page.differs == statement("figure2a-fc", "quick")
+    text = page.text()
+    assert text.startswith(f"## {page.title}\n\n| method")
+    assert text.endswith(f"{page.settings}\n\n{page.differs}\n")
+    # What a user asked for differs from nothing.
+    assert pages["runtime-custom-runtime"].differs == ""
+    assert "\n\n\n" not in pages["runtime-custom-runtime"].text()
+
+
+def test_statements_say_what_is_shortened() -> None:
+    for experiment in EXPERIMENTS:
+        assert experiment.shortened in statement(experiment.name, "quick")
+        assert experiment.shortened not in statement(experiment.name, "paper")
+        assert experiment.differs in statement(experiment.name, "paper")
+    assert statement("runtime", "custom") == ""
+
+
+def test_everything_is_written(tmp_path: Path, make_row: Callable[..., Row]) -> None:
+    rows = sweep(make_row) + sweep(make_row, experiment="figure2a-fc", profile="quick", ci_low=None, commit=None)
+    files = publish.write(to_frame(rows), tmp_path / "new")
+    assert sorted(files) == sorted(path for path in (tmp_path / "new").rglob("*") if path.is_file())
+    names = {str(path.relative_to(tmp_path / "new")) for path in files}
+    assert names == {
+        *(
+            f"tables/{prefix}-{table}.{suffix}"
+            for prefix in ("runtime-custom", "figure2a-fc-quick")
+            for table in ("runtime", "slopes", "timings")
+            for suffix in ("md", "tex")
+        ),
+        *(
+            f"figures/{prefix}-fc-runtime.{suffix}"
+            for prefix in ("runtime-custom", "figure2a-fc-quick")
+            for suffix in ("svg", "png")
+        ),
+    }
+    assert all(path.stat().st_size > 0 for path in files)
+    assert (tmp_path / "new/figures/runtime-custom-fc-runtime.png").read_bytes().startswith(b"\x89PNG")
+    assert "<svg" in (tmp_path / "new/figures/runtime-custom-fc-runtime.svg").read_text()
+    assert r"\toprule" in (tmp_path / "new/tables/runtime-custom-slopes.tex").read_text()
+
+
+def test_one_dimension_is_no_curve(tmp_path: Path, make_row: Callable[..., Row]) -> None:
+    files = publish.write(to_frame([make_row()]), tmp_path)
+    assert {path.parent.name for path in files} == {"tables"}
+    assert not (tmp_path / "figures").exists()
+
+
+def test_published_numbers_are_the_paper_s() -> None:
+    nll = {
+        (row["dataset"], row["architecture"], row["objective"]): (row["published_nll"], row["published_ci"])
+        for row in published.likelihood().to_dicts()
+    }
+    assert nll["mnist", "fc", "ml"] == (1092.4, 0.1)
+    assert nll["cifar10", "cnn", "fdssm"] == (11766.0, 36.8)
+    assert nll["mnist", "glow", "ssm"] == (728.0, None)
+    seconds = {tuple(row[:3]): row[3] for row in published.runtime().rows()}
+    assert seconds["fc", "ml", "1x16x16"] == 0.069
+    assert seconds["cnn", "ssm", "1x40x40"] == 0.17
+    assert ("cnn", "dsm", "1x40x40") not in seconds

@@ -1,0 +1,313 @@
+"""Tables from rows made by hand: right numbers, published values beside the methods they belong to, every status."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from typing import Any
+
+import polars as pl
+import pytest
+
+from harness.results import Row, to_frame
+from harness.tables import TABLES, render, split_constants
+
+BUILD = {table.name: table.build for table in TABLES}
+
+
+@pytest.fixture
+def timing(make_row: Callable[..., Row]) -> Callable[..., Row]:
+    def make(method: str, dimension: int, value: float | None, **changes: Any) -> Row:
+        objective = method.removesuffix("-lu").rsplit("-", 1)[-1]
+        columns = {"method": method, "D": dimension, "shape": str(dimension), "value": value, "objective": objective}
+        return make_row(**{**columns, **changes})
+
+    return make
+
+
+@pytest.fixture
+def training(make_row: Callable[..., Row]) -> Callable[..., Row]:
+    """A row of a training; `config` and `problem` go into its configuration."""
+
+    def make(metric: str, value: float | None, **changes: Any) -> Row:
+        seed = changes.get("seed", 0)
+        recipe = {
+            "kind": "LikelihoodCell",
+            "problem": {"noise": 1.0, "seed": seed},
+            "config": {"ema_decay": 0.999, **changes.pop("config", {})},
+            "preprocess": changes.pop("preprocess", True),
+        }
+        columns = {
+            "experiment": "table2-mnist-fc",
+            "profile": "quick",
+            "method": "ebflow-dsm",
+            "objective": "dsm",
+            "dataset": "mnist",
+            "shape": "1x28x28",
+            "D": 784,
+            "metric": metric,
+            "value": value,
+            "unit": "nats",
+            "ci_low": None,
+            "ci_high": None,
+            "config": json.dumps(recipe),
+        }
+        return make_row(**{**columns, **changes})
+
+    return make
+
+
+def lines(table: str, rows: list[Row]) -> list[dict[str, Any]]:
+    return BUILD[table](to_frame(rows)).to_dicts()
+
+
+@pytest.mark.parametrize("table", list(BUILD))
+def test_no_rows_no_table(table: str) -> None:
+    assert BUILD[table](to_frame([])).is_empty()
+
+
+def test_every_row_is_in_some_table_and_in_no_wrong_one(
+    timing: Callable[..., Row], training: Callable[..., Row]
+) -> None:
+    def filled(rows: list[Row]) -> set[str]:
+        return {name for name, build in BUILD.items() if not build(to_frame(rows)).is_empty()}
+
+    assert filled([timing("a", 16, 1.0)]) == {"runtime", "timings"}
+    assert filled([timing("a", 16, 1.0), timing("a", 64, 2.0)]) == {"runtime", "timings", "slopes"}
+    assert filled([training("nll", 1.0)]) == {"likelihood"}
+    assert filled([training("nll", 1.0, preprocess=False)]) == {"ablation"}
+    assert filled([training("nll", 1.0, dataset="sine"), training("kl", 1.0, dataset="sine")]) == {"points"}
+
+
+def test_runtime_is_a_column_for_every_dimension(timing: Callable[..., Row]) -> None:
+    rows = [timing("slow", 16, 0.003), timing("slow", 64, 0.5), timing("fast", 64, 0.25), timing("gone", 64, None)]
+    assert lines("runtime", rows) == [
+        {
+            "method": method,
+            "linear": "dense",
+            "architecture": "fc",
+            "L": 2,
+            "B": 100,
+            "dtype": "float32",
+            "device": "cpu",
+            "threads": 2,
+            "D = 16": small,
+            "D = 64": large,
+        }
+        for method, small, large in [("fast", None, 250.0), ("slow", 3.0, 500.0), ("gone", None, None)]
+    ]
+
+
+def test_timings_are_milliseconds_with_their_reason(timing: Callable[..., Row]) -> None:
+    rows = [
+        timing("bad", 64, None, ci_low=None, ci_high=None, n=None, status="failed", reason="RuntimeError: no"),
+        timing("a", 64, 0.5),
+        timing("a", 64, 0.1, metric="seconds_per_sampling"),
+        timing("a", 64, 0.2, metric="seconds_per_log_determinant"),
+        timing("a", 64, 9.9, metric="something_else"),
+    ]
+    found = lines("timings", rows)
+    assert [(line["what"], line["ms"], line["status"]) for line in found] == [
+        ("100 samples", 100.0, "ok"),
+        ("iteration", 500.0, "ok"),
+        ("iteration", None, "failed: RuntimeError: no"),
+        ("log-determinants of new weights", 200.0, "ok"),
+    ]
+    assert (found[1]["low"], found[1]["high"], found[1]["n"]) == (400.0, 600.0, 15)
+
+
+def test_published_seconds_belong_to_ebflow_at_the_same_size(timing: Callable[..., Row]) -> None:
+    rows = [
+        timing("ebflow-ml", 784, 0.1, shape="1x28x28"),
+        timing("ebflow-dsm", 784, 0.1, shape="1x28x28"),
+        timing("nflows-dense-ml", 784, 0.1, shape="1x28x28"),
+        timing("ebflow-ml", 784, 0.1, shape="784"),
+        timing("ebflow-ml", 784, 0.1, shape="1x28x28", architecture="cnn"),
+    ]
+    found = {(line["method"], line["architecture"], line["shape"]): line for line in lines("timings", rows)}
+    published = {key: line["published ms (GPU)"] for key, line in found.items()}
+    assert published == {
+        ("ebflow-ml", "fc", "1x28x28"): pytest.approx(105.0),
+        ("ebflow-dsm", "fc", "1x28x28"): pytest.approx(14.8),
+        ("nflows-dense-ml", "fc", "1x28x28"): None,
+        ("ebflow-ml", "fc", "784"): None,
+        ("ebflow-ml", "cnn", "1x28x28"): pytest.approx(3320.0),
+    }
+
+
+def test_slopes_of_exact_power_laws_and_their_crossings(timing: Callable[..., Row]) -> None:
+    sizes = (16, 64, 256)
+    rows = [
+        *(timing("ebflow-ml", size, 1e-9 * size**3) for size in sizes),
+        *(timing("nflows-lu-ml", size, 1e-6 * size, linear="lu") for size in sizes),
+        *(timing("ebflow-dsm", size, 2e-7 * size**1.5) for size in sizes),
+    ]
+    found = {line["method"]: line for line in lines("slopes", rows)}
+    assert {method: line["slope"] for method, line in found.items()} == {
+        "ebflow-ml": pytest.approx(3),
+        "nflows-lu-ml": pytest.approx(1),
+        "ebflow-dsm": pytest.approx(1.5),
+    }
+    assert {(line["in"], line["at"]) for line in found.values()} == {("D", "L = 2")}
+    # 2e-7 D^1.5 is below 1e-9 D^3 from D = 34 on, and below 1e-6 D up to D = 25: the LU method is the faster ML.
+    against = {m: (x["faster than dense ML from D"], x["faster than any ML from D"]) for m, x in found.items()}
+    assert against["ebflow-dsm"] == (64, None)
+    # Compared with the others, never with itself; the only dense ML method has no dense rival.
+    assert against["ebflow-ml"] == (None, None)
+    assert against["nflows-lu-ml"] == (64, 64)
+    assert found["ebflow-dsm"]["low"] == pytest.approx(1.5, abs=1e-6)
+
+
+def test_slopes_are_of_what_is_comparable(timing: Callable[..., Row]) -> None:
+    rows = [
+        *(timing("a", 16, 1.0 * depth**2, L=depth, objective="dsm") for depth in (1, 2)),
+        timing("a", 64, 100.0, cpu="another", objective="dsm"),
+        timing("a", 64, 100.0, threads=8, objective="dsm"),
+        timing("a", 64, 100.0, dtype="float64", objective="dsm"),
+        timing("a", 64, 100.0, B=7, objective="dsm"),
+        timing("a", 64, None, status="failed", objective="dsm"),
+    ]
+    (line,) = lines("slopes", rows)
+    assert (line["in"], line["at"], line["slope"]) == ("L", "D = 16", pytest.approx(2))
+    assert line["low"] is None
+
+
+def test_likelihood_joins_what_belongs_together(training: Callable[..., Row]) -> None:
+    rows = [
+        training("nll", 1095.0, ci_low=1094.0, ci_high=1096.0),
+        training("bits_per_dim", 2.01),
+        training("training_iterations", 1000.0),
+        training("training_seconds", 12.5),
+        training("validation_nll", 1.0),
+        training("nll", 1090.0, method="gaussian", objective="closed-form"),
+        training("nll", 1096.0, method="nflows-dense-ml", objective="ml"),
+    ]
+    found = {line["method"]: line for line in lines("likelihood", rows)}
+    assert list(found) == ["gaussian", "ebflow-dsm", "nflows-dense-ml"]
+    ours = found["ebflow-dsm"]
+    assert (ours["NLL nats"], ours["low"], ours["high"], ours["seeds"]) == (1095.0, 1094.0, 1096.0, 1)
+    assert (ours["bits/dim"], ours["steps"], ours["training s"]) == (2.01, 1000, 12.5)
+    assert (ours["published NLL"], ours["published +-"]) == (1099.2, 0.2)
+    assert (found["gaussian"]["bits/dim"], found["gaussian"]["published NLL"]) == (None, None)
+    # A peer's ML is another program than the paper's.
+    assert found["nflows-dense-ml"]["published NLL"] is None
+
+
+def test_seeds_are_averaged_with_student_s_interval(training: Callable[..., Row]) -> None:
+    rows = [
+        training("nll", value, seed=seed, ci_low=0.0, ci_high=1.0)
+        for seed, value in enumerate([1090.0, 1100.0, 1110.0])
+    ]
+    (line,) = lines("likelihood", rows)
+    half = 4.30265 * 10 / math.sqrt(3)
+    assert line["NLL nats"] == 1100.0
+    assert line["low"] == pytest.approx(1100 - half, abs=1e-3)
+    assert line["high"] == pytest.approx(1100 + half, abs=1e-3)
+    assert line["seeds"] == 3
+    assert line["status"] == "ok"
+
+
+def test_seeds_that_diverged_are_said_and_left_out(training: Callable[..., Row]) -> None:
+    rows = [
+        training("nll", 1090.0, seed=0, ci_low=1089.0, ci_high=1091.0),
+        training("nll", None, seed=1, status="diverged", reason="the loss is not finite at step 7", parameters=None),
+        training("nll", None, method="gone-ml", status="unavailable", reason="gone is not installed"),
+    ]
+    good, gone = lines("likelihood", rows)
+    assert (good["NLL nats"], good["low"], good["high"], good["seeds"]) == (1090.0, 1089.0, 1091.0, 1)
+    assert good["status"] == "ok; diverged: the loss is not finite at step 7"
+    assert good["parameters"] == 1000
+    assert (gone["NLL nats"], gone["seeds"], gone["status"]) == (None, 0, "unavailable: gone is not installed")
+
+
+@pytest.mark.parametrize(
+    "changes", [{"config": {"epochs": 2}}, {"config": {"learning_rate": 0.1}}, {"D": 12}, {"L": 3}, {"dtype": "float64"}]
+)
+def test_other_settings_are_no_other_seeds(training: Callable[..., Row], changes: dict[str, Any]) -> None:
+    rows = [
+        training("nll", 1.0),
+        training("bits_per_dim", 0.1),
+        training("nll", 2.0, seed=1, **changes),
+        training("bits_per_dim", 0.2, seed=1, **changes),
+    ]
+    found = [(line["NLL nats"], line["bits/dim"], line["seeds"]) for line in lines("likelihood", rows)]
+    assert found == [(1.0, 0.1, 1), (2.0, 0.2, 1)]
+
+
+def test_divergences_of_the_points(training: Callable[..., Row]) -> None:
+    def at(metric: str, value: float | None, **changes: Any) -> Row:
+        return training(metric, value, **{"dataset": "sine", "architecture": "toy", "D": 2, **changes})
+
+    rows = [
+        at("nll", 1.5),
+        at("kl", 0.2),
+        at("fisher", 3.0),
+        at("nll", 1.7, seed=1),
+        at("kl", 0.4, seed=1),
+        at("fisher", 5.0, seed=1),
+        at("nll", None, method="ebflow-ssm", status="diverged", reason="at step 3"),
+    ]
+    found = [(x["method"], x["KL nats"], x["Fisher"], x["seeds"], x["status"]) for x in lines("points", rows)]
+    assert found == [
+        ("ebflow-dsm", pytest.approx(0.3), 4.0, 2, "ok"),
+        ("ebflow-ssm", None, None, 0, "diverged: at step 3"),
+    ]
+
+
+def test_points_do_not_hide_the_images_of_the_same_experiment(training: Callable[..., Row]) -> None:
+    rows = [
+        training("nll", 1.5, dataset="sine", D=2),
+        training("kl", 0.2, dataset="sine", D=2),
+        training("nll", 1090.0),
+    ]
+    assert [(line["dataset"], line["NLL nats"]) for line in lines("likelihood", rows)] == [("mnist", 1090.0)]
+    assert [line["dataset"] for line in lines("points", rows)] == ["sine"]
+
+
+def test_ablation_sets_four_settings_apart(training: Callable[..., Row]) -> None:
+    rows = [
+        training("nll", value, config={"ema_decay": 0.999 if ema else None}, preprocess=with_map)
+        for value, ema, with_map in [(1.0, False, False), (2.0, True, False), (3.0, False, True), (4.0, True, True)]
+    ]
+    found = [(x["EMA"], x["MaP"], x["NLL nats"], x["published NLL"]) for x in lines("ablation", rows)]
+    assert found == [
+        (False, False, 1.0, 4660.3),
+        (True, False, 2.0, 4455.0),
+        (False, True, 3.0, None),
+        (True, True, 4.0, 1099.2),
+    ]
+
+
+def test_what_all_rows_share_is_said_once() -> None:
+    frame = pl.DataFrame({"method": ["a", "b"], "L": [2, 2], "B": [1000, 2000], "seeds": [1, 1], "dtype": [None] * 2})
+    rest, said = split_constants(frame)
+    assert rest.columns == ["method", "B"]
+    assert said == "L = 2, seeds = 1"
+
+
+def test_text_of_values() -> None:
+    frame = pl.DataFrame(
+        {
+            "i": [1234567, None],
+            "f": [0.123456, 12345.678],
+            "b": [True, False],
+            "s": ["two\nlines", ""],
+        }
+    )
+    assert render(frame, "github").splitlines() == [
+        "|         i |        f | b   | s         |",
+        "|-----------|----------|-----|-----------|",
+        "| 1,234,567 |   0.1235 | yes | two lines |",
+        "|           | 12,345.7 | no  |           |",
+    ]
+
+
+def test_special_characters_break_neither_markdown_nor_latex() -> None:
+    frame = pl.DataFrame({"method_name": ["a_b"], "status": ["failed: 50% & a|b"]})
+    assert render(frame, "github").splitlines()[-1].split(" | ") == ["| a_b          ", r"failed: 50% & a\|b |"]
+    latex = render(frame, "latex_booktabs")
+    assert r"method\_name" in latex
+    assert r"a\_b" in latex
+    assert r"50\% \& a|b" in latex
+    assert render(pl.DataFrame({"s": ["<script>"]}), "html").count("<script>") == 0
