@@ -10,7 +10,7 @@ on the input contribute a constant to the log-density, so score matching trains 
 
 from ebflow import architectures, layers, objectives
 from ebflow.flow import EBFlow, SingularJacobianError
-from ebflow.objectives import DSM, FDSSM, ML, SML, SSM, Objective
+from ebflow.objectives import DSM, FDSSM, ML, SML, SSM, Objective, TaylorSSM
 
 __all__ = [
     "DSM",
@@ -21,6 +21,7 @@ __all__ = [
     "EBFlow",
     "Objective",
     "SingularJacobianError",
+    "TaylorSSM",
     "architectures",
     "layers",
     "objectives",

@@ -81,17 +81,63 @@ class EBFlow(nn.Module):
         squared_norm = z.flatten(1).square().sum(1)
         return 0.5 * squared_norm + 0.5 * math.log(2 * math.pi) * math.prod(self.latent_shape) - varying
 
-    def score(self, x: Tensor, *, create_graph: bool = False) -> Tensor:
+    def score(self, x: Tensor) -> Tensor:
         """Grad of log p with respect to x, which is -grad E; shape (B, *shape).
+
+        One sweep forward and one back, both of them differentiable.
+        """
+        _require_samples(x, self.shape)
+        inputs = []
+        for layer in self.layers:
+            inputs.append(x)
+            x = layer.transform(x)
+        score = -x
+        for layer, at in zip(reversed(self.layers), reversed(inputs), strict=True):
+            score = layer.pullback(at, score)
+        return score
+
+    def score_and_curvature(self, x: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        """The score, and the curvature v^T (Hessian of log p) v along one direction a sample.
+
+        The direction is pushed forward beside x. On the way back, the score at the output of a layer weighs that
+        layer's own second derivative: no Hessian, and no second backward pass, is ever formed.
 
         Args:
             x: Shape (B, *shape).
-            create_graph: Whether the result can be differentiated again, as the score-matching objectives do.
+            v: Shape of x.
+
+        Returns:
+            Shapes (B, *shape) and (B,).
         """
-        with torch.enable_grad():
-            x = x if x.requires_grad else x.detach().requires_grad_()
-            (gradient,) = torch.autograd.grad(-self.energy(x).sum(), x, create_graph=create_graph)
-        return gradient
+        _require_samples(x, self.shape)
+        inputs = []
+        for layer in self.layers:
+            inputs.append((x, v))
+            x, v = layer.pushforward(x, v)
+        score, curvature = -x, -v.flatten(1).square().sum(1)
+        for layer, (at, tangent) in zip(reversed(self.layers), reversed(inputs), strict=True):
+            curvature = curvature + layer.curvature(at, tangent, score)
+            score = layer.pullback(at, score)
+        return score, curvature
+
+    def energy_derivatives(self, x: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        """First and second derivative of E along one direction a sample, by one sweep forward (Taylor mode).
+
+        Args:
+            x: Shape (B, *shape).
+            v: Shape of x.
+
+        Returns:
+            v . grad E and v^T (Hessian of E) v, both of shape (B,).
+        """
+        _require_samples(x, self.shape)
+        dx, ddx = v, torch.zeros_like(v)
+        first = second = x.new_zeros(len(x))
+        for layer in self.layers:
+            x, dx, ddx, dlog, ddlog = layer.taylor(x, dx, ddx)
+            first, second = first - dlog, second - ddlog
+        x, dx, ddx = x.flatten(1), dx.flatten(1), ddx.flatten(1)
+        return first + (x * dx).sum(1), second + (dx.square() + x * ddx).sum(1)
 
     def constant_log_det(self) -> Tensor:
         """The log|det J| (nats) of all layers with a constant Jacobian, a differentiable scalar: -log Z, O(D^3 L)."""

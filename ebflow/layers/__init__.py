@@ -2,7 +2,7 @@
 
 from ebflow.layers.activation import SmoothLeakyReLU
 from ebflow.layers.actnorm import ActNorm
-from ebflow.layers.base import ConstantLayer, Layer, VaryingLayer
+from ebflow.layers.base import ConstantLayer, ElementwiseLayer, Layer, VaryingLayer
 from ebflow.layers.convolution import Convolution, Convolution1x1
 from ebflow.layers.coupling import AffineCoupling
 from ebflow.layers.linear import Dense
@@ -16,6 +16,7 @@ __all__ = [
     "Convolution",
     "Convolution1x1",
     "Dense",
+    "ElementwiseLayer",
     "Layer",
     "Logit",
     "Permutation",

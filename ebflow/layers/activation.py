@@ -8,12 +8,12 @@ import torch
 from torch import Tensor
 from torch.nn.functional import softplus
 
-from ebflow.layers.base import VaryingLayer
+from ebflow.layers.base import ElementwiseLayer
 
 __all__ = ["SmoothLeakyReLU"]
 
 
-class SmoothLeakyReLU(VaryingLayer):
+class SmoothLeakyReLU(ElementwiseLayer):
     """f(x) = alpha x + (1 - alpha) softplus(x), elementwise, plus x itself in the residual form.
 
     Args:
@@ -25,22 +25,28 @@ class SmoothLeakyReLU(VaryingLayer):
         super().__init__()
         if not 0 < alpha < 1:
             raise ValueError(f"the smooth leaky ReLU needs alpha between 0 and 1, not {alpha}")
-        self.bend = 1 - alpha
+        self.rise = 1 - alpha
         self.lowest_slope = alpha + residual
         self.highest_slope = 1.0 + residual
         # Halley's method descends a bend as sharp as exp(x) / alpha by two units of x a step.
         self.halley_steps = 2 + math.ceil(max(0.0, math.log(0.03 / alpha)) / 2)
 
-    def slope(self, x: Tensor) -> Tensor:
-        """f'(x), elementwise."""
-        return self.lowest_slope + self.bend * torch.sigmoid(x)
+    def transform(self, x: Tensor) -> Tensor:  # noqa: D102
+        return self.lowest_slope * x + self.rise * softplus(x, threshold=40)  # torch's default, 20, is off by 2e-9
 
-    def value(self, x: Tensor) -> Tensor:
-        """f(x), elementwise."""
-        return self.lowest_slope * x + self.bend * softplus(x, threshold=40)  # torch's default, 20, is off by 2e-9
+    def slope(self, x: Tensor) -> Tensor:  # noqa: D102
+        return self.lowest_slope + self.rise * torch.sigmoid(x)
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:  # noqa: D102
-        return self.value(x), self.slope(x).log().flatten(1).sum(1)
+    def slope_and_bend(self, x: Tensor) -> tuple[Tensor, Tensor]:  # noqa: D102
+        sigmoid = torch.sigmoid(x)
+        slope = self.lowest_slope + self.rise * sigmoid
+        return slope, self.rise * sigmoid * (1 - sigmoid) / slope
+
+    def slope_bend_and_change(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:  # noqa: D102
+        sigmoid = torch.sigmoid(x)
+        slope = self.lowest_slope + self.rise * sigmoid
+        bend = self.rise * sigmoid * (1 - sigmoid) / slope
+        return slope, bend, bend * (1 - 2 * sigmoid - bend)
 
     def inverse(self, y: Tensor) -> Tensor:
         """Solve f(x) = y to rounding with a few Halley steps and two Newton steps.
@@ -50,15 +56,13 @@ class SmoothLeakyReLU(VaryingLayer):
         makes dx/dy = 1 / f'(x) exact, the second the second derivative.
         """
         with torch.no_grad():
-            at_zero, slope_at_zero = self.bend * math.log(2), self.lowest_slope + self.bend / 2
+            at_zero, slope_at_zero = self.rise * math.log(2), self.lowest_slope + self.rise / 2
             x = torch.minimum(y / self.lowest_slope, y / self.highest_slope)
             x = torch.minimum(x, (y - at_zero) / slope_at_zero)
             for _ in range(self.halley_steps):
-                sigmoid = torch.sigmoid(x)
-                slope = self.lowest_slope + self.bend * sigmoid
-                curvature = self.bend * sigmoid * (1 - sigmoid)
-                excess = self.value(x) - y
-                x = x - 2 * excess * slope / (2 * slope * slope - excess * curvature)
+                slope, bend = self.slope_and_bend(x)
+                excess = self.transform(x) - y
+                x = x - 2 * excess / (2 * slope - excess * bend)
         for _ in range(2):
-            x = x - (self.value(x) - y) / self.slope(x)
+            x = x - (self.transform(x) - y) / self.slope(x)
         return x

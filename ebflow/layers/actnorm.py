@@ -48,8 +48,14 @@ class ActNorm(ConstantLayer):
         self.shift.copy_(x.mean(dim=axes, keepdim=True)[0])
         self.log_scale.copy_(std.log())
 
-    def transform(self, x: Tensor) -> Tensor:  # noqa: D102
-        return (x - self.shift) * torch.exp(-self.log_scale)
+    def linear(self, x: Tensor) -> Tensor:  # noqa: D102
+        return x * torch.exp(-self.log_scale)
+
+    def adjoint(self, g: Tensor) -> Tensor:  # noqa: D102
+        return g * torch.exp(-self.log_scale)
+
+    def offset(self) -> Tensor:  # noqa: D102
+        return -self.shift * torch.exp(-self.log_scale)
 
     def inverse(self, y: Tensor) -> Tensor:  # noqa: D102
         return y * torch.exp(self.log_scale) + self.shift

@@ -34,6 +34,15 @@ class Convolution(ConstantLayer):
         self.bias = nn.Parameter(torch.zeros(channels))
         nn.init.dirac_(self.weight)
 
+    def linear(self, x: Tensor) -> Tensor:  # noqa: D102
+        return nn.functional.conv2d(x, self.weight, padding="same")
+
+    def adjoint(self, g: Tensor) -> Tensor:  # noqa: D102
+        return nn.functional.conv_transpose2d(g, self.weight, padding=self.weight.shape[-1] // 2)
+
+    def offset(self) -> Tensor:  # noqa: D102
+        return self.bias[:, None, None]
+
     def transform(self, x: Tensor) -> Tensor:  # noqa: D102
         return nn.functional.conv2d(x, self.weight, self.bias, padding="same")
 
@@ -41,11 +50,10 @@ class Convolution(ConstantLayer):
         """Return the D x D matrix of the convolution without its bias (differentiable)."""
         dimension = math.prod(self.shape)
         basis = torch.eye(dimension, dtype=self.weight.dtype, device=self.weight.device)
-        columns = nn.functional.conv2d(basis.view(dimension, *self.shape), self.weight, padding="same")
-        return columns.flatten(1).mT
+        return self.linear(basis.view(dimension, *self.shape)).flatten(1).mT
 
     def inverse(self, y: Tensor) -> Tensor:  # noqa: D102
-        centred = (y - self.bias[:, None, None]).flatten(1)
+        centred = (y - self.offset()).flatten(1)
         return torch.linalg.solve(self.matrix(), centred.mT).mT.reshape(y.shape)
 
     def log_abs_det(self) -> Tensor:  # noqa: D102
@@ -70,8 +78,11 @@ class Convolution1x1(ConstantLayer):
         self.shape = tuple(shape)
         self.weight = nn.Parameter(nn.init.orthogonal_(torch.empty(shape[0], shape[0])))
 
-    def transform(self, x: Tensor) -> Tensor:  # noqa: D102
+    def linear(self, x: Tensor) -> Tensor:  # noqa: D102
         return nn.functional.conv2d(x, self.weight[:, :, None, None])
+
+    def adjoint(self, g: Tensor) -> Tensor:  # noqa: D102
+        return nn.functional.conv2d(g, self.weight.mT[:, :, None, None])
 
     def inverse(self, y: Tensor) -> Tensor:  # noqa: D102
         return torch.linalg.solve(self.weight, y.flatten(2)).reshape(y.shape)

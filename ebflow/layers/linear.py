@@ -24,6 +24,15 @@ class Dense(ConstantLayer):
         self.weight = nn.Parameter(torch.eye(dimension))
         self.bias = nn.Parameter(torch.zeros(dimension))
 
+    def linear(self, x: Tensor) -> Tensor:  # noqa: D102
+        return x @ self.weight.mT
+
+    def adjoint(self, g: Tensor) -> Tensor:  # noqa: D102
+        return g @ self.weight
+
+    def offset(self) -> Tensor:  # noqa: D102
+        return self.bias
+
     def transform(self, x: Tensor) -> Tensor:  # noqa: D102
         return nn.functional.linear(x, self.weight, self.bias)
 

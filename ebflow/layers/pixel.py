@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from ebflow.layers.base import FixedLayer, Shape, VaryingLayer, require_shape
+from ebflow.layers.base import ElementwiseLayer, FixedLayer, Shape, require_shape
 
 __all__ = ["Logit", "Scale"]
 
@@ -28,8 +28,14 @@ class Scale(FixedLayer):
         self.shape = tuple(shape)
         self.shift, self.divisor = shift, divisor
 
-    def transform(self, x: Tensor) -> Tensor:  # noqa: D102
-        return (x - self.shift) / self.divisor
+    def linear(self, x: Tensor) -> Tensor:  # noqa: D102
+        return x / self.divisor
+
+    def adjoint(self, g: Tensor) -> Tensor:  # noqa: D102
+        return g / self.divisor
+
+    def offset(self) -> float:  # noqa: D102
+        return -self.shift / self.divisor
 
     def inverse(self, y: Tensor) -> Tensor:  # noqa: D102
         return y * self.divisor + self.shift
@@ -39,7 +45,7 @@ class Scale(FixedLayer):
         return shape
 
 
-class Logit(VaryingLayer):
+class Logit(ElementwiseLayer):
     """y = (log x - log(1 - x)) / alpha; NaN outside (0, 1), so that a value out of range never passes unseen."""
 
     def __init__(self, alpha: float) -> None:
@@ -48,10 +54,18 @@ class Logit(VaryingLayer):
             raise ValueError(f"the logit's alpha must be positive, not {alpha}")
         self.alpha = alpha
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:  # noqa: D102
-        log_x, log_rest = torch.log(x), torch.log1p(-x)
-        log_slope = -(log_x + log_rest).flatten(1).sum(1)
-        return (log_x - log_rest) / self.alpha, log_slope - math.log(self.alpha) * math.prod(x.shape[1:])
+    def transform(self, x: Tensor) -> Tensor:  # noqa: D102
+        return (torch.log(x) - torch.log1p(-x)) / self.alpha
+
+    def slope(self, x: Tensor) -> Tensor:  # noqa: D102
+        return 1 / (self.alpha * x * (1 - x))
+
+    def slope_and_bend(self, x: Tensor) -> tuple[Tensor, Tensor]:  # noqa: D102
+        return self.slope(x), 1 / (1 - x) - 1 / x
+
+    def slope_bend_and_change(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:  # noqa: D102
+        slope, bend = self.slope_and_bend(x)
+        return slope, bend, 1 / (1 - x).square() + 1 / x.square()
 
     def inverse(self, y: Tensor) -> Tensor:  # noqa: D102
         return torch.sigmoid(self.alpha * y)

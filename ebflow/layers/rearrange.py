@@ -12,7 +12,17 @@ from ebflow.layers.base import FixedLayer, Shape, require_shape
 __all__ = ["Permutation", "Reshape", "Squeeze"]
 
 
-class Permutation(FixedLayer):
+class Rearrangement(FixedLayer):
+    """A layer that moves components and changes none: J is orthogonal, so its transpose is its inverse."""
+
+    def adjoint(self, g: Tensor) -> Tensor:  # noqa: D102
+        return self.inverse(g)
+
+    def transform(self, x: Tensor) -> Tensor:  # noqa: D102
+        return self.linear(x)
+
+
+class Permutation(Rearrangement):
     """y_i = x_{p(i)} along the first event axis.
 
     Args:
@@ -27,7 +37,7 @@ class Permutation(FixedLayer):
         self.permutation: Tensor
         self.register_buffer("permutation", permutation)
 
-    def transform(self, x: Tensor) -> Tensor:  # noqa: D102
+    def linear(self, x: Tensor) -> Tensor:  # noqa: D102
         return x.index_select(1, self.permutation)
 
     def inverse(self, y: Tensor) -> Tensor:  # noqa: D102
@@ -38,7 +48,7 @@ class Permutation(FixedLayer):
         return shape
 
 
-class Reshape(FixedLayer):
+class Reshape(Rearrangement):
     """The same components in another event shape."""
 
     def __init__(self, before: Shape, after: Shape) -> None:
@@ -47,7 +57,7 @@ class Reshape(FixedLayer):
             raise ValueError(f"a reshape from {tuple(before)} to {tuple(after)} changes the number of components")
         self.before, self.after = tuple(before), tuple(after)
 
-    def transform(self, x: Tensor) -> Tensor:  # noqa: D102
+    def linear(self, x: Tensor) -> Tensor:  # noqa: D102
         return x.reshape(len(x), *self.after)
 
     def inverse(self, y: Tensor) -> Tensor:  # noqa: D102
@@ -58,10 +68,10 @@ class Reshape(FixedLayer):
         return self.after
 
 
-class Squeeze(FixedLayer):
+class Squeeze(Rearrangement):
     """Space to depth: each 2 x 2 block of pixels becomes four channels, in the order (channel, row, column)."""
 
-    def transform(self, x: Tensor) -> Tensor:  # noqa: D102
+    def linear(self, x: Tensor) -> Tensor:  # noqa: D102
         # Not pixel_unshuffle, which leaves an empty batch in its old shape.
         batch, channels, height, width = x.shape
         blocks = x.reshape(batch, channels, height // 2, 2, width // 2, 2).permute(0, 1, 3, 5, 2, 4)
