@@ -70,8 +70,8 @@ class SSM(Objective):
 class TaylorSSM(Objective):
     """Sliced score matching by Taylor mode: ((v . grad E)^2 / 2 - v^T (Hessian of E) v) / D.
 
-    v holds independent signs. It costs what `FDSSM` does, three rows a sample and one backward pass, and has no epsilon:
-    nothing is approximated, nothing cancels.
+    v holds independent signs. It costs what `FDSSM` does, three rows a sample and one backward pass, and has no
+    epsilon: nothing is approximated, nothing cancels.
     """
 
     def __call__(self, flow: EBFlow, x: Tensor, generator: torch.Generator | None = None) -> Tensor:  # noqa: D102

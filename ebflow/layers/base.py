@@ -77,7 +77,8 @@ class Layer(nn.Module, ABC):
         """Carry a curve through the layer, given by its point, first and second derivative.
 
         Returns:
-            The same three of the output, and the first and second derivative of log|det J|, shape (B,) or a scalar zero.
+            The same three of the output, and the first and second derivative of log|det J|, shape (B,), or a scalar
+            zero where it is constant.
         """
 
         def first(x: Tensor, dx: Tensor) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:

@@ -15,10 +15,10 @@ __all__ = ["Permutation", "Reshape", "Squeeze"]
 class Rearrangement(FixedLayer):
     """A layer that moves components and changes none: J is orthogonal, so its transpose is its inverse."""
 
-    def adjoint(self, g: Tensor) -> Tensor:  # noqa: D102
+    def adjoint(self, g: Tensor) -> Tensor:
         return self.inverse(g)
 
-    def transform(self, x: Tensor) -> Tensor:  # noqa: D102
+    def transform(self, x: Tensor) -> Tensor:
         return self.linear(x)
 
 

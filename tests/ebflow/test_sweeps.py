@@ -1,0 +1,266 @@
+"""The chain rule of every layer and of whole flows, held against autograd in float64, gradients included."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from ebflow import DSM, SSM, EBFlow, TaylorSSM, architectures
+from ebflow.layers import (
+    ActNorm,
+    AffineCoupling,
+    Convolution,
+    Convolution1x1,
+    Dense,
+    Layer,
+    Logit,
+    Permutation,
+    Reshape,
+    Scale,
+    SmoothLeakyReLU,
+    Squeeze,
+)
+from ebflow.layers.base import Layer as Contract
+
+DOUBLE = torch.float64
+TIGHT = {"rtol": 1e-10, "atol": 1e-10}
+
+
+def coupling() -> AffineCoupling:
+    mask = torch.tensor([1.0, 0, 1, 0, 0])
+    return AffineCoupling(mask, nn.Sequential(nn.Linear(5, 5), nn.Tanh(), nn.Linear(5, 5)), nn.Linear(5, 5))
+
+
+LAYERS: dict[str, tuple[Callable[[], Layer], tuple[int, ...]]] = {
+    "dense": (lambda: Dense(5), (5,)),
+    "convolution, k=3": (lambda: Convolution((2, 3, 5), 3), (2, 3, 5)),
+    "convolution, k=7": (lambda: Convolution((1, 3, 2), 7), (1, 3, 2)),
+    "convolution 1x1": (lambda: Convolution1x1((3, 3, 2)), (3, 3, 2)),
+    "actnorm": (lambda: ActNorm((2, 3, 4)), (2, 3, 4)),
+    "scale": (lambda: Scale((3,), 1.5, -0.2), (3,)),
+    "permutation": (lambda: Permutation(torch.tensor([2, 0, 3, 1])), (4,)),
+    "reshape": (lambda: Reshape((2, 3), (3, 2, 1)), (2, 3)),
+    "squeeze": (lambda: Squeeze(), (2, 4, 6)),
+    "smooth leaky relu": (lambda: SmoothLeakyReLU(0.2), (4,)),
+    "smooth leaky relu, residual": (lambda: SmoothLeakyReLU(0.3, residual=True), (2, 2, 3)),
+    "logit": (lambda: Logit(0.5), (2, 3)),
+    "coupling, by torch.func": (coupling, (5,)),
+}
+CASES = pytest.mark.parametrize(("build", "shape"), LAYERS.values(), ids=LAYERS.keys())
+
+FLOWS: dict[str, tuple[Callable[[], EBFlow], tuple[int, ...]]] = {
+    "fc": (lambda: architectures.fc((5,), 3), (5,)),
+    "fc, residual": (lambda: architectures.fc((4,), 2, residual=True), (4,)),
+    "cnn": (lambda: architectures.cnn((1, 4, 8), 6), (1, 4, 8)),
+    "toy, mixed with torch.func": (lambda: architectures.toy((3,), 4, width=8), (3,)),
+    "raw pixels": (
+        lambda: architectures.fc((1, 2, 2), before=architectures.raw_pixels((1, 2, 2), alpha=0.5)),
+        (1, 2, 2),
+    ),
+}
+FLOW_CASES = pytest.mark.parametrize(("build", "shape"), FLOWS.values(), ids=FLOWS.keys())
+
+
+def randomised(module: nn.Module, spread: float = 0.1) -> nn.Module:
+    """The module in float64, its parameters moved away from where they start."""
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter.add_(spread * torch.randn(parameter.shape))
+    return module.to(DOUBLE)
+
+
+def inputs(module: nn.Module, shape: tuple[int, ...], count: int) -> list[Tensor]:
+    """A point inside the module's domain and directions of the same shape."""
+    point, *rest = (torch.randn(3, *shape, dtype=DOUBLE) for _ in range(count))
+    if isinstance(module, Logit):
+        point = torch.sigmoid(point)
+    elif isinstance(module, EBFlow) and any(isinstance(layer, Logit) for layer in module.layers):
+        point = 256 * torch.sigmoid(point)
+    return [point, *rest]
+
+
+def gradient(scalar: Tensor, of: Tensor) -> Tensor:
+    """Differentiable; zero where the scalar does not depend on the tensor."""
+    if not scalar.requires_grad:
+        return torch.zeros_like(of)
+    return torch.autograd.grad(scalar, of, create_graph=True, materialize_grads=True)[0]
+
+
+def along(function: Callable[[Tensor], Tensor], x: Tensor, dx: Tensor, ddx: Tensor) -> tuple[Tensor, Tensor]:
+    """First and second derivative of function(x + s dx + s^2 ddx / 2) in s at 0, by reverse mode alone."""
+    s = torch.zeros((), dtype=DOUBLE, requires_grad=True)
+    y = function(x + s * dx + 0.5 * s * s * ddx)
+    flat = y.flatten()
+    first = torch.stack([gradient(entry, s) for entry in flat])
+    second = torch.stack([gradient(entry, s) for entry in first])
+    return first.view_as(y), second.view_as(y)
+
+
+@CASES
+def test_pullback(build, shape) -> None:
+    layer = randomised(build())
+    x, score = inputs(layer, shape, 2)
+    x.requires_grad_()
+    y, log_det = layer(x)
+    score = score.reshape(y.shape)
+    expected = gradient((y * score).sum() + log_det.expand(len(x)).sum(), x)
+    torch.testing.assert_close(layer.pullback(x, score), expected, **TIGHT)
+
+
+@CASES
+def test_pushforward(build, shape) -> None:
+    layer = randomised(build())
+    x, tangent = inputs(layer, shape, 2)
+    y, dy = layer.pushforward(x, tangent)
+    first, _ = along(lambda at: layer(at)[0], x, tangent, torch.zeros_like(x))
+    torch.testing.assert_close(y, layer(x)[0], **TIGHT)
+    torch.testing.assert_close(dy, first, **TIGHT)
+
+
+@CASES
+def test_curvature(build, shape) -> None:
+    layer = randomised(build())
+    x, tangent, score = inputs(layer, shape, 3)
+    score = score.reshape(layer(x)[0].shape)
+
+    def weighed(at: Tensor) -> Tensor:
+        y, log_det = layer(at)
+        return (y * score).flatten(1).sum(1) + log_det
+
+    _, second = along(weighed, x, tangent, torch.zeros_like(x))
+    torch.testing.assert_close(layer.curvature(x, tangent, score).expand(len(x)), second, **TIGHT)
+
+
+@CASES
+def test_taylor(build, shape) -> None:
+    layer = randomised(build())
+    x, dx, ddx = inputs(layer, shape, 3)
+    y, dy, ddy, dlog, ddlog = layer.taylor(x, dx, ddx)
+    first, second = along(lambda at: layer(at)[0], x, dx, ddx)
+    first_log, second_log = along(lambda at: layer(at)[1].expand(len(at)), x, dx, ddx)
+    torch.testing.assert_close(y, layer(x)[0], **TIGHT)
+    torch.testing.assert_close(dy, first, **TIGHT)
+    torch.testing.assert_close(ddy, second, **TIGHT)
+    torch.testing.assert_close(dlog.expand(len(x)), first_log, **TIGHT)
+    torch.testing.assert_close(ddlog.expand(len(x)), second_log, **TIGHT)
+
+
+@pytest.mark.parametrize("sweep", ["pullback", "pushforward", "curvature", "taylor"])
+@pytest.mark.parametrize("name", ["dense", "smooth leaky relu", "smooth leaky relu, residual", "logit"])
+def test_closed_form_and_fallback_agree(name: str, sweep: str) -> None:
+    """The closed form of a layer against what the contract does for a layer without one."""
+    build, shape = LAYERS[name]
+    layer = randomised(build())
+    arguments = inputs(layer, shape, {"pullback": 2, "pushforward": 2, "curvature": 3, "taylor": 3}[sweep])
+    closed, generic = getattr(layer, sweep)(*arguments), getattr(Contract, sweep)(layer, *arguments)
+    for a, b in zip(*((out,) if isinstance(out, Tensor) else out for out in (closed, generic)), strict=True):
+        torch.testing.assert_close(*torch.broadcast_tensors(a, b), **TIGHT)
+
+
+def by_autograd(flow: EBFlow, x: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+    """Score and curvature from two backward passes through the energy."""
+    x = x.detach().requires_grad_()
+    score = gradient(-flow.energy(x).sum(), x)
+    return score, (gradient((score * v).sum(), x) * v).flatten(1).sum(1)
+
+
+def gradients(scalar: Tensor, flow: EBFlow) -> list[Tensor]:
+    return list(torch.autograd.grad(scalar, list(flow.parameters()), materialize_grads=True, allow_unused=True))
+
+
+@FLOW_CASES
+def test_sweeps_of_whole_flows(build, shape) -> None:
+    flow = randomised(build(), 0.02)
+    x, v = inputs(flow, shape, 2)
+    score, curvature = by_autograd(flow, x, v)
+    torch.testing.assert_close(flow.score(x), score, **TIGHT)
+    swept_score, swept_curvature = flow.score_and_curvature(x, v)
+    torch.testing.assert_close(swept_score, score, **TIGHT)
+    torch.testing.assert_close(swept_curvature, curvature, **TIGHT)
+    first, second = flow.energy_derivatives(x, v)
+    torch.testing.assert_close(first, -(score * v).flatten(1).sum(1), **TIGHT)
+    torch.testing.assert_close(second, -curvature, **TIGHT)
+
+
+@FLOW_CASES
+@pytest.mark.parametrize("objective", [DSM(0.3), SSM(), TaylorSSM()], ids=lambda objective: type(objective).__name__)
+def test_objectives_and_their_gradients(objective, build, shape) -> None:
+    """Each objective, noise and all, against its textbook form written with autograd."""
+    flow = randomised(build(), 0.02)
+    (x,) = inputs(flow, shape, 1)
+    loss = objective(flow, x, torch.Generator().manual_seed(3))
+
+    source = torch.Generator().manual_seed(3)
+    if isinstance(objective, DSM):
+        noise = torch.randn(x.shape, generator=source, dtype=DOUBLE)
+        score, _ = by_autograd(flow, x + 0.3 * noise, noise)
+        expected = 0.5 * (score + noise / 0.3).square().sum() / x.numel()
+    else:
+        signs = torch.randint(0, 2, x.shape, generator=source, dtype=DOUBLE) * 2 - 1
+        score, curvature = by_autograd(flow, x, signs)
+        squared = score.square() if isinstance(objective, SSM) else (score * signs).flatten(1).sum(1).square()
+        expected = (0.5 * squared.sum() + curvature.sum()) / x.numel()
+
+    torch.testing.assert_close(loss, expected, **TIGHT)
+    for ours, theirs in zip(gradients(loss, flow), gradients(expected, flow), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-10)
+
+
+def test_objectives_pass_gradcheck() -> None:
+    flow = randomised(architectures.fc((3,), 2))
+    x = torch.randn(2, 3, dtype=DOUBLE)
+    names, values = zip(*flow.named_parameters(), strict=True)
+
+    for objective in (DSM(0.5), SSM(), TaylorSSM()):
+
+        def loss(*parameters: Tensor, objective=objective) -> Tensor:
+            bound = _Bound(flow, dict(zip(names, parameters, strict=True)))
+            return objective(bound, x, torch.Generator().manual_seed(0))
+
+        assert torch.autograd.gradcheck(loss, tuple(value.detach().requires_grad_() for value in values))
+
+
+class _Bound:
+    """A flow whose parameters are replaced for the time of a call."""
+
+    def __init__(self, flow: EBFlow, parameters: dict[str, Tensor]) -> None:
+        self.flow, self.parameters = flow, parameters
+
+    def __getattr__(self, sweep: str):
+        return lambda *arguments: torch.func.functional_call(_Call(self.flow, sweep), self._prefixed(), arguments)
+
+    def _prefixed(self) -> dict[str, Tensor]:
+        return {f"flow.{name}": value for name, value in self.parameters.items()}
+
+
+class _Call(nn.Module):
+    """One sweep of a flow as the forward of a module."""
+
+    def __init__(self, flow: EBFlow, sweep: str) -> None:
+        super().__init__()
+        self.flow, self.sweep = flow, sweep
+
+    def forward(self, *arguments: Tensor):
+        return getattr(self.flow, self.sweep)(*arguments)
+
+
+def test_score_records_a_graph_only_where_gradients_are_on() -> None:
+    flow = architectures.toy((2,), 3, width=4)
+    x = torch.randn(3, 2)
+    assert flow.score(x).requires_grad
+    with torch.no_grad():
+        assert not flow.score(x).requires_grad
+
+
+def test_score_matching_crosses_the_graph_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Closed forms need no autograd inside the loss: `backward` is the only pass."""
+    passes = []
+    real = torch.autograd.grad
+    monkeypatch.setattr(torch.autograd, "grad", lambda *a, **k: passes.append(1) or real(*a, **k))
+    flow, x = architectures.fc((4,)), torch.randn(3, 4)
+    for objective in (DSM(0.3), SSM(), TaylorSSM()):
+        objective(flow, x).backward()
+    assert passes == []
