@@ -1,4 +1,4 @@
-"""The program: what it prints and keeps, and that every mistake of the user's is one line, status 2, nothing written."""
+"""The program: what it prints and keeps; every mistake of the user's is one line, status 2, nothing written."""
 
 from __future__ import annotations
 
@@ -121,9 +121,10 @@ def test_runtime_as_rows(run: Run, tmp_path: Path) -> None:
     assert written(Path.cwd()) == []
     # What is printed is what is kept, and is printed again from there.
     assert run("tables", "--json", "--results-dir", str(tmp_path / "r")).rows != []
-    assert run(
-        *TIMING, "--layers", "1,3", "--dtype", "float64", "--json", "--results-dir", str(tmp_path / "r")
-    ).out == ended.out
+    assert (
+        run(*TIMING, "--layers", "1,3", "--dtype", "float64", "--json", "--results-dir", str(tmp_path / "r")).out
+        == ended.out
+    )
 
 
 def test_runtime_of_everything_available(run: Run, with_methods: Run, fake_method: Run) -> None:
@@ -280,7 +281,7 @@ BAD_INPUT = {
     ("runtime", *CNN, "--dims", "0"): "the dimension D must be at least 1",
     ("runtime", *CNN, "--dims", "16", "--layers", "2"): "ebflow-ml: the cnn spreads its layers over three resolutions",
     ("runtime", "--architecture", "toy", "--dims", "2,1"): "ebflow-ml: the toy flow takes vectors of at least two",
-    ("train", *CNN, "--dataset", "sine"): "ebflow-dsm: squeeze halves images of even height and width",
+    ("train", *CNN, "--dataset", "sine"): "ebflow-dsm: a convolution takes images of shape (C, H, W)",
     ("train", "--architecture", "toy"): "ebflow-dsm: the toy flow takes vectors of at least two components",
     # What a method or the data cannot do.
     ("train", *CNN, "--method", "nflows-lu-ml"): "nflows-lu-ml has no cnn architecture, only fc",

@@ -70,7 +70,7 @@ def test_threads_are_set_and_recorded(threads: None) -> None:
     assert capture("cpu").threads == 1
     prepare("cpu", None)
     assert capture("cpu").threads == 1
-    with pytest.raises(InputError, match="^threads must be at least 1, not 0$"):
+    with pytest.raises(InputError, match=r"^threads must be at least 1, not 0$"):
         prepare("cpu", 0)
 
 
