@@ -292,12 +292,12 @@ def _run_and_show(cells: Sequence[Cell], store: Store, fresh: bool, as_json: boo
 
     for cell in cells:
         cell.check()
-    with Bars(len(cells)) as bars:
-        try:
+    try:
+        with Bars(len(cells)) as bars:
             rows = run_cells(cells, store, bars.start, _print_json if as_json else lambda rows: None, fresh)
-        except KeyboardInterrupt:
-            _say(f"stopped; finished cells are in {store.folder}, and the same command goes on from there")
-            sys.exit(130)
+    except KeyboardInterrupt:
+        _say(f"stopped; finished cells are in {store.folder}, and the same command goes on from there")
+        sys.exit(130)
     if as_json:
         return
     everything, damaged = store.frame()

@@ -58,18 +58,19 @@ def capture(device: str, libraries: Iterable[str] = ()) -> Environment:
     import torch
 
     on_gpu = torch.device(device).type == "cuda"
+    packages = ("torch", *(library.split(".")[0] for library in libraries))
     return Environment(
         cpu=_cpu(),
         gpu=torch.cuda.get_device_name(device) if on_gpu else None,
         threads=torch.get_num_threads(),
-        versions={"python": platform.python_version(), **{name: _version(name) for name in ("torch", *libraries)}},
+        versions={"python": platform.python_version(), **{name: _version(name) for name in packages}},
         commit=_commit(),
     )
 
 
 def _version(library: str) -> str:
     try:
-        return version(library.split(".")[0])
+        return version(library)
     except PackageNotFoundError:
         return "unknown"
 

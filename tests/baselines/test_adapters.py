@@ -114,7 +114,7 @@ def test_every_competitor_of_this_repository_is_there() -> None:
 
 
 def test_sharing_methods_are_the_trained_ones() -> None:
-    assert SHARING == [m for m in METHODS if m.iterative]
+    assert [m for m in METHODS if m.iterative] == SHARING
 
 
 @every_architecture
@@ -171,9 +171,7 @@ def test_samples_follow_the_generator_alone(method: Method) -> None:
     problem = small()
     model = randomised(method, problem)
     before = torch.random.get_rng_state()
-    first, again, other = (
-        sample(model, problem.shape, 9, torch.Generator().manual_seed(seed)) for seed in (4, 4, 5)
-    )
+    first, again, other = (sample(model, problem.shape, 9, torch.Generator().manual_seed(seed)) for seed in (4, 4, 5))
     assert first.shape == (9, 5)
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
@@ -219,9 +217,7 @@ def test_all_noise_comes_from_the_generator(method: Method) -> None:
     problem = small(noise=0.5)
     model, x = randomised(method, problem), draw(problem)
     before = torch.random.get_rng_state()
-    first, again, other = (
-        model.training_loss(x, torch.Generator().manual_seed(seed)).detach() for seed in (1, 1, 2)
-    )
+    first, again, other = (model.training_loss(x, torch.Generator().manual_seed(seed)).detach() for seed in (1, 1, 2))
     assert torch.equal(first, again)
     assert torch.equal(first, other) == (method.objective == "ml")
     assert torch.equal(torch.random.get_rng_state(), before)

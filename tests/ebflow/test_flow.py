@@ -73,6 +73,12 @@ def batch(flow: EBFlow, n: int = 6, dtype: torch.dtype = DOUBLE) -> Tensor:
     return torch.randn(n, *flow.shape, generator=generator(3), dtype=dtype)
 
 
+def whitening(flow: EBFlow) -> tuple[Tensor, Tensor]:
+    """Mean and Cholesky factor of the flow's own samples: coordinates in which a grid fits the density."""
+    own = flow.sample(2000, generator()).flatten(1)
+    return own.mean(0), torch.linalg.cholesky(own.mT.cov())
+
+
 class TestDensity:
     @EVERY_FLOW
     @pytest.mark.parametrize("seed", [0, 1])
@@ -110,11 +116,13 @@ class TestDensity:
     @PLANE_FLOWS
     def test_total_mass_is_one(self, build, randomise) -> None:
         flow = randomise(build())
-        axis = torch.linspace(-30, 30, 801, dtype=DOUBLE)
         with torch.no_grad():
-            density = flow.log_prob(torch.cartesian_prod(axis, axis)).exp()
+            mean, axes = whitening(flow)
+            unit = torch.linspace(-12, 12, 801, dtype=DOUBLE)
+            density = flow.log_prob(mean + torch.cartesian_prod(unit, unit) @ axes.mT).exp()
         # The sum over a grid is exact to rounding for a smooth density that the grid resolves and covers.
-        assert density.sum().item() * (axis[1] - axis[0]).item() ** 2 == pytest.approx(1, abs=1e-4)
+        cell = (unit[1] - unit[0]).square() * axes.det()
+        assert (density.sum() * cell).item() == pytest.approx(1, abs=1e-4)
 
     def test_total_mass_of_an_image_flow_is_one(self, randomise) -> None:
         shape = (1, 2, 2)
@@ -122,11 +130,11 @@ class TestDensity:
         flow = randomise(EBFlow(shape, layers))
         # Importance sampling from a normal distribution wider than the flow's own.
         with torch.no_grad():
-            own = flow.sample(2000, generator())
-            centre, spread = own.mean(0), 1.5 * own.std(0)
-            x = centre + spread * torch.randn(200_000, *shape, generator=generator(1), dtype=DOUBLE)
-            proposal = torch.distributions.Normal(centre, spread).log_prob(x).flatten(1).sum(1)
-            weights = (flow.log_prob(x) - proposal).exp()
+            mean, axes = whitening(flow)
+            proposal = torch.distributions.MultivariateNormal(mean, scale_tril=1.4 * axes)
+            torch.manual_seed(1)
+            x = proposal.sample((200_000,))
+            weights = (flow.log_prob(x.view(-1, *shape)) - proposal.log_prob(x)).exp()
         error = weights.std().item() / math.sqrt(len(weights))
         assert error < 0.02
         assert abs(weights.mean().item() - 1) < 5 * error
@@ -451,14 +459,15 @@ class TestInverseAndSamples:
     def test_samples_follow_the_density(self, build, randomise) -> None:
         """Pearson's chi-squared over cells of the plane, cell probabilities by a sum over a fine grid."""
         flow = randomise(build())
-        n, cells, fine = 40_000, 60, 12
-        low, high = -9.0, 9.0
-        width = (high - low) / (cells * fine)
-        axis = low + width * (torch.arange(cells * fine, dtype=DOUBLE) + 0.5)
+        n, cells, fine, reach = 40_000, 30, 20, 4.5
+        width = 2 * reach / (cells * fine)
+        unit = -reach + width * (torch.arange(cells * fine, dtype=DOUBLE) + 0.5)
         with torch.no_grad():
-            density = flow.log_prob(torch.cartesian_prod(axis, axis)).exp().reshape(cells, fine, cells, fine)
-        expected = n * density.sum(dim=(1, 3)) * width**2
-        index = ((flow.sample(n, generator(5)) - low) / (width * fine)).floor().long()
+            mean, axes = whitening(flow)
+            density = flow.log_prob(mean + torch.cartesian_prod(unit, unit) @ axes.mT).exp() * axes.det()
+        expected = n * density.reshape(cells, fine, cells, fine).sum(dim=(1, 3)) * width**2
+        whitened = torch.linalg.solve(axes, (flow.sample(n, generator(5)) - mean).mT).mT
+        index = ((whitened + reach) / (width * fine)).floor().long()
         inside = ((index >= 0) & (index < cells)).all(1)
         index = index[inside]
         observed = torch.bincount(index[:, 0] * cells + index[:, 1], minlength=cells**2).view(cells, cells)

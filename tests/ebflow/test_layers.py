@@ -138,7 +138,7 @@ def test_log_det_holds_for_either_sign_of_the_determinant(name: str, randomise) 
     case = LAYERS[name]
     x = case.batch(1)
     signs = set()
-    for seed in range(12):
+    for seed in range(40):
         layer = randomise(case.build(), seed)
         sign, expected = torch.linalg.slogdet(jacobian(layer, x))
         signs.add(sign.item())

@@ -152,9 +152,7 @@ class Ended(NamedTuple):
 
 
 @pytest.fixture
-def run(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
-) -> Callable[..., Ended]:
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Callable[..., Ended]:
     """Run `harness ...` in an empty folder, as the installed program does, but in this process."""
     folder = tmp_path / "here"
     folder.mkdir()

@@ -168,11 +168,11 @@ def test_the_user_s_mistakes_are_raised_before_anything_runs(monkeypatch: pytest
     for name in ("measure", "fit_and_score"):
         monkeypatch.delattr(cells, name)
     cnn = Problem(architecture="cnn", shape=(1, 6, 6), layers=3)
-    with pytest.raises(InputError, match="^ebflow-ml: squeeze halves images"):
+    with pytest.raises(InputError, match=r"^ebflow-ml: squeeze halves images"):
         replace(TIMING, methods=("ebflow-ml",), problem=cnn).check()
-    with pytest.raises(InputError, match="^fake has no cnn architecture"):
+    with pytest.raises(InputError, match=r"^fake has no cnn architecture"):
         replace(TRAINING, problem=cnn).check()
-    with pytest.raises(InputError, match="^fake cannot start from raw pixels; leave out --without-map"):
+    with pytest.raises(InputError, match=r"^fake cannot start from raw pixels; leave out --without-map"):
         replace(TRAINING, preprocess=False).check()
     TIMING.check()
     TRAINING.check()

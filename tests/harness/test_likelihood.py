@@ -148,7 +148,7 @@ def test_every_draw_is_a_pass_with_fresh_noise(digits: Dataset) -> None:
     model = build(registry().find("ebflow-ml"), DIGITS)
     values = {nll(model, digits.test, digits, DIGITS.replace(seed=seed), 11) for seed in (0, 1)}
     assert len(values) == 1
-    with pytest.raises(InputError, match="draws must be at least 1, not 0"):
+    with pytest.raises(InputError, match=r"draws must be at least 1, not 0"):
         fit("gaussian", digits, DIGITS, draws=0)
 
 
@@ -221,11 +221,11 @@ def test_training_learns_and_its_checkpoint_scores_the_same(digits: Dataset, tmp
 
 def test_a_test_nll_that_is_not_finite_is_a_divergence(normal: Dataset, fake_method: Callable[..., Method]) -> None:
     bad = replace(normal, test=torch.full((3, 2), float("inf"), dtype=torch.float64))
-    with pytest.raises(Divergence, match="^the test NLL is not finite$"):
+    with pytest.raises(Divergence, match=r"^the test NLL is not finite$"):
         fit(fake_method(build=lambda _: Frozen(1.0)), bad, Problem(shape=(2,), dtype="float64"))
 
 
 def test_closed_form_on_singular_data_says_so(normal: Dataset) -> None:
     flat = replace(normal, train=normal.train * torch.tensor([1.0, 0.0]), preprocessing=Identity())
-    with pytest.raises(ValueError, match="the covariance of 200 samples in 2 dimensions is singular: use more data"):
+    with pytest.raises(ValueError, match=r"the covariance of 200 samples in 2 dimensions is singular: use more data"):
         fit("gaussian", flat, Problem(shape=(2,), dtype="float64"))

@@ -157,7 +157,7 @@ def test_unknown_names_bring_the_nearest() -> None:
     assert "\n" not in str(caught.value)
     with pytest.raises(InputError, match=r"^unknown method 'zzz': known: .*ebflow-dsm.*gaussian"):
         registry().find("zzz")
-    assert str(unknown("thing", "aple", ["plum", "apple"])) == "unknown thing 'aple': did you mean apple?"
+    assert str(unknown("thing", "aple", ["kiwi", "apple"])) == "unknown thing 'aple': did you mean apple?"
 
 
 def test_selection_keeps_order_and_drops_repeats() -> None:

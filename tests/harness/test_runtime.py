@@ -92,9 +92,9 @@ def test_nothing_left_to_time(fake_method: Callable[..., Method]) -> None:
 
 def test_a_shape_that_does_not_fit_is_the_user_s_mistake() -> None:
     problem = Problem(architecture="cnn", shape=(1, 6, 6), layers=3)
-    with pytest.raises(InputError, match="^ebflow-ml: squeeze halves images of even height and width"):
+    with pytest.raises(InputError, match=r"^ebflow-ml: squeeze halves images of even height and width"):
         measure([registry().find("ebflow-ml")], problem, 1, TrainingConfig())
-    with pytest.raises(InputError, match="^nflows-lu-ml has no cnn architecture, only fc"):
+    with pytest.raises(InputError, match=r"^nflows-lu-ml has no cnn architecture, only fc"):
         measure([registry().find("nflows-lu-ml")], problem, 1, TrainingConfig())
 
 

@@ -222,7 +222,8 @@ def test_seeds_that_diverged_are_said_and_left_out(training: Callable[..., Row])
 
 
 @pytest.mark.parametrize(
-    "changes", [{"config": {"epochs": 2}}, {"config": {"learning_rate": 0.1}}, {"D": 12}, {"L": 3}, {"dtype": "float64"}]
+    "changes",
+    [{"config": {"epochs": 2}}, {"config": {"learning_rate": 0.1}}, {"D": 12}, {"L": 3}, {"dtype": "float64"}],
 )
 def test_other_settings_are_no_other_seeds(training: Callable[..., Row], changes: dict[str, Any]) -> None:
     rows = [

@@ -222,7 +222,7 @@ def test_divergence_names_the_first_of_many_steps_in_a_long_epoch(dataset: Datas
 
 
 def test_a_run_that_never_validates_has_diverged(dataset: Dataset) -> None:
-    with pytest.raises(Divergence, match="^no validation NLL was finite in 16 steps$"):
+    with pytest.raises(Divergence, match=r"^no validation NLL was finite in 16 steps$"):
         train(Recorded(), PROBLEM, dataset, config(), lambda: float("nan"))
 
 
@@ -256,9 +256,7 @@ def test_validation_follows_its_schedule(dataset: Dataset) -> None:
         validated.append(len(notes))
         return 7.0
 
-    train(
-        Recorded(), PROBLEM, dataset, config(epochs=5, evaluate_every=2), validate, lambda *told: notes.append(told)
-    )
+    train(Recorded(), PROBLEM, dataset, config(epochs=5, evaluate_every=2), validate, lambda *told: notes.append(told))
     # After epochs 2 and 4, and after the last.
     assert validated == [2, 4, 5]
     assert [told[:2] for told in notes] == [(1, 5), (2, 5), (3, 5), (4, 5), (5, 5)]
@@ -344,7 +342,7 @@ def test_a_checkpoint_is_whole_at_any_moment(tmp_path: Path, monkeypatch: pytest
         raise OSError("no space left")
 
     monkeypatch.setattr(training, "save_file", cut_off)
-    with pytest.raises(OSError, match="no space left"):
+    with pytest.raises(OSError, match=r"no space left"):
         save_weights({"weight": torch.zeros(3, dtype=torch.float64)}, path)
     model = Recorded()
     load_weights(model, path)
@@ -361,6 +359,6 @@ def test_files_that_are_no_checkpoint_of_this_model(tmp_path: Path) -> None:
     whole = (tmp_path / "whole").read_bytes()
     (tmp_path / "truncated").write_bytes(whole[:-5])
     for name in (*files, "other shape", "other names", "truncated", "missing"):
-        with pytest.raises(InputError, match="holds no weights for this model .*; give the file that") as caught:
+        with pytest.raises(InputError, match=r"holds no weights for this model .*; give the file that") as caught:
             load_weights(Recorded(), tmp_path / name)
         assert "\n" not in str(caught.value)
