@@ -9,7 +9,7 @@ from itertools import chain
 import torch
 from torch import Tensor, nn
 
-from ebflow.layers.base import ConstantLayer, Layer, Shape
+from ebflow.layers.base import ClosedForm, ConstantLayer, Layer, Shape
 
 __all__ = ["EBFlow", "SingularJacobianError"]
 
@@ -87,20 +87,21 @@ class EBFlow(nn.Module):
         One sweep forward and one back, both of them differentiable.
         """
         _require_samples(x, self.shape)
-        inputs = []
+        pullbacks = []
         for layer in self.layers:
-            inputs.append(x)
-            x = layer.transform(x)
+            x, pullback = layer.linearize(x)
+            pullbacks.append(pullback)
         score = -x
-        for layer, at in zip(reversed(self.layers), reversed(inputs), strict=True):
-            score = layer.pullback(at, score)
+        for pullback in reversed(pullbacks):
+            score = pullback(score)
         return score
 
     def score_and_curvature(self, x: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         """The score, and the curvature v^T (Hessian of log p) v along one direction a sample.
 
-        The direction is pushed forward beside x. On the way back, the score at the output of a layer weighs that
-        layer's own second derivative: no Hessian, and no second backward pass, is ever formed.
+        The direction is pushed forward beside x. On the way back, the score at the output of each layer weighs that
+        layer's own second derivative: no Hessian and no second backward pass is needed. A flow with a layer that has no
+        closed form differentiates its score instead.
 
         Args:
             x: Shape (B, *shape).
@@ -109,15 +110,17 @@ class EBFlow(nn.Module):
         Returns:
             Shapes (B, *shape) and (B,).
         """
+        if not self._has_closed_form:
+            return self._curvature_by_autograd(x, v)
         _require_samples(x, self.shape)
-        inputs = []
+        pullbacks = []
         for layer in self.layers:
-            inputs.append((x, v))
-            x, v = layer.pushforward(x, v)
+            x, v, pullback = layer.linearize_along(x, v)
+            pullbacks.append(pullback)
         score, curvature = -x, -v.flatten(1).square().sum(1)
-        for layer, (at, tangent) in zip(reversed(self.layers), reversed(inputs), strict=True):
-            curvature = curvature + layer.curvature(at, tangent, score)
-            score = layer.pullback(at, score)
+        for pullback in reversed(pullbacks):
+            score, share = pullback(score)
+            curvature = curvature + share
         return score, curvature
 
     def energy_derivatives(self, x: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
@@ -130,6 +133,9 @@ class EBFlow(nn.Module):
         Returns:
             v . grad E and v^T (Hessian of E) v, both of shape (B,).
         """
+        if not self._has_closed_form:
+            score, curvature = self._curvature_by_autograd(x, v)
+            return -(score * v).flatten(1).sum(1), -curvature
         _require_samples(x, self.shape)
         dx, ddx = v, torch.zeros_like(v)
         first = second = x.new_zeros(len(x))
@@ -138,6 +144,18 @@ class EBFlow(nn.Module):
             first, second = first - dlog, second - ddlog
         x, dx, ddx = x.flatten(1), dx.flatten(1), ddx.flatten(1)
         return first + (x * dx).sum(1), second + (dx.square() + x * ddx).sum(1)
+
+    @property
+    def _has_closed_form(self) -> bool:
+        return all(isinstance(layer, ClosedForm) for layer in self.layers)
+
+    def _curvature_by_autograd(self, x: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        recording = torch.is_grad_enabled()
+        with torch.enable_grad():
+            x = x if x.requires_grad else x.detach().requires_grad_()
+            score = self.score(x)
+            (change,) = torch.autograd.grad((score * v).sum(), x, create_graph=recording)
+        return score if recording else score.detach(), (change * v).flatten(1).sum(1)
 
     def constant_log_det(self) -> Tensor:
         """The log|det J| (nats) of all layers with a constant Jacobian, a differentiable scalar: -log Z, O(D^3 L)."""

@@ -2,7 +2,7 @@
 
 from ebflow.layers.activation import SmoothLeakyReLU
 from ebflow.layers.actnorm import ActNorm
-from ebflow.layers.base import ConstantLayer, ElementwiseLayer, Layer, VaryingLayer
+from ebflow.layers.base import ClosedForm, ConstantLayer, ElementwiseLayer, Layer, VaryingLayer
 from ebflow.layers.convolution import Convolution, Convolution1x1
 from ebflow.layers.coupling import AffineCoupling
 from ebflow.layers.linear import Dense
@@ -12,6 +12,7 @@ from ebflow.layers.rearrange import Permutation, Reshape, Squeeze
 __all__ = [
     "ActNorm",
     "AffineCoupling",
+    "ClosedForm",
     "ConstantLayer",
     "Convolution",
     "Convolution1x1",

@@ -31,7 +31,7 @@ class SmoothLeakyReLU(ElementwiseLayer):
         # Halley's method descends a bend as sharp as exp(x) / alpha by two units of x a step.
         self.halley_steps = 2 + math.ceil(max(0.0, math.log(0.03 / alpha)) / 2)
 
-    def transform(self, x: Tensor) -> Tensor:  # noqa: D102
+    def value(self, x: Tensor) -> Tensor:  # noqa: D102
         return self.lowest_slope * x + self.rise * softplus(x, threshold=40)  # torch's default, 20, is off by 2e-9
 
     def slope(self, x: Tensor) -> Tensor:  # noqa: D102
@@ -61,8 +61,8 @@ class SmoothLeakyReLU(ElementwiseLayer):
             x = torch.minimum(x, (y - at_zero) / slope_at_zero)
             for _ in range(self.halley_steps):
                 slope, bend = self.slope_and_bend(x)
-                excess = self.transform(x) - y
+                excess = self.value(x) - y
                 x = x - 2 * excess / (2 * slope - excess * bend)
         for _ in range(2):
-            x = x - (self.transform(x) - y) / self.slope(x)
+            x = x - (self.value(x) - y) / self.slope(x)
         return x

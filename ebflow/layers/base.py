@@ -1,21 +1,28 @@
 """The contract that every layer keeps.
 
-Beside its map and its log-determinant a layer offers the chain rule, one method for each sweep that `ebflow.flow` makes
-over the layers. All of it is ordinary differentiable code: a loss built on derivatives of log p needs a single backward
-pass. A layer that brings no closed form leaves these methods to torch.func.
+Beside its map and its log-determinant a layer carries derivatives of log p through itself, one method for each of the
+sweeps that `ebflow.flow` makes. All of it is ordinary differentiable code: a loss built on derivatives of log p needs a
+single backward pass where the layers bring closed forms, and autograd does what they do not.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
-__all__ = ["ConstantLayer", "ElementwiseLayer", "FixedLayer", "Layer", "Shape", "VaryingLayer"]
+__all__ = ["ClosedForm", "ConstantLayer", "ElementwiseLayer", "FixedLayer", "Layer", "Shape", "VaryingLayer"]
 
 Shape = tuple[int, ...]
+
+Pullback = Callable[[Tensor], Tensor]
+"""From the score at a layer's output to the score at its input."""
+
+CurvedPullback = Callable[[Tensor], tuple[Tensor, Tensor]]
+"""From the score at a layer's output to the score at its input and the layer's share of the curvature."""
 
 
 class Layer(nn.Module, ABC):
@@ -43,49 +50,22 @@ class Layer(nn.Module, ABC):
     def inverse(self, y: Tensor) -> Tensor:
         """Map latent to data; the exact inverse of `forward`, shape (B, *event)."""
 
-    def transform(self, x: Tensor) -> Tensor:
-        """Return the output alone, shape (B, *event)."""
-        return self(x)[0]
+    def linearize(self, x: Tensor) -> tuple[Tensor, Pullback]:
+        """Return the output, and how to carry the score back through the layer.
 
-    def pullback(self, x: Tensor, score: Tensor) -> Tensor:
-        """Carry the score from output to input: J^T score + grad log|det J|(x).
-
-        Args:
-            x: The layer's input, shape (B, *event).
-            score: Gradient of log p with respect to the layer's output.
-
-        Returns:
-            The gradient of log p with respect to x.
+        The pullback takes the gradient of log p with respect to the output, and returns the one with respect to x:
+        J^T score + grad log|det J|(x). It may be called once.
         """
-        (_, log_det), back = torch.func.vjp(self.forward, x)
-        return back((score, torch.ones_like(log_det)))[0]
+        recording = torch.is_grad_enabled()
+        with torch.enable_grad():
+            x = x if x.requires_grad else x.detach().requires_grad_()
+            y, log_det = self(x)
 
-    def pushforward(self, x: Tensor, tangent: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the output and J tangent, both of the output's shape."""
-        (y, _), (dy, _) = torch.func.jvp(self.forward, (x,), (tangent,))
-        return y, dy
+        def pullback(score: Tensor) -> Tensor:
+            outputs, weights = (y, log_det), (score, torch.ones_like(log_det))
+            return torch.autograd.grad(outputs, x, weights, create_graph=recording)[0]
 
-    def curvature(self, x: Tensor, tangent: Tensor, score: Tensor) -> Tensor:
-        """Second derivative of score . y(x) + log|det J|(x) along the tangent, the score held fixed; shape (B,).
-
-        Added up over all layers, less |J tangent|^2 at the latent, it is tangent^T (Hessian of log p) tangent.
-        """
-        _, _, ddy, _, ddlog = self.taylor(x, tangent, torch.zeros_like(x))
-        return (score * ddy).flatten(1).sum(1) + ddlog
-
-    def taylor(self, x: Tensor, dx: Tensor, ddx: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-        """Carry a curve through the layer, given by its point, first and second derivative.
-
-        Returns:
-            The same three of the output, and the first and second derivative of log|det J|, shape (B,), or a scalar
-            zero where it is constant.
-        """
-
-        def first(x: Tensor, dx: Tensor) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
-            return torch.func.jvp(self.forward, (x,), (dx,))
-
-        ((y, _), (dy, dlog)), (_, (ddy, ddlog)) = torch.func.jvp(first, (x, dx), (dx, ddx))
-        return y, dy, ddy, dlog, ddlog
+        return y if recording else y.detach(), pullback
 
     def output_shape(self, shape: Shape) -> Shape:
         """Return the event shape after this layer.
@@ -105,14 +85,37 @@ class VaryingLayer(Layer):
     constant_jacobian = False
 
 
-class ElementwiseLayer(VaryingLayer):
+class ClosedForm(Layer):
+    """A layer with closed forms for second derivatives too."""
+
+    @abstractmethod
+    def linearize_along(self, x: Tensor, tangent: Tensor) -> tuple[Tensor, Tensor, CurvedPullback]:
+        """Return the output, J tangent, and how to carry the score and the curvature back.
+
+        The pullback takes the score at the output. It returns the score at x, and this layer's share of the curvature
+        of log p along the tangent, shape (B,) or a scalar zero: the second derivative of score . y(x) + log|det J|(x)
+        along it, the score held fixed. All shares, less |tangent|^2 at the latent, add up to
+        tangent^T (Hessian of log p) tangent.
+        """
+
+    @abstractmethod
+    def taylor(self, x: Tensor, dx: Tensor, ddx: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        """Carry a curve through the layer, given by its point, first and second derivative.
+
+        Returns:
+            The same three of the output, and the first and second derivative of log|det J|, shape (B,), or a scalar
+            zero where it is constant.
+        """
+
+
+class ElementwiseLayer(VaryingLayer, ClosedForm):
     """y = f(x), each component by itself, with f increasing.
 
     With r = (log f')', the chain rule is f'' = r f' and (log f')'' = r'.
     """
 
     @abstractmethod
-    def transform(self, x: Tensor) -> Tensor:
+    def value(self, x: Tensor) -> Tensor:
         """f(x)."""
 
     @abstractmethod
@@ -128,28 +131,31 @@ class ElementwiseLayer(VaryingLayer):
         """f'(x), r(x) and r'(x)."""
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:  # noqa: D102 - see Layer.forward
-        return self.transform(x), self.slope(x).log().flatten(1).sum(1)
+        return self.value(x), self.slope(x).log().flatten(1).sum(1)
 
-    def pullback(self, x: Tensor, score: Tensor) -> Tensor:  # noqa: D102
+    def linearize(self, x: Tensor) -> tuple[Tensor, Pullback]:  # noqa: D102 - see Layer.linearize
         slope, bend = self.slope_and_bend(x)
-        return score * slope + bend
+        return self.value(x), lambda score: score * slope + bend
 
-    def pushforward(self, x: Tensor, tangent: Tensor) -> tuple[Tensor, Tensor]:  # noqa: D102
-        return self.transform(x), self.slope(x) * tangent
-
-    def curvature(self, x: Tensor, tangent: Tensor, score: Tensor) -> Tensor:  # noqa: D102
+    def linearize_along(self, x: Tensor, tangent: Tensor) -> tuple[Tensor, Tensor, CurvedPullback]:  # noqa: D102
         slope, bend, change = self.slope_bend_and_change(x)
-        return ((score * slope * bend + change) * tangent.square()).flatten(1).sum(1)
+
+        def pullback(score: Tensor) -> tuple[Tensor, Tensor]:
+            score = score * slope
+            curvature = (score * bend + change) * tangent.square()
+            return score + bend, curvature.flatten(1).sum(1)
+
+        return self.value(x), slope * tangent, pullback
 
     def taylor(self, x: Tensor, dx: Tensor, ddx: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:  # noqa: D102
         slope, bend, change = self.slope_bend_and_change(x)
         squared = dx.square()
         dlog = (bend * dx).flatten(1).sum(1)
         ddlog = (change * squared + bend * ddx).flatten(1).sum(1)
-        return self.transform(x), slope * dx, slope * (bend * squared + ddx), dlog, ddlog
+        return self.value(x), slope * dx, slope * (bend * squared + ddx), dlog, ddlog
 
 
-class ConstantLayer(Layer):
+class ConstantLayer(ClosedForm):
     """A layer whose Jacobian is the same everywhere; training by score matching never needs its determinant."""
 
     constant_jacobian = True
@@ -170,15 +176,12 @@ class ConstantLayer(Layer):
         """Map data to latent, shape (B, *event)."""
         return self.linear(x) + self.offset()
 
-    def pullback(self, x: Tensor, score: Tensor) -> Tensor:  # noqa: D102
-        return self.adjoint(score)
+    def linearize(self, x: Tensor) -> tuple[Tensor, Pullback]:  # noqa: D102 - see Layer.linearize
+        return self.transform(x), self.adjoint
 
-    def pushforward(self, x: Tensor, tangent: Tensor) -> tuple[Tensor, Tensor]:  # noqa: D102
+    def linearize_along(self, x: Tensor, tangent: Tensor) -> tuple[Tensor, Tensor, CurvedPullback]:  # noqa: D102
         y, dy = self.linear(torch.cat([x, tangent])).chunk(2)  # one product of 2 B rows, not two of B
-        return y + self.offset(), dy
-
-    def curvature(self, x: Tensor, tangent: Tensor, score: Tensor) -> Tensor:  # noqa: D102
-        return x.new_zeros(())
+        return y + self.offset(), dy, lambda score: (self.adjoint(score), score.new_zeros(()))
 
     def taylor(self, x: Tensor, dx: Tensor, ddx: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:  # noqa: D102
         y, dy, ddy = self.linear(torch.cat([x, dx, ddx])).chunk(3)

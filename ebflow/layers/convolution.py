@@ -85,7 +85,9 @@ class Convolution1x1(ConstantLayer):
         return nn.functional.conv2d(g, self.weight.mT[:, :, None, None])
 
     def inverse(self, y: Tensor) -> Tensor:  # noqa: D102
-        return torch.linalg.solve(self.weight, y.flatten(2)).reshape(y.shape)
+        # The batch joins the pixels, so that the matrix is factored once and not once a sample.
+        pixels = y.transpose(0, 1)
+        return torch.linalg.solve(self.weight, pixels.flatten(1)).reshape(pixels.shape).transpose(0, 1)
 
     def log_abs_det(self) -> Tensor:  # noqa: D102
         _, height, width = self.shape

@@ -54,7 +54,7 @@ class Logit(ElementwiseLayer):
             raise ValueError(f"the logit's alpha must be positive, not {alpha}")
         self.alpha = alpha
 
-    def transform(self, x: Tensor) -> Tensor:  # noqa: D102
+    def value(self, x: Tensor) -> Tensor:  # noqa: D102
         return (torch.log(x) - torch.log1p(-x)) / self.alpha
 
     def slope(self, x: Tensor) -> Tensor:  # noqa: D102

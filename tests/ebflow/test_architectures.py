@@ -74,7 +74,7 @@ class TestFC:
             activations = [layer for layer in flow.layers if isinstance(layer, SmoothLeakyReLU)]
             assert len(activations) == 2
             for layer in activations:
-                assert (layer.bend, layer.lowest_slope) == (0.8, 1.2)
+                assert (layer.rise, layer.lowest_slope) == (0.8, 1.2)
 
     def test_defaults_are_those_of_the_paper(self) -> None:
         x = torch.tensor([-1e6, 1e6])

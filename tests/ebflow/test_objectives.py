@@ -150,7 +150,7 @@ class TestValues:
         flow = randomise(dense(1))
         x = batch(flow)
         ones = x.clone().requires_grad_()
-        score = flow.score(ones, create_graph=True)
+        score = flow.score(ones)
         (curvature,) = torch.autograd.grad(score.sum(), ones)
         exact = (0.5 * score.square() + curvature).mean().detach()
         torch.testing.assert_close(SSM()(flow, x), exact, rtol=1e-12, atol=1e-12)
@@ -175,7 +175,7 @@ class TestValues:
         v = (ahead - here) / 1e-3
         torch.testing.assert_close(v.flatten(1).norm(dim=1), torch.ones(len(x), dtype=DOUBLE), rtol=1e-9, atol=0)
         leaf = x.clone().requires_grad_()
-        slope = (flow.score(leaf, create_graph=True) * v).flatten(1).sum(1)
+        slope = (flow.score(leaf) * v).flatten(1).sum(1)
         (change,) = torch.autograd.grad(slope.sum(), leaf)
         expected = (0.5 * slope.square() + (change * v).flatten(1).sum(1)).mean().detach()
         torch.testing.assert_close(value, expected, rtol=1e-4, atol=1e-4)
