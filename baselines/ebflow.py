@@ -1,4 +1,4 @@
-"""EBFlow (https://arxiv.org/abs/2305.15267): one network, five objectives.
+"""EBFlow (https://arxiv.org/abs/2305.15267): one network, six objectives.
 
 The maximum-likelihood objective on the same layers is the project's own dense baseline: it differs from the
 score-matching methods in the loss alone.
@@ -90,6 +90,12 @@ def _ssm(problem: Problem) -> Objective:
     return SSM()
 
 
+def _tssm(problem: Problem) -> Objective:
+    from ebflow import TaylorSSM
+
+    return TaylorSSM()
+
+
 def _dsm(problem: Problem) -> Objective:
     from ebflow import DSM
 
@@ -116,6 +122,7 @@ METHODS = [
         ("ml", _ml, "maximum likelihood: every determinant at every step"),
         ("sml", _sml, "maximum likelihood with the gradient of log Z from exact samples"),
         ("ssm", _ssm, "sliced score matching: no determinant"),
+        ("tssm", _tssm, "sliced score matching in Taylor mode: no determinant (not in the paper)"),
         ("dsm", _dsm, "denoising score matching: no determinant"),
         ("fdssm", _fdssm, "finite-difference sliced score matching: no determinant"),
     ]

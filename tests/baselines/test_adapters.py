@@ -106,7 +106,7 @@ def test_every_competitor_of_this_repository_is_there() -> None:
     assert registry().broken_modules == {}
     assert {m.name: why_unavailable(m) for m in METHODS} == dict.fromkeys(
         [
-            *("ebflow-ml", "ebflow-sml", "ebflow-ssm", "ebflow-dsm", "ebflow-fdssm", "gaussian"),
+            *("ebflow-ml", "ebflow-sml", "ebflow-ssm", "ebflow-tssm", "ebflow-dsm", "ebflow-fdssm", "gaussian"),
             *("nflows-dense-ml", "nflows-lu-ml"),
             *("normflows-dense-ml", "normflows-lu-ml", "normflows-luperm-ml"),
         ]

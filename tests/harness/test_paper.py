@@ -1,0 +1,115 @@
+"""The published numbers, configurations and experiments are what the paper says, and every experiment can start."""
+
+from __future__ import annotations
+
+import pytest
+
+from harness.cells import LikelihoodCell, RuntimeCell
+from harness.paper import published
+from harness.paper.configurations import configuration
+from harness.paper.experiments import EXPERIMENTS, PROFILES, Context, statement
+from harness.registry import registry
+
+OBJECTIVES = ("ml", "sml", "ssm", "dsm", "fdssm")
+
+
+def test_published_likelihoods() -> None:
+    table = published.likelihood()
+    assert table.height == 4 * 5 + 1
+    dsm = table.filter(dataset="mnist", architecture="fc", objective="dsm").row(0, named=True)
+    assert (dsm["published_nll"], dsm["published_ci"]) == (1099.2, 0.2)
+    assert table.filter(architecture="glow")["published_ci"].to_list() == [None]
+
+
+def test_published_ablation_and_runtime() -> None:
+    table = published.ablation()
+    assert table.height == 18
+    cell = table.filter(architecture="fc", objective="ssm", EMA=True, MaP=False)
+    assert cell["published_nll"].to_list() == [1720.5]
+    seconds = published.runtime().filter(architecture="fc", objective="ml", shape="1x28x28")
+    assert seconds["published_seconds"].to_list() == [0.105]
+    # The figure hides dsm and fdssm of the cnn behind ssm, and the score-matching curves of three channels.
+    assert published.runtime().filter(architecture="cnn")["objective"].unique().sort().to_list() == ["ml", "sml", "ssm"]
+
+
+# Decay of the rate, its last epoch, weight decay, clipping, noise, residual, alpha, epochs, epochs to a validation.
+@pytest.mark.parametrize(
+    ("dataset", "architecture", "objective", "expected"),
+    [
+        ("mnist", "fc", "dsm", (0.95, 50, 0.0, None, 1.0, False, 0.5, 10_000, 10)),
+        ("mnist", "fc", "fdssm", (0.95, 50, 0.0, 5.0, 1.0, False, 0.5, 10_000, 10)),
+        ("mnist", "cnn", "ml", (0.925, 50, 1e-5, None, 0.1, True, 0.75, 1000, 1)),
+        ("mnist", "cnn", "ssm", (0.95, 50, 0.0, None, 0.1, True, 0.75, 1000, 1)),
+        ("mnist", "cnn", "dsm", (0.95, 50, 1e-5, None, 0.1, True, 0.75, 1000, 1)),
+        ("cifar10", "fc", "ml", (0.7, 20, 1e-3, None, 0.1, True, 0.5, 10_000, 1)),
+        ("cifar10", "fc", "ssm", (0.85, 30, 1e-3, None, 0.1, True, 0.5, 10_000, 1)),
+        ("cifar10", "cnn", "dsm", (0.8, 20, 1e-3, None, 0.1, True, 0.75, 10_000, 1)),
+        ("cifar10", "cnn", "fdssm", (0.85, 50, 1e-3, None, 0.1, True, 0.75, 10_000, 1)),
+    ],
+)
+def test_configurations_of_images(dataset: str, architecture: str, objective: str, expected: tuple) -> None:
+    found = configuration(dataset, architecture, objective)
+    recipe = found.training
+    assert (recipe.optimizer, recipe.learning_rate, recipe.ema_decay, found.batch) == ("rmsprop", 1e-4, 0.999, 100)
+    assert expected == (
+        recipe.decay,
+        recipe.decay_epochs,
+        recipe.weight_decay,
+        recipe.clip_norm,
+        found.noise,
+        found.residual,
+        found.logit_alpha,
+        recipe.epochs,
+        recipe.evaluate_every,
+    )
+    assert found.layers == {"fc": 2, "cnn": 6}[architecture]
+
+
+def test_configurations_of_points() -> None:
+    sine = configuration("sine", "toy", "dsm")
+    assert (sine.training.learning_rate, sine.training.clip_norm, sine.noise) == (1e-4, 1.0, 0.375)
+    assert (sine.batch, sine.dtype, sine.layers, sine.clean_batches) == (2048, "float64", 11, True)
+    assert 50_001 <= sine.training.epochs * 25 < 50_001 + 25
+    assert configuration("sine", "toy", "sml").training.clip_norm is None
+    assert configuration("swirl", "toy", "ml").training.learning_rate == 5e-3
+    assert configuration("swirl", "toy", "fdssm").noise == 0.1
+    checkerboard = configuration("checkerboard", "toy", "ssm")
+    assert checkerboard.batch == 10_000
+    assert 100_001 <= checkerboard.training.epochs * 5 < 100_001 + 5
+
+
+def test_other_data_gets_the_nearest_configuration() -> None:
+    assert configuration("digits", "fc", "tssm") == configuration("digits", "fc", "ssm")
+    assert configuration("mine.npy", "cnn", "ml").residual
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+@pytest.mark.parametrize("experiment", EXPERIMENTS, ids=lambda experiment: experiment.name)
+def test_experiments_can_start(experiment, profile: str) -> None:
+    cells = experiment.cells(experiment.name, Context(profile))
+    assert cells
+    for cell in cells:
+        cell.check()
+        assert (cell.experiment, cell.profile) == (experiment.name, profile)
+    assert len({str(cell.identity()) for cell in cells}) == len(cells)
+    methods = {name for cell in cells for name in (cell.methods if isinstance(cell, RuntimeCell) else [cell.method])}
+    assert methods <= registry().methods.keys()
+    trainings = [cell for cell in cells if isinstance(cell, LikelihoodCell)]
+    assert {cell.problem.seed for cell in trainings} <= ({0} if profile == "quick" else {0, 1, 2})
+    assert all(cell.download == (profile == "paper") for cell in trainings)
+    assert statement(experiment.name, "quick").startswith("Differs from the publication: ")
+
+
+def test_every_method_has_a_row_in_the_likelihood_tables() -> None:
+    (experiment,) = [experiment for experiment in EXPERIMENTS if experiment.name == "table2-mnist-fc"]
+    cells = experiment.cells(experiment.name, Context("quick"))
+    assert {cell.method for cell in cells} == {m.name for m in registry().methods.values() if "fc" in m.architectures}
+
+
+def test_the_ablation_crosses_ema_with_map() -> None:
+    (experiment,) = [experiment for experiment in EXPERIMENTS if experiment.name == "table4-mnist-fc"]
+    cells = experiment.cells(experiment.name, Context("paper"))
+    crossed = {(cell.method, cell.config.ema_decay, cell.preprocess) for cell in cells}
+    methods = ("ebflow-ssm", "ebflow-dsm", "ebflow-fdssm")
+    assert crossed == {(method, ema, map_) for method in methods for ema in (None, 0.999) for map_ in (True, False)}
+    assert len(cells) == 3 * len(crossed)
