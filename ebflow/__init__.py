@@ -10,7 +10,7 @@ on the input contribute a constant to the log-density, so score matching trains 
 
 from ebflow import architectures, layers, objectives
 from ebflow.flow import EBFlow, SingularJacobianError
-from ebflow.objectives import DSM, FDSSM, ML, SML, SSM, Objective, TaylorSSM
+from ebflow.objectives import DSM, FDSSM, ML, SML, SSM, ExactSM, Objective, TaylorSSM
 
 __all__ = [
     "DSM",
@@ -19,6 +19,7 @@ __all__ = [
     "SML",
     "SSM",
     "EBFlow",
+    "ExactSM",
     "Objective",
     "SingularJacobianError",
     "TaylorSSM",

@@ -14,8 +14,9 @@ import torch
 from torch import Tensor
 
 from ebflow.flow import EBFlow
+from ebflow.layers import Dense, ElementwiseLayer, Reshape
 
-__all__ = ["DSM", "FDSSM", "ML", "SML", "SSM", "Objective", "TaylorSSM"]
+__all__ = ["DSM", "FDSSM", "ML", "SML", "SSM", "ExactSM", "Objective", "TaylorSSM"]
 
 
 class Objective(ABC):
@@ -77,6 +78,33 @@ class TaylorSSM(Objective):
     def __call__(self, flow: EBFlow, x: Tensor, generator: torch.Generator | None = None) -> Tensor:  # noqa: D102
         first, second = flow.energy_derivatives(x, _signs(x, generator))
         return (0.5 * first.square() - second).sum() / x.numel()
+
+
+@dataclass(frozen=True)
+class ExactSM(Objective):
+    """Score matching with the exact trace, for a flow of two dense layers: (|s|^2 / 2 + tr(ds/dx)) / D.
+
+    No direction is drawn, so the loss has no noise of its own. With a = W1 x + b1, z = W2 f(a) + b2 and r = (log f')',
+    the trace is the sum over units i of (f''_i (W2^T -z)_i + r'_i) |row i of W1|^2, less f'^T G f' with
+    G = (W2^T W2) * (W1 W1^T) elementwise: two products of D x D matrices a step, and no factorisation.
+
+    Raises:
+        ValueError: The flow is not dense, elementwise, dense (reshapes aside).
+    """
+
+    def __call__(self, flow: EBFlow, x: Tensor, generator: torch.Generator | None = None) -> Tensor:  # noqa: D102
+        match [layer for layer in flow.layers if not isinstance(layer, Reshape)]:
+            case [Dense() as first, ElementwiseLayer() as activation, Dense() as last]:
+                pass
+            case _:
+                raise ValueError("exact score matching takes two dense layers with an elementwise one between them")
+        before = first.transform(x.flatten(1))
+        slope, bend, change = activation.slope_bend_and_change(before)
+        score = last.adjoint(-last.transform(activation.value(before))) * slope
+        gram = (last.weight.mT @ last.weight) * (first.weight @ first.weight.mT)
+        row_norms = first.weight.square().sum(1)
+        trace = ((score * bend + change) * row_norms).sum() - ((slope @ gram) * slope).sum()
+        return (0.5 * first.adjoint(score + bend).square().sum() + trace) / x.numel()
 
 
 @dataclass(frozen=True)

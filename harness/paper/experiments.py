@@ -216,8 +216,8 @@ EXPERIMENTS: tuple[Experiment, ...] = (
         "table1-2d",
         "KL and Fisher divergence from the exact density, 2-D sets",
         _points,
-        "7 s of training with batch 200, rate 1e-3 and 4 blocks, instead of 50,000 to 100,000 steps with batch 2,048 to "
-        "10,000 and 10 blocks; one seed instead of three",
+        "7 s of training with batch 200, rate 1e-3 and 4 blocks, instead of 50,000 to 100,000 steps with batch 2,048 "
+        "to 10,000 and 10 blocks; one seed instead of three",
         "divergences are from the exact density of the noised data; the published ones are from a kernel estimate, "
         "and their values could not be obtained",
     ),

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from ebflow import DSM, SSM, EBFlow, TaylorSSM, architectures
+from ebflow import DSM, SSM, EBFlow, ExactSM, TaylorSSM, architectures
 from ebflow.layers import (
     ActNorm,
     AffineCoupling,
@@ -236,6 +236,26 @@ def test_objectives_and_their_gradients(objective, build, shape) -> None:
     torch.testing.assert_close(loss, expected, **TIGHT)
     for ours, theirs in zip(gradients(loss, flow), gradients(expected, flow), strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-10)
+
+
+@pytest.mark.parametrize("residual", [False, True])
+def test_exact_score_matching_has_the_exact_trace(residual: bool) -> None:
+    flow = randomised(architectures.fc((2, 2), 2, residual=residual))
+    x = torch.randn(3, 2, 2, dtype=DOUBLE)
+    loss = ExactSM()(flow, x)
+    directions = torch.eye(4, dtype=DOUBLE).view(4, 1, 2, 2)
+    score, _ = by_autograd(flow, x, x)
+    trace = sum(by_autograd(flow, x, direction.expand_as(x))[1].sum() for direction in directions)
+    expected = (0.5 * score.square().sum() + trace) / x.numel()
+    torch.testing.assert_close(loss, expected, **TIGHT)
+    for ours, theirs in zip(gradients(loss, flow), gradients(expected, flow), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-10)
+
+
+@pytest.mark.parametrize("layers", [1, 3])
+def test_exact_score_matching_takes_two_dense_layers(layers: int) -> None:
+    with pytest.raises(ValueError, match="two dense layers with an elementwise one between"):
+        ExactSM()(architectures.fc((3,), layers), torch.randn(2, 3))
 
 
 def test_objectives_pass_gradcheck() -> None:
