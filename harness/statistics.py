@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -66,7 +65,7 @@ def crossing(candidate: Mapping[int, float], rival: Mapping[int, float]) -> floa
     common = sorted(candidate.keys() & rival.keys())
     found: float | None = None
     for size in reversed(common):
-        if not candidate[size] < rival[size] or math.isnan(rival[size]):
+        if not candidate[size] < rival[size]:  # a NaN is never faster
             break
         found = size
     return found

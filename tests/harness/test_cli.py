@@ -205,8 +205,13 @@ def test_a_training_that_diverges_is_a_row(run: Run, with_methods: Run, fake_met
 
 
 def test_reproduce_one_experiment(run: Run, tiny_experiment: None, tmp_path: Path) -> None:
+    foreign = tmp_path / "r" / "cells" / "old" / "foreign.json"
+    foreign.parent.mkdir(parents=True)
+    foreign.write_text("{}")
     ended = run("reproduce", "tiny", "--seed", "4", "--results-dir", str(tmp_path / "r"))
     assert ended.status == 0
+    assert ended.err.splitlines()[-1].startswith(f"{foreign}: not a readable cell (")
+    foreign.unlink()
     assert "## tiny (quick): median milliseconds an iteration" in ended.out
     assert "## tiny (quick): test negative log-likelihood" in ended.out
     assert "Differs from the publication: almost everything; all else." in ended.out
