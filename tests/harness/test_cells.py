@@ -15,10 +15,12 @@ from torch import Tensor
 
 from harness import cells, datasets
 from harness.cells import LikelihoodCell, RuntimeCell, run_cells
+from harness.density import build, count_parameters
 from harness.environment import capture
 from harness.errors import InputError
 from harness.method import Method
 from harness.problem import Problem
+from harness.registry import registry
 from harness.results import Row, Store, cell_key
 from harness.training import TrainingConfig
 
@@ -185,6 +187,8 @@ def test_a_check_computes_nothing(with_methods: Callable[..., None], fake_method
     def refuses(problem: Problem) -> Any:
         raise RuntimeError("I have to compute to be built")
 
+    model = build(registry().find("ebflow-ml"), problem.replace(device="meta"))
+    assert count_parameters(model) == 2 * (10_000_000**2 + 10_000_000)
     with_methods(fake_method("refuses", refuses), fake_method("gone", refuses, requires=("no_such_library",)))
     replace(TIMING, methods=("ebflow-ml", "refuses", "gone"), problem=problem).check()
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -204,7 +203,9 @@ def test_a_training_that_diverges_is_a_row(run: Run, with_methods: Run, fake_met
     assert (row["status"], row["reason"]) == ("diverged", "the loss is not finite at step 1")
 
 
-def test_reproduce_one_experiment(run: Run, tiny_experiment: None, tmp_path: Path) -> None:
+def test_reproduce_one_experiment(
+    run: Run, tiny_experiment: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     foreign = tmp_path / "r" / "cells" / "old" / "foreign.json"
     foreign.parent.mkdir(parents=True)
     foreign.write_text("{}")
@@ -217,7 +218,7 @@ def test_reproduce_one_experiment(run: Run, tiny_experiment: None, tmp_path: Pat
     assert "Differs from the publication: almost everything; all else." in ended.out
     assert len(cells_in(tmp_path / "r")) == 2
     # The environment names the folder as well as the option does.
-    os.environ["HARNESS_RESULTS_DIR"] = str(tmp_path / "r")
+    monkeypatch.setenv("HARNESS_RESULTS_DIR", str(tmp_path / "r"))
     rows = run("reproduce", "--seed", "4", "--json").rows
     assert all(list(row) == list(SCHEMA) for row in rows)
     assert {row["seed"] for row in rows} == {4}
