@@ -282,6 +282,9 @@ def main() -> None:
         sys.exit(2)
     except BrokenPipeError:
         sys.exit(1)
+    except PermissionError as error:
+        print(f"harness: {error.filename} cannot be written; choose another --results-dir", file=sys.stderr)
+        sys.exit(2)
 
 
 def _run_and_show(cells: Sequence[Cell], store: Store, fresh: bool, as_json: bool) -> None:

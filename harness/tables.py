@@ -58,14 +58,16 @@ def split_constants(frame: pl.DataFrame) -> tuple[pl.DataFrame, str]:
 
 
 def runtime(rows: pl.DataFrame) -> pl.DataFrame:
-    """Median milliseconds an iteration, one column for every D."""
+    """Median milliseconds an iteration, one column for every D, and why a method has a gap."""
     timings = rows.filter(metric="seconds_per_iteration")
     sizes = timings["D"].unique().sort().to_list()
     index = ["method", "linear", "architecture", "L", "B", "dtype", "device", "threads"]
+    statuses = timings.group_by(index, maintain_order=True).agg(_status().unique(maintain_order=True).str.join("; "))
     return (
         timings.with_columns(pl.col("value") * 1e3)
         .pivot("D", index=index, values="value", aggregate_function="median")
-        .select(*index, *(pl.col(str(size)).alias(f"D = {size}") for size in sizes))
+        .join(statuses, on=index, how="left")
+        .select(*index, *(pl.col(str(size)).alias(f"D = {size}") for size in sizes), "status")
         .sort("architecture", "L", "B", f"D = {sizes[-1]}" if sizes else "method", nulls_last=True)
     )
 

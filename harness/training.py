@@ -171,7 +171,7 @@ def train(
     dtype = getattr(torch, problem.dtype)
 
     def batch(index: Tensor) -> Tensor:
-        return dataset.preprocessing(raw[index], generator, dtype)[0]
+        return dataset.preprocessing.draw(raw[index], generator, dtype)
 
     model.module.train()
     model.init_batch(batch(torch.arange(min(problem.batch, len(raw)), device=problem.device)))

@@ -48,6 +48,10 @@ class Preprocessing(ABC):
         ladj = transform.log_abs_det_jacobian(data, x).expand(data.shape).flatten(1).sum(1)
         return x.to(dtype), ladj.to(dtype)
 
+    def draw(self, raw: Tensor, generator: torch.Generator | None = None, dtype: torch.dtype = torch.float32) -> Tensor:
+        """Do the same without the log-determinant, which training has no use for and which costs most of the time."""
+        return self._transform()(self._add_noise(raw.to(torch.float64), generator)).to(dtype)
+
     def inverse(self, x: Tensor) -> Tensor:
         """Take samples from model space to data space, neither clamped nor floored to levels.
 

@@ -84,6 +84,13 @@ def test_float32_is_the_float64_result_rounded_even_for_black_and_white() -> Non
     assert torch.equal(ladj, exact_ladj.float())
 
 
+def test_draw_is_the_map_without_its_log_determinant() -> None:
+    raw = torch.arange(12, dtype=torch.uint8).view(3, 2, 2)
+    for preprocessing in (*MAPS, Identity()):
+        expected, _ = preprocessing(raw, generator(), torch.float32)
+        assert torch.equal(preprocessing.draw(raw, generator()), expected)
+
+
 def test_inverse_neither_clamps_nor_floors() -> None:
     data = LogitPreprocessing(256).inverse(torch.tensor([-100.0, 0.0, 100.0]))
     assert data[0] < 0

@@ -80,8 +80,16 @@ def test_every_row_is_in_some_table_and_in_no_wrong_one(
     assert filled([training("nll", 1.0, dataset="sine"), training("kl", 1.0, dataset="sine")]) == {"points"}
 
 
+GONE = {"status": "unavailable", "reason": "not installed", "ci_low": None, "ci_high": None, "n": None}
+
+
 def test_runtime_is_a_column_for_every_dimension(timing: Callable[..., Row]) -> None:
-    rows = [timing("slow", 16, 0.003), timing("slow", 64, 0.5), timing("fast", 64, 0.25), timing("gone", 64, None)]
+    rows = [
+        timing("slow", 16, 0.003),
+        timing("slow", 64, 0.5),
+        timing("fast", 64, 0.25),
+        timing("gone", 64, None, **GONE),
+    ]
     assert lines("runtime", rows) == [
         {
             "method": method,
@@ -94,8 +102,13 @@ def test_runtime_is_a_column_for_every_dimension(timing: Callable[..., Row]) -> 
             "threads": 2,
             "D = 16": small,
             "D = 64": large,
+            "status": status,
         }
-        for method, small, large in [("fast", None, 250.0), ("slow", 3.0, 500.0), ("gone", None, None)]
+        for method, small, large, status in [
+            ("fast", None, 250.0, "ok"),
+            ("slow", 3.0, 500.0, "ok"),
+            ("gone", None, None, "unavailable: not installed"),
+        ]
     ]
 
 
