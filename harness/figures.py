@@ -87,4 +87,7 @@ def _curves(panel: Axes, group: pl.DataFrame, methods: list[str]) -> None:
         )
     panel.set_xscale("log")
     panel.set_yscale("log")
+    sizes = group["D"].unique().sort().to_list()
+    panel.set_xticks(sizes, [str(size) for size in sizes], rotation=45)
+    panel.set_xticks([], minor=True)
     panel.grid(True, which="both", linewidth=0.3, alpha=0.5)

@@ -57,7 +57,7 @@ class Convolution(ConstantLayer):
         return torch.linalg.solve(self.matrix(), centred.mT).mT.reshape(y.shape)
 
     def log_abs_det(self) -> Tensor:  # noqa: D102
-        return torch.linalg.slogdet(self.matrix()).logabsdet
+        return torch.linalg.slogdet(self.matrix().mT).logabsdet  # transposed for the reason that `Dense` gives
 
     def output_shape(self, shape: Shape) -> Shape:  # noqa: D102
         require_shape(self, shape, self.shape)
