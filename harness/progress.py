@@ -64,5 +64,8 @@ class Bars:
             self._progress.update(
                 self._running, completed=done, total=total, description=f"{cell.title} {note}".strip()
             )
+            if not self._progress.console.is_terminal and time.monotonic() > self._last_line + _SECONDS_A_LINE:
+                self._last_line = time.monotonic()
+                self._progress.console.print(f"  {done} of {total} {note}".rstrip())
 
         return advance

@@ -52,6 +52,20 @@ def test_adapter_is_timed_and_trained(adapter: Registry) -> None:
     assert after < before - 10
 
 
+def test_quoted_tables_are_those_of_the_reference_results() -> None:
+    """Every number in a table of the README stands in a generated table, to the letter."""
+    quoted = [line for line in README.read_text().splitlines() if line.startswith("| ebflow-") or "flows-" in line[:12]]
+    generated = "\n".join(path.read_text() for path in (README.parent / "results/reference/tables").glob("*.md"))
+    assert len(quoted) == 11
+    assert [line for line in quoted if line not in generated.splitlines()] == []
+
+
+def test_pictures_and_links_exist() -> None:
+    targets = re.findall(r"\]\((?!https)([^)]+)\)", README.read_text())
+    assert len(targets) >= 4
+    assert [target for target in targets if not (README.parent / target).exists()] == []
+
+
 def test_length() -> None:
     """A README is read to its end only while it is short."""
     assert len(README.read_text().splitlines()) <= 150
