@@ -61,6 +61,8 @@ class Problem:
         for name, letter in (("layers", "L"), ("batch", "B")):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} ({letter}) must be at least 1, not {getattr(self, name)}")
+        if not 0 <= self.seed < 2**62:
+            raise InputError(f"the seed must be at least 0 and below 2^62, not {self.seed}")
         if not 0 < self.noise < math.inf:
             raise InputError(f"the noise scale must be a number above 0, not {self.noise}")
 

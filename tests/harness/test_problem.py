@@ -32,3 +32,9 @@ def test_nonsense_is_refused_at_once(changes: dict, message: str) -> None:
         Problem(**changes)
     with pytest.raises(InputError, match=f"^{message}"):
         Problem().replace(**changes)
+
+
+@pytest.mark.parametrize("seed", [-1, 2**62, 99_999_999_999_999_999_999])
+def test_a_seed_that_no_generator_or_table_can_hold(seed: int) -> None:
+    with pytest.raises(InputError, match=r"^the seed must be at least 0"):
+        Problem(seed=seed)
