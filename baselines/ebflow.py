@@ -6,7 +6,8 @@ score-matching methods in the loss alone.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 from harness.method import Method, Model
@@ -53,11 +54,8 @@ class EBFlowModel(Model):
                 layer.bias.copy_(bias)
 
 
-def _builder(objective_of: Callable[[Problem], Objective]) -> Callable[[Problem], Model]:
-    def build(problem: Problem) -> Model:
-        return EBFlowModel(_flow(problem), objective_of(problem))
-
-    return build
+def _build(name: str, problem: Problem) -> Model:
+    return EBFlowModel(_flow(problem), _objective(name, problem))
 
 
 def _flow(problem: Problem) -> EBFlow:
@@ -72,40 +70,13 @@ def _flow(problem: Problem) -> EBFlow:
     return network(problem.shape, problem.layers, residual=problem.residual, before=before)
 
 
-def _ml(problem: Problem) -> Objective:
-    from ebflow import ML
+def _objective(name: str, problem: Problem) -> Objective:
+    import ebflow
 
-    return ML()
-
-
-def _sml(problem: Problem) -> Objective:
-    from ebflow import SML
-
-    return SML()
-
-
-def _ssm(problem: Problem) -> Objective:
-    from ebflow import SSM
-
-    return SSM()
-
-
-def _tssm(problem: Problem) -> Objective:
-    from ebflow import TaylorSSM
-
-    return TaylorSSM()
-
-
-def _dsm(problem: Problem) -> Objective:
-    from ebflow import DSM
-
-    return DSM(sigma=problem.noise)
-
-
-def _fdssm(problem: Problem) -> Objective:
-    from ebflow import FDSSM
-
-    return FDSSM(epsilon=problem.noise)
+    without_noise_scale = {"ml": ebflow.ML, "sml": ebflow.SML, "ssm": ebflow.SSM, "tssm": ebflow.TaylorSSM}
+    if name in without_noise_scale:
+        return without_noise_scale[name]()
+    return {"dsm": ebflow.DSM, "fdssm": ebflow.FDSSM}[name](problem.noise)
 
 
 METHODS = [
@@ -113,17 +84,17 @@ METHODS = [
         name=f"ebflow-{name}",
         objective=name,
         linear="dense",
-        build=_builder(objective_of),
+        build=partial(_build, name),
         architectures=("fc", "cnn", "toy"),
         raw_pixels=True,
         summary=summary,
     )
-    for name, objective_of, summary in [
-        ("ml", _ml, "maximum likelihood: every determinant at every step"),
-        ("sml", _sml, "maximum likelihood with the gradient of log Z from exact samples"),
-        ("ssm", _ssm, "sliced score matching: no determinant"),
-        ("tssm", _tssm, "sliced score matching in Taylor mode: no determinant (not in the paper)"),
-        ("dsm", _dsm, "denoising score matching: no determinant"),
-        ("fdssm", _fdssm, "finite-difference sliced score matching: no determinant"),
+    for name, summary in [
+        ("ml", "maximum likelihood: every determinant at every step"),
+        ("sml", "maximum likelihood with the gradient of log Z from exact samples"),
+        ("ssm", "sliced score matching: no determinant"),
+        ("tssm", "sliced score matching in Taylor mode: no determinant (not in the paper)"),
+        ("dsm", "denoising score matching: no determinant"),
+        ("fdssm", "finite-difference sliced score matching: no determinant"),
     ]
 ]

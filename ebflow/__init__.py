@@ -5,7 +5,7 @@ on the input contribute a constant to the log-density, so score matching trains 
 
     flow = ebflow.architectures.fc((784,))
     loss = ebflow.DSM(sigma=0.3)(flow, x)       # no determinant anywhere
-    flow.log_prob(x)                            # exact, normalised: log Z is computed once and cached
+    flow.log_prob(x)                            # exact, normalised; under no_grad log Z is computed once
 """
 
 from ebflow import architectures, layers, objectives

@@ -173,9 +173,9 @@ class EBFlow(nn.Module):
         Raises:
             SingularJacobianError: A layer is singular or holds a weight that is not finite.
         """
-        weights = [tensor for layer in self.layers if layer.constant_jacobian for tensor in layer.state_dict().values()]
         if torch.is_grad_enabled() and any(p.requires_grad for p in self.parameters()):
             return self._checked(-self.constant_log_det())
+        weights = [tensor for layer in self.layers if layer.constant_jacobian for tensor in layer.state_dict().values()]
         if self._cached is None or not _same(self._cached[0], weights):
             value = self._checked(-self.constant_log_det())
             self._cached = ([weight.clone() for weight in weights], value)

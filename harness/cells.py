@@ -15,7 +15,7 @@ from harness import __version__, datasets
 from harness.datasets import Dataset, Identity, LogitPreprocessing
 from harness.density import build
 from harness.environment import Environment, capture
-from harness.errors import InputError
+from harness.errors import InputError, one_line
 from harness.likelihood import Likelihood, fit_and_score, without_map
 from harness.method import Method
 from harness.problem import Problem
@@ -185,11 +185,8 @@ class LikelihoodCell:
             outcome = fit_and_score(method, problem, data, batches, self.config, self.draws, progress, self.checkpoint)
         except Divergence as error:
             return [row("nll", "nats", status="diverged", reason=str(error))]
-        except InputError:
-            raise
         except Exception as error:  # a competitor may fail in any way; the others go on
-            reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
-            return [row("nll", "nats", status="failed", reason=reason)]
+            return [row("nll", "nats", status="failed", reason=one_line(error))]
         return [row(*parts, parameters=outcome.parameters) for parts in _metrics(outcome, self.problem)]
 
     def _preprocessed(self, data: Dataset) -> tuple[Dataset, Problem]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
-__all__ = ["InputError", "unknown"]
+__all__ = ["InputError", "one_line", "unknown"]
 
 
 class InputError(ValueError):
@@ -18,3 +18,8 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> InputError:
     near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
     hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(known)}"
     return InputError(f"unknown {kind} '{name}': {hint}")
+
+
+def one_line(error: BaseException) -> str:
+    """Write any exception as one line: its type and its message."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import entry_points
 
-from harness.errors import InputError, unknown
+from harness.errors import InputError, one_line, unknown
 from harness.method import Method
 
 __all__ = ["ENTRY_POINT_GROUP", "Registry", "registry", "why_unavailable"]
@@ -68,7 +68,7 @@ def read_modules(names: list[str]) -> Registry:
         try:
             declared = [(method.name, method) for method in importlib.import_module(name).METHODS]
         except Exception as error:  # a foreign module may fail in any way, and must not take the others down
-            broken[name] = _one_line(error)
+            broken[name] = one_line(error)
             continue
         for method_name, method in declared:
             if method_name in methods:
@@ -95,11 +95,7 @@ def _import_failure(library: str) -> str | None:
     except ModuleNotFoundError as error:
         if error.name == package:
             return f"{package} is not installed: pip install {package}"
-        return f"{library} is broken: {_one_line(error)}"
+        return f"{library} is broken: {one_line(error)}"
     except Exception as error:  # a broken installation raises anything at all
-        return f"{library} is broken: {_one_line(error)}"
+        return f"{library} is broken: {one_line(error)}"
     return None
-
-
-def _one_line(error: Exception) -> str:
-    return f"{type(error).__name__}: {' '.join(str(error).split())}"

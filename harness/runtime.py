@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from harness.density import build, count_parameters
-from harness.errors import InputError
+from harness.errors import InputError, one_line
 from harness.method import Method
 from harness.problem import Problem
 from harness.training import Trainer, TrainingConfig
@@ -72,7 +72,7 @@ def measure(
         except InputError:
             raise
         except Exception as error:  # a competitor may fail in any way, and must not take the others down
-            timing.failure = f"{type(error).__name__}: {' '.join(str(error).split())}"
+            timing.failure = one_line(error)
     running = [timing for timing in timings if timing.failure is None]
     for repetition in range(repeats):
         turn = repetition % max(1, len(running))

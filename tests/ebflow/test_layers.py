@@ -5,16 +5,15 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import pytest
 import torch
-from torch import Tensor, nn
+from layer_cases import DOUBLE, LAYERS, Case
+from torch import Tensor
 
 import ebflow.layers
 from ebflow.layers import (
     ActNorm,
-    AffineCoupling,
     Convolution,
     Convolution1x1,
     Dense,
@@ -23,56 +22,9 @@ from ebflow.layers import (
     Permutation,
     Reshape,
     Scale,
-    SmoothLeakyReLU,
     Squeeze,
 )
 
-DOUBLE = torch.float64
-
-
-@dataclass(frozen=True)
-class Case:
-    """A layer, the event shape it takes, and event shapes that it must refuse."""
-
-    build: Callable[[], Layer]
-    shape: tuple[int, ...]
-    refuses: tuple[tuple[int, ...], ...] = ()
-
-    def batch(self, n: int, dtype: torch.dtype = DOUBLE) -> Tensor:
-        """Inputs inside (0, 1) for the logit, on both sides of zero for the others."""
-        normal = torch.randn(n, *self.shape, generator=torch.Generator().manual_seed(7), dtype=DOUBLE)
-        return (torch.sigmoid(normal) if isinstance(self.build(), Logit) else 2 * normal).to(dtype)
-
-
-def coupling(mask: Tensor) -> AffineCoupling:
-    if mask.dim() == 1:
-        return AffineCoupling(mask, nn.Sequential(nn.Linear(5, 5), nn.Tanh()), nn.Linear(5, 5))
-    return AffineCoupling(mask, nn.Sequential(nn.Conv2d(2, 2, 1), nn.Tanh()), nn.Conv2d(2, 2, 3, padding=1))
-
-
-LAYERS = {
-    "dense": Case(lambda: Dense(5), (5,), ((4,), (5, 1), ())),
-    "dense, D=1": Case(lambda: Dense(1), (1,), ((2,),)),
-    "convolution, k=1": Case(lambda: Convolution((3, 2, 3), 1), (3, 2, 3), ((3, 3, 2), (18,))),
-    "convolution, k=3": Case(lambda: Convolution((2, 3, 5), 3), (2, 3, 5), ((2, 5, 3), (1, 3, 5))),
-    "convolution, k=5": Case(lambda: Convolution((1, 5, 3), 5), (1, 5, 3), ((1, 3, 5),)),
-    "convolution, k=7, beyond the image": Case(lambda: Convolution((2, 3, 2), 7), (2, 3, 2), ((2, 2, 3),)),
-    "convolution 1x1": Case(lambda: Convolution1x1((3, 3, 5)), (3, 3, 5), ((3, 5, 3), (3,))),
-    "convolution 1x1, even": Case(lambda: Convolution1x1((2, 4, 3)), (2, 4, 3), ((3, 4, 3),)),
-    "actnorm": Case(lambda: ActNorm((5,)), (5,), ((1,), (4,), (5, 1))),
-    "actnorm, image": Case(lambda: ActNorm((2, 3, 4)), (2, 3, 4), ((2, 4, 3), (1, 3, 4))),
-    "scale": Case(lambda: Scale((2, 3), -0.3, 2.5), (2, 3), ((3, 2), (6,))),
-    "scale, negative": Case(lambda: Scale((3,), 1.5, -0.2), (3,), ((4,),)),
-    "permutation": Case(lambda: Permutation(torch.tensor([2, 0, 3, 1])), (4,), ((3,), ())),
-    "permutation, image": Case(lambda: Permutation(torch.tensor([1, 2, 0])), (3, 2, 4), ((2, 2, 4),)),
-    "reshape": Case(lambda: Reshape((2, 3), (3, 2, 1)), (2, 3), ((3, 2), (6,))),
-    "squeeze": Case(lambda: Squeeze(), (2, 4, 6), ((2, 3, 6), (2, 4, 5), (4, 6))),
-    "smooth leaky relu": Case(lambda: SmoothLeakyReLU(0.2), (4,)),
-    "smooth leaky relu, residual": Case(lambda: SmoothLeakyReLU(0.3, residual=True), (2, 2, 3)),
-    "coupling": Case(lambda: coupling(torch.tensor([1.0, 0, 1, 0, 0])), (5,), ((4,), (1,), (), (0,))),
-    "coupling, image": Case(lambda: coupling(torch.tensor([1.0, 0])[:, None, None]), (2, 3, 4), ((3, 3, 4), (2,))),
-    "logit": Case(lambda: Logit(0.5), (2, 3)),
-}
 CASES = pytest.mark.parametrize("case", LAYERS.values(), ids=LAYERS.keys())
 CONSTANT = {name: case for name, case in LAYERS.items() if case.build().constant_jacobian}
 CONSTANT_CASES = pytest.mark.parametrize("case", CONSTANT.values(), ids=CONSTANT.keys())
