@@ -282,9 +282,6 @@ def main() -> None:
         sys.exit(2)
     except BrokenPipeError:
         sys.exit(1)
-    except PermissionError as error:
-        print(f"harness: {error.filename} cannot be written; choose another --results-dir", file=sys.stderr)
-        sys.exit(2)
 
 
 def _run_and_show(cells: Sequence[Cell], store: Store, fresh: bool, as_json: bool) -> None:
@@ -295,6 +292,7 @@ def _run_and_show(cells: Sequence[Cell], store: Store, fresh: bool, as_json: boo
 
     for cell in cells:
         cell.check()
+    store.prepare()
     try:
         with Bars(len(cells)) as bars:
             rows = run_cells(cells, store, bars.start, _print_json if as_json else lambda rows: None, fresh)

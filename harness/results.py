@@ -14,6 +14,8 @@ from typing import Any, get_type_hints
 
 import polars as pl
 
+from harness.errors import InputError
+
 __all__ = ["SCHEMA", "Row", "Store", "cell_key", "to_frame"]
 
 
@@ -102,6 +104,20 @@ class Store:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+
+    def prepare(self) -> None:
+        """Make the folder and try to write in it, before work is done whose result could not be kept.
+
+        Raises:
+            InputError: It cannot be made or written.
+        """
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            tempfile.TemporaryFile(dir=self.folder).close()
+        except OSError as error:
+            raise InputError(
+                f"the results folder {self.folder} cannot be written ({error.strerror}); choose another --results-dir"
+            ) from error
 
     def path(self, experiment: str, cell: str) -> Path:
         """Return where a cell lies."""

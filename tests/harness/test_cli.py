@@ -427,3 +427,14 @@ def test_errors_that_are_nobody_s_input_are_not_hidden(run: Run, monkeypatch: py
         run("list")
     assert issubclass(InputError, ValueError)
     assert isinstance(registry.registry().find("gaussian"), Method)
+
+
+def test_a_results_folder_that_cannot_be_is_found_out_before_the_work(run: Run, monkeypatch: Any) -> None:
+    Path("occupied").write_text("a file")
+    monkeypatch.setattr(LikelihoodCell, "run", lambda *_: pytest.fail("worked for nothing"))
+    ended = run(*TRAINING, "--results-dir", "occupied/below")
+    assert (ended.status, ended.out) == (2, "")
+    assert ended.err == (
+        "harness: the results folder occupied/below cannot be written (Not a directory); choose another --results-dir\n"
+    )
+    assert written(Path.cwd()) == ["occupied"]
