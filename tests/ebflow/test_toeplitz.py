@@ -1,0 +1,83 @@
+"""The matrix of a convolution and its log-determinant, against a convolution of the identity."""
+
+import pytest
+import torch
+from torch.nn.functional import conv2d
+
+from ebflow.layers import toeplitz
+
+# Kernel size, channels, height, width: no window, one, and many; a kernel beyond the image; a pixel; a row.
+CASES = [
+    (7, 1, 28, 5),
+    (7, 2, 7, 4),
+    (7, 2, 6, 3),
+    (7, 3, 13, 2),
+    (5, 2, 8, 3),
+    (3, 3, 9, 4),
+    (1, 2, 6, 5),
+    (7, 2, 2, 3),
+]
+CASES += [(3, 1, 1, 1), (5, 2, 1, 6), (3, 4, 12, 1)]
+
+
+def by_identity(kernel: torch.Tensor, height: int, width: int) -> torch.Tensor:
+    size = len(kernel) * height * width
+    basis = torch.eye(size, dtype=kernel.dtype).view(size, len(kernel), height, width)
+    return conv2d(basis, kernel, padding="same").flatten(1).mT
+
+
+def random_kernel(size: int, channels: int, seed: int = 0) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    kernel = torch.randn(channels, channels, size, size, generator=generator, dtype=torch.float64)
+    return (kernel / (size * channels**0.5)).requires_grad_()
+
+
+@pytest.mark.parametrize(("size", "channels", "height", "width"), CASES)
+def test_matrix_and_log_determinant(size: int, channels: int, height: int, width: int) -> None:
+    kernel = random_kernel(size, channels)
+    expected = by_identity(kernel, height, width)
+    assert torch.equal(toeplitz.matrix(kernel, height, width), expected)
+    expected = torch.linalg.slogdet(expected).logabsdet
+    found = toeplitz.log_abs_det(kernel, height, width)
+    torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-10)
+    gradients = [torch.autograd.grad(value, kernel)[0] for value in (found, expected)]
+    torch.testing.assert_close(*gradients, rtol=1e-8, atol=1e-8 * gradients[1].abs().max().item())
+
+
+def test_gradcheck() -> None:
+    assert torch.autograd.gradcheck(lambda kernel: toeplitz.log_abs_det(kernel, 7, 2), (random_kernel(3, 2),))
+
+
+def test_a_second_derivative_is_refused_and_never_wrong() -> None:
+    kernel = random_kernel(3, 1)
+    (gradient,) = torch.autograd.grad(toeplitz.log_abs_det(kernel, 7, 2), kernel, create_graph=True)
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        gradient.sum().backward()
+
+
+def test_rows_are_exchanged_where_a_pivot_is_zero() -> None:
+    # Each pixel becomes the sum of its two neighbours above and below: all leading blocks of odd height are singular,
+    # the matrix of even height is not; its determinant is -1 or 1 for every column.
+    kernel = torch.zeros(1, 1, 3, 3, dtype=torch.float64)
+    kernel[0, 0, 0, 1] = kernel[0, 0, 2, 1] = 1
+    assert toeplitz.log_abs_det(kernel, 10, 3).item() == pytest.approx(0, abs=1e-12)
+    assert toeplitz.log_abs_det(kernel, 9, 3).item() == -torch.inf
+
+
+@pytest.mark.parametrize("height", [2, 7])
+def test_singular(height: int) -> None:
+    assert toeplitz.log_abs_det(torch.zeros(2, 2, 3, 3), height, 3).item() == -torch.inf
+
+
+def test_float32_stays_close_to_float64() -> None:
+    kernel = random_kernel(7, 1).detach() * 0.1
+    kernel[0, 0, 3, 3] += 1
+    exact = toeplitz.log_abs_det(kernel, 28, 28).item()
+    assert toeplitz.log_abs_det(kernel.float(), 28, 28).item() == pytest.approx(exact, rel=1e-5)
+
+
+def test_no_values_are_needed_for_the_shape() -> None:
+    kernel = torch.empty(2, 2, 3, 3, device="meta", requires_grad=True)
+    value = toeplitz.log_abs_det(kernel, 9, 4)
+    assert value.shape == ()
+    assert torch.autograd.grad(value, kernel)[0].shape == kernel.shape
