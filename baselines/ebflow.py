@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
+from harness.cost import LayerCost
 from harness.method import Method, Model
 from harness.problem import Problem
 
@@ -79,6 +80,9 @@ def _objective(name: str, problem: Problem) -> Objective:
     return {"dsm": ebflow.DSM, "fdssm": ebflow.FDSSM}[name](problem.noise)
 
 
+# Products of a layer: DSM makes one forward and one back for the score, and the backward pass makes two of each. SSM
+# carries a tangent beside x; Taylor mode and FDSSM have three rows a sample. SML runs on data and samples, 2 B rows
+# forward and back; drawing them is an LU and two triangular solves of B rows.
 METHODS = [
     Method(
         name=f"ebflow-{name}",
@@ -87,14 +91,15 @@ METHODS = [
         build=partial(_build, name),
         architectures=("fc", "cnn", "toy"),
         raw_pixels=True,
+        fc_cost=cost,
         summary=summary,
     )
-    for name, summary in [
-        ("ml", "maximum likelihood: every determinant at every step"),
-        ("sml", "maximum likelihood with the gradient of log Z from exact samples"),
-        ("ssm", "sliced score matching: no determinant"),
-        ("tssm", "sliced score matching in Taylor mode: no determinant (not in the paper)"),
-        ("dsm", "denoising score matching: no determinant"),
-        ("fdssm", "finite-difference sliced score matching: no determinant"),
+    for name, cost, summary in [
+        ("ml", LayerCost(3, cubic=2), "maximum likelihood: every determinant at every step"),
+        ("sml", LayerCost(7, cubic=2 / 3), "maximum likelihood with the gradient of log Z from exact samples"),
+        ("ssm", LayerCost(9), "sliced score matching: no determinant"),
+        ("tssm", LayerCost(9), "sliced score matching in Taylor mode: no determinant (not in the paper)"),
+        ("dsm", LayerCost(6), "denoising score matching: no determinant"),
+        ("fdssm", LayerCost(9), "finite-difference sliced score matching: no determinant"),
     ]
 ]

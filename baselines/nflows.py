@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from harness.cost import LayerCost
 from harness.method import Method, Model
 from harness.problem import Problem
 
@@ -129,6 +130,7 @@ METHODS = [
         linear="dense",
         build=_dense,
         requires=("nflows.flows",),
+        fc_cost=LayerCost(3, cubic=2),
         summary="NaiveLinear: any matrix, slogdet at every step",
     ),
     Method(
@@ -137,6 +139,7 @@ METHODS = [
         linear="lu",
         build=_lu,
         requires=("nflows.flows",),
+        fc_cost=LayerCost(6),  # two triangular factors, multiplied as full matrices
         summary="LULinear: two triangular factors, no O(D^3) term",
     ),
 ]

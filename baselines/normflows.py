@@ -11,6 +11,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
+from harness.cost import LayerCost
 from harness.method import Method, Model
 from harness.problem import Problem
 
@@ -180,11 +181,18 @@ METHODS = [
         linear=name,
         build=build,
         requires=("normflows",),
+        fc_cost=cost,
         summary=summary,
     )
-    for name, build, summary in [
-        ("dense", _dense, "InvertibleAffine: any matrix, slogdet at every step"),
-        ("lu", _lu, "InvertibleAffine(use_lu=True): assembles P L U at every step, O(D^3)"),
-        ("luperm", _luperm, "LULinearPermute: a fixed permutation and two triangular factors, no O(D^3) term"),
+    # P L U is two products of D x D matrices forward and three back, as full matrices, 2 D^3 flops each.
+    for name, build, cost, summary in [
+        ("dense", _dense, LayerCost(3, cubic=2), "InvertibleAffine: any matrix, slogdet at every step"),
+        ("lu", _lu, LayerCost(3, cubic=10), "InvertibleAffine(use_lu=True): assembles P L U at every step, O(D^3)"),
+        (
+            "luperm",
+            _luperm,
+            LayerCost(6),
+            "LULinearPermute: a fixed permutation and two triangular factors, no O(D^3) term",
+        ),
     ]
 ]

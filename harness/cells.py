@@ -12,16 +12,18 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from harness import __version__, datasets
+from harness.cost import optimizer_bytes
 from harness.datasets import Dataset, Identity, LogitPreprocessing
 from harness.density import build
 from harness.environment import Environment, capture
 from harness.errors import InputError, one_line
 from harness.likelihood import Likelihood, fit_and_score, without_map
 from harness.method import Method
+from harness.precision import stored
 from harness.problem import Problem
 from harness.registry import registry, why_unavailable
 from harness.results import Row, Store, cell_key
-from harness.runtime import measure
+from harness.runtime import Timing, measure
 from harness.statistics import Estimate, mean_interval, median_interval
 from harness.training import Divergence, TrainingConfig
 
@@ -93,7 +95,7 @@ class RuntimeCell:
             _check_fit(registry().find(name), self.problem)
 
     def run(self, progress: Progress) -> list[Row]:
-        """Time all methods; one row each."""
+        """Time all methods and the machine."""
         found = [registry().find(name) for name in self.methods]
         reasons = {method.name: why_unavailable(method) for method in found}
         present = [method for method in found if reasons[method.name] is None]
@@ -104,7 +106,9 @@ class RuntimeCell:
             done += 1
             progress(done, self.repeats * len(present), "")
 
-        timings = {t.method.name: t for t in measure(present, self.problem, self.repeats, self.config, tick)}
+        measured = measure(present, self.problem, self.repeats, self.config, tick)
+        timings = {timing.method.name: timing for timing in measured.timings}
+        rates = {rate.metric: median_interval(values) for rate, values in measured.rates}
         rows = []
         for method in found:
             row = _row_maker(self, method, self.problem, "normal")
@@ -114,9 +118,31 @@ class RuntimeCell:
             elif timing.failure is not None:
                 rows.append(row("seconds_per_iteration", "s", status="failed", reason=timing.failure))
             else:
-                value = median_interval(timing.seconds)
-                rows.append(row("seconds_per_iteration", "s", value, parameters=timing.parameters))
-        return rows
+                metrics = self._metrics(timing, rates["gemm_rate"].value, rates["copy_bandwidth"].value)
+                rows += [row(*parts, parameters=timing.parameters) for parts in metrics]
+        row = _row_maker(self, None, self.problem, "normal")
+        return rows + [row(rate.metric, rate.unit, rates[rate.metric]) for rate, _ in measured.rates]
+
+    def _metrics(self, timing: Timing, gemm_rate: float, bandwidth: float) -> list[tuple[str, str, Estimate]]:
+        """List metric, unit and value of everything that is known of one method's iteration."""
+        metrics = [
+            ("seconds_per_iteration", "s", median_interval(timing.seconds)),
+            ("seconds_per_gradient", "s", median_interval(timing.gradient_seconds)),
+            ("peak_memory", "B", _single(timing.peak_bytes)),
+        ]
+        if self.config.compile:
+            metrics.append(("seconds_of_first_iteration", "s", _single(timing.first_seconds)))
+        if self.problem.architecture == "fc" and timing.method.fc_cost is not None:
+            flops = timing.method.fc_cost.flops(self.problem)
+            item = stored(self.problem.dtype).itemsize
+            moved = optimizer_bytes(timing.parameters, item, self.config.ema_decay is not None)
+            metrics += [
+                ("flops", "1", _single(flops)),
+                ("optimizer_bytes", "B", _single(moved)),
+                ("gradient_bound", "s", _single(flops / gemm_rate)),
+                ("iteration_bound", "s", _single(flops / gemm_rate + moved / bandwidth)),
+            ]
+        return metrics
 
 
 @dataclass(frozen=True)
@@ -196,6 +222,10 @@ class LikelihoodCell:
         return (data, self.problem) if self.preprocess else without_map(data, self.problem)
 
 
+def _single(value: float) -> Estimate:
+    return Estimate(value, None, None, 1)
+
+
 def _metrics(outcome: Likelihood, problem: Problem) -> list[tuple[str, str, Estimate]]:
     """List metric, unit and value for everything that a training yields."""
     test = mean_interval(outcome.test_nll)
@@ -204,17 +234,17 @@ def _metrics(outcome: Likelihood, problem: Problem) -> list[tuple[str, str, Esti
     metrics = [
         ("nll", "nats", test),
         ("bits_per_dim", "bits", bits),
-        ("validation_nll", "nats", Estimate(outcome.validation_nll, None, None, 1)),
+        ("validation_nll", "nats", _single(outcome.validation_nll)),
     ]
     if outcome.kl is not None and outcome.fisher is not None:
         metrics += [
-            ("kl", "nats", Estimate(outcome.kl, None, None, 1)),
-            ("fisher", "nats", Estimate(outcome.fisher, None, None, 1)),
+            ("kl", "nats", _single(outcome.kl)),
+            ("fisher", "nats", _single(outcome.fisher)),
         ]
     if outcome.report.iterations:
         metrics += [
-            ("training_seconds", "s", Estimate(outcome.report.seconds, None, None, 1)),
-            ("training_iterations", "1", Estimate(outcome.report.iterations, None, None, 1)),
+            ("training_seconds", "s", _single(outcome.report.seconds)),
+            ("training_iterations", "1", _single(outcome.report.iterations)),
         ]
     return metrics
 
@@ -274,18 +304,18 @@ def _identity(cell: Any, environment: Environment, leave_out: Iterable[str] = ()
     }
 
 
-def _row_maker(cell: Any, method: Method, problem: Problem, dataset: str) -> Callable[..., Row]:
-    """Return a function that fills in everything the rows of one method in one cell share."""
-    environment = capture(problem.device, method.requires)
+def _row_maker(cell: Any, method: Method | None, problem: Problem, dataset: str) -> Callable[..., Row]:
+    """Return a function that fills in what the rows of one method, or of the machine itself, share in one cell."""
+    environment = capture(problem.device, method.requires if method else ())
     started_at = datetime.now(UTC).isoformat(timespec="seconds")
     identity = cell.identity()
     shared = {
         "cell": cell_key(identity),
         "experiment": cell.experiment,
         "profile": cell.profile,
-        "method": method.name,
-        "objective": method.objective,
-        "linear": method.linear,
+        "method": method.name if method else "machine",
+        "objective": method.objective if method else "none",
+        "linear": method.linear if method else "none",
         "dataset": dataset,
         "architecture": problem.architecture,
         "shape": "x".join(map(str, problem.shape)),

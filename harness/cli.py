@@ -34,6 +34,10 @@ app = typer.Typer(
 
 Device = Annotated[str, typer.Option(help="Where to run: cpu, cuda or cuda:N.")]
 Threads = Annotated[int | None, typer.Option(help="Threads of torch; all cores if not given.")]
+Dtype = Annotated[
+    str, typer.Option(help="float32, float64, or float32 with the products of training in tf32 (CUDA) or bf16.")
+]
+Compile = Annotated[bool, typer.Option("--compile", help="Put the loss through torch.compile; the first step is slow.")]
 Seed = Annotated[int, typer.Option(help="Seed of initialisation, noise and order.")]
 DataDir = Annotated[
     Path | None, typer.Option(envvar="HARNESS_DATA_DIR", help="Folder with mnist/ and cifar-10-batches-bin/.")
@@ -83,7 +87,8 @@ def runtime(
     layers: Annotated[str, typer.Option(help="Numbers of linear layers L, comma-separated.")] = "2",
     batch: Annotated[int, typer.Option(help="Batch size B.")] = 100,
     methods: Annotated[str | None, typer.Option(help="Comma-separated; every available one if not given.")] = None,
-    dtype: Annotated[str, typer.Option(help="float32 or float64.")] = "float32",
+    dtype: Dtype = "float32",
+    compile_: Compile = False,
     repeats: Annotated[int, typer.Option(help="Interleaved repetitions of every method.")] = 15,
     device: Device = "cpu",
     threads: Threads = None,
@@ -102,6 +107,7 @@ def runtime(
     from harness.problem import Problem
     from harness.registry import registry
     from harness.results import Store
+    from harness.training import TrainingConfig
 
     prepare(device, threads)
     _existing(data_dir)
@@ -130,7 +136,8 @@ def runtime(
                 f"{method.name} has no {architecture} architecture, only {', '.join(method.architectures)}; drop it"
             )
     names = tuple(method.name for method in chosen)
-    cells = [RuntimeCell("runtime", "custom", names, problem, repeats) for problem in problems]
+    config = TrainingConfig(compile=compile_)
+    cells = [RuntimeCell("runtime", "custom", names, problem, repeats, config) for problem in problems]
     _run_and_show(cells, Store(results_dir), fresh, as_json)
 
 
@@ -151,6 +158,8 @@ def train(
         float | None, typer.Option(help="DSM's sigma, FDSSM's epsilon; the published one if not given.")
     ] = None,
     batch: Annotated[int | None, typer.Option(help="Batch size B; the published one if not given.")] = None,
+    dtype: Dtype = "float32",
+    compile_: Compile = False,
     patience: Annotated[int | None, typer.Option(help="Validations without improvement before stopping.")] = None,
     max_seconds: Annotated[float | None, typer.Option(help="Budget of training time.")] = None,
     draws: Annotated[int, typer.Option(help="K, test passes with fresh dequantisation noise.")] = 10,
@@ -191,13 +200,18 @@ def train(
         "train", "custom", found, dataset, data.shape, architecture, device=device, seed=seed, draws=draws
     )
     recipe = _given(
-        epochs=epochs, learning_rate=learning_rate, optimizer=optimizer, patience=patience, max_seconds=max_seconds
+        epochs=epochs,
+        learning_rate=learning_rate,
+        optimizer=optimizer,
+        patience=patience,
+        max_seconds=max_seconds,
+        compile=compile_,
     )
     if not ema:
         recipe["ema_decay"] = None
     cell = dataclasses.replace(
         cell,
-        problem=cell.problem.replace(**_given(layers=layers, batch=batch, noise=noise)),
+        problem=cell.problem.replace(dtype=dtype, **_given(layers=layers, batch=batch, noise=noise)),
         config=dataclasses.replace(cell.config, **recipe),
         preprocess=map_,
         data_dir=data_dir,

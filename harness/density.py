@@ -10,6 +10,7 @@ from torch import Tensor
 
 from harness.errors import InputError
 from harness.method import Method, Model
+from harness.precision import stored
 from harness.problem import Problem
 
 __all__ = ["build", "count_parameters", "log_prob", "sample", "score"]
@@ -36,7 +37,7 @@ def build(method: Method, problem: Problem) -> Model:
             model = method.build(problem)
         except ValueError as error:
             raise InputError(f"{method.name}: {error}") from error
-    model.module.to(device=problem.device, dtype=getattr(torch, problem.dtype))
+    model.module.to(device=problem.device, dtype=stored(problem.dtype))
     return model
 
 

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
+from harness.tables.runtime import newest
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
@@ -27,7 +29,7 @@ def runtime_figures(rows: pl.DataFrame, folder: Path) -> list[Path]:
     Returns:
         The files written; none where no experiment has two dimensions.
     """
-    timings = rows.filter(pl.col("metric") == "seconds_per_iteration", pl.col("status") == "ok")
+    timings = newest(rows).filter(pl.col("metric") == "seconds_per_iteration", pl.col("status") == "ok")
     written: list[Path] = []
     for (experiment, profile, architecture, cpu, threads), group in timings.group_by(
         ["experiment", "profile", "architecture", "cpu", "threads"], maintain_order=True

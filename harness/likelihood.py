@@ -14,6 +14,7 @@ from harness.datasets import Dataset, Dequantize, LogitPreprocessing
 from harness.density import build, count_parameters, log_prob, score
 from harness.errors import InputError
 from harness.method import ClosedForm, Method, Model
+from harness.precision import stored
 from harness.problem import Problem
 from harness.training import Divergence, TrainingConfig, TrainingReport, train
 
@@ -118,7 +119,7 @@ def without_map(dataset: Dataset, problem: Problem) -> tuple[Dataset, Problem]:
 
 def _noised(raw: Tensor, dataset: Dataset, problem: Problem, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
     generator = torch.Generator(problem.device).manual_seed(seed)
-    dtype = getattr(torch, problem.dtype)
+    dtype = stored(problem.dtype)
     for rows in raw.split(_ROWS_AT_ONCE):
         yield dataset.preprocessing(rows.to(problem.device), generator, dtype)
 

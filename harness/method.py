@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
+from harness.cost import LayerCost
 from harness.problem import Problem
 
 if TYPE_CHECKING:
@@ -83,6 +84,7 @@ class Method:
         summary: One line.
         iterative: Whether it trains by steps; otherwise its models are `ClosedForm`.
         raw_pixels: Whether `build` honours `Problem.raw_pixel_alpha`.
+        fc_cost: What a layer of its fc costs, if the tables are to say how near to that it comes.
     """
 
     name: str
@@ -94,3 +96,4 @@ class Method:
     summary: str = ""
     iterative: bool = True
     raw_pixels: bool = False
+    fc_cost: LayerCost | None = None

@@ -12,7 +12,8 @@ from harness.errors import InputError, unknown
 __all__ = ["ARCHITECTURES", "DTYPES", "Problem"]
 
 ARCHITECTURES = ("fc", "cnn", "toy")
-DTYPES = ("float32", "float64")
+DTYPES = ("float32", "float64", "tf32", "bf16")
+"""The last two keep float32 and compute the products of training in less; see `harness.precision`."""
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,7 @@ class Problem:
         shape: Event shape of the data; its product is the dimension D.
         layers: L, the number of linear layers.
         batch: B.
-        dtype: Of parameters and batches.
+        dtype: One of `DTYPES`: of parameters, batches and products.
         device: As torch names it: cpu, cuda, cuda:1, meta.
         seed: Of initialisation and noise.
         residual: Whether the activation is in its residual form.
@@ -34,7 +35,7 @@ class Problem:
         levels: Number of grey levels, used with raw_pixel_alpha.
 
     Raises:
-        InputError: A size below one, or an unknown architecture or dtype.
+        InputError: A size below one, an unknown architecture or dtype, or a dtype that the device has not.
     """
 
     architecture: str = "fc"
@@ -54,6 +55,8 @@ class Problem:
             raise unknown("architecture", self.architecture, ARCHITECTURES)
         if self.dtype not in DTYPES:
             raise unknown("dtype", self.dtype, DTYPES)
+        if self.dtype == "tf32" and self.device == "cpu":
+            raise InputError("tf32 is a CUDA device's arithmetic; use --device cuda, or --dtype float32")
         if not self.shape or any(size < 1 for size in self.shape):
             raise InputError(
                 f"the dimension D must be at least 1, not a shape of {self.shape}; give --dims 784 or the like"

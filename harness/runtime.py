@@ -1,4 +1,4 @@
-"""Seconds an iteration, all methods side by side.
+"""Seconds an iteration, all methods side by side, and the machine's own rates beside them.
 
 An iteration is everything between two batches: noise, loss, backward, clipping, optimiser, averaging. The batch lies in
 memory. Methods are interleaved repetition by repetition, in an order that rotates, so that a machine that drifts drifts
@@ -17,24 +17,66 @@ from torch import Tensor
 
 from harness.density import build, count_parameters
 from harness.errors import InputError, one_line
+from harness.machine import Rate, rates
+from harness.memory import peak_bytes
 from harness.method import Method
+from harness.precision import stored
 from harness.problem import Problem
 from harness.training import Trainer, TrainingConfig
 
-__all__ = ["Timing", "measure", "time_block", "trainer_on_noise"]
+__all__ = ["Block", "Measurement", "Timing", "measure", "time_block", "trainer_on_noise"]
 
 _WARM_UP_STEPS = 3
 _SHORTEST_BLOCK = 0.02  # seconds; shorter blocks would time the clock
 
 
 @dataclass
+class Block:
+    """Something to repeat, as often in a row as a clock needs; the measured repetitions in seconds a call."""
+
+    call: Callable[[], Tensor]
+    device: str
+    number: int = 1
+    seconds: list[float] = field(default_factory=list)
+
+    def calibrate(self) -> None:
+        """Choose the number of calls in a row."""
+        self.number = max(1, math.ceil(_SHORTEST_BLOCK / time_block(self.call, 1, self.device)))
+
+    def repeat(self) -> None:
+        """Measure once more."""
+        self.seconds.append(time_block(self.call, self.number, self.device))
+
+
+@dataclass
 class Timing:
-    """The measured repetitions of one method, seconds an iteration, or why there are none."""
+    """The measured repetitions of one method, seconds, or why there are none.
+
+    Args:
+        method: Which.
+        seconds: An iteration.
+        gradient_seconds: Loss and backward alone.
+        first_seconds: The first iteration, which compiles where that was asked for.
+        peak_bytes: The most memory that an iteration holds.
+        parameters: Trained numbers.
+        failure: Why there are none.
+    """
 
     method: Method
     seconds: list[float] = field(default_factory=list)
+    gradient_seconds: list[float] = field(default_factory=list)
+    first_seconds: float | None = None
+    peak_bytes: int | None = None
     parameters: int | None = None
     failure: str | None = None
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """Timings of the methods, and the machine's rates with their own repetitions, in amounts a second."""
+
+    timings: list[Timing]
+    rates: list[tuple[Rate, list[float]]]
 
 
 def measure(
@@ -43,7 +85,7 @@ def measure(
     repeats: int,
     config: TrainingConfig,
     progress: Callable[[], None] = lambda: None,
-) -> list[Timing]:
+) -> Measurement:
     """Time every method on one problem; one that fails is reported and the others go on.
 
     Args:
@@ -54,56 +96,72 @@ def measure(
         progress: Called after every repetition of a method.
     """
     timings = [Timing(method) for method in methods]
-    steps: dict[str, tuple[Callable[[], Tensor], int]] = {}
+    turns: list[list[Block]] = []
     for timing in timings:
         try:
-            trainer, batch = trainer_on_noise(timing.method, problem, config)
-            timing.parameters = count_parameters(trainer.model)
-
-            def step(trainer: Trainer = trainer, batch: Tensor = batch) -> Tensor:
-                return trainer.step(batch)
-
-            for _ in range(_WARM_UP_STEPS):
-                loss = step()
-            if not bool(loss.isfinite()):
-                raise ArithmeticError("the loss is not finite during warm-up")
-            once = time_block(step, 1, problem.device)
-            steps[timing.method.name] = step, max(1, math.ceil(_SHORTEST_BLOCK / once))
+            turns.append(_warm_up(timing, problem, config))
         except InputError:
             raise
         except Exception as error:  # a competitor may fail in any way, and must not take the others down
             timing.failure = one_line(error)
-    running = [timing for timing in timings if timing.failure is None]
+    machine = [(rate, Block(rate.call, problem.device)) for rate in rates(problem)] if turns else []
+    for _, block in machine:
+        block.call()
+        block.calibrate()
     for repetition in range(repeats):
-        turn = repetition % max(1, len(running))
-        for timing in running[turn:] + running[:turn]:
-            step, number = steps[timing.method.name]
-            timing.seconds.append(time_block(step, number, problem.device))
+        turn = repetition % max(1, len(turns))
+        for blocks in turns[turn:] + turns[:turn]:
+            for block in blocks:
+                block.repeat()
             progress()
-    return timings
+        for _, block in machine:
+            block.repeat()
+    return Measurement(
+        timings, [(rate, [rate.amount / seconds for seconds in block.seconds]) for rate, block in machine]
+    )
+
+
+def _warm_up(timing: Timing, problem: Problem, config: TrainingConfig) -> list[Block]:
+    """Build a method, take its first, slow steps, note what they tell, and return the blocks to repeat."""
+    trainer, batch = trainer_on_noise(timing.method, problem, config)
+    timing.parameters = count_parameters(trainer.model)
+    whole = Block(lambda: trainer.step(batch), problem.device, seconds=timing.seconds)
+    gradient = Block(lambda: trainer.gradient(batch), problem.device, seconds=timing.gradient_seconds)
+    timing.first_seconds = time_block(whole.call, 1, problem.device)
+    for _ in range(_WARM_UP_STEPS - 1):
+        loss = whole.call()
+    if not bool(loss.isfinite()):
+        raise ArithmeticError("the loss is not finite during warm-up")
+    timing.peak_bytes = peak_bytes(trainer, batch)
+    for block in (whole, gradient):
+        block.calibrate()
+    return [whole, gradient]
 
 
 def trainer_on_noise(method: Method, problem: Problem, config: TrainingConfig) -> tuple[Trainer, Tensor]:
     """Build what is timed: a trainer, and a batch of shape (B, *event) from N(0, I)."""
     generator = torch.Generator(problem.device).manual_seed(problem.seed)
-    dtype = getattr(torch, problem.dtype)
+    dtype = stored(problem.dtype)
     batch = torch.randn(problem.batch, *problem.shape, generator=generator, device=problem.device, dtype=dtype)
     model = build(method, problem)
     model.init_batch(batch)
     model.module.train()
-    return Trainer(model, config, generator), batch
+    return Trainer(model, config, generator, problem.dtype), batch
 
 
-def time_block(step: Callable[[], Tensor], number: int, device: str) -> float:
-    """Seconds for each of `number` steps in a row, the device idle before and after."""
-    _wait_for(device)
-    started = time.perf_counter()
-    for _ in range(number):
-        step()
-    _wait_for(device)
-    return (time.perf_counter() - started) / number
-
-
-def _wait_for(device: str) -> None:
+def time_block(call: Callable[[], object], number: int, device: str) -> float:
+    """Seconds for each of `number` calls in a row, the device idle before and after; by a CUDA device's own events."""
     if torch.device(device).type == "cuda":
-        torch.cuda.synchronize(device)
+        with torch.cuda.device(device):
+            torch.cuda.synchronize()
+            started, ended = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+            started.record()
+            for _ in range(number):
+                call()
+            ended.record()
+            torch.cuda.synchronize()
+            return started.elapsed_time(ended) / 1e3 / number
+    began = time.perf_counter()
+    for _ in range(number):
+        call()
+    return (time.perf_counter() - began) / number

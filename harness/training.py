@@ -19,10 +19,11 @@ from torch.optim.swa_utils import AveragedModel
 from harness.datasets import Dataset
 from harness.errors import InputError, unknown
 from harness.method import Model
+from harness.optimizers import OPTIMIZERS
+from harness.precision import bf16_where_declared, stored, tf32_where_declared
 from harness.problem import Problem
 
 __all__ = [
-    "OPTIMIZERS",
     "Divergence",
     "Trainer",
     "TrainingConfig",
@@ -31,8 +32,6 @@ __all__ = [
     "save_weights",
     "train",
 ]
-
-OPTIMIZERS = {"rmsprop": torch.optim.RMSprop, "adam": torch.optim.Adam}
 
 # Losses are looked at together after this many steps: one look a step would make a GPU wait for the host.
 _STEPS_PER_LOOK = 50
@@ -47,7 +46,7 @@ class TrainingConfig:
     """How a model is trained; the defaults are the paper's for MNIST, FC.
 
     Args:
-        optimizer: One of `OPTIMIZERS`.
+        optimizer: One of `harness.optimizers.OPTIMIZERS`.
         learning_rate: Of the first epoch.
         decay: The rate is multiplied by this after every epoch,
         decay_epochs: except that it stays constant from this epoch on.
@@ -59,6 +58,7 @@ class TrainingConfig:
         evaluate_every: Epochs between two validations; the weights of the best one are kept.
         patience: Validations without improvement after which training stops, or None.
         max_seconds: Budget of wall time for training, or None.
+        compile: Whether the loss goes through `torch.compile`; its first step takes seconds to minutes.
     """
 
     optimizer: str = "rmsprop"
@@ -72,6 +72,7 @@ class TrainingConfig:
     evaluate_every: int = 10
     patience: int | None = None
     max_seconds: float | None = None
+    compile: bool = False
 
     def __post_init__(self) -> None:
         if self.optimizer not in OPTIMIZERS:
@@ -93,30 +94,42 @@ class Trainer:
         model: Built and initialised.
         config: Its schedule is the loop's business.
         generator: Of the objective's noise, on the model's device.
+        dtype: As `Problem.dtype`; the arithmetic of loss and backward.
     """
 
-    def __init__(self, model: Model, config: TrainingConfig, generator: torch.Generator) -> None:
+    def __init__(
+        self, model: Model, config: TrainingConfig, generator: torch.Generator, dtype: str = "float32"
+    ) -> None:
         self.model = model
         self.config = config
         self.generator = generator
+        self.dtype = dtype
+        self.loss = torch.compile(model.training_loss) if config.compile else model.training_loss
         self.parameters = [p for p in model.module.parameters() if p.requires_grad]
         self.optimizer = OPTIMIZERS[config.optimizer](
             self.parameters, lr=config.learning_rate, weight_decay=config.weight_decay
         )
         self.average = None if config.ema_decay is None else _moving_average(model.module, config.ema_decay)
 
+    def gradient(self, x: Tensor) -> Tensor:
+        """Draw noise and leave the gradient for a batch of shape (B, *event) in the parameters; return the loss."""
+        self.optimizer.zero_grad(set_to_none=True)
+        with tf32_where_declared(self.dtype):
+            with bf16_where_declared(self.dtype, x.device):
+                loss = self.loss(x, self.generator)
+            loss.backward()
+        return loss.detach()
+
     def step(self, x: Tensor) -> Tensor:
         """Draw noise, take one gradient step on a batch of shape (B, *event), average; return the loss, detached."""
-        self.optimizer.zero_grad(set_to_none=True)
-        loss = self.model.training_loss(x, self.generator)
-        loss.backward()
+        loss = self.gradient(x)
         if self.config.clip_norm is not None:
             nn.utils.clip_grad_norm_(self.parameters, self.config.clip_norm)
         self.optimizer.step()
         self.model.after_step()
         if self.average is not None:
             self.average.update_parameters(self.model.module)
-        return loss.detach()
+        return loss
 
     @contextmanager
     def evaluated_weights(self) -> Iterator[None]:
@@ -168,14 +181,14 @@ def train(
     """
     generator = torch.Generator(problem.device).manual_seed(problem.seed)
     raw = dataset.train.to(problem.device)
-    dtype = getattr(torch, problem.dtype)
+    dtype = stored(problem.dtype)
 
     def batch(index: Tensor) -> Tensor:
         return dataset.preprocessing.draw(raw[index], generator, dtype)
 
     model.module.train()
     model.init_batch(batch(torch.arange(min(problem.batch, len(raw)), device=problem.device)))
-    trainer = Trainer(model, config, generator)
+    trainer = Trainer(model, config, generator, problem.dtype)
     milestones = range(1, config.decay_epochs)
     schedule = torch.optim.lr_scheduler.MultiStepLR(trainer.optimizer, list(milestones), gamma=config.decay)
     report = TrainingReport()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from harness.environment import prepare
 from harness.problem import Problem
 from harness.registry import registry
 from harness.runtime import trainer_on_noise
@@ -35,6 +36,7 @@ class OncePerPoint:
         if self._point == (method, dimension, depth):
             return
         self._point = (method, dimension, depth)
+        prepare("cpu", None)
         problem = Problem(shape=(dimension,), layers=depth)
         self.trainer, self.batch = trainer_on_noise(registry().find(method), problem, TrainingConfig())
         for _ in range(3):

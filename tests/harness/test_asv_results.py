@@ -92,7 +92,7 @@ def test_numbers_come_over(write: Callable[..., Path], tmp_path: Path) -> None:
     assert frame["value"].to_list() == [0.1, 0.2, None]
     assert notes == []
     assert dict(publish.pages(frame).__next__().frame.select("method", "D = 16").rows()) == {
-        "ebflow-dsm": 100.0,
+        "ebflow-dsm": "100.0",
         "nflows-lu-ml": None,
     }
 

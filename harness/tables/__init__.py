@@ -1,0 +1,48 @@
+"""Frames of rows become the tables that people read; every table is one function from frame to frame.
+
+Each function takes the rows of one experiment and one profile, in `harness.results.SCHEMA`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import polars as pl
+
+from harness.tables.likelihood import ablation, likelihood, points
+from harness.tables.runtime import bounds, runtime, slopes, timings
+from harness.tables.text import render, split_constants
+
+__all__ = ["TABLES", "Table", "render", "split_constants"]
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of the report.
+
+    Args:
+        name: Of its files.
+        title: With units.
+        build: From the rows of one experiment to the table; empty where no row is for it.
+    """
+
+    name: str
+    title: str
+    build: Callable[[pl.DataFrame], pl.DataFrame]
+
+
+TABLES: tuple[Table, ...] = (
+    Table(
+        "runtime",
+        "median milliseconds an iteration (noise, loss, backward, optimiser, averaging), and how much of them its "
+        "matrix products and one pass of the optimiser take at the machine's own rates",
+        runtime,
+    ),
+    Table("slopes", "log-log slopes of the runtime, and where a method overtakes maximum likelihood", slopes),
+    Table("bounds", "loss and backward, and the whole iteration, beside what they cost at the machine's rates", bounds),
+    Table("timings", "every timing, milliseconds with 95 % interval (99 % in asv's results)", timings),
+    Table("likelihood", "test negative log-likelihood, nats a sample in the data's own space", likelihood),
+    Table("points", "divergence from the exact density, nats", points),
+    Table("ablation", "EMA and MaP, test negative log-likelihood, nats", ablation),
+)
