@@ -18,6 +18,7 @@ from harness.density import build
 from harness.environment import Environment, capture
 from harness.errors import InputError, one_line
 from harness.likelihood import Likelihood, fit_and_score, without_map
+from harness.machine import COPY_METRIC, CUBE_METRIC, product_metric
 from harness.method import Method
 from harness.precision import stored
 from harness.problem import Problem
@@ -118,12 +119,12 @@ class RuntimeCell:
             elif timing.failure is not None:
                 rows.append(row("seconds_per_iteration", "s", status="failed", reason=timing.failure))
             else:
-                metrics = self._metrics(timing, rates["gemm_rate"].value, rates["copy_bandwidth"].value)
+                metrics = self._metrics(timing, {metric: rate.value for metric, rate in rates.items()})
                 rows += [row(*parts, parameters=timing.parameters) for parts in metrics]
         row = _row_maker(self, None, self.problem, "normal")
         return rows + [row(rate.metric, rate.unit, rates[rate.metric]) for rate, _ in measured.rates]
 
-    def _metrics(self, timing: Timing, gemm_rate: float, bandwidth: float) -> list[tuple[str, str, Estimate]]:
+    def _metrics(self, timing: Timing, rates: dict[str, float]) -> list[tuple[str, str, Estimate]]:
         """List metric, unit and value of everything that is known of one method's iteration."""
         metrics = [
             ("seconds_per_iteration", "s", median_interval(timing.seconds)),
@@ -132,15 +133,16 @@ class RuntimeCell:
         ]
         if self.config.compile:
             metrics.append(("seconds_of_first_iteration", "s", _single(timing.first_seconds)))
-        if self.problem.architecture == "fc" and timing.method.fc_cost is not None:
-            flops = timing.method.fc_cost.flops(self.problem)
+        cost = timing.method.fc_cost
+        if self.problem.architecture == "fc" and cost is not None:
+            gradient = cost.seconds(self.problem, rates[product_metric(cost.rows)], rates.get(CUBE_METRIC, math.inf))
             item = stored(self.problem.dtype).itemsize
             moved = optimizer_bytes(timing.parameters, item, self.config.ema_decay is not None)
             metrics += [
-                ("flops", "1", _single(flops)),
+                ("flops", "1", _single(cost.flops(self.problem))),
                 ("optimizer_bytes", "B", _single(moved)),
-                ("gradient_bound", "s", _single(flops / gemm_rate)),
-                ("iteration_bound", "s", _single(flops / gemm_rate + moved / bandwidth)),
+                ("gradient_bound", "s", _single(gradient)),
+                ("iteration_bound", "s", _single(gradient + moved / rates[COPY_METRIC])),
             ]
         return metrics
 

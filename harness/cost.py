@@ -23,15 +23,32 @@ class LayerCost:
     Args:
         products: Number of products: ML takes 3 (forward, gradient of the input, gradient of the weights).
         cubic: Number of D^3 flops: an LU factorisation is 2/3, the inverse from it 4/3.
+        rows: Rows a sample that share a product: tall products run faster, and the bound must know it.
     """
 
     products: float
     cubic: float = 0.0
+    rows: int = 1
 
     def flops(self, problem: Problem) -> float:
         """Return the flops of loss and backward, all layers."""
-        size = problem.dimension
-        return problem.layers * (2 * self.products * problem.batch * size**2 + self.cubic * size**3)
+        return self._of_products(problem) + self._of_cubes(problem)
+
+    def seconds(self, problem: Problem, product_rate: float, cube_rate: float) -> float:
+        """Return the time these flops take.
+
+        Args:
+            problem: Its sizes.
+            product_rate: Flops a second of products with ``rows`` times B rows.
+            cube_rate: Flops a second of D x D by D x D products, which no factorisation surpasses.
+        """
+        return self._of_products(problem) / product_rate + self._of_cubes(problem) / cube_rate
+
+    def _of_products(self, problem: Problem) -> float:
+        return problem.layers * 2 * self.products * problem.batch * problem.dimension**2
+
+    def _of_cubes(self, problem: Problem) -> float:
+        return problem.layers * self.cubic * problem.dimension**3
 
 
 def optimizer_bytes(parameters: int, item: int, averaged: bool) -> int:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from harness.cost import LayerCost
 from harness.precision import lowered, stored, tf32_where_declared
 from harness.problem import Problem
 
-__all__ = ["Rate", "rates"]
+__all__ = ["COPY_METRIC", "CUBE_METRIC", "Rate", "product_metric", "rates"]
+
+CUBE_METRIC = "gemm_rate_square"
+COPY_METRIC = "copy_bandwidth"
 
 
 @dataclass(frozen=True)
@@ -31,16 +35,32 @@ class Rate:
     call: Callable[[], Tensor]
 
 
-def rates(problem: Problem) -> list[Rate]:
-    """Return the products of one dense layer at the problem's B, D and arithmetic, and a copy of L layers' weights.
+def product_metric(rows: int) -> str:
+    """Name the rate of products with `rows` times B rows."""
+    return "gemm_rate" if rows == 1 else f"gemm_rate_{rows}_rows"
 
-    The three products are those of training: B x D by D x D, the same by its transpose, and D x B by B x D. All results
-    go to memory that is already there.
+
+def rates(problem: Problem, costs: Iterable[LayerCost]) -> list[Rate]:
+    """Return what costs are measured by: products as tall as theirs, square ones, a copy of L layers' weights.
+
+    The three products of a height are those of training: rows x D by D x D, the same by its transpose, and D x rows by
+    rows x D. All results go to memory that is already there.
     """
+    heights = sorted({1, *(cost.rows for cost in costs)})
+    found = [_products(problem, product_metric(rows), rows * problem.batch) for rows in heights]
+    if any(cost.cubic for cost in costs):
+        found.append(_products(problem, CUBE_METRIC, problem.dimension))
+    shape = problem.layers, problem.dimension, problem.dimension
+    source = torch.ones(shape, device=problem.device, dtype=stored(problem.dtype))
+    target = torch.empty_like(source)
+    return [*found, Rate(COPY_METRIC, "B/s", 2 * source.nbytes, lambda: target.copy_(source))]
+
+
+def _products(problem: Problem, metric: str, height: int) -> Rate:
     generator = torch.Generator(problem.device).manual_seed(problem.seed)
-    size, batch = problem.dimension, problem.batch
+    size = problem.dimension
     like = {"device": problem.device, "dtype": lowered(problem.dtype)}
-    rows, weight = (torch.randn(n, size, generator=generator, **like) for n in (batch, size))
+    rows, weight = (torch.randn(n, size, generator=generator, **like) for n in (height, size))
     row_results, gradient = torch.empty_like(rows), torch.empty_like(weight)
 
     def products() -> Tensor:
@@ -49,9 +69,4 @@ def rates(problem: Problem) -> list[Rate]:
             torch.mm(rows, weight, out=row_results)
             return torch.mm(rows.mT, row_results, out=gradient)
 
-    source = torch.ones(problem.layers, size, size, device=problem.device, dtype=stored(problem.dtype))
-    target = torch.empty_like(source)
-    return [
-        Rate("gemm_rate", "flop/s", 6 * batch * size**2, products),
-        Rate("copy_bandwidth", "B/s", 2 * source.numel() * source.element_size(), lambda: target.copy_(source)),
-    ]
+    return Rate(metric, "flop/s", 6 * height * size**2, products)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from itertools import chain
+from itertools import accumulate, chain
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
@@ -34,11 +34,11 @@ def peak_bytes(trainer: Trainer, batch: Tensor) -> int:
         before = torch.cuda.memory_allocated(batch.device)
         trainer.step(batch)
         return kept + torch.cuda.max_memory_allocated(batch.device) - before
-    return kept + max(0, *_allocated(trainer, batch))
+    return kept + max(accumulate(_changes(trainer, batch), initial=0))
 
 
-def _allocated(trainer: Trainer, batch: Tensor) -> list[int]:
-    """Bytes allocated beyond what was there, after every allocation of a step on the CPU."""
+def _changes(trainer: Trainer, batch: Tensor) -> list[int]:
+    """Bytes of every allocation of a step on the CPU, in order; those of what is freed are negative."""
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # the profiler greets on stderr otherwise
     from torch.profiler import ProfilerActivity, profile
 
@@ -48,7 +48,8 @@ def _allocated(trainer: Trainer, batch: Tensor) -> list[int]:
         path = Path(folder) / "trace.json"
         profiler.export_chrome_trace(str(path))
         events = json.loads(path.read_text())["traceEvents"]
-    return [event["args"]["Total Allocated"] for event in events if event["name"] == "[memory]"]
+    changes = [event for event in events if event["name"] == "[memory]"]
+    return [event["args"]["Bytes"] for event in sorted(changes, key=lambda event: event["ts"])]
 
 
 def _bytes_held(trainer: Trainer, batch: Tensor) -> int:

@@ -104,7 +104,8 @@ def measure(
             raise
         except Exception as error:  # a competitor may fail in any way, and must not take the others down
             timing.failure = one_line(error)
-    machine = [(rate, Block(rate.call, problem.device)) for rate in rates(problem)] if turns else []
+    costs = [timing.method.fc_cost for timing in timings if timing.failure is None and timing.method.fc_cost]
+    machine = [(rate, Block(rate.call, problem.device)) for rate in rates(problem, costs)] if turns else []
     for _, block in machine:
         block.call()
         block.calibrate()

@@ -40,7 +40,7 @@ def test_adapter_is_timed_and_trained(adapter: Registry) -> None:
     method = adapter.find("diagonal-ml")
     config = TrainingConfig(epochs=3, evaluate_every=1, learning_rate=0.05)
 
-    (timing,) = measure([method], Problem(shape=(6,)), repeats=2, config=config)
+    (timing,) = measure([method], Problem(shape=(6,)), repeats=2, config=config).timings
     assert timing.failure is None
     assert len(timing.seconds) == 2
 

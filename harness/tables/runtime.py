@@ -21,7 +21,7 @@ def newest(rows: pl.DataFrame) -> pl.DataFrame:
     """
     compiled = pl.col("config").str.json_path_match("$.config.compile") == "true"
     named = pl.when(compiled).then(pl.col("method") + " (compiled)").otherwise("method")
-    key = ["method", "metric", *_PROBLEM]
+    key = ["experiment", "profile", "method", "metric", *_PROBLEM]
     return rows.with_columns(method=named).sort("started_at").unique(key, keep="last", maintain_order=True)
 
 

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from harness import cells, datasets
 from harness.cells import LikelihoodCell, RuntimeCell, run_cells
+from harness.cost import LayerCost
 from harness.density import build, count_parameters
 from harness.environment import capture
 from harness.errors import InputError
@@ -61,18 +62,29 @@ def saying(fake_method: Callable[..., Method], fake_model: type) -> Callable[[st
     return make
 
 
-def test_timing_makes_one_row_a_method(
+def test_timing_makes_rows_of_methods_and_of_the_machine(
     with_methods: Callable[..., None], fake_method: Callable[..., Method], saying: Callable[..., Method]
 ) -> None:
     with_methods(saying("bad", RuntimeError("no\nkernel")), fake_method("gone", requires=("no_such_library",)))
     told: list[tuple[int, int, str]] = []
     cell = replace(TIMING, methods=("gone", "bad", "fake"), problem=TIMING.problem.replace(seed=5, noise=0.5))
     rows = cell.run(lambda *step: told.append(step))
-    assert [(row.method, row.status, row.reason) for row in rows] == [
-        ("gone", "unavailable", "no_such_library is not installed: pip install no_such_library"),
-        ("bad", "failed", "RuntimeError: no kernel"),
-        ("fake", "ok", None),
+    assert [(row.method, row.metric, row.status, row.reason) for row in rows] == [
+        (
+            "gone",
+            "seconds_per_iteration",
+            "unavailable",
+            "no_such_library is not installed: pip install no_such_library",
+        ),
+        ("bad", "seconds_per_iteration", "failed", "RuntimeError: no kernel"),
+        ("fake", "seconds_per_iteration", "ok", None),
+        ("fake", "seconds_per_gradient", "ok", None),
+        ("fake", "peak_memory", "ok", None),
+        ("machine", "gemm_rate", "ok", None),
+        ("machine", "copy_bandwidth", "ok", None),
     ]
+    assert all(row.value > 0 for row in rows[2:])
+    assert [(row.unit, row.n) for row in rows[3:]] == [("s", 3), ("B", 1), ("flop/s", 3), ("B/s", 3)]
     good = rows[2]
     assert good.value > 0
     assert good.ci_low <= good.value <= good.ci_high
@@ -87,6 +99,33 @@ def test_timing_makes_one_row_a_method(
     assert config["problem"]["noise"] == 0.5
     assert config["repeats"] == 3
     assert json.loads(good.versions)["torch"] == capture("cpu").versions["torch"]
+
+
+def test_bounds_follow_from_the_cost_and_the_machine(
+    with_methods: Callable[..., None], fake_method: Callable[..., Method]
+) -> None:
+    with_methods(fake_method(fc_cost=LayerCost(3, cubic=2)))
+    rows = {row.metric: row for row in TIMING.run(quiet)}
+    flops, moved = 2 * (6 * 4 * 9 + 2 * 27), 6 * 4 * 10  # L = 2, B = 4, D = 3; six parameters of four bytes
+    assert (rows["flops"].value, rows["optimizer_bytes"].value) == (flops, moved)
+    gradient = 432 / rows["gemm_rate"].value + 108 / rows["gemm_rate_square"].value
+    assert rows["gradient_bound"].value == pytest.approx(gradient)
+    assert rows["iteration_bound"].value == pytest.approx(gradient + moved / rows["copy_bandwidth"].value)
+    without_average = replace(TIMING, config=TrainingConfig(ema_decay=None)).run(quiet)
+    assert {row.metric: row.value for row in without_average}["optimizer_bytes"] == 6 * 4 * 7
+
+
+def test_a_compiled_loss_tells_its_first_iteration(
+    with_methods: Callable[..., None], fake_method: Callable[..., Method], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compiled = []
+    monkeypatch.setattr(torch, "compile", lambda loss: compiled.append(loss) or loss)
+    with_methods(fake_method())
+    rows = {row.metric: row for row in replace(TIMING, config=TrainingConfig(compile=True)).run(quiet)}
+    assert len(compiled) == 1
+    assert rows["seconds_of_first_iteration"].value > 0
+    assert "seconds_of_first_iteration" not in {row.metric for row in TIMING.run(quiet)}
+    assert len(compiled) == 1
 
 
 def test_training_makes_one_row_a_metric() -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
@@ -19,13 +21,22 @@ from harness.training import TrainingConfig
 PROBLEM = Problem(shape=(3,), batch=4)
 
 
-@pytest.fixture
-def blocks(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
-    """Whose block of how many steps was timed, in order; the clock says that a step takes 8 ms."""
-    timed: list[tuple[str, int]] = []
+Blocks = list[tuple[str, int]]
 
-    def block(step: Callable[[], Any], number: int, device: str) -> float:
-        timed.append((step.__defaults__[0].model.name, number))
+
+@pytest.fixture
+def blocks(monkeypatch: pytest.MonkeyPatch) -> Blocks:
+    """Whose block of how many calls was timed, in order; the clock says that a call takes 8 ms.
+
+    A capital is a whole iteration, a small letter loss and backward alone, a dot one of the machine's rates.
+    """
+    timed: Blocks = []
+
+    def block(call: Callable[[], Any], number: int, device: str) -> float:
+        captured = inspect.getclosurevars(call).nonlocals
+        name = getattr(captured["trainer"].model, "name", "x") if "trainer" in captured else "."
+        timed.append((name if "gradient" in inspect.getclosurevars(call).unbound else name.upper(), number))
+        call()
         return 0.008
 
     monkeypatch.setattr(runtime, "time_block", block)
@@ -47,22 +58,28 @@ def named(fake_method: Callable[..., Method], fake_model: type) -> Callable[[str
     return make
 
 
-def test_methods_take_turns_in_an_order_that_rotates(
-    blocks: list[tuple[str, int]], named: Callable[[str], Method]
-) -> None:
-    ticks: list[int] = []
-    timings = measure([named(n) for n in "abc"], PROBLEM, 4, TrainingConfig(), lambda: ticks.append(len(blocks)))
-    assert "".join(name for name, _ in blocks) == "abc" + "abc" + "bca" + "cab" + "abc"
-    # First one step each to see how long it takes, then as many as make 20 ms.
-    assert [number for _, number in blocks] == [1] * 3 + [3] * 12
+def test_methods_take_turns_in_an_order_that_rotates(blocks: Blocks, named: Callable[[str], Method]) -> None:
+    ticks: list[str] = []
+    found = measure([named(n) for n in "abc"], PROBLEM, 4, TrainingConfig(), lambda: ticks.append(blocks[-1][0]))
+    # The first iteration, then one of each kind to see how long it takes; the machine's two rates.
+    warm_up = "AAaBBbCCc" + ".."
+    order = "".join(name for name, _ in blocks)
+    assert order == warm_up + "AaBbCc.." + "BbCcAa.." + "CcAaBb.." + "AaBbCc.."
+    # As many calls in a row as make 20 ms.
+    assert [number for _, number in blocks] == [1] * 11 + [3] * 32
     # Told after every repetition of a method.
-    assert ticks == list(range(4, 16))
-    assert [timing.seconds for timing in timings] == [[0.008] * 4] * 3
-    assert [timing.parameters for timing in timings] == [6] * 3
+    assert "".join(ticks) == "abc" + "bca" + "cab" + "abc"
+    for timing in found.timings:
+        assert timing.seconds == timing.gradient_seconds == [0.008] * 4
+        assert timing.first_seconds == 0.008
+        assert timing.parameters == 6
+    products, copies = found.rates
+    assert products[1] == [pytest.approx(6 * 4 * 3**2 / 0.008)] * 4
+    assert copies[1] == [pytest.approx(2 * 2 * 3**2 * 4 / 0.008)] * 4
 
 
 def test_a_failing_method_is_reported_and_the_others_go_on(
-    blocks: list[tuple[str, int]], named: Callable[[str], Method], fake_method: Callable[..., Method], fake_model: type
+    blocks: Blocks, named: Callable[[str], Method], fake_method: Callable[..., Method], fake_model: type
 ) -> None:
     def refuses(problem: Problem) -> Any:
         raise RuntimeError("no\n kernel")
@@ -72,7 +89,7 @@ def test_a_failing_method_is_reported_and_the_others_go_on(
             return super().training_loss(x, generator) * float("nan")
 
     methods = [named("a"), fake_method("bad", refuses), fake_method("nan", NotFinite), named("b")]
-    timings = measure(methods, PROBLEM, 2, TrainingConfig())
+    timings = measure(methods, PROBLEM, 2, TrainingConfig()).timings
     assert [timing.failure for timing in timings] == [
         None,
         "RuntimeError: no kernel",
@@ -80,14 +97,17 @@ def test_a_failing_method_is_reported_and_the_others_go_on(
         None,
     ]
     assert [len(timing.seconds) for timing in timings] == [2, 0, 0, 2]
-    assert "".join(name for name, _ in blocks) == "ab" + "ab" + "ba"
+    assert [len(timing.gradient_seconds) for timing in timings] == [2, 0, 0, 2]
+    assert "".join(name for name, _ in blocks).endswith("AaBb.." + "BbAa..")
 
 
 def test_nothing_left_to_time(fake_method: Callable[..., Method]) -> None:
     def refuses(problem: Problem) -> Any:
         raise RuntimeError("no")
 
-    assert [t.seconds for t in measure([fake_method("bad", refuses)], PROBLEM, 3, TrainingConfig())] == [[]]
+    found = measure([fake_method("bad", refuses)], PROBLEM, 3, TrainingConfig())
+    assert [timing.seconds for timing in found.timings] == [[]]
+    assert found.rates == []
 
 
 def test_a_shape_that_does_not_fit_is_the_user_s_mistake() -> None:
@@ -105,11 +125,24 @@ def test_a_block_runs_its_steps() -> None:
     assert seconds > 0
 
 
-def test_the_device_is_idle_before_and_after(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cuda_device_is_idle_before_and_after_and_times_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     log: list[str] = []
-    monkeypatch.setattr(torch.cuda, "synchronize", lambda device: log.append(f"wait for {device}"))
-    time_block(lambda: log.append("step"), 2, "cuda:1")
-    assert log == ["wait for cuda:1", "step", "step", "wait for cuda:1"]
+
+    class Event:
+        def __init__(self, enable_timing: bool) -> None:
+            assert enable_timing
+
+        def record(self) -> None:
+            log.append("event")
+
+        def elapsed_time(self, other: Event) -> float:
+            return 12.0 if other is not self else 0.0  # milliseconds
+
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda: log.append("wait"))
+    monkeypatch.setattr(torch.cuda, "Event", Event)
+    monkeypatch.setattr(torch.cuda, "device", lambda device: nullcontext(log.append(device)))
+    assert time_block(lambda: log.append("step"), 2, "cuda:1") == pytest.approx(0.006)
+    assert log == ["cuda:1", "wait", "event", "step", "step", "event", "wait"]
 
 
 def test_the_batch_is_noise_of_the_seed(fake_method: Callable[..., Method]) -> None:
@@ -140,8 +173,21 @@ def test_a_step_is_what_training_does(fake_method: Callable[..., Method]) -> Non
 def test_one_real_run() -> None:
     methods = registry().available("fc")
     problem = Problem(shape=(8,), batch=10)
-    timings = measure(methods, problem, 2, TrainingConfig())
+    found = measure(methods, problem, 2, TrainingConfig())
+    timings = found.timings
     assert [timing.method.name for timing in timings] == [method.name for method in methods]
     assert [timing.failure for timing in timings] == [None] * len(methods)
     assert all(len(timing.seconds) == 2 and min(timing.seconds) > 0 for timing in timings)
     assert {t.parameters for t in timings if t.method.linear == "dense"} == {2 * (8 * 8 + 8)}
+    # Weights, gradients, two moments and the average at the least.
+    assert all(timing.peak_bytes > 5 * 4 * timing.parameters for timing in timings)
+    rates = ["gemm_rate", "gemm_rate_2_rows", "gemm_rate_3_rows", "gemm_rate_square", "copy_bandwidth"]
+    assert [rate.metric for rate, _ in found.rates] == rates
+    assert all(len(values) == 2 and min(values) > 0 for _, values in found.rates)
+
+
+@pytest.mark.parametrize("dtype", ["float64", "bf16"])
+def test_other_arithmetic(dtype: str) -> None:
+    methods = registry().available("fc")
+    found = measure(methods, Problem(shape=(8,), batch=10, dtype=dtype), 1, TrainingConfig())
+    assert [timing.failure for timing in found.timings] == [None] * len(methods)

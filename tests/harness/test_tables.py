@@ -100,16 +100,75 @@ def test_runtime_is_a_column_for_every_dimension(timing: Callable[..., Row]) -> 
             "dtype": "float32",
             "device": "cpu",
             "threads": 2,
+            "cpu": "a cpu, 2 cores",
+            "gpu": None,
             "D = 16": small,
             "D = 64": large,
             "status": status,
         }
         for method, small, large, status in [
-            ("fast", None, 250.0, "ok"),
-            ("slow", 3.0, 500.0, "ok"),
+            ("fast", None, "250.0", "ok"),
+            ("slow", "3", "500.0", "ok"),
             ("gone", None, None, "unavailable: not installed"),
         ]
     ]
+
+
+def test_runtime_says_how_much_of_it_the_bound_is(timing: Callable[..., Row]) -> None:
+    rows = [timing("a", 16, 0.004), timing("a", 16, 0.003, metric="iteration_bound"), timing("b", 16, 0.1)]
+    assert [line["D = 16"] for line in lines("runtime", rows)] == ["4 (75%)", "100.0"]
+
+
+def test_the_newest_of_several_runs_counts_and_compiled_is_another_method(timing: Callable[..., Row]) -> None:
+    compiled = json.dumps({"kind": "RuntimeCell", "config": {"compile": True}})
+    plain = json.dumps({"kind": "RuntimeCell", "config": {"compile": False}})
+    rows = [
+        timing("a", 16, 0.004, started_at="2025-01-03T00:00:00+00:00", config=plain),
+        timing("a", 16, 0.009, started_at="2025-01-02T00:00:00+00:00", config=plain),
+        timing("a", 16, 0.003, started_at="2025-01-01T00:00:00+00:00", config=compiled),
+    ]
+    expected = {"a": "4", "a (compiled)": "3"}
+    assert {line["method"]: line["D = 16"] for line in lines("runtime", rows)} == expected
+    assert {line["method"]: line["ms"] for line in lines("timings", rows)} == {"a": 4.0, "a (compiled)": 3.0}
+    # Other machines are never mixed.
+    rows.append(timing("a", 16, 0.1, cpu="another", config=plain, started_at="2025-01-04T00:00:00+00:00"))
+    assert {(line["cpu"], line["D = 16"]) for line in lines("runtime", rows) if line["method"] == "a"} == {
+        ("a cpu, 2 cores", "4"),
+        ("another", "100.0"),
+    }
+
+
+def test_bounds(timing: Callable[..., Row]) -> None:
+    values = {
+        "seconds_per_iteration": 0.010,
+        "iteration_bound": 0.008,
+        "seconds_per_gradient": 0.006,
+        "gradient_bound": 0.004,
+        "peak_memory": 40_000.0,
+        "flops": 2e9,
+        "optimizer_bytes": 3e9,
+    }
+    rows = [timing("a", 16, value, metric=metric, parameters=2_000) for metric, value in values.items()]
+    rows += [
+        timing("machine", 16, value, metric=metric, linear="none")
+        for metric, value in [("gemm_rate", 5e11), ("copy_bandwidth", 2e10)]
+    ]
+    rows.append(timing("without a cost", 16, 0.5))
+    (line,) = lines("bounds", rows)
+    found = {name: line[name] for name in list(line)[-11:]}
+    assert found == {
+        "loss and backward ms": 6.0,
+        "bound ms": 4.0,
+        "times the bound": 1.5,
+        "iteration ms": 10.0,
+        "its bound ms": 8.0,
+        "times its bound": 1.25,
+        "peak memory, weight copies": 5.0,
+        "GFLOP": 2.0,
+        "GB moved": 3.0,
+        "GFLOP/s of products": 500.0,
+        "GB/s of copies": 20.0,
+    }
 
 
 def test_timings_are_milliseconds_with_their_reason(timing: Callable[..., Row]) -> None:
