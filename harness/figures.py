@@ -30,11 +30,14 @@ def runtime_figures(rows: pl.DataFrame, folder: Path) -> list[Path]:
         The files written; none where no experiment has two dimensions.
     """
     timings = newest(rows).filter(pl.col("metric") == "seconds_per_iteration", pl.col("status") == "ok")
+    # Compiled, every method would have a second curve close to its first; the tables have them.
+    timings = timings.filter(~pl.col("method").str.ends_with("(compiled)"))
     written: list[Path] = []
     for (experiment, profile, architecture, cpu, threads), group in timings.group_by(
         ["experiment", "profile", "architecture", "cpu", "threads"], maintain_order=True
     ):
-        if group["D"].n_unique() < 2:
+        group = group.filter(pl.col("D").n_unique().over("L") > 1)
+        if group.is_empty():
             continue
         folder.mkdir(parents=True, exist_ok=True)
         caption = f"{cpu}, {threads} threads, commit {(group['commit'][0] or 'unknown')[:8]}"

@@ -80,6 +80,14 @@ def test_one_dimension_is_no_curve(tmp_path: Path, make_row: Callable[..., Row])
     assert not (tmp_path / "figures").exists()
 
 
+def test_no_depth_without_a_curve_is_drawn(tmp_path: Path, make_row: Callable[..., Row]) -> None:
+    alone = [make_row(D=16, L=2), make_row(D=64, L=4)]
+    assert {path.parent.name for path in publish.write(to_frame(alone), tmp_path / "points")} == {"tables"}
+    compiled = '{"kind": "RuntimeCell", "config": {"compile": true}}'
+    rows = [make_row(D=16, L=2, config=compiled), make_row(D=64, L=2, config=compiled)]
+    assert {path.parent.name for path in publish.write(to_frame(rows), tmp_path / "compiled")} == {"tables"}
+
+
 def test_published_numbers_are_the_paper_s() -> None:
     nll = {
         (row["dataset"], row["architecture"], row["objective"]): (row["published_nll"], row["published_ci"])
