@@ -319,7 +319,7 @@ def _run_and_show(cells: Sequence[Cell], store: Store, fresh: bool, as_json: boo
     _show(to_frame(rows), everything, store.folder)
     for line in damaged:
         _say(line)
-    if all(row.status == "failed" for row in rows):
+    if all(row.status != "ok" for row in rows):
         sys.exit(1)
 
 

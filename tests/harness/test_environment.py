@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import platform
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -72,6 +74,22 @@ def test_threads_are_set_and_recorded(threads: None) -> None:
     assert capture("cpu").threads == 1
     with pytest.raises(InputError, match=r"^threads must be at least 1, not 0$"):
         prepare("cpu", 0)
+
+
+@pytest.mark.parametrize(("libc", "settings"), [("glibc", [(-4, 0), (-1, -1)]), ("musl", [])])
+def test_freed_memory_is_kept_where_the_c_library_can(
+    libc: str, settings: list[tuple[int, int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[int, int]] = []
+
+    class Library:
+        def __init__(self, name: None) -> None:
+            self.mallopt = lambda *setting: asked.append(setting)
+
+    monkeypatch.setattr(platform, "libc_ver", lambda: (libc, ""))
+    monkeypatch.setattr(ctypes, "CDLL", Library)
+    prepare("cpu", None)
+    assert asked == settings
 
 
 def test_versions_are_those_of_the_libraries() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from harness.errors import InputError
 from harness.method import Method, Model
 from harness.problem import Problem
 from harness.registry import registry
+from harness.runtime import trainer_on_noise
 from harness.training import Divergence, Trainer, TrainingConfig, load_weights, save_weights, train
 
 PROBLEM = Problem(shape=(3,), batch=10, dtype="float64", seed=4)
@@ -362,3 +364,17 @@ def test_files_that_are_no_checkpoint_of_this_model(tmp_path: Path) -> None:
         with pytest.raises(InputError, match=r"holds no weights for this model .*; give the file that") as caught:
             load_weights(Recorded(), tmp_path / name)
         assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["ebflow-dsm", "ebflow-ssm", "ebflow-ml", "nflows-lu-ml"])
+def test_a_compiled_loss_trains_to_the_same_weights(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Traced and lowered as ever; only the step that needs a C++ compiler is left out.
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="aot_eager"))
+    weights = []
+    for compiled in (False, True):
+        problem = Problem(shape=(6,), batch=5, dtype="float64")
+        trainer, batch = trainer_on_noise(registry().find(name), problem, TrainingConfig(compile=compiled))
+        for _ in range(3):
+            trainer.step(batch)
+        weights.append([parameter.detach() for parameter in trainer.parameters])
+    torch.testing.assert_close(*weights, rtol=1e-9, atol=1e-9)
