@@ -189,6 +189,12 @@ def test_train_on_the_user_s_own_data(run: Run) -> None:
     assert {(row["dataset"], row["D"]) for row in ended.rows} == {("mine.npy", 3)}
 
 
+def test_a_training_that_diverges_is_status_1(run: Run) -> None:
+    ended = run("train", "--method", "ebflow-ml", "--dataset", "digits", "--epochs", "2", "--learning-rate", "1e30")
+    assert ended.status == 1
+    assert "diverged: the loss is not finite at step" in ended.out
+
+
 def test_a_training_that_fails_is_status_1(run: Run) -> None:
     np.save("flat.npy", np.ones((100, 3)))
     ended = run("train", "--method", "gaussian", "--dataset", "flat.npy")
