@@ -52,7 +52,7 @@ def bounds(rows: pl.DataFrame) -> pl.DataFrame:
     """What the cost model says, and what was measured: times in milliseconds, memory in copies of all weights."""
     rows = newest(rows).filter(status="ok")
     known = rows.filter(metric="gradient_bound")
-    wide = pl.DataFrame(known.select("method", "linear", "parameters", *_PROBLEM))
+    wide = known.select("method", "linear", "parameters", *_PROBLEM)
     metrics = ["seconds_per_gradient", "gradient_bound", "seconds_per_iteration", "iteration_bound", "flops"]
     for metric in [*metrics, "peak_memory", "optimizer_bytes"]:
         found = rows.filter(metric=metric).select("method", *_PROBLEM, pl.col("value").alias(metric))
