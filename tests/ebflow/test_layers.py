@@ -351,3 +351,17 @@ class TestActNormInitialize:
         layer = ActNorm((3,)).to("meta")
         layer.initialize(torch.empty(8, 3, device="meta"))
         assert layer.shift.shape == (3,)
+
+
+def test_one_channel_in_float32_takes_another_kernel_to_the_same_numbers(randomise) -> None:
+    layer = randomise(Convolution((1, 9, 6), 5), dtype=torch.float32)
+    exact = copy.deepcopy(layer).double()
+    x = torch.randn(7, 1, 9, 6, generator=torch.Generator().manual_seed(0))
+    for name in ("transform", "linear", "adjoint"):
+        gradients = []
+        for subject, argument in ((layer, x.clone()), (exact, x.double())):
+            argument.requires_grad_()
+            y = getattr(subject, name)(argument)
+            gradients.append((y, *torch.autograd.grad(y.square().sum(), (argument, subject.weight))))
+        for found, expected in zip(*gradients, strict=True):
+            torch.testing.assert_close(found.double(), expected, rtol=1e-4, atol=1e-4)
