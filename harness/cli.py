@@ -313,12 +313,11 @@ def _run_and_show(cells: Sequence[Cell], store: Store, fresh: bool, as_json: boo
     except KeyboardInterrupt:
         _say(f"stopped; finished cells are in {store.folder}, and the same command goes on from there")
         sys.exit(130)
-    if as_json:
-        return
-    everything, damaged = store.frame()
-    _show(to_frame(rows), everything, store.folder)
-    for line in damaged:
-        _say(line)
+    if not as_json:
+        everything, damaged = store.frame()
+        _show(to_frame(rows), everything, store.folder)
+        for line in damaged:
+            _say(line)
     if all(row.status != "ok" for row in rows):
         sys.exit(1)
 

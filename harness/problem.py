@@ -55,7 +55,7 @@ class Problem:
             raise unknown("architecture", self.architecture, ARCHITECTURES)
         if self.dtype not in DTYPES:
             raise unknown("dtype", self.dtype, DTYPES)
-        if self.dtype == "tf32" and self.device == "cpu":
+        if self.dtype == "tf32" and self.device.split(":")[0] == "cpu":
             raise InputError("tf32 is a CUDA device's arithmetic; use --device cuda, or --dtype float32")
         if not self.shape or any(size < 1 for size in self.shape):
             raise InputError(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+
 import torch
 from torch import Tensor, nn
 
@@ -52,7 +54,10 @@ class Convolution(ConstantLayer):
         return torch.linalg.solve(self.matrix(), centred.mT).mT.reshape(y.shape)
 
     def log_abs_det(self) -> Tensor:  # noqa: D102
-        return toeplitz.log_abs_det(self.weight, *self.shape[1:])
+        device = self.weight.device.type
+        # Never in the lower precision of an autocast around it: determinants are not products of a batch.
+        with nullcontext() if device == "meta" else torch.autocast(device, enabled=False):
+            return toeplitz.log_abs_det(self.weight, *self.shape[1:])
 
     def output_shape(self, shape: Shape) -> Shape:  # noqa: D102
         require_shape(self, shape, self.shape)

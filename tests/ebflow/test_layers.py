@@ -365,3 +365,12 @@ def test_one_channel_in_float32_takes_another_kernel_to_the_same_numbers(randomi
             gradients.append((y, *torch.autograd.grad(y.square().sum(), (argument, subject.weight))))
         for found, expected in zip(*gradients, strict=True):
             torch.testing.assert_close(found.double(), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_a_determinant_keeps_its_precision_under_autocast() -> None:
+    layer = Convolution((1, 9, 4), 3)
+    with torch.autocast("cpu", torch.bfloat16):
+        value = layer.log_abs_det()
+    (gradient,) = torch.autograd.grad(value, layer.weight)
+    assert value.dtype == gradient.dtype == torch.float32
+    assert gradient.isfinite().all()
