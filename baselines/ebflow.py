@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from ebflow import EBFlow, Objective
 
-__all__ = ["METHODS"]
+__all__ = ["METHODS", "build"]
 
 
 class EBFlowModel(Model):
@@ -55,7 +55,8 @@ class EBFlowModel(Model):
                 layer.bias.copy_(bias)
 
 
-def _build(name: str, problem: Problem) -> Model:
+def build(name: str, problem: Problem) -> EBFlowModel:
+    """Make the network of a problem with the objective of this name."""
     return EBFlowModel(_flow(problem), _objective(name, problem))
 
 
@@ -88,7 +89,7 @@ METHODS = [
         name=f"ebflow-{name}",
         objective=name,
         linear="dense",
-        build=partial(_build, name),
+        build=partial(build, name),
         architectures=("fc", "cnn", "toy"),
         raw_pixels=True,
         fc_cost=cost,

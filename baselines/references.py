@@ -7,8 +7,10 @@ step; ``autograd-dsm`` differentiates the energy twice. Both compute what ``ebfl
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import TYPE_CHECKING
 
+from baselines import ebflow
 from harness.method import Method, Model
 from harness.problem import Problem
 
@@ -17,66 +19,52 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from ebflow import EBFlow
+    from ebflow.layers import Convolution
 
 __all__ = ["METHODS"]
 
 
-class PlainModel(Model):
-    """An `ebflow.EBFlow` whose loss a subclass writes."""
-
-    def __init__(self, problem: Problem) -> None:
-        from ebflow import architectures
-
-        self.module: EBFlow = architectures.cnn(problem.shape, problem.layers, residual=problem.residual)
-
-    def init_batch(self, x: Tensor) -> None:
-        self.module.initialize(x)
-
-    def to_latent(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        z, varying = self.module(x)
-        return z, varying - self.module.log_normalizer()
-
-    def to_data(self, z: Tensor) -> Tensor:
-        return self.module.inverse(z)
+def _toeplitz_ml(problem: Problem) -> Model:
+    model = ebflow.build("ml", problem)
+    for layer in _convolutions(model.module):
+        layer.register_buffer("places", _places(layer.shape, layer.weight.shape[-1]), persistent=False)
+    model.objective = _toeplitz_loss
+    return model
 
 
-class ToeplitzML(PlainModel):
+def _autograd_dsm(problem: Problem) -> Model:
+    model = ebflow.build("dsm", problem)
+    model.objective = partial(_autograd_loss, problem.noise)
+    return model
+
+
+def _toeplitz_loss(flow: EBFlow, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
     """Maximum likelihood with the log-determinants of dense matrices, differentiated by autograd."""
+    import torch
 
-    def __init__(self, problem: Problem) -> None:
-        from ebflow.layers import Convolution
-
-        super().__init__(problem)
-        self.convolutions = [layer for layer in self.module.layers if isinstance(layer, Convolution)]
-        for layer in self.convolutions:
-            layer.register_buffer("places", _places(layer.shape, layer.weight.shape[-1]), persistent=False)
-
-    def training_loss(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        import torch
-
-        loss = self.module.energy(x).mean()
-        for layer in self.convolutions:
-            row, column, entry = layer.places
-            size = math.prod(layer.shape)
-            matrix = layer.weight.new_zeros(size, size).index_put((row, column), layer.weight.flatten()[entry])
-            loss = loss - torch.linalg.slogdet(matrix).logabsdet
-        return loss
+    loss = flow.energy(x).mean()
+    for layer in _convolutions(flow):
+        row, column, entry = layer.places
+        size = math.prod(layer.shape)
+        matrix = layer.weight.new_zeros(size, size).index_put((row, column), layer.weight.flatten()[entry])
+        loss = loss - torch.linalg.slogdet(matrix).logabsdet
+    return loss
 
 
-class AutogradDSM(PlainModel):
+def _autograd_loss(sigma: float, flow: EBFlow, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
     """Denoising score matching with the score by autograd of the energy, and its gradient by autograd again."""
+    import torch
 
-    def __init__(self, problem: Problem) -> None:
-        super().__init__(problem)
-        self.sigma = problem.noise
+    noise = torch.randn(x.shape, generator=generator, dtype=x.dtype, device=x.device)
+    noisy = (x + sigma * noise).requires_grad_()
+    (energy_gradient,) = torch.autograd.grad(flow.energy(noisy).sum(), noisy, create_graph=True)
+    return 0.5 * (noise / sigma - energy_gradient).square().sum() / x.numel()
 
-    def training_loss(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        import torch
 
-        noise = torch.randn(x.shape, generator=generator, dtype=x.dtype, device=x.device)
-        noisy = (x + self.sigma * noise).requires_grad_()
-        (energy_gradient,) = torch.autograd.grad(self.module.energy(noisy).sum(), noisy, create_graph=True)
-        return 0.5 * (noise / self.sigma - energy_gradient).square().sum() / x.numel()
+def _convolutions(flow: EBFlow) -> list[Convolution]:
+    from ebflow.layers import Convolution
+
+    return [layer for layer in flow.layers if isinstance(layer, Convolution)]
 
 
 def _places(shape: tuple[int, ...], kernel_size: int) -> Tensor:
@@ -100,7 +88,7 @@ METHODS = [
         name="toeplitz-ml",
         objective="ml",
         linear="dense",
-        build=ToeplitzML,
+        build=_toeplitz_ml,
         architectures=("cnn",),
         summary="reference: ebflow-ml with a dense matrix and slogdet for every convolution",
     ),
@@ -108,7 +96,7 @@ METHODS = [
         name="autograd-dsm",
         objective="dsm",
         linear="dense",
-        build=AutogradDSM,
+        build=_autograd_dsm,
         architectures=("cnn",),
         summary="reference: ebflow-dsm by differentiating the energy twice",
     ),

@@ -119,12 +119,12 @@ class RuntimeCell:
             elif timing.failure is not None:
                 rows.append(row("seconds_per_iteration", "s", status="failed", reason=timing.failure))
             else:
-                metrics = self._metrics(timing, {metric: rate.value for metric, rate in rates.items()})
+                metrics = self._iteration_metrics(timing, {metric: rate.value for metric, rate in rates.items()})
                 rows += [row(*parts, parameters=timing.parameters) for parts in metrics]
         row = _row_maker(self, None, self.problem, "normal")
         return rows + [row(rate.metric, rate.unit, rates[rate.metric]) for rate, _ in measured.rates]
 
-    def _metrics(self, timing: Timing, rates: dict[str, float]) -> list[tuple[str, str, Estimate]]:
+    def _iteration_metrics(self, timing: Timing, rates: dict[str, float]) -> list[tuple[str, str, Estimate]]:
         """List metric, unit and value of everything that is known of one method's iteration."""
         metrics = [
             ("seconds_per_iteration", "s", median_interval(timing.seconds)),
@@ -215,7 +215,7 @@ class LikelihoodCell:
             return [row("nll", "nats", status="diverged", reason=str(error))]
         except Exception as error:  # a competitor may fail in any way; the others go on
             return [row("nll", "nats", status="failed", reason=one_line(error))]
-        return [row(*parts, parameters=outcome.parameters) for parts in _metrics(outcome, self.problem)]
+        return [row(*parts, parameters=outcome.parameters) for parts in _likelihood_metrics(outcome, self.problem)]
 
     def _preprocessed(self, data: Dataset) -> tuple[Dataset, Problem]:
         """Apply this cell's choice of logit, and of the place where it happens."""
@@ -228,7 +228,7 @@ def _single(value: float) -> Estimate:
     return Estimate(value, None, None, 1)
 
 
-def _metrics(outcome: Likelihood, problem: Problem) -> list[tuple[str, str, Estimate]]:
+def _likelihood_metrics(outcome: Likelihood, problem: Problem) -> list[tuple[str, str, Estimate]]:
     """List metric, unit and value for everything that a training yields."""
     test = mean_interval(outcome.test_nll)
     per_bit = 1 / (problem.dimension * math.log(2))

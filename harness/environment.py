@@ -62,7 +62,8 @@ def _keep_freed_memory() -> None:
     """Have the C library keep what is freed for the next step, as the allocator of a GPU does.
 
     By default a large tensor's pages go back to the system when it is freed and are faulted in, one by one, when the
-    next is made: at D = 3072 that costs score matching a third of its iteration. Every method gains.
+    next is made: at D = 3072 that costs denoising score matching more than a quarter of its iteration. All methods
+    gain.
     """
     if platform.libc_ver()[0] == "glibc":
         library = ctypes.CDLL(None)

@@ -26,17 +26,14 @@ def lowered(dtype: str) -> torch.dtype:
 
 def only_full_precision() -> None:
     """Switch TF32 off in the whole process: for convolutions torch has it on."""
-    torch.backends.cudnn.allow_tf32 = False
-    torch.set_float32_matmul_precision("highest")
+    _allow_tf32(False)
 
 
 @contextmanager
 def tf32_where_declared(dtype: str) -> Iterator[None]:
     """Allow TF32 in products and convolutions if the dtype is tf32, and forbid it for any other."""
     before = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
-    declared = dtype == "tf32"
-    torch.set_float32_matmul_precision("high" if declared else "highest")
-    torch.backends.cudnn.allow_tf32 = declared
+    _allow_tf32(dtype == "tf32")
     try:
         yield
     finally:
@@ -47,3 +44,8 @@ def tf32_where_declared(dtype: str) -> Iterator[None]:
 def bf16_where_declared(dtype: str, device: torch.device) -> torch.autocast:
     """Return a context in which products are computed in bfloat16 if the dtype is bf16."""
     return torch.autocast(device.type, torch.bfloat16, enabled=dtype == "bf16")
+
+
+def _allow_tf32(allowed: bool) -> None:
+    torch.set_float32_matmul_precision("high" if allowed else "highest")
+    torch.backends.cudnn.allow_tf32 = allowed

@@ -39,7 +39,7 @@ class Convolution(ConstantLayer):
         return _convolve(x, self.weight)
 
     def adjoint(self, g: Tensor) -> Tensor:  # noqa: D102
-        # The convolution with the kernel turned around: quicker than the transposed convolution, which says the same.
+        # The convolution with the kernel turned around: for few channels several times quicker than the transposed one.
         return _convolve(g, self.weight.transpose(0, 1).flip(2, 3))
 
     def offset(self) -> Tensor:  # noqa: D102

@@ -7,7 +7,7 @@ import polars as pl
 from harness.paper import published
 from harness.statistics import crossing, log_slope
 from harness.tables.columns import of_ebflow, status
-from harness.tables.text import figure
+from harness.tables.text import text_of
 
 __all__ = ["bounds", "newest", "runtime", "slopes", "timings"]
 
@@ -57,9 +57,6 @@ def bounds(rows: pl.DataFrame) -> pl.DataFrame:
     for metric in [*metrics, "peak_memory", "optimizer_bytes"]:
         found = rows.filter(metric=metric).select("method", *_PROBLEM, pl.col("value").alias(metric))
         wide = wide.join(found, on=["method", *_PROBLEM], how="left", nulls_equal=True)
-    for metric in ["gemm_rate", "copy_bandwidth"]:
-        found = rows.filter(metric=metric, method="machine").select(*_PROBLEM, pl.col("value").alias(metric))
-        wide = wide.join(found, on=_PROBLEM, how="left", nulls_equal=True)
     item = pl.when(pl.col("dtype") == "float64").then(8).otherwise(4)
     return wide.sort("architecture", "D", "L", "B", "seconds_per_iteration").select(
         "method",
@@ -74,8 +71,9 @@ def bounds(rows: pl.DataFrame) -> pl.DataFrame:
         (pl.col("peak_memory") / (pl.col("parameters") * item)).alias("peak memory, weight copies"),
         (pl.col("flops") / 1e9).alias("GFLOP"),
         (pl.col("optimizer_bytes") / 1e9).alias("GB moved"),
-        (pl.col("gemm_rate") / 1e9).alias("GFLOP/s of products"),
-        (pl.col("copy_bandwidth") / 1e9).alias("GB/s of copies"),
+        # The rates behind the two bounds, those of the method's own run and heights of product.
+        (pl.col("flops") / pl.col("gradient_bound") / 1e9).alias("GFLOP/s of the bound"),
+        (pl.col("optimizer_bytes") / (pl.col("iteration_bound") - pl.col("gradient_bound")) / 1e9).alias("GB/s"),
     )
 
 
@@ -178,5 +176,5 @@ def _slope(times: dict[int, float]) -> tuple[float, float | None, float | None]:
 def _with_fraction(cell: dict[str, float | None]) -> str | None:
     if cell["value"] is None:
         return None
-    milliseconds = figure(cell["value"] * 1e3)
+    milliseconds = text_of(cell["value"] * 1e3)
     return milliseconds if cell["bound"] is None else f"{milliseconds} ({cell['bound'] / cell['value']:.0%})"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import polars as pl
 from tabulate import tabulate
 
-__all__ = ["figure", "render", "split_constants"]
+__all__ = ["render", "split_constants", "text_of"]
 
 
 def render(frame: pl.DataFrame, style: str) -> str:
@@ -16,7 +16,7 @@ def render(frame: pl.DataFrame, style: str) -> str:
         style: As tabulate names it: github (Markdown), latex_booktabs, html.
     """
     bar = "\\|" if style == "github" else "|"
-    rows = [["" if value is None else figure(value).replace("|", bar) for value in row] for row in frame.rows()]
+    rows = [["" if value is None else text_of(value).replace("|", bar) for value in row] for row in frame.rows()]
     alignment = ["right" if _holds_numbers(column) else "left" for column in frame]
     return tabulate(rows, headers=frame.columns, tablefmt=style, disable_numparse=True, colalign=alignment)
 
@@ -25,11 +25,11 @@ def split_constants(frame: pl.DataFrame) -> tuple[pl.DataFrame, str]:
     """Take the settings that are the same in every row out of a table, and say them in one line instead."""
     settings = ["dataset", "architecture", "L", "B", "dtype", "device", "threads", "seeds", "cpu", "gpu"]
     same = [name for name in settings if name in frame.columns and frame[name].n_unique() == 1]
-    said = ", ".join(f"{name} = {figure(frame[name][0])}" for name in same if frame[name][0] is not None)
+    said = ", ".join(f"{name} = {text_of(frame[name][0])}" for name in same if frame[name][0] is not None)
     return frame.drop(same), said
 
 
-def figure(value: object) -> str:
+def text_of(value: object) -> str:
     """Write one value: four digits of a number below a hundred, one decimal of a larger one."""
     if isinstance(value, bool):
         return "yes" if value else "no"

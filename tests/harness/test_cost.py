@@ -6,6 +6,7 @@ import pytest
 from torch.utils.flop_counter import FlopCounterMode
 
 from harness.cost import LayerCost, optimizer_bytes
+from harness.method import Method
 from harness.problem import Problem
 from harness.registry import registry
 from harness.runtime import trainer_on_noise
@@ -29,7 +30,7 @@ def test_every_shipped_fc_method_declares_its_cost() -> None:
 
 
 @pytest.mark.parametrize("method", WITH_COST, ids=lambda method: method.name)
-def test_products_are_those_that_torch_counts(method: object) -> None:
+def test_products_are_those_that_torch_counts(method: Method) -> None:
     """Per layer, in the limit of many; of the first layer's input no gradient is due, so the first layer costs less.
 
     Factorisations and triangular solves are not counted by torch, so the cubic part is left to where it is products.
