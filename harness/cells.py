@@ -215,7 +215,13 @@ class LikelihoodCell:
             return [row("nll", "nats", status="diverged", reason=str(error))]
         except Exception as error:  # a competitor may fail in any way; the others go on
             return [row("nll", "nats", status="failed", reason=one_line(error))]
-        return [row(*parts, parameters=outcome.parameters) for parts in _likelihood_metrics(outcome, self.problem)]
+        rows = [row(*parts, parameters=outcome.parameters) for parts in _likelihood_metrics(outcome, self.problem)]
+        for point in outcome.report.curve:
+            at = {"iteration": point.iteration, "seconds": point.seconds, "parameters": outcome.parameters}
+            rows.append(row("validation_curve", "nats", _single(point.validation_nll), **at))
+            if point.gradient_norm is not None:
+                rows.append(row("gradient_norm", "1", _single(point.gradient_norm), **at))
+        return rows
 
     def _preprocessed(self, data: Dataset) -> tuple[Dataset, Problem]:
         """Apply this cell's choice of logit, and of the place where it happens."""
@@ -225,7 +231,7 @@ class LikelihoodCell:
 
 
 def _single(value: float) -> Estimate:
-    return Estimate(value, None, None, 1)
+    return Estimate(float(value), None, None, 1)
 
 
 def _likelihood_metrics(outcome: Likelihood, problem: Problem) -> list[tuple[str, str, Estimate]]:
@@ -344,6 +350,8 @@ def _row_maker(cell: Any, method: Method | None, problem: Problem, dataset: str)
         parameters: int | None = None,
         status: str = "ok",
         reason: str | None = None,
+        iteration: int | None = None,
+        seconds: float | None = None,
     ) -> Row:
         value, low, high, n = (None, None, None, None) if estimate is None else dataclasses.astuple(estimate)
         return Row(
@@ -357,6 +365,8 @@ def _row_maker(cell: Any, method: Method | None, problem: Problem, dataset: str)
             n=n,
             status=status,
             reason=reason,
+            iteration=iteration,
+            seconds=seconds,
         )
 
     return row

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import io
 import json
 import os
 import tempfile
@@ -13,8 +14,9 @@ from pathlib import Path
 from typing import Any, get_type_hints
 
 import polars as pl
+import polars.selectors as cs
 
-from harness.errors import InputError
+from harness.errors import InputError, one_line
 
 __all__ = ["SCHEMA", "Row", "Store", "cell_key", "to_frame"]
 
@@ -32,6 +34,8 @@ class Row:
         architecture: With D the dimension, L the linear layers, B the batch.
         parameters: Number of trained numbers.
         metric: What was measured, in `unit`; ci_low and ci_high bound a 95 % interval from n repetitions.
+        iteration: For a metric that is followed through training, the step where this value was seen,
+        seconds: and the training time spent until then.
         status: ok, diverged, failed or unavailable; the last three have no value and a reason.
         config: Everything else that determines the cell, as JSON.
         versions: Of Python, torch and the method's libraries, as JSON.
@@ -70,6 +74,8 @@ class Row:
     gpu: str | None
     commit: str | None
     started_at: str
+    iteration: int | None = None
+    seconds: float | None = None
 
 
 def _polars_type(hint: Any) -> type[pl.DataType]:
@@ -93,7 +99,7 @@ def cell_key(identity: dict[str, Any]) -> str:
 
 
 class Store:
-    """A folder with one JSON file a cell.
+    """A folder with one Parquet file a cell.
 
     A file is written beside its place and renamed, so that a kill loses at most the running cell and two processes
     never mix.
@@ -121,17 +127,23 @@ class Store:
 
     def path(self, experiment: str, cell: str) -> Path:
         """Return where a cell lies."""
-        return self.folder / "cells" / experiment / f"{cell}.json"
+        return self.folder / "cells" / experiment / f"{cell}.parquet"
 
     def write(self, rows: Sequence[Row]) -> Path:
-        """Keep the rows of one cell, replacing what was there."""
+        """Keep the rows of one cell, replacing what was there.
+
+        Raises:
+            ValueError: A value is not finite: a number that was not measured has a status and a reason instead.
+        """
+        frame = to_frame(rows)
+        if not frame.select(pl.all_horizontal(cs.float().is_finite().all())).item():
+            raise ValueError(f"a row of {rows[0].method} holds a number that is not finite")
         path = self.path(rows[0].experiment, rows[0].cell)
         path.parent.mkdir(parents=True, exist_ok=True)
-        text = json.dumps([dataclasses.asdict(row) for row in rows], indent=1, allow_nan=False)
-        with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix=f".{path.stem}-", delete=False) as file:
+        with tempfile.NamedTemporaryFile("wb", dir=path.parent, prefix=f".{path.stem}-", delete=False) as file:
             beside = Path(file.name)
             try:
-                file.write(text)
+                frame.write_parquet(file, statistics=False)
                 file.flush()
                 os.fsync(file.fileno())
                 beside.chmod(0o644)
@@ -144,38 +156,34 @@ class Store:
     def read(self, experiment: str, cell: str) -> list[Row]:
         """Return the rows of one cell; none if it was never finished or its file is damaged."""
         try:
-            return _parse(self.path(experiment, cell))
+            return [Row(**row) for row in _parse(self.path(experiment, cell)).iter_rows(named=True)]
         except (OSError, ValueError):
             return []
 
     def frame(self) -> tuple[pl.DataFrame, list[str]]:
         """Return all rows, and one line for every file that could not be read."""
-        rows: list[Row] = []
+        frames: list[pl.DataFrame] = [to_frame([])]
         damaged: list[str] = []
-        for path in sorted(self.folder.glob("cells/*/*.json")):
+        for path in sorted(self.folder.glob("cells/*/*.parquet")):
             try:
-                rows += _parse(path)
+                frames.append(_parse(path))
             except (OSError, ValueError) as error:
                 damaged.append(f"{path}: not a readable cell ({error}); delete it to have it measured again")
-        return to_frame(rows), damaged
+        return pl.concat(frames), damaged
 
 
-def _parse(path: Path) -> list[Row]:
+def _parse(path: Path) -> pl.DataFrame:
     """Read one file.
 
     Raises:
-        ValueError: It is not JSON, or not a list of rows of this schema.
+        ValueError: It is not Parquet, or its rows are not of this schema.
     """
-    content = json.loads(path.read_text())
-    if not isinstance(content, list) or not content:
-        raise ValueError("it holds no rows")
-    names = set(SCHEMA)
-    for entry in content:
-        if not isinstance(entry, dict) or set(entry) != names:
-            raise ValueError("its rows have other columns than this version writes")
-    rows = [Row(**entry) for entry in content]
     try:
-        to_frame(rows)
-    except (pl.exceptions.PolarsError, TypeError) as error:
-        raise ValueError(f"a value has the wrong type: {str(error).splitlines()[0]}") from None
-    return rows
+        frame = pl.read_parquet(io.BytesIO(path.read_bytes()))
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
+        raise ValueError(f"no Parquet file: {one_line(error)}") from None
+    if frame.schema != pl.Schema(SCHEMA):
+        raise ValueError("its rows have other columns than this version writes")
+    if frame.is_empty():
+        raise ValueError("it holds no rows")
+    return frame

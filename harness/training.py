@@ -24,6 +24,8 @@ from harness.precision import bf16_where_declared, stored, tf32_where_declared
 from harness.problem import Problem
 
 __all__ = [
+    "SCHEDULES",
+    "CurvePoint",
     "Divergence",
     "Trainer",
     "TrainingConfig",
@@ -37,6 +39,9 @@ __all__ = [
 _STEPS_PER_LOOK = 50
 
 
+SCHEDULES = ("steps", "cosine")
+
+
 class Divergence(ArithmeticError):
     """A loss, or the validation likelihood, is no longer finite."""
 
@@ -47,8 +52,9 @@ class TrainingConfig:
 
     Args:
         optimizer: One of `harness.optimizers.OPTIMIZERS`.
-        learning_rate: Of the first epoch.
-        decay: The rate is multiplied by this after every epoch,
+        learning_rate: At the start.
+        schedule: One of `SCHEDULES`: steps (epoch by epoch, as the paper), or cosine (down to zero over all epochs).
+        decay: With steps, the rate is multiplied by this after every epoch,
         decay_epochs: except that it stays constant from this epoch on.
         weight_decay: As the optimiser defines it.
         clip_norm: Largest global gradient norm, or None.
@@ -56,6 +62,7 @@ class TrainingConfig:
             averaging.
         epochs: Passes over the training set.
         evaluate_every: Epochs between two validations; the weights of the best one are kept.
+        start_samples: Training samples that a data-dependent start is computed from; None: one batch.
         patience: Validations without improvement after which training stops, or None.
         max_seconds: Budget of wall time for training, or None.
         compile: Whether the loss goes through `torch.compile`; its first step takes seconds to minutes.
@@ -63,6 +70,7 @@ class TrainingConfig:
 
     optimizer: str = "rmsprop"
     learning_rate: float = 1e-4
+    schedule: str = "steps"
     decay: float = 0.95
     decay_epochs: int = 50
     weight_decay: float = 0.0
@@ -70,6 +78,7 @@ class TrainingConfig:
     ema_decay: float | None = 0.999
     epochs: int = 10_000
     evaluate_every: int = 10
+    start_samples: int | None = None
     patience: int | None = None
     max_seconds: float | None = None
     compile: bool = False
@@ -77,10 +86,12 @@ class TrainingConfig:
     def __post_init__(self) -> None:
         if self.optimizer not in OPTIMIZERS:
             raise unknown("optimizer", self.optimizer, OPTIMIZERS)
+        if self.schedule not in SCHEDULES:
+            raise unknown("schedule", self.schedule, SCHEDULES)
         for name in ("learning_rate", "epochs", "evaluate_every", "decay_epochs"):
             if not 0 < getattr(self, name) < math.inf:
                 raise InputError(f"{name} must be a number above 0, not {getattr(self, name)}")
-        for name in ("patience", "max_seconds"):
+        for name in ("start_samples", "patience", "max_seconds"):
             if getattr(self, name) is not None and not 0 < getattr(self, name) < math.inf:
                 raise InputError(f"{name} must be a number above 0 if it is given, not {getattr(self, name)}")
 
@@ -109,6 +120,7 @@ class Trainer:
         self.optimizer = OPTIMIZERS[config.optimizer](
             self.parameters, lr=config.learning_rate, weight_decay=config.weight_decay
         )
+        self._unclipped_norm: Tensor | None = None
         self.average = None if config.ema_decay is None else _moving_average(model.module, config.ema_decay)
 
     def gradient(self, x: Tensor) -> Tensor:
@@ -124,12 +136,18 @@ class Trainer:
         """Draw noise, take one gradient step on a batch of shape (B, *event), average; return the loss, detached."""
         loss = self.gradient(x)
         if self.config.clip_norm is not None:
-            nn.utils.clip_grad_norm_(self.parameters, self.config.clip_norm)
+            self._unclipped_norm = nn.utils.clip_grad_norm_(self.parameters, self.config.clip_norm)
         self.optimizer.step()
         self.model.after_step()
         if self.average is not None:
             self.average.update_parameters(self.model.module)
         return loss
+
+    def gradient_norm(self) -> float:
+        """Euclidean norm of the last batch's gradient over all parameters, before clipping."""
+        if self._unclipped_norm is not None:
+            return float(self._unclipped_norm)
+        return float(nn.utils.get_total_norm([p.grad for p in self.parameters if p.grad is not None]))
 
     @contextmanager
     def evaluated_weights(self) -> Iterator[None]:
@@ -145,12 +163,30 @@ class Trainer:
             _copy(live, self.model.module)
 
 
+@dataclass(frozen=True)
+class CurvePoint:
+    """What was seen at one validation.
+
+    Args:
+        iteration: Steps done.
+        seconds: Of training until then, the start from data included and validations not.
+        validation_nll: Nats a sample, of the evaluated (averaged) weights.
+        gradient_norm: Of the last batch, before clipping; None before the first step.
+    """
+
+    iteration: int
+    seconds: float
+    validation_nll: float
+    gradient_norm: float | None
+
+
 @dataclass
 class TrainingReport:
-    """What happened: iterations done, seconds spent in them, the validation curve, and why training ended."""
+    """What happened: iterations done, seconds spent, the validation curve, and why training ended."""
 
     iterations: int = 0
     seconds: float = 0.0
+    curve: list[CurvePoint] = field(default_factory=list)
     best_validation: float = float("inf")
     best_weights: dict[str, Tensor] = field(default_factory=dict)
     ended: str = "all epochs done"
@@ -186,36 +222,23 @@ def train(
     def batch(index: Tensor) -> Tensor:
         return dataset.preprocessing.draw(raw[index], generator, dtype)
 
+    started = time.perf_counter()
     model.module.train()
-    model.init_batch(batch(torch.arange(min(problem.batch, len(raw)), device=problem.device)))
+    first = min(config.start_samples or problem.batch, len(raw))
+    model.init_batch(batch(torch.arange(first, device=problem.device)))
     trainer = Trainer(model, config, generator, problem.dtype)
-    milestones = range(1, config.decay_epochs)
-    schedule = torch.optim.lr_scheduler.MultiStepLR(trainer.optimizer, list(milestones), gamma=config.decay)
-    report = TrainingReport()
+    schedule = torch.optim.lr_scheduler.LambdaLR(trainer.optimizer, _rate(config, math.ceil(len(raw) / problem.batch)))
+    report = TrainingReport(seconds=time.perf_counter() - started)
     stale = 0
-    out_of_time = False
-    for epoch in range(1, config.epochs + 1):
-        started = time.perf_counter()
-        order = torch.randperm(len(raw), generator=generator, device=problem.device)
-        losses: list[Tensor] = []
-        for index in order.split(problem.batch):
-            losses.append(trainer.step(batch(index)))
-            report.iterations += 1
-            if len(losses) == _STEPS_PER_LOOK:
-                _check(losses, report.iterations)
-                losses = []
-            if config.max_seconds is not None and report.seconds + time.perf_counter() - started >= config.max_seconds:
-                out_of_time = True
-                break
-        _check(losses, report.iterations)
-        schedule.step()
-        report.seconds += time.perf_counter() - started
-        progress(epoch, config.epochs, f"best validation {report.best_validation:.1f}")
-        if not (epoch % config.evaluate_every == 0 or epoch == config.epochs or out_of_time):
-            continue
+
+    def look() -> None:
+        """Validate, note it on the curve, keep the weights if they are the best."""
+        nonlocal stale
         model.module.eval()
         with trainer.evaluated_weights():
             value = validate()
+            norm = trainer.gradient_norm() if report.iterations else None
+            report.curve.append(CurvePoint(report.iterations, report.seconds, value, norm))
             if value < report.best_validation:
                 report.best_validation, stale = value, 0
                 report.best_weights = {name: tensor.clone() for name, tensor in model.module.state_dict().items()}
@@ -224,6 +247,29 @@ def train(
             else:
                 stale += 1
         model.module.train()
+
+    if config.start_samples is not None:  # a start from the data is a result of its own
+        look()
+    out_of_time = False
+    for epoch in range(1, config.epochs + 1):
+        started = time.perf_counter()
+        order = torch.randperm(len(raw), generator=generator, device=problem.device)
+        losses: list[Tensor] = []
+        for index in order.split(problem.batch):
+            losses.append(trainer.step(batch(index)))
+            schedule.step()
+            report.iterations += 1
+            if len(losses) == _STEPS_PER_LOOK:
+                _check(losses, report.iterations)
+                losses = []
+            if config.max_seconds is not None and report.seconds + time.perf_counter() - started >= config.max_seconds:
+                out_of_time = True
+                break
+        _check(losses, report.iterations)
+        report.seconds += time.perf_counter() - started
+        progress(epoch, config.epochs, f"best validation {report.best_validation:.1f}")
+        if epoch % config.evaluate_every == 0 or epoch == config.epochs or out_of_time:
+            look()
         if out_of_time:
             report.ended = f"the budget of {config.max_seconds:g} s was spent in epoch {epoch}"
             break
@@ -235,6 +281,13 @@ def train(
     model.module.load_state_dict(report.best_weights)
     model.module.eval()
     return report
+
+
+def _rate(config: TrainingConfig, epoch: int) -> Callable[[int], float]:
+    """Return the factor on the learning rate at every step, for epochs of so many steps."""
+    if config.schedule == "cosine":
+        return lambda step: 0.5 * (1 + math.cos(math.pi * step / (config.epochs * epoch)))
+    return lambda step: config.decay ** min(step // epoch, config.decay_epochs - 1)
 
 
 def save_weights(weights: dict[str, Tensor], path: Path) -> None:

@@ -136,6 +136,8 @@ def test_training_makes_one_row_a_metric() -> None:
         "validation_nll": "nats",
         "training_seconds": "s",
         "training_iterations": "1",
+        "validation_curve": "nats",
+        "gradient_norm": "1",
     }
     nll, bits = rows["nll"], rows["bits_per_dim"]
     assert nll.n == 2
@@ -148,6 +150,12 @@ def test_training_makes_one_row_a_metric() -> None:
     assert {row.status for row in rows.values()} == {"ok"}
     assert {row.dataset for row in rows.values()} == {"digits"}
     assert nll.shape == "1x8x8"
+    # The curve ends where training did; what is no curve has no place on it.
+    assert (rows["validation_curve"].iteration, rows["gradient_norm"].iteration) == (12, 12)
+    assert rows["validation_curve"].seconds == rows["gradient_norm"].seconds == rows["training_seconds"].value
+    assert rows["validation_curve"].value == rows["validation_nll"].value
+    assert rows["gradient_norm"].value > 0
+    assert (nll.iteration, nll.seconds) == (None, None)
 
 
 def test_densities_make_divergence_rows() -> None:
@@ -365,8 +373,8 @@ def test_a_damaged_cell_is_measured_again(tmp_path: Path, make_row: Callable[...
     store = Store(tmp_path)
     cell = Counted(make_row, 0)
     run_cells([cell], store, lambda cell, finished: quiet)
-    (path,) = tmp_path.rglob("*.json")
-    path.write_text(path.read_text()[:50])
+    (path,) = tmp_path.rglob("*.parquet")
+    path.write_bytes(path.read_bytes()[:50])
     run_cells([cell], store, lambda cell, finished: quiet)
     assert cell.runs == 2
     assert store.frame()[1] == []

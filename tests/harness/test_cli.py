@@ -34,7 +34,7 @@ def written(folder: Path) -> list[str]:
 
 
 def cells_in(folder: Path) -> list[Path]:
-    return sorted(folder.glob("cells/*/*.json"))
+    return sorted(folder.glob("cells/*/*.parquet"))
 
 
 @pytest.fixture
@@ -87,20 +87,20 @@ def test_runtime_measures_shows_and_resumes(run: Run) -> None:
     assert "| ebflow-dsm " in ended.out
     assert "runtime: fc, D = 8, L = 2" in ended.err
     results = Path("results/local")
-    first = {path: path.read_text() for path in cells_in(results)}
+    first = {path: path.read_bytes() for path in cells_in(results)}
     assert len(first) == 2
     assert "tables/runtime-custom-timings.md" in written(results)
     assert "figures/runtime-custom-fc-runtime.svg" in written(results)
 
     again = run(*TIMING)
     assert "runtime: fc, D = 8, L = 2: already there" in again.err
-    assert {path: path.read_text() for path in cells_in(results)} == first
+    assert {path: path.read_bytes() for path in cells_in(results)} == first
     assert again.out == ended.out
 
     anew = run(*TIMING, "--fresh")
     assert "already there" not in anew.err
     assert list(first) == cells_in(results)
-    assert {path: path.read_text() for path in cells_in(results)} != first
+    assert {path: path.read_bytes() for path in cells_in(results)} != first
 
 
 def test_runtime_as_rows(run: Run, tmp_path: Path) -> None:
@@ -216,7 +216,7 @@ def test_a_training_that_diverges_is_a_row(run: Run, with_methods: Run, fake_met
 def test_reproduce_one_experiment(
     run: Run, tiny_experiment: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    foreign = tmp_path / "r" / "cells" / "old" / "foreign.json"
+    foreign = tmp_path / "r" / "cells" / "old" / "foreign.parquet"
     foreign.parent.mkdir(parents=True)
     foreign.write_text("{}")
     ended = run("reproduce", "tiny", "--seed", "4", "--results-dir", str(tmp_path / "r"))
@@ -257,7 +257,7 @@ def test_tables_of_what_is_there(run: Run, make_row: Callable[..., Row], tmp_pat
     ended = run("tables")
     assert ended.status == 0
     assert "| ebflow-ml " in ended.out
-    assert ended.err.splitlines()[0].startswith("results/local/cells/runtime/bad.json: not a readable cell (")
+    assert ended.err.splitlines()[0].startswith("results/local/cells/runtime/bad.parquet: not a readable cell (")
     assert ended.err.splitlines()[1].startswith("written: 8 files in results/local/tables and results/local/figures")
     as_rows = run("tables", "--json")
     assert [row["D"] for row in as_rows.rows] == [16, 64]

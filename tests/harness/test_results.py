@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import json
+import io
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -36,11 +36,11 @@ def test_store_gives_back_what_it_keeps(tmp_path: Path, make_row: MakeRow) -> No
     store = Store(tmp_path / "not" / "yet")
     rows = [make_row(value=0.1), make_row(method="other", value=1e-300)]
     path = store.write(rows)
-    assert path == tmp_path / "not" / "yet" / "cells" / "runtime" / "0123456789abcdef.json"
+    assert path == tmp_path / "not" / "yet" / "cells" / "runtime" / "0123456789abcdef.parquet"
     assert store.read("runtime", "0123456789abcdef") == rows
     assert store.read("runtime", "another") == []
     other = store.write([make_row(experiment="train", cell="f" * 16)])
-    assert sorted(store.folder.rglob("*.json")) == sorted([path, other])
+    assert sorted(store.folder.rglob("*.parquet")) == sorted([path, other])
     frame, damaged = store.frame()
     assert frame["experiment"].to_list() == ["runtime", "runtime", "train"]
     assert damaged == []
@@ -78,7 +78,7 @@ def test_the_new_file_is_whole_before_it_takes_its_place(
     replace = Path.replace
 
     def watched(self: Path, target: Path) -> Path:
-        renamed.append((self.parent == target.parent, self.suffix, json.loads(self.read_text())[0]["value"]))
+        renamed.append((self.parent == target.parent, self.suffix, pl.read_parquet(self)["value"].item()))
         return replace(self, target)
 
     monkeypatch.setattr(Path, "replace", watched)
@@ -96,35 +96,31 @@ def test_a_killed_writer_leaves_nothing_that_is_read(tmp_path: Path, make_row: M
     assert damaged == []
 
 
-def entry(row: Row, **changes: object) -> dict:
-    return {**dataclasses.asdict(row), **changes}
+def parquet(row: Row, **columns: object) -> bytes:
+    buffer = io.BytesIO()
+    to_frame([row]).with_columns(**columns).write_parquet(buffer)
+    return buffer.getvalue()
 
 
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        (lambda row: "", "Expecting value"),
-        (lambda row: json.dumps([entry(row)])[:-40], "Unterminated|Expecting|delimiter"),
-        (lambda row: "\0\0\0", "Expecting value"),
-        (lambda row: "{}", "it holds no rows"),
-        (lambda row: "[]", "it holds no rows"),
-        (lambda row: "[1]", "its rows have other columns than this version writes"),
-        (lambda row: json.dumps([entry(row, new_column=1)]), "its rows have other columns than this version writes"),
-        (
-            lambda row: json.dumps([{k: v for k, v in entry(row).items() if k != "cpu"}]),
-            "its rows have other columns than this version writes",
-        ),
-        (lambda row: json.dumps([entry(row, value="fast")]), "a value has the wrong type"),
-        (lambda row: json.dumps([entry(row, D=[1])]), "a value has the wrong type"),
+        (lambda row: b"", "no Parquet file"),
+        (lambda row: parquet(row)[:-40], "no Parquet file"),
+        (lambda row: parquet(row)[:200] + b"?" * 300 + parquet(row)[500:], "no Parquet file|no readable|columns"),
+        (lambda row: b"[{}]", "no Parquet file"),
+        (lambda row: b"\xff\xfe\x00", "no Parquet file"),
+        (lambda row: parquet(row, new_column=pl.lit(1)), "its rows have other columns than this version writes"),
+        (lambda row: parquet(row, value=pl.lit("fast")), "its rows have other columns than this version writes"),
     ],
 )
 def test_a_file_that_is_no_cell_is_named_and_the_others_are_read(
-    content: Callable[[Row], str], reason: str, tmp_path: Path, make_row: MakeRow
+    content: Callable[[Row], bytes], reason: str, tmp_path: Path, make_row: MakeRow
 ) -> None:
     store = Store(tmp_path)
     store.write([make_row()])
     bad = store.write([make_row(cell="bad")])
-    bad.write_text(content(make_row()))
+    bad.write_bytes(content(make_row()))
     frame, damaged = store.frame()
     assert frame["cell"].to_list() == ["0123456789abcdef"]
     assert len(damaged) == 1
@@ -136,16 +132,17 @@ def test_a_file_that_is_no_cell_is_named_and_the_others_are_read(
     assert store.read("runtime", "bad") == []
 
 
-def test_bytes_that_are_no_text_are_named(tmp_path: Path, make_row: MakeRow) -> None:
+def test_a_cell_without_rows_is_named(tmp_path: Path, make_row: MakeRow) -> None:
     bad = Store(tmp_path).write([make_row()])
-    bad.write_bytes(b"\xff\xfe\x00")
-    assert Store(tmp_path).frame()[1][0].startswith(f"{bad}: not a readable cell (")
+    to_frame([]).write_parquet(bad)
+    assert Store(tmp_path).frame()[1][0].startswith(f"{bad}: not a readable cell (it holds no rows)")
 
 
-def test_numbers_that_json_has_no_word_for_are_not_written(tmp_path: Path, make_row: MakeRow) -> None:
-    with pytest.raises(ValueError, match="not JSON compliant"):
-        Store(tmp_path).write([make_row(value=float("nan"))])
-    assert list(tmp_path.rglob("*.json")) == []
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_numbers_that_are_not_finite_are_not_written(value: float, tmp_path: Path, make_row: MakeRow) -> None:
+    with pytest.raises(ValueError, match="a row of ebflow-ml holds a number that is not finite"):
+        Store(tmp_path).write([make_row(value=value)])
+    assert list(tmp_path.rglob("*.parquet")) == []
 
 
 def test_key_is_of_the_content_and_not_of_its_order() -> None:

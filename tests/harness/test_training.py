@@ -205,6 +205,58 @@ def test_the_rate_falls_every_epoch_and_then_stays(dataset: Dataset, monkeypatch
     assert rates == pytest.approx([rate for rate in rates[::4] for _ in range(4)])
 
 
+def test_the_cosine_falls_to_zero_over_all_epochs(dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    rates = []
+
+    class Watched(Trainer):
+        def step(self, x: Tensor) -> Tensor:
+            rates.append(self.optimizer.param_groups[0]["lr"])
+            return super().step(x)
+
+    monkeypatch.setattr(training, "Trainer", Watched)
+    train(Recorded(), PROBLEM, dataset, config(epochs=2, schedule="cosine", learning_rate=0.8), lambda: 1.0)
+    expected = [0.4 * (1 + math.cos(math.pi * step / 8)) for step in range(8)]  # four steps an epoch
+    assert rates == pytest.approx(expected)
+
+
+class TestCurve:
+    def test_a_point_a_validation(self, dataset: Dataset) -> None:
+        values = iter([3.0, 1.0, 2.0])
+        report = train(Recorded(), PROBLEM, dataset, config(epochs=3, evaluate_every=1), lambda: next(values))
+        assert [point.validation_nll for point in report.curve] == [3.0, 1.0, 2.0]
+        assert [point.iteration for point in report.curve] == [4, 8, 12]
+        seconds = [point.seconds for point in report.curve]
+        assert seconds == sorted(seconds)
+        assert seconds[-1] == report.seconds
+        assert report.best_validation == 1.0
+
+    def test_a_start_from_the_data_is_its_first_point(self, dataset: Dataset) -> None:
+        values = iter([1.0, 2.0])
+        model = Recorded()
+        start = weight(model).clone()
+        report = train(
+            model, PROBLEM, dataset, config(epochs=1, evaluate_every=1, start_samples=20), lambda: next(values)
+        )
+        assert (report.curve[0].iteration, report.curve[0].gradient_norm) == (0, None)
+        assert report.curve[1].gradient_norm is not None
+        # It was the better one, so it is what is kept.
+        torch.testing.assert_close(weight(model), start)
+
+    @pytest.mark.parametrize("clip", [None, 1e-3])
+    def test_gradient_norm_is_that_of_the_last_batch_before_clipping(
+        self, clip: float | None, dataset: Dataset
+    ) -> None:
+        model = Recorded()
+        trainer = Trainer(model, config(clip_norm=clip, ema_decay=None), torch.Generator().manual_seed(0))
+        x = torch.randn(5, 3, dtype=torch.float64)
+        gradients = torch.autograd.grad(
+            model.training_loss(x, torch.Generator().manual_seed(0)), list(model.module.parameters())
+        )
+        trainer.step(x)
+        expected = torch.cat([gradient.flatten() for gradient in gradients]).norm().item()
+        assert trainer.gradient_norm() == pytest.approx(expected)
+
+
 @pytest.mark.parametrize("step", [1, 6, 50, 51, 63])
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_divergence_names_the_step(step: int, value: float, dataset: Dataset) -> None:
@@ -280,8 +332,8 @@ def test_a_budget_ends_training_in_the_middle_of_an_epoch_but_not_unvalidated(
 
     monkeypatch.setattr(training.time, "perf_counter", lambda: float(next(clock)))
     report = train(Recorded(), PROBLEM, dataset, config(max_seconds=7.0, evaluate_every=100), lambda: 1.0)
-    # The first epoch takes 5 s by this clock: once at its start, after each of four steps, and at its end.
-    assert report.iterations == 4 + 2
+    # The start takes 1 s by this clock, the first epoch 5: at its start, after each of four steps, at its end.
+    assert report.iterations == 4 + 1
     assert report.best_validation == 1.0
     assert report.ended == "the budget of 7 s was spent in epoch 2"
 
