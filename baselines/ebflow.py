@@ -55,16 +55,49 @@ class EBFlowModel(Model):
                 layer.bias.copy_(bias)
 
 
+class WhitenedModel(EBFlowModel):
+    """An fc that starts from data, and is trained behind the whitening."""
+
+    def init_batch(self, x: Tensor) -> None:
+        from ebflow import initialization
+
+        initialization.from_data(self.module, x)
+
+    def calibrate(self, x: Tensor) -> None:
+        from ebflow import initialization
+
+        initialization.calibrate(self.module, x)
+
+
 def build(name: str, problem: Problem) -> EBFlowModel:
     """Make the network of a problem with the objective of this name."""
-    return EBFlowModel(_flow(problem), _objective(name, problem))
+    objective = _objective(name, problem)
+    if problem.start == "whitened":
+        return _whitened(objective, problem)
+    return EBFlowModel(_flow(problem), objective)
+
+
+def _whitened(objective: Objective, problem: Problem) -> WhitenedModel:
+    from ebflow import Behind, architectures
+    from ebflow.layers import Whitening
+
+    if problem.architecture != "fc" or problem.raw_pixel_alpha is not None:
+        raise ValueError("only fc starts from whitened data, and with MaP; leave --recipe tuned out")
+    flow = architectures.whitened_fc(problem.shape, problem.layers, residual=problem.residual)
+    whitening = next(index for index, layer in enumerate(flow.layers) if isinstance(layer, Whitening))
+    return WhitenedModel(flow, Behind(objective, whitening + 1))
 
 
 def _flow(problem: Problem) -> EBFlow:
     from ebflow import architectures
+    from ebflow.layers import ActNorm
 
     if problem.architecture == "toy":
-        return architectures.toy(problem.shape, problem.layers)
+        flow = architectures.toy(problem.shape, problem.layers)
+        for layer in flow.layers:
+            if isinstance(layer, ActNorm) and problem.frozen_actnorm:
+                layer.requires_grad_(False)
+        return flow
     before = ()
     if problem.raw_pixel_alpha is not None:
         before = architectures.raw_pixels(problem.shape, levels=problem.levels, alpha=problem.raw_pixel_alpha)
@@ -77,8 +110,13 @@ def _objective(name: str, problem: Problem) -> Objective:
 
     without_noise_scale = {"ml": ebflow.ML, "sml": ebflow.SML, "ssm": ebflow.SSM, "tssm": ebflow.TaylorSSM}
     if name in without_noise_scale:
-        return without_noise_scale[name]()
-    return {"dsm": ebflow.DSM, "fdssm": ebflow.FDSSM}[name](problem.noise)
+        objective = without_noise_scale[name]()
+    else:
+        objective = {"dsm": ebflow.DSM, "fdssm": ebflow.FDSSM}[name](problem.noise)
+    # Maximum likelihood has no such term in the authors' code either.
+    if problem.energy_weight and name not in ("ml", "sml"):
+        return ebflow.LowEnergy(objective, problem.energy_weight)
+    return objective
 
 
 # Products of a layer: DSM makes one forward and one back for the score, and the backward pass makes two of each. SSM

@@ -8,9 +8,9 @@ on the input contribute a constant to the log-density, so score matching trains 
     flow.log_prob(x)                            # exact, normalised; under no_grad log Z is computed once
 """
 
-from ebflow import architectures, layers, objectives
+from ebflow import architectures, initialization, layers, objectives
 from ebflow.flow import EBFlow, SingularJacobianError
-from ebflow.objectives import DSM, FDSSM, ML, SML, SSM, ExactSM, Objective, TaylorSSM
+from ebflow.objectives import DSM, FDSSM, ML, SML, SSM, Behind, ExactSM, LowEnergy, Objective, TaylorSSM
 
 __all__ = [
     "DSM",
@@ -18,12 +18,15 @@ __all__ = [
     "ML",
     "SML",
     "SSM",
+    "Behind",
     "EBFlow",
     "ExactSM",
+    "LowEnergy",
     "Objective",
     "SingularJacobianError",
     "TaylorSSM",
     "architectures",
+    "initialization",
     "layers",
     "objectives",
 ]

@@ -20,10 +20,11 @@ from ebflow.layers import (
     Scale,
     SmoothLeakyReLU,
     Squeeze,
+    Whitening,
 )
 from ebflow.layers.base import Shape
 
-__all__ = ["cnn", "fc", "raw_pixels", "toy"]
+__all__ = ["cnn", "fc", "raw_pixels", "toy", "whitened_fc"]
 
 
 def fc(
@@ -53,6 +54,24 @@ def fc(
         _negate(dense.weight)
         chain.append(dense)
     return EBFlow(shape, chain)
+
+
+def whitened_fc(shape: Shape, layers: int = 2, *, alpha: float = 0.3, residual: bool = False) -> EBFlow:
+    """The network of `fc` behind a fixed whitening, to be started by `ebflow.initialization.from_data`.
+
+    As many trained numbers as `fc`, and the same family of densities: `ebflow.initialization.fold` takes the whitening
+    up into the first dense layer.
+
+    Args:
+        shape: Event shape of the data; images are flattened.
+        layers: L, the number of dense layers.
+        alpha: Of the smooth leaky ReLU.
+        residual: Of the smooth leaky ReLU.
+    """
+    dimension = math.prod(shape)
+    before = () if len(shape) == 1 else (Reshape(shape, (dimension,)),)
+    inner = fc((dimension,), layers, alpha=alpha, residual=residual)
+    return EBFlow(shape, [*before, Whitening(dimension), *inner.layers])
 
 
 def cnn(

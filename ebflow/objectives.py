@@ -16,7 +16,7 @@ from torch import Tensor
 from ebflow.flow import EBFlow
 from ebflow.layers import Dense, ElementwiseLayer, Reshape
 
-__all__ = ["DSM", "FDSSM", "ML", "SML", "SSM", "ExactSM", "Objective", "TaylorSSM"]
+__all__ = ["DSM", "FDSSM", "ML", "SML", "SSM", "Behind", "ExactSM", "LowEnergy", "Objective", "TaylorSSM"]
 
 
 class Objective(ABC):
@@ -152,6 +152,46 @@ class FDSSM(Objective):
         ahead, here, behind = flow.energy(torch.cat([x + v, x, x - v])).chunk(3)
         per_sample = (ahead - behind).square() / 8 + 2 * here - ahead - behind
         return per_sample.mean() / self.epsilon**2
+
+
+@dataclass(frozen=True)
+class Behind(Objective):
+    """Another objective in the space behind the first layers, which are taken as they are and not trained.
+
+    It does not change what maximum likelihood learns, but score matching depends on the space.
+
+    Args:
+        objective: What is minimised there.
+        layers: How many layers are in front.
+    """
+
+    objective: Objective
+    layers: int
+
+    def __call__(self, flow: EBFlow, x: Tensor, generator: torch.Generator | None = None) -> Tensor:  # noqa: D102
+        with torch.no_grad():
+            for layer in flow.layers[: self.layers]:
+                x, _ = layer(x)
+        return self.objective(EBFlow(tuple(x.shape[1:]), flow.layers[self.layers :]), x, generator)
+
+
+@dataclass(frozen=True)
+class LowEnergy(Objective):
+    """Another objective plus weight times the mean energy: the regulariser that the authors' code adds.
+
+    The energy is unbounded below in the constant layers, so a large weight drives the model away from the data's
+    density; the paper's supplement (A2.2) calls it encouraging low energy.
+
+    Args:
+        objective: What is regularised.
+        weight: In the objective's own scale: nats a dimension for score matching.
+    """
+
+    objective: Objective
+    weight: float
+
+    def __call__(self, flow: EBFlow, x: Tensor, generator: torch.Generator | None = None) -> Tensor:  # noqa: D102
+        return self.objective(flow, x, generator) + self.weight * flow.energy(x).mean()
 
 
 def _normal(x: Tensor, generator: torch.Generator | None) -> Tensor:

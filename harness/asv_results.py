@@ -64,6 +64,7 @@ def _rows(content: dict[str, Any]) -> Iterator[Row]:
                 cell=content["commit_hash"][:16],
                 experiment="asv",
                 profile="custom",
+                recipe="none",
                 method=name,
                 objective=method.objective if method else "",
                 linear=method.linear if method else "",

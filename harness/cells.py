@@ -156,6 +156,7 @@ class LikelihoodCell:
         problem: Its shape is the dataset's.
         dataset: Name.
         draws: K, test passes with fresh noise.
+        recipe: What the rows call the configuration.
         logit_alpha: Of an image dataset's logit, where it is not the dataset's own.
         preprocess: False moves scaling and logit into the model (the ablation of MaP).
         clean_batches: True trains on data without the preprocessing's noise: 2-D DSM, whose own noise of the same scale
@@ -172,6 +173,7 @@ class LikelihoodCell:
     dataset: str
     config: TrainingConfig
     draws: int
+    recipe: str = "paper"
     logit_alpha: float | None = None
     preprocess: bool = True
     clean_batches: bool = False
@@ -321,6 +323,7 @@ def _row_maker(cell: Any, method: Method | None, problem: Problem, dataset: str)
         "cell": cell_key(identity),
         "experiment": cell.experiment,
         "profile": cell.profile,
+        "recipe": getattr(cell, "recipe", "none"),
         "method": method.name if method else "machine",
         "objective": method.objective if method else "none",
         "linear": method.linear if method else "none",

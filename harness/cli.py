@@ -148,16 +148,19 @@ def train(
     dataset: Annotated[
         str, typer.Option(help="Name of a dataset, or the path of an .npy file with (N, D) floats.")
     ] = "digits",
+    recipe: Annotated[
+        str, typer.Option(help="Configuration that the options below change: paper, tuned, ... (harness list).")
+    ] = "paper",
     epochs: Annotated[
-        int | None, typer.Option(help="Passes over the training set; the published number if not given.")
+        int | None, typer.Option(help="Passes over the training set; the recipe's number if not given.")
     ] = None,
-    layers: Annotated[int | None, typer.Option(help="Linear layers L; the published number if not given.")] = None,
-    learning_rate: Annotated[float | None, typer.Option(help="The published one if not given.")] = None,
-    optimizer: Annotated[str | None, typer.Option(help="rmsprop or adam; the published one if not given.")] = None,
+    layers: Annotated[int | None, typer.Option(help="Linear layers L; the recipe's number if not given.")] = None,
+    learning_rate: Annotated[float | None, typer.Option(help="The recipe's if not given.")] = None,
+    optimizer: Annotated[str | None, typer.Option(help="rmsprop or adam; the recipe's if not given.")] = None,
     noise: Annotated[
-        float | None, typer.Option(help="DSM's sigma, FDSSM's epsilon; the published one if not given.")
+        float | None, typer.Option(help="DSM's sigma, FDSSM's epsilon; the recipe's if not given.")
     ] = None,
-    batch: Annotated[int | None, typer.Option(help="Batch size B; the published one if not given.")] = None,
+    batch: Annotated[int | None, typer.Option(help="Batch size B; the recipe's if not given.")] = None,
     dtype: Dtype = "float32",
     compile_: Compile = False,
     patience: Annotated[int | None, typer.Option(help="Validations without improvement before stopping.")] = None,
@@ -197,22 +200,34 @@ def train(
         raise InputError(f"{method} has no {architecture} architecture, only {', '.join(found.architectures)}")
     data = datasets.load(dataset, _existing(data_dir))
     cell = configured_cell(
-        "train", "custom", found, dataset, data.shape, architecture, device=device, seed=seed, draws=draws
+        "train",
+        "custom",
+        found,
+        dataset,
+        data.shape,
+        architecture,
+        recipe=recipe,
+        device=device,
+        seed=seed,
+        draws=draws,
     )
-    recipe = _given(
+    changes = _given(
         epochs=epochs,
         learning_rate=learning_rate,
         optimizer=optimizer,
         patience=patience,
         max_seconds=max_seconds,
-        compile=compile_,
+        compile=compile_ or None,
     )
     if not ema:
-        recipe["ema_decay"] = None
+        changes["ema_decay"] = None
+    changed_problem = _given(layers=layers, batch=batch, noise=noise)
+    told = [f"{name} {value}" for name, value in (changes | changed_problem).items()]
     cell = dataclasses.replace(
         cell,
-        problem=cell.problem.replace(dtype=dtype, **_given(layers=layers, batch=batch, noise=noise)),
-        config=dataclasses.replace(cell.config, **recipe),
+        problem=cell.problem.replace(dtype=dtype, **changed_problem),
+        config=dataclasses.replace(cell.config, **changes),
+        recipe=", ".join([recipe, *told]),
         preprocess=map_,
         data_dir=data_dir,
         download=True,
@@ -232,6 +247,13 @@ def reproduce(
     profile: Annotated[
         str, typer.Option(help="quick: minutes, shortened; paper: the published protocol, days.")
     ] = "quick",
+    methods: Annotated[str | None, typer.Option(help="Comma-separated; all if not given.")] = None,
+    seeds: Annotated[
+        int | None, typer.Option(min=1, help="How many seeds; 1 in the quick profile, 3 in the paper's.")
+    ] = None,
+    max_seconds: Annotated[
+        float | None, typer.Option(help="Budget of training time for every cell; the rows say so.")
+    ] = None,
     device: Device = "cpu",
     threads: Threads = None,
     seed: Seed = 0,
@@ -246,12 +268,16 @@ def reproduce(
     """
     from harness.environment import prepare
     from harness.paper.experiments import Context, select
+    from harness.registry import registry
     from harness.results import Store
 
     chosen = select(experiments or [], profile)
     prepare(device, threads)
-    context = Context(profile, device, seed, _existing(data_dir))
-    cells = [cell for experiment in chosen for cell in experiment.cells(experiment.name, context)]
+    names = tuple(method.name for method in registry().select(methods)) if methods else ()
+    context = Context(profile, device, seed, seeds, names, max_seconds, _existing(data_dir))
+    cells = [cell for experiment in chosen for cell in experiment.cells(context)]
+    if not cells:
+        raise InputError(f"none of these experiments has {methods}; see `harness list`, or leave --methods out")
     _run_and_show(cells, Store(results_dir), fresh, as_json)
 
 

@@ -59,6 +59,7 @@ def availability(device: str, seed: int) -> list[Row]:
                 cell=cell_key(identity),
                 experiment="list",
                 profile="custom",
+                recipe="none",
                 method=method.name,
                 objective=method.objective,
                 linear=method.linear,

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
 
-__all__ = ["ClosedForm", "Method", "Model", "SharedWeights"]
+__all__ = ["Calibrated", "ClosedForm", "Method", "Model", "SharedWeights"]
 
 
 class Model(Protocol):
@@ -31,7 +31,10 @@ class Model(Protocol):
     module: nn.Module
 
     def init_batch(self, x: Tensor) -> None:
-        """Initialise from data; called once with one batch of shape (B, *event), outside any timing."""
+        """Initialise from data; called once with samples of shape (N, *event), a batch or what the recipe says.
+
+        The runtime measurement leaves it out, and a training counts it.
+        """
 
     def training_loss(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Return the scalar to minimise for one batch of shape (B, *event); all noise comes from the generator."""
@@ -67,6 +70,14 @@ class ClosedForm(Protocol):
 
     def fit(self, batches: Iterable[Tensor]) -> None:
         """Fit to the batches, each of shape (B, *event), in one pass."""
+
+
+@runtime_checkable
+class Calibrated(Protocol):
+    """A model whose last layer has a closed-form maximum-likelihood optimum, given all the others."""
+
+    def calibrate(self, x: Tensor) -> None:
+        """Set the last layer to it, given training data of shape (N, *event)."""
 
 
 @dataclass(frozen=True)

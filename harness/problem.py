@@ -9,11 +9,13 @@ from typing import Any
 
 from harness.errors import InputError, unknown
 
-__all__ = ["ARCHITECTURES", "DTYPES", "Problem"]
+__all__ = ["ARCHITECTURES", "DTYPES", "STARTS", "Problem"]
 
 ARCHITECTURES = ("fc", "cnn", "toy")
 DTYPES = ("float32", "float64", "tf32", "bf16")
 """The last two keep float32 and compute the products of training in less; see `harness.precision`."""
+
+STARTS = ("published", "whitened")
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,9 @@ class Problem:
         raw_pixel_alpha: None where batches are preprocessed for the model (MaP); otherwise batches hold dequantised
             pixels, and the model starts with scaling and a logit of this alpha.
         levels: Number of grey levels, used with raw_pixel_alpha.
+        start: One of `STARTS`: as published, or from the whitened data.
+        energy_weight: Of the low-energy regulariser in a score-matching loss; 0 for none.
+        frozen_actnorm: Whether ActNorm keeps its data-dependent start.
 
     Raises:
         InputError: A size below one, an unknown architecture or dtype, or a dtype that the device has not.
@@ -49,10 +54,15 @@ class Problem:
     noise: float = 1.0
     raw_pixel_alpha: float | None = None
     levels: int = 256
+    start: str = "published"
+    energy_weight: float = 0.0
+    frozen_actnorm: bool = False
 
     def __post_init__(self) -> None:
         if self.architecture not in ARCHITECTURES:
             raise unknown("architecture", self.architecture, ARCHITECTURES)
+        if self.start not in STARTS:
+            raise unknown("start", self.start, STARTS)
         if self.dtype not in DTYPES:
             raise unknown("dtype", self.dtype, DTYPES)
         if self.dtype == "tf32" and self.device.split(":")[0] == "cpu":

@@ -29,6 +29,7 @@ class Row:
         cell: Key of the cell that made it; the name of its file.
         experiment: What asked for it, such as ``table2-mnist-fc`` or ``runtime``.
         profile: How far the protocol was shortened: quick, paper, or custom.
+        recipe: How it was trained: a name of `harness.paper.configurations`, and what was changed; none for a timing.
         method: Name of the method, with its objective and the form of its linear layers beside it; or ``machine``.
         dataset: Name of the data, or ``normal`` for the synthetic batches of a timing.
         architecture: With D the dimension, L the linear layers, B the batch.
@@ -46,6 +47,7 @@ class Row:
     cell: str
     experiment: str
     profile: str
+    recipe: str
     method: str
     objective: str
     linear: str

@@ -18,7 +18,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from harness.datasets import Dataset
 from harness.errors import InputError, unknown
-from harness.method import Model
+from harness.method import Calibrated, Model
 from harness.optimizers import OPTIMIZERS
 from harness.precision import bf16_where_declared, stored, tf32_where_declared
 from harness.problem import Problem
@@ -63,6 +63,8 @@ class TrainingConfig:
         epochs: Passes over the training set.
         evaluate_every: Epochs between two validations; the weights of the best one are kept.
         start_samples: Training samples that a data-dependent start is computed from; None: one batch.
+        calibrate: Whether the last layer is refitted in closed form, from as many samples, before every validation; the
+            weights that are kept have it.
         patience: Validations without improvement after which training stops, or None.
         max_seconds: Budget of wall time for training, or None.
         compile: Whether the loss goes through `torch.compile`; its first step takes seconds to minutes.
@@ -79,6 +81,7 @@ class TrainingConfig:
     epochs: int = 10_000
     evaluate_every: int = 10
     start_samples: int | None = None
+    calibrate: bool = False
     patience: int | None = None
     max_seconds: float | None = None
     compile: bool = False
@@ -151,12 +154,10 @@ class Trainer:
 
     @contextmanager
     def evaluated_weights(self) -> Iterator[None]:
-        """Put the averaged weights into the model for the time of an evaluation."""
-        if self.average is None:
-            yield
-            return
+        """Put the averaged weights into the model for the time of an evaluation; whatever it does to them is undone."""
         live = [p.detach().clone() for p in self.model.module.parameters()]
-        _copy(self.average.module.parameters(), self.model.module)
+        if self.average is not None:
+            _copy(self.average.module.parameters(), self.model.module)
         try:
             yield
         finally:
@@ -222,10 +223,12 @@ def train(
     def batch(index: Tensor) -> Tensor:
         return dataset.preprocessing.draw(raw[index], generator, dtype)
 
+    calibrate = _calibration(model) if config.calibrate else None
     started = time.perf_counter()
     model.module.train()
     first = min(config.start_samples or problem.batch, len(raw))
-    model.init_batch(batch(torch.arange(first, device=problem.device)))
+    samples = batch(torch.arange(first, device=problem.device))
+    model.init_batch(samples)
     trainer = Trainer(model, config, generator, problem.dtype)
     schedule = torch.optim.lr_scheduler.LambdaLR(trainer.optimizer, _rate(config, math.ceil(len(raw) / problem.batch)))
     report = TrainingReport(seconds=time.perf_counter() - started)
@@ -236,6 +239,8 @@ def train(
         nonlocal stale
         model.module.eval()
         with trainer.evaluated_weights():
+            if calibrate is not None:
+                calibrate(samples)
             value = validate()
             norm = trainer.gradient_norm() if report.iterations else None
             report.curve.append(CurvePoint(report.iterations, report.seconds, value, norm))
@@ -281,6 +286,12 @@ def train(
     model.module.load_state_dict(report.best_weights)
     model.module.eval()
     return report
+
+
+def _calibration(model: Model) -> Callable[[Tensor], None]:
+    if not isinstance(model, Calibrated):
+        raise InputError("this model has no closed form for its last layer; use a recipe without calibration")
+    return model.calibrate
 
 
 def _rate(config: TrainingConfig, epoch: int) -> Callable[[int], float]:

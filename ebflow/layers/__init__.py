@@ -8,6 +8,7 @@ from ebflow.layers.coupling import AffineCoupling
 from ebflow.layers.linear import Dense
 from ebflow.layers.pixel import Logit, Scale
 from ebflow.layers.rearrange import Permutation, Reshape, Squeeze
+from ebflow.layers.whitening import Whitening
 
 __all__ = [
     "ActNorm",
@@ -26,4 +27,5 @@ __all__ = [
     "SmoothLeakyReLU",
     "Squeeze",
     "VaryingLayer",
+    "Whitening",
 ]

@@ -104,6 +104,7 @@ def make_row() -> Callable[..., Row]:
             "cell": "0123456789abcdef",
             "experiment": "runtime",
             "profile": "custom",
+            "recipe": "none",
             "method": "ebflow-ml",
             "objective": "ml",
             "linear": "dense",
