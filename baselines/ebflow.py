@@ -68,6 +68,8 @@ def _flow(problem: Problem) -> EBFlow:
     before = ()
     if problem.raw_pixel_alpha is not None:
         before = architectures.raw_pixels(problem.shape, levels=problem.levels, alpha=problem.raw_pixel_alpha)
+    if problem.architecture == "glow":
+        return architectures.glow(problem.shape, problem.layers, before=before)
     network = {"fc": architectures.fc, "cnn": architectures.cnn}[problem.architecture]
     return network(problem.shape, problem.layers, residual=problem.residual, before=before)
 
@@ -90,7 +92,7 @@ METHODS = [
         objective=name,
         linear="dense",
         build=partial(build, name),
-        architectures=("fc", "cnn", "toy"),
+        architectures=("fc", "cnn", "glow", "toy"),
         raw_pixels=True,
         fc_cost=cost,
         summary=summary,

@@ -195,8 +195,8 @@ class EBFlow(Chain):
         for layer in self.constant_layers():
             if not bool(torch.isfinite(layer.log_abs_det())):
                 raise SingularJacobianError(
-                    f"layer {names[layer]} ({type(layer).__name__}) is singular, so log Z is infinite: train from other "
-                    "weights or with a smaller step"
+                    f"layer {names[layer]} ({type(layer).__name__}) is singular, so log Z is infinite: train from "
+                    "other weights or with a smaller step"
                 )
         raise SingularJacobianError("the layers' log-determinants overflow when added up: use float64")
 

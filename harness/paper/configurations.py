@@ -88,9 +88,11 @@ def configuration(dataset: str, architecture: str, objective: str) -> Configurat
         found = _IMAGES[dataset, architecture](objective)
     elif architecture == "cnn":
         found = replace(_mnist_cnn(objective), training=_SMALL)
+    elif architecture == "glow":
+        found = replace(_mnist_glow(objective), training=replace(_SMALL, optimizer="adam", clip_norm=500.0))
     else:
         found = Configuration(_SMALL, noise=0.3, logit_alpha=0.5)
-    natural_layers = {"fc": 2, "cnn": 6, "toy": 11}[architecture]
+    natural_layers = {"fc": 2, "cnn": 6, "glow": 32, "toy": 11}[architecture]
     return replace(found, layers=natural_layers)
 
 
@@ -113,6 +115,13 @@ def _mnist_cnn(objective: str) -> Configuration:
     return Configuration(training, noise=0.1, residual=True, logit_alpha=0.75)
 
 
+def _mnist_glow(objective: str) -> Configuration:
+    training = TrainingConfig(
+        optimizer="adam", learning_rate=1e-5, decay=1.0, clip_norm=500.0, epochs=80, evaluate_every=1
+    )
+    return Configuration(training, noise=1.0 if objective == "fdssm" else 0.1, logit_alpha=1.0)
+
+
 def _cifar10_fc(objective: str) -> Configuration:
     decay, decay_epochs = (0.85, 30) if objective in ("ssm", "dsm") else (0.7, 20)
     training = TrainingConfig(decay=decay, decay_epochs=decay_epochs, weight_decay=1e-3, evaluate_every=1)
@@ -128,6 +137,7 @@ def _cifar10_cnn(objective: str) -> Configuration:
 _IMAGES = {
     ("mnist", "fc"): _mnist_fc,
     ("mnist", "cnn"): _mnist_cnn,
+    ("mnist", "glow"): _mnist_glow,
     ("cifar10", "fc"): _cifar10_fc,
     ("cifar10", "cnn"): _cifar10_cnn,
 }
