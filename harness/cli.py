@@ -366,7 +366,8 @@ def _shape(architecture: str, dimension: int) -> tuple[int, ...]:
     side = round(max(dimension, 0) ** 0.5)
     if side * side != dimension or side % 4:
         raise InputError(
-            f"{architecture} is timed on n x n images with n a multiple of 4, and {dimension} is no such D; use --dims 256,784"
+            f"{architecture} is timed on n x n images with n a multiple of 4, and {dimension} is no such D; "
+            "use --dims 256,784"
         )
     return (1, side, side)
 

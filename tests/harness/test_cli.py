@@ -305,7 +305,7 @@ BAD_INPUT = {
         "16",
         "--layers",
         "3",
-    ): "ebflow-ml: glow spreads its layers over two",
+    ): "ebflow-ml: glow spreads its layers",
     ("runtime", "--architecture", "toy", "--dims", "2,1"): "ebflow-ml: the toy flow takes vectors of at least two",
     ("train", *CNN, "--dataset", "sine"): "ebflow-dsm: a convolution takes images of shape (C, H, W)",
     ("train", "--architecture", "toy"): "ebflow-dsm: the toy flow takes vectors of at least two components",
