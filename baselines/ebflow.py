@@ -92,17 +92,20 @@ def _flow(problem: Problem) -> EBFlow:
     from ebflow import architectures
     from ebflow.layers import ActNorm
 
-    if problem.architecture == "toy":
-        flow = architectures.toy(problem.shape, problem.layers)
-        for layer in flow.layers:
-            if isinstance(layer, ActNorm) and problem.frozen_actnorm:
-                layer.requires_grad_(False)
-        return flow
     before = ()
     if problem.raw_pixel_alpha is not None:
         before = architectures.raw_pixels(problem.shape, levels=problem.levels, alpha=problem.raw_pixel_alpha)
-    network = {"fc": architectures.fc, "cnn": architectures.cnn}[problem.architecture]
-    return network(problem.shape, problem.layers, residual=problem.residual, before=before)
+    if problem.architecture == "toy":
+        flow = architectures.toy(problem.shape, problem.layers)
+    elif problem.architecture == "glow":
+        flow = architectures.glow(problem.shape, problem.layers, before=before)
+    else:
+        network = {"fc": architectures.fc, "cnn": architectures.cnn}[problem.architecture]
+        flow = network(problem.shape, problem.layers, residual=problem.residual, before=before)
+    for layer in flow.constant_layers():
+        if isinstance(layer, ActNorm) and problem.frozen_actnorm:
+            layer.requires_grad_(False)
+    return flow
 
 
 def _objective(name: str, problem: Problem) -> Objective:
@@ -128,7 +131,7 @@ METHODS = [
         objective=name,
         linear="dense",
         build=partial(build, name),
-        architectures=("fc", "cnn", "toy"),
+        architectures=("fc", "cnn", "glow", "toy"),
         raw_pixels=True,
         fc_cost=cost,
         summary=summary,

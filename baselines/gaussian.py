@@ -76,7 +76,7 @@ METHODS = [
         objective="closed-form",
         linear="dense",
         build=GaussianModel,
-        architectures=("fc", "cnn", "toy"),
+        architectures=("fc", "cnn", "glow", "toy"),
         summary="one Gaussian with full covariance: what any linear model can reach",
         iterative=False,
     )

@@ -1,4 +1,4 @@
-"""The paper's networks: fc and cnn for images, toy for 2-D densities."""
+"""The paper's networks: fc, cnn and glow for images, toy for 2-D densities."""
 
 from __future__ import annotations
 
@@ -12,19 +12,22 @@ from ebflow.flow import EBFlow
 from ebflow.layers import (
     ActNorm,
     AffineCoupling,
+    ChannelCoupling,
     Convolution,
+    Convolution1x1,
     Dense,
     Layer,
     Logit,
     Reshape,
     Scale,
     SmoothLeakyReLU,
+    Split,
     Squeeze,
     Whitening,
 )
 from ebflow.layers.base import Shape
 
-__all__ = ["cnn", "fc", "raw_pixels", "toy", "whitened_fc"]
+__all__ = ["cnn", "fc", "glow", "raw_pixels", "toy", "whitened_fc"]
 
 
 def fc(
@@ -109,6 +112,29 @@ def cnn(
     return EBFlow(shape, chain)
 
 
+def glow(shape: Shape, layers: int = 32, *, width: int = 512, before: tuple[Layer, ...] = ()) -> EBFlow:
+    """ActNorm, 1 x 1 convolution and channel coupling, repeated at two resolutions with a split between them.
+
+    10,041,352 parameters on MNIST. After the first resolution half of the components, coupled once more, are latent
+    (Glow, https://arxiv.org/abs/1807.03039, with the paper's couplings).
+
+    Args:
+        shape: Event shape (C, H, W); H and W are multiples of four.
+        layers: L, the number of 1 x 1 convolutions: a multiple of two.
+        width: Channels of the coupling networks' two hidden layers.
+        before: Layers in front, such as `raw_pixels`.
+    """
+    _at_least_one(layers)
+    if layers % 2:
+        raise ValueError(f"glow spreads its layers over two resolutions: L must be a multiple of 2, not {layers}")
+    upper = Squeeze().output_shape(shape)
+    half = (upper[0] // 2, *upper[1:])
+    lower = Squeeze().output_shape(half)
+    leave = ChannelCoupling(upper, _CouplingNetwork(upper[0], width, slope=0.0))
+    nested = Split(upper, [Squeeze(), *_glow_steps(lower, layers // 2, width)])
+    return EBFlow(shape, [*before, Squeeze(), *_glow_steps(upper, layers // 2, width), leave, nested])
+
+
 def toy(shape: Shape = (2,), layers: int = 11, *, width: int = 64) -> EBFlow:
     """Dense, masked affine coupling, ActNorm, repeated, and one dense layer more (paper, 2-D experiments).
 
@@ -150,6 +176,46 @@ class Swish(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return x * torch.sigmoid(self.beta * x)
+
+
+class _CouplingNetwork(nn.Module):
+    """Convolutions 3 x 3, 1 x 1 and 3 x 3, from C / 2 to C channels; zero at the start.
+
+    Every product is that of a matrix with the pixels: the first convolution by patches of its few inputs, the last by
+    adding up patches of its few outputs. On a CPU that trains a quarter quicker than convolutions, and differentiates
+    twice, as score matching does, in little more than half their time.
+
+    Args:
+        channels: C.
+        width: Channels of the hidden layers.
+        slope: Of the leaky ReLUs below zero.
+    """
+
+    def __init__(self, channels: int, width: int, slope: float) -> None:
+        super().__init__()
+        self.slope = slope
+        self.first = nn.Linear(9 * (channels // 2), width)
+        self.second = nn.Linear(width, width)
+        self.last = nn.Linear(width, 9 * channels, bias=False)
+        nn.init.zeros_(self.last.weight)
+        self.bias = nn.Parameter(torch.zeros(channels, 1, 1))
+        self.log_gain = nn.Parameter(torch.zeros(channels, 1, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (B, C / 2, H, W) to (B, C, H, W)."""
+        patches = nn.functional.unfold(x, 3, padding=1).mT
+        hidden = nn.functional.leaky_relu(self.first(patches), self.slope)
+        hidden = nn.functional.leaky_relu(self.second(hidden), self.slope)
+        y = nn.functional.fold(self.last(hidden).mT, x.shape[2:], 3, padding=1)
+        return (y + self.bias) * torch.exp(3 * self.log_gain)
+
+
+def _glow_steps(shape: Shape, count: int, width: int) -> list[Layer]:
+    steps: list[Layer] = []
+    for _ in range(count):
+        coupling = ChannelCoupling(shape, _CouplingNetwork(shape[0], width, slope=0.1))
+        steps += [ActNorm(shape), Convolution1x1(shape), coupling]
+    return steps
 
 
 def _elu(width: int) -> nn.Module:

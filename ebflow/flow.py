@@ -7,9 +7,10 @@ from collections.abc import Iterable
 from itertools import chain
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from ebflow.layers.base import ClosedForm, ConstantLayer, Layer, Shape
+from ebflow.layers.base import ClosedForm, Layer, Shape
+from ebflow.layers.chain import Chain
 
 __all__ = ["EBFlow", "SingularJacobianError"]
 
@@ -18,7 +19,7 @@ class SingularJacobianError(ValueError):
     """A layer is singular, so that the density does not exist."""
 
 
-class EBFlow(nn.Module):
+class EBFlow(Chain):
     """A chain of layers from data x to a latent z with base N(0, I), split into an energy and a constant.
 
     With J_i the Jacobian of layer i, E(x) = -log N(z; 0, I) - sum of log|det J_i| over the layers whose Jacobian varies
@@ -34,15 +35,9 @@ class EBFlow(nn.Module):
     """
 
     def __init__(self, shape: Shape, layers: Iterable[Layer]) -> None:
-        super().__init__()
-        self.layers = nn.ModuleList(layers)
-        self.shape = tuple(shape)
-        if not self.shape or math.prod(self.shape) < 1:
-            raise ValueError(f"a flow needs samples of at least one component, not of shape {self.shape}")
-        latent_shape = self.shape
-        for layer in self.layers:
-            latent_shape = layer.output_shape(latent_shape)
-        self.latent_shape = latent_shape
+        if not shape or math.prod(shape) < 1:
+            raise ValueError(f"a flow needs samples of at least one component, not of shape {tuple(shape)}")
+        super().__init__(shape, layers)
         self._cached: tuple[list[Tensor], Tensor] | None = None
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -58,11 +53,7 @@ class EBFlow(nn.Module):
             ValueError: The samples have another shape.
         """
         _require_samples(x, self.shape)
-        varying = x.new_zeros(len(x))
-        for layer in self.layers:
-            x, log_det = layer(x)
-            varying = varying + log_det
-        return x, varying
+        return super().forward(x)
 
     def inverse(self, z: Tensor) -> Tensor:
         """Map latent, shape (B, *latent_shape), to data, shape (B, *shape).
@@ -71,9 +62,7 @@ class EBFlow(nn.Module):
             ValueError: The latents have another shape.
         """
         _require_samples(z, self.latent_shape)
-        for layer in reversed(self.layers):
-            z = layer.inverse(z)
-        return z
+        return super().inverse(z)
 
     def energy(self, x: Tensor) -> Tensor:
         """E(x) in nats, shape (B,)."""
@@ -87,14 +76,8 @@ class EBFlow(nn.Module):
         One sweep forward and one back, both of them differentiable.
         """
         _require_samples(x, self.shape)
-        pullbacks = []
-        for layer in self.layers:
-            x, pullback = layer.linearize(x)
-            pullbacks.append(pullback)
-        score = -x
-        for pullback in reversed(pullbacks):
-            score = pullback(score)
-        return score
+        z, pullback = self.linearize(x)
+        return pullback(-z)
 
     def score_and_curvature(self, x: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         """The score, and the curvature v^T (Hessian of log p) v along one direction a sample.
@@ -159,7 +142,7 @@ class EBFlow(nn.Module):
 
     def constant_log_det(self) -> Tensor:
         """The log|det J| (nats) of all layers with a constant Jacobian, a differentiable scalar: -log Z, O(D^3 L)."""
-        terms = [layer.log_abs_det() for layer in self.layers if layer.constant_jacobian]
+        terms = [layer.log_abs_det() for layer in self.constant_layers()]
         return torch.stack(terms).sum() if terms else torch.zeros(())
 
     def log_normalizer(self) -> Tensor:
@@ -175,7 +158,7 @@ class EBFlow(nn.Module):
         """
         if torch.is_grad_enabled() and any(p.requires_grad for p in self.parameters()):
             return self._checked(-self.constant_log_det())
-        weights = [tensor for layer in self.layers if layer.constant_jacobian for tensor in layer.state_dict().values()]
+        weights = [tensor for layer in self.constant_layers() for tensor in layer.state_dict().values()]
         if self._cached is None or not _same(self._cached[0], weights):
             value = self._checked(-self.constant_log_det())
             self._cached = ([weight.clone() for weight in weights], value)
@@ -202,19 +185,18 @@ class EBFlow(nn.Module):
     def initialize(self, x: Tensor) -> None:
         """Set every data-dependent parameter from one batch of shape (B, *shape), layer after layer."""
         _require_samples(x, self.shape)
-        for layer in self.layers:
-            layer.initialize(x)
-            x, _ = layer(x)
+        super().initialize(x)
 
     def _checked(self, log_normalizer: Tensor) -> Tensor:
         """Name the singular layer, if any; a meta tensor holds no value to check."""
         if log_normalizer.device.type == "meta" or bool(torch.isfinite(log_normalizer)):
             return log_normalizer
-        for index, layer in enumerate(self.layers):
-            if isinstance(layer, ConstantLayer) and not bool(torch.isfinite(layer.log_abs_det())):
+        names = {module: name for name, module in self.layers.named_modules()}
+        for layer in self.constant_layers():
+            if not bool(torch.isfinite(layer.log_abs_det())):
                 raise SingularJacobianError(
-                    f"layer {index} ({type(layer).__name__}) is singular, so log Z is infinite: train from other "
-                    "weights or with a smaller step"
+                    f"layer {names[layer]} ({type(layer).__name__}) is singular, so log Z is infinite: train from "
+                    "other weights or with a smaller step"
                 )
         raise SingularJacobianError("the layers' log-determinants overflow when added up: use float64")
 

@@ -80,9 +80,9 @@ def list_methods(
 
 @app.command()
 def runtime(
-    architecture: Annotated[str, typer.Option(help="fc, cnn or toy.")] = "fc",
+    architecture: Annotated[str, typer.Option(help="fc, cnn, glow or toy.")] = "fc",
     dims: Annotated[
-        str, typer.Option(help="Dimensions D, comma-separated; for the cnn, D = n * n with n a multiple of 4.")
+        str, typer.Option(help="Dimensions D, comma-separated; for cnn and glow, D = n * n with n a multiple of 4.")
     ] = "64,256,784",
     layers: Annotated[str, typer.Option(help="Numbers of linear layers L, comma-separated.")] = "2",
     batch: Annotated[int, typer.Option(help="Batch size B.")] = 100,
@@ -144,7 +144,7 @@ def runtime(
 @app.command()
 def train(
     method: Annotated[str, typer.Option(help="Name of a method.")] = "ebflow-dsm",
-    architecture: Annotated[str, typer.Option(help="fc, cnn or toy.")] = "fc",
+    architecture: Annotated[str, typer.Option(help="fc, cnn, glow or toy.")] = "fc",
     dataset: Annotated[
         str, typer.Option(help="Name of a dataset, or the path of an .npy file with (N, D) floats.")
     ] = "digits",
@@ -386,13 +386,14 @@ def _integers(text: str, option: str) -> list[int]:
 
 
 def _shape(architecture: str, dimension: int) -> tuple[int, ...]:
-    """Return the event shape of a timing: a vector, or for the cnn a square image of one channel."""
-    if architecture != "cnn":
+    """Return the event shape of a timing: a vector, or for cnn and glow a square image of one channel."""
+    if architecture not in ("cnn", "glow"):
         return (dimension,)
     side = round(max(dimension, 0) ** 0.5)
     if side * side != dimension or side % 4:
         raise InputError(
-            f"the cnn is timed on n x n images with n a multiple of 4, and {dimension} is no such D; use --dims 256,784"
+            f"{architecture} is timed on n x n images with n a multiple of 4, and {dimension} is no such D; "
+            "use --dims 256,784"
         )
     return (1, side, side)
 

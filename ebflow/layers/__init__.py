@@ -3,8 +3,9 @@
 from ebflow.layers.activation import SmoothLeakyReLU
 from ebflow.layers.actnorm import ActNorm
 from ebflow.layers.base import ClosedForm, ConstantLayer, ElementwiseLayer, Layer, VaryingLayer
+from ebflow.layers.chain import Chain, Split
 from ebflow.layers.convolution import Convolution, Convolution1x1
-from ebflow.layers.coupling import AffineCoupling
+from ebflow.layers.coupling import AffineCoupling, ChannelCoupling
 from ebflow.layers.linear import Dense
 from ebflow.layers.pixel import Logit, Scale
 from ebflow.layers.rearrange import Permutation, Reshape, Squeeze
@@ -13,6 +14,8 @@ from ebflow.layers.whitening import Whitening
 __all__ = [
     "ActNorm",
     "AffineCoupling",
+    "Chain",
+    "ChannelCoupling",
     "ClosedForm",
     "ConstantLayer",
     "Convolution",
@@ -25,6 +28,7 @@ __all__ = [
     "Reshape",
     "Scale",
     "SmoothLeakyReLU",
+    "Split",
     "Squeeze",
     "VaryingLayer",
     "Whitening",

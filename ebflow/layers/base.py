@@ -8,7 +8,7 @@ single backward pass where the layers bring closed forms, and autograd does what
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import ClassVar
 
 import torch
@@ -74,6 +74,10 @@ class Layer(nn.Module, ABC):
             ValueError: An input of this event shape does not fit.
         """
         return shape
+
+    def constant_layers(self) -> Iterator[ConstantLayer]:
+        """Yield the layers with a constant Jacobian that this one is or is made of: their log|det J| is in log Z."""
+        yield from ()
 
     def initialize(self, x: Tensor) -> None:
         """Set the parameters that start from data, given this layer's input; most layers have none."""
@@ -178,6 +182,9 @@ class ConstantLayer(ClosedForm):
 
     def linearize(self, x: Tensor) -> tuple[Tensor, Pullback]:  # noqa: D102 - see Layer.linearize
         return self.transform(x), self.adjoint
+
+    def constant_layers(self) -> Iterator[ConstantLayer]:  # noqa: D102 - see Layer.constant_layers
+        yield self
 
     def linearize_along(self, x: Tensor, tangent: Tensor) -> tuple[Tensor, Tensor, CurvedPullback]:  # noqa: D102
         y, dy = self.linear(torch.cat([x, tangent])).chunk(2)  # one product of 2 B rows, not two of B

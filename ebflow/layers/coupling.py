@@ -1,13 +1,13 @@
-"""Affine coupling with a mask and two networks of the caller's."""
+"""Affine couplings, their networks the caller's."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
 
-from ebflow.layers.base import Shape, VaryingLayer
+from ebflow.layers.base import Shape, VaryingLayer, require_shape
 
-__all__ = ["AffineCoupling"]
+__all__ = ["AffineCoupling", "ChannelCoupling"]
 
 
 class AffineCoupling(VaryingLayer):
@@ -43,3 +43,39 @@ class AffineCoupling(VaryingLayer):
         if not fits:
             raise ValueError(f"a mask of shape {tuple(self.mask.shape)} does not fit samples of shape {tuple(shape)}")
         return shape
+
+
+class ChannelCoupling(VaryingLayer):
+    """y_2 = x_2 exp(2 tanh(h / 2)) + t, with h and t the even and odd channels of network(x_1); y_1 = x_1.
+
+    x_1 and x_2 are the halves of the channels (Glow, https://arxiv.org/abs/1807.03039, its scale bounded).
+
+    Args:
+        shape: Event shape (C, H, W), C even.
+        network: From (B, C / 2, H, W) to (B, C, H, W).
+    """
+
+    def __init__(self, shape: Shape, network: nn.Module) -> None:
+        super().__init__()
+        if len(shape) != 3 or shape[0] % 2:
+            raise ValueError(f"a coupling takes images of an even number of channels, not of shape {tuple(shape)}")
+        self.shape = tuple(shape)
+        self.network = network
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:  # noqa: D102
+        kept, free = x.chunk(2, dim=1)
+        log_scale, shift = self._coefficients(kept)
+        return torch.cat([kept, free * torch.exp(log_scale) + shift], dim=1), log_scale.flatten(1).sum(1)
+
+    def inverse(self, y: Tensor) -> Tensor:  # noqa: D102
+        kept, free = y.chunk(2, dim=1)
+        log_scale, shift = self._coefficients(kept)
+        return torch.cat([kept, (free - shift) * torch.exp(-log_scale)], dim=1)
+
+    def output_shape(self, shape: Shape) -> Shape:  # noqa: D102
+        require_shape(self, shape, self.shape)
+        return shape
+
+    def _coefficients(self, kept: Tensor) -> tuple[Tensor, Tensor]:
+        h = self.network(kept)
+        return 2 * torch.tanh(0.5 * h[:, 0::2]), h[:, 1::2]

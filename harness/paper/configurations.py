@@ -121,9 +121,11 @@ def configuration(dataset: str, architecture: str, objective: str, recipe: str =
         found = _IMAGES[dataset, architecture](objective)
     elif architecture == "cnn":
         found = replace(_mnist_cnn(objective), training=_SMALL)
+    elif architecture == "glow":
+        found = replace(_mnist_glow(objective), training=replace(_SMALL, optimizer="adam", clip_norm=500.0))
     else:
         found = Configuration(_SMALL, noise=0.3, logit_alpha=0.5)
-    found = replace(found, layers={"fc": 2, "cnn": 6, "toy": 11}[architecture])
+    found = replace(found, layers={"fc": 2, "cnn": 6, "glow": 32, "toy": 11}[architecture])
     if recipe == "paper":
         return found
     changed = _CHANGES[recipe](found, dataset, architecture, objective)
@@ -146,7 +148,7 @@ def _tuned(found: Configuration, dataset: str, architecture: str, objective: str
             calibrate=True,
         )
         return replace(found, training=training, noise=0.1 if objective == "fdssm" else 0.3, start="whitened")
-    rate = 1e-3 if architecture == "toy" else 3e-3
+    rate = 3e-3 if architecture == "cnn" else 1e-3
     training = replace(
         found.training,
         optimizer="adam",
@@ -154,10 +156,10 @@ def _tuned(found: Configuration, dataset: str, architecture: str, objective: str
         schedule="cosine",
         weight_decay=0.0,
         clip_norm=100.0,
-        epochs=60 if architecture == "toy" else 10,
+        epochs={"cnn": 10, "glow": 1, "toy": 60}[architecture],
         evaluate_every=1,
     )
-    return replace(found, training=training, batch=500 if architecture == "toy" else found.batch)
+    return replace(found, training=training, batch={"cnn": 100, "glow": 32, "toy": 500}[architecture])
 
 
 def _official_lambda(found: Configuration, dataset: str, architecture: str, objective: str) -> Configuration:
@@ -167,7 +169,7 @@ def _official_lambda(found: Configuration, dataset: str, architecture: str, obje
 
 
 def _official_actnorm(found: Configuration, dataset: str, architecture: str, objective: str) -> Configuration:
-    return replace(found, frozen_actnorm=architecture == "toy")
+    return replace(found, frozen_actnorm=architecture in ("toy", "glow"))
 
 
 _CHANGES = {"tuned": _tuned, "official-lambda": _official_lambda, "official-actnorm": _official_actnorm}
@@ -191,6 +193,13 @@ def _mnist_cnn(objective: str) -> Configuration:
     return Configuration(training, noise=0.1, residual=True, logit_alpha=0.75)
 
 
+def _mnist_glow(objective: str) -> Configuration:
+    training = TrainingConfig(
+        optimizer="adam", learning_rate=1e-5, decay=1.0, clip_norm=500.0, epochs=80, evaluate_every=1
+    )
+    return Configuration(training, noise=1.0 if objective == "fdssm" else 0.1, logit_alpha=1.0)
+
+
 def _cifar10_fc(objective: str) -> Configuration:
     decay, decay_epochs = (0.85, 30) if objective in ("ssm", "dsm") else (0.7, 20)
     training = TrainingConfig(decay=decay, decay_epochs=decay_epochs, weight_decay=1e-3, evaluate_every=1)
@@ -206,6 +215,7 @@ def _cifar10_cnn(objective: str) -> Configuration:
 _IMAGES = {
     ("mnist", "fc"): _mnist_fc,
     ("mnist", "cnn"): _mnist_cnn,
+    ("mnist", "glow"): _mnist_glow,
     ("cifar10", "fc"): _cifar10_fc,
     ("cifar10", "cnn"): _cifar10_cnn,
 }

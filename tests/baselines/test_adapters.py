@@ -37,7 +37,7 @@ every_architecture = pytest.mark.parametrize(
 
 def small(architecture: str = "fc", **changes: object) -> Problem:
     """A small problem of an architecture."""
-    shape, layers = {"fc": ((5,), 3), "cnn": ((1, 4, 4), 3), "toy": ((2,), 3)}[architecture]
+    shape, layers = {"fc": ((5,), 3), "cnn": ((1, 4, 4), 3), "glow": ((1, 4, 4), 2), "toy": ((2,), 3)}[architecture]
     return Problem(**{"architecture": architecture, "shape": shape, "layers": layers, "dtype": "float64", **changes})
 
 
@@ -48,8 +48,8 @@ def draw(problem: Problem, n: int = 7, seed: int = 1) -> Tensor:
 
 def randomised(method: Method, problem: Problem, seed: int = 0, scale: float | None = None) -> Model:
     """Build, start from data, and move every trained number, far enough to leave every special start."""
-    # The toy's couplings exponentiate what three hidden layers make of the noise.
-    scale = scale or (0.05 if problem.architecture == "toy" else 0.3)
+    # Couplings exponentiate what hidden layers make of the noise.
+    scale = scale or {"toy": 0.05, "glow": 0.01}.get(problem.architecture, 0.3)
     model = build(method, problem)
     model.init_batch(draw(problem, 50, seed=2))
     generator = torch.Generator().manual_seed(seed)

@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from ebflow.layers import (
     ActNorm,
     AffineCoupling,
+    Chain,
+    ChannelCoupling,
     Convolution,
     Convolution1x1,
     Dense,
@@ -20,6 +22,7 @@ from ebflow.layers import (
     Reshape,
     Scale,
     SmoothLeakyReLU,
+    Split,
     Squeeze,
 )
 
@@ -46,6 +49,11 @@ def coupling(mask: Tensor) -> AffineCoupling:
     return AffineCoupling(mask, nn.Sequential(nn.Conv2d(2, 2, 1), nn.Tanh()), nn.Conv2d(2, 2, 3, padding=1))
 
 
+def channel_coupling(shape: tuple[int, ...]) -> ChannelCoupling:
+    channels = shape[0]
+    return ChannelCoupling(shape, nn.Sequential(nn.Conv2d(channels // 2, channels, 3, padding=1), nn.Tanh()))
+
+
 LAYERS = {
     "dense": Case(lambda: Dense(5), (5,), ((4,), (5, 1), ())),
     "dense, D=1": Case(lambda: Dense(1), (1,), ((2,),)),
@@ -67,5 +75,14 @@ LAYERS = {
     "smooth leaky relu, residual": Case(lambda: SmoothLeakyReLU(0.3, residual=True), (2, 2, 3)),
     "coupling": Case(lambda: coupling(torch.tensor([1.0, 0, 1, 0, 0])), (5,), ((4,), (1,), (), (0,))),
     "coupling, image": Case(lambda: coupling(torch.tensor([1.0, 0])[:, None, None]), (2, 3, 4), ((3, 3, 4), (2,))),
+    "channel coupling": Case(lambda: channel_coupling((4, 3, 2)), (4, 3, 2), ((4, 2, 3), (2, 3, 2), (4,))),
+    "chain": Case(lambda: Chain((3,), [Dense(3), SmoothLeakyReLU(0.2), ActNorm((3,))]), (3,), ((4,), (3, 1), ())),
+    "split": Case(
+        lambda: Split(
+            (4, 2, 2), [ActNorm((2, 2, 2)), Squeeze(), Convolution1x1((8, 1, 1)), channel_coupling((8, 1, 1))]
+        ),
+        (4, 2, 2),
+        ((2, 2, 2), (4, 2, 1), (16,)),
+    ),
     "logit": Case(lambda: Logit(0.5), (2, 3)),
 }

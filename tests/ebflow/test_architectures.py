@@ -3,29 +3,34 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import pytest
 import torch
 
 from ebflow import EBFlow
-from ebflow.architectures import cnn, fc, raw_pixels, toy
+from ebflow.architectures import cnn, fc, glow, raw_pixels, toy
 from ebflow.layers import (
     ActNorm,
     AffineCoupling,
+    Chain,
+    ChannelCoupling,
     Convolution,
+    Convolution1x1,
     Dense,
     Layer,
     Logit,
     Reshape,
     Scale,
     SmoothLeakyReLU,
+    Split,
     Squeeze,
 )
 
 DOUBLE = torch.float64
 
 
-def kinds(flow: EBFlow) -> list[type[Layer]]:
+def kinds(flow: Chain) -> list[type[Layer]]:
     return [type(layer) for layer in flow.layers]
 
 
@@ -37,6 +42,9 @@ def kinds(flow: EBFlow) -> list[type[Layer]]:
         (fc, (3, 32, 32), 18_880_512),
         (cnn, (1, 28, 28), 26_796),
         (cnn, (3, 32, 32), 240_912),
+        # Per coupling of C channels a 3 x 3 convolution from C / 2 to 512, a 1 x 1 convolution, a 3 x 3 convolution to
+        # C, and C gains: 290,824 numbers for C = 4, 318,480 for C = 8. Per step 2 C of ActNorm and C^2 of the matrix.
+        (glow, (1, 28, 28), 17 * 290_824 + 16 * 318_480 + 16 * (24 + 80)),
         # Per coupling two networks 2-64-64-64-2 of 8,642 and three units' 64 betas; 11 dense layers; 10 ActNorms.
         (toy, (2,), 10 * (2 * 8_642 + 3 * 64 + 4) + 11 * 6),
     ],
@@ -121,6 +129,72 @@ class TestCNN:
             cnn((16,))
 
 
+class TestGlow:
+    def test_structure(self) -> None:
+        step = [ActNorm, Convolution1x1, ChannelCoupling]
+        flow = glow((1, 8, 4), 6, width=3)
+        assert kinds(flow) == [Squeeze, *step, *step, *step, ChannelCoupling, Split]
+        nested = flow.layers[-1]
+        assert kinds(nested) == [Squeeze, *step, *step, *step]
+        assert [layer.shape for layer in flow.layers[1:-1]] == 10 * [(4, 4, 2)]
+        assert [layer.shape for layer in nested.layers[1:]] == 9 * [(8, 2, 1)]
+        assert flow.latent_shape == (32,)
+        slopes = [layer.network.slope for layer in flow.layers if isinstance(layer, ChannelCoupling)]
+        assert slopes == [0.1, 0.1, 0.1, 0.0]
+
+    def test_a_network_is_three_convolutions(self) -> None:
+        network = glow((1, 4, 4), 2, width=5).layers[3].network.double()
+        with torch.no_grad():
+            for parameter in network.parameters():
+                parameter.normal_()
+        x = torch.randn(3, 2, 4, 6, dtype=DOUBLE)
+
+        def activation(h: torch.Tensor) -> torch.Tensor:
+            return torch.where(h > 0, h, 0.1 * h)
+
+        h = activation(torch.conv2d(x, network.first.weight.view(5, 2, 3, 3), network.first.bias, padding=1))
+        h = activation(torch.conv2d(h, network.second.weight[:, :, None, None], network.second.bias))
+        # Patches are added up where they lie: each entry of a patch goes where the turned kernel would read it.
+        last = network.last.weight.view(4, 3, 3, 5).flip(1, 2).permute(0, 3, 1, 2)
+        h = torch.conv2d(h, last, network.bias.flatten(), padding=1)
+        torch.testing.assert_close(network(x), h * torch.exp(3 * network.log_gain))
+
+    def test_couplings_start_as_the_identity(self) -> None:
+        x = torch.randn(3, 4, 2, 2)
+        for layer in glow((1, 4, 4), 2, width=5).layers:
+            if isinstance(layer, ChannelCoupling):
+                y, log_det = layer(x)
+                assert torch.equal(y, x)
+                assert torch.equal(log_det, torch.zeros(3))
+
+    def test_log_prob_and_inverse_in_float64(self, randomise, log_density) -> None:
+        flow = randomise(glow((1, 4, 4), 4, width=6))
+        x = torch.randn(5, 1, 4, 4, dtype=DOUBLE)
+        torch.testing.assert_close(flow.log_prob(x), log_density(flow, x), rtol=1e-9, atol=1e-9)
+        torch.testing.assert_close(flow.inverse(flow(x)[0]), x, rtol=0, atol=1e-9)
+
+    def test_initialize_normalises_both_resolutions(self) -> None:
+        # At the start couplings are the identity and 1 x 1 convolutions keep the sum of the variances.
+        flow = glow((1, 8, 8), 2, width=4).double()
+        x = 3 + 2 * torch.randn(400, 1, 8, 8, dtype=DOUBLE)
+        flow.initialize(x)
+        first, second = flow(x)[0].chunk(2, dim=1)
+        for part, channels in ((first, 8), (second, 2)):
+            values = part.reshape(400, channels, -1)
+            torch.testing.assert_close(values.mean((0, 2)), torch.zeros(channels, dtype=DOUBLE), rtol=0, atol=1e-9)
+        assert first.reshape(400, 8, -1).var((0, 2)).sum().item() == pytest.approx(8)
+
+    @pytest.mark.parametrize("layers", [1, 3, 7])
+    def test_layers_must_be_even(self, layers: int) -> None:
+        with pytest.raises(ValueError, match=f"multiple of 2, not {layers}"):
+            glow((1, 4, 4), layers)
+
+    @pytest.mark.parametrize("shape", [(1, 6, 4), (1, 4, 6), (1, 3, 4), (16,)])
+    def test_images_must_halve_twice(self, shape: tuple[int, ...]) -> None:
+        with pytest.raises(ValueError, match="even height and width"):
+            glow(shape, 2, width=4)
+
+
 class TestToy:
     def test_structure(self) -> None:
         flow = toy()
@@ -162,7 +236,7 @@ class TestToy:
 
 @pytest.mark.parametrize("layers", [0, -3])
 def test_a_flow_needs_a_layer(layers: int) -> None:
-    for build, shape in ((fc, (4,)), (cnn, (1, 4, 4)), (toy, (2,))):
+    for build, shape in ((fc, (4,)), (cnn, (1, 4, 4)), (glow, (1, 4, 4)), (toy, (2,))):
         with pytest.raises(ValueError, match=f"at least one linear layer, not {layers}"):
             build(shape, layers)
 
@@ -199,12 +273,12 @@ class TestRawPixels:
         flow = EBFlow(shape, [scale, logit]).double()
         assert flow.log_normalizer().item() == pytest.approx(4 * math.log(256 / (1 - 2e-6)), rel=1e-12)
 
-    @pytest.mark.parametrize("build", [fc, cnn])
+    @pytest.mark.parametrize("build", [fc, cnn, partial(glow, width=4)], ids=["fc", "cnn", "glow"])
     def test_goes_in_front(self, build, log_density) -> None:
         shape = (1, 4, 4)
         layers = raw_pixels(shape, alpha=0.5)
-        flow = build(shape, 3, before=layers).double()
+        flow = build(shape, 6, before=layers).double()
         assert tuple(flow.layers[:2]) == layers
-        assert kinds(flow)[2:] == kinds(build(shape, 3))
+        assert kinds(flow)[2:] == kinds(build(shape, 6))
         x = 256 * torch.rand(3, *shape, dtype=DOUBLE)
         torch.testing.assert_close(flow.log_prob(x), log_density(flow, x), rtol=1e-9, atol=1e-9)

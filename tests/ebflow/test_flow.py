@@ -14,6 +14,7 @@ from ebflow import EBFlow, SingularJacobianError
 from ebflow.layers import (
     ActNorm,
     AffineCoupling,
+    ConstantLayer,
     Convolution,
     Convolution1x1,
     Dense,
@@ -23,6 +24,7 @@ from ebflow.layers import (
     Reshape,
     Scale,
     SmoothLeakyReLU,
+    Split,
     Squeeze,
 )
 
@@ -53,6 +55,13 @@ def image() -> EBFlow:
     )
 
 
+def nested() -> EBFlow:
+    """Constant layers at two depths: a split inside a split."""
+    innermost = Split((4, 1, 2), [ActNorm((2, 1, 2)), SmoothLeakyReLU(), Reshape((2, 1, 2), (4,)), Dense(4)])
+    inner = Split((2, 2, 4), [Convolution1x1((1, 2, 4)), Squeeze(), SmoothLeakyReLU(), innermost])
+    return EBFlow((2, 2, 4), [Convolution1x1((2, 2, 4)), ActNorm((2, 2, 4)), inner, Dense(16)])
+
+
 FLOWS: dict[str, Callable[[], EBFlow]] = {
     "dense, D=1": lambda: dense(1),
     "dense, D=2": lambda: dense(2),
@@ -60,6 +69,7 @@ FLOWS: dict[str, Callable[[], EBFlow]] = {
     "dense, D=5": lambda: dense(5),
     "mixed": mixed,
     "image": image,
+    "nested": nested,
     "constant layers alone": lambda: EBFlow((3,), [Dense(3), ActNorm((3,))]),
     "varying layers alone": lambda: EBFlow((3,), [SmoothLeakyReLU(), SmoothLeakyReLU(residual=True)]),
     "no layer": lambda: EBFlow((3,), []),
@@ -107,7 +117,7 @@ class TestDensity:
         flow = randomise(build())
         x = batch(flow)
         z, varying = flow(x)
-        constant = sum(layer.log_abs_det().item() for layer in flow.layers if layer.constant_jacobian)
+        constant = sum(part.log_abs_det().item() for part in flow.modules() if isinstance(part, ConstantLayer))
         assert flow.log_normalizer().item() == pytest.approx(-constant, rel=1e-12)
         assert flow.constant_log_det().item() == pytest.approx(constant, rel=1e-12)
         base = 0.5 * z.flatten(1).square().sum(1) + 0.5 * z[0].numel() * math.log(2 * math.pi)
@@ -390,6 +400,59 @@ class TestLogNormalizerCache:
         names = set(flow.state_dict())
         flow.log_normalizer()
         assert set(flow.state_dict()) == names == {f"layers.{i}.{part}" for i in (0, 2) for part in ("weight", "bias")}
+
+
+class TestNestedConstantLayers:
+    def test_the_energy_leaves_them_out_and_log_z_counts_them(self, randomise, linear_algebra) -> None:
+        flow = randomise(nested())
+        x = batch(flow)
+        with linear_algebra:
+            flow.score(x)
+            flow.energy(x).sum().backward()
+        assert linear_algebra.calls == []
+        split = flow.layers[2].layers[3]
+        norm, activation, _, dense = split.layers
+        values = batch(EBFlow(split.output_shape((4, 1, 2)), [])).reshape(6, 4, 1, 2)
+        reached, _ = norm(values[:, :2])
+        torch.testing.assert_close(split(values)[1], activation(reached)[1])
+        log_normalizer = flow.log_normalizer()
+        norm.log_scale.data += 0.25
+        dense.weight.data *= 2.0
+        expected = log_normalizer + 4 * 0.25 - 4 * math.log(2.0)
+        torch.testing.assert_close(flow.log_normalizer(), expected)
+
+    @torch.no_grad()
+    def test_an_edit_leaves_no_stale_cache(self, randomise, linear_algebra) -> None:
+        flow = randomise(nested())
+        before = flow.log_normalizer()
+        with linear_algebra:
+            flow.log_normalizer()
+        assert linear_algebra.calls == []
+        flow.layers[2].layers[3].layers[0].log_scale.data[0] -= 0.5
+        torch.testing.assert_close(flow.log_normalizer(), before - 2 * 0.5)
+
+    def test_a_singular_one_is_named(self, randomise) -> None:
+        flow = randomise(nested())
+        flow.layers[2].layers[3].layers[3].weight.data.zero_()
+        with pytest.raises(SingularJacobianError, match=r"layer 2\.layers\.3\.layers\.3 \(Dense\) is singular"):
+            flow.log_normalizer()
+
+    def test_a_layer_that_occurs_twice_counts_twice(self) -> None:
+        layer = ActNorm((2,))
+        flow = EBFlow((4,), [Split((4,), [layer, layer])])
+        layer.log_scale.data.fill_(1.0)
+        assert flow.log_normalizer().item() == 4.0
+
+    def test_are_initialised_from_what_reaches_them(self, randomise) -> None:
+        flow = randomise(nested())
+        flow.initialize(batch(flow, 50))
+        _, norm, outer, _ = flow.layers
+        mixed_channels, _ = norm(flow.layers[0](batch(flow, 50))[0])
+        reaching, _ = EBFlow((1, 2, 4), outer.layers[:3])(mixed_channels[:, :1])
+        values, _ = outer.layers[3].layers[0](reaching[:, :2])
+        for result in (mixed_channels, values):
+            torch.testing.assert_close(result.mean((0, 2, 3)), torch.zeros(2, dtype=DOUBLE), rtol=0, atol=1e-9)
+            torch.testing.assert_close(result.std((0, 2, 3)), torch.ones(2, dtype=DOUBLE))
 
 
 class TestSingularLayers:

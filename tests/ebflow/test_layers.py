@@ -9,11 +9,12 @@ from collections.abc import Callable
 import pytest
 import torch
 from layer_cases import DOUBLE, LAYERS, Case
-from torch import Tensor
+from torch import Tensor, nn
 
 import ebflow.layers
 from ebflow.layers import (
     ActNorm,
+    ChannelCoupling,
     Convolution,
     Convolution1x1,
     Dense,
@@ -22,6 +23,7 @@ from ebflow.layers import (
     Permutation,
     Reshape,
     Scale,
+    Split,
     Squeeze,
 )
 
@@ -40,7 +42,7 @@ def jacobian(layer: Layer, x: Tensor) -> Tensor:
 
 def log_det(layer: Layer, x: Tensor) -> Tensor:
     """What the layer says about log|det J|, all of it, shape (B,)."""
-    constant = layer.log_abs_det() if layer.constant_jacobian else 0.0
+    constant = sum(part.log_abs_det() for part in layer.constant_layers())
     return (layer(x)[1] + constant).expand(len(x))
 
 
@@ -265,6 +267,10 @@ def test_other_shapes_are_refused(case: Case) -> None:
         (lambda: Permutation(torch.tensor([0, 1, 1])), r"permutation of 0\.\.2"),
         (lambda: Permutation(torch.tensor([1, 2, 3])), r"permutation of 0\.\.2"),
         (lambda: Reshape((2, 3), (5,)), "number of components"),
+        (lambda: ChannelCoupling((3, 2, 2), nn.Identity()), r"even number of channels, not of shape \(3, 2, 2\)"),
+        (lambda: ChannelCoupling((4,), nn.Identity()), "images"),
+        (lambda: Split((3, 2, 2), []), r"even number of channels, not samples of shape \(3, 2, 2\)"),
+        (lambda: Split((4, 2, 2), [ActNorm((4, 2, 2))]), r"not \(2, 2, 2\)"),
     ],
 )
 def test_bad_arguments_are_refused(build: Callable[[], Layer], message: str) -> None:
@@ -293,6 +299,36 @@ def test_squeeze_orders_channels_by_channel_row_column() -> None:
     y, _ = Squeeze()(x)
     assert y[0, :, 0, 0].tolist() == [0, 1, 4, 5, 8, 9, 12, 13]
     assert y[0, :, 0, 1].tolist() == [2, 3, 6, 7, 10, 11, 14, 15]
+
+
+def test_channel_coupling_reads_scales_from_even_and_shifts_from_odd_channels() -> None:
+    h = torch.tensor([0.5, 3.0, -40.0, -1.0])  # scales exp(2 tanh(0.25)) and, at its bound, exp(-2)
+    layer = ChannelCoupling((4, 1, 1), _Constant(h[:, None, None]))
+    y, log_det = layer(torch.tensor([7.0, 8.0, 2.0, 3.0])[None, :, None, None])
+    log_scales = [2 * math.tanh(0.25), -2.0]
+    assert y.flatten().tolist() == pytest.approx(
+        [7.0, 8.0, 2 * math.exp(log_scales[0]) + 3, 3 * math.exp(log_scales[1]) - 1]
+    )
+    assert log_det.item() == pytest.approx(sum(log_scales))
+
+
+class _Constant(nn.Module):
+    """A network whose output does not depend on its input."""
+
+    def __init__(self, output: Tensor) -> None:
+        super().__init__()
+        self.output = output
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.output.expand(len(x), -1, -1, -1)
+
+
+def test_split_puts_the_second_half_unchanged_behind_the_first() -> None:
+    layer = Split((2, 1, 2), [Scale((1, 1, 2), 0.0, 0.5), Reshape((1, 1, 2), (2,))])
+    y, log_det = layer(torch.tensor([1.0, 2.0, 3.0, 4.0]).reshape(1, 2, 1, 2))
+    assert y.tolist() == [[2.0, 4.0, 3.0, 4.0]]
+    assert log_det.tolist() == [0.0]
+    assert [type(part) for part in layer.constant_layers()] == [Scale, Reshape]
 
 
 def test_scale_keeps_its_numbers_through_single_precision() -> None:

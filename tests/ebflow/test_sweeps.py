@@ -29,6 +29,7 @@ FLOWS: dict[str, tuple[Callable[[], EBFlow], tuple[int, ...]]] = {
     "fc, residual": (lambda: architectures.fc((4,), 2, residual=True), (4,)),
     "cnn": (lambda: architectures.cnn((1, 4, 8), 6), (1, 4, 8)),
     "toy, a mixed flow": (lambda: architectures.toy((3,), 4, width=8), (3,)),
+    "glow, nested": (lambda: architectures.glow((1, 4, 4), 2, width=4), (1, 4, 4)),
     "raw pixels": (
         lambda: architectures.fc((1, 2, 2), before=architectures.raw_pixels((1, 2, 2), alpha=0.5)),
         (1, 2, 2),
@@ -266,8 +267,8 @@ class _Call(nn.Module):
         return getattr(self.flow, self.sweep)(*arguments)
 
 
-def test_only_the_coupling_has_no_closed_form() -> None:
-    assert LAYERS.keys() - CLOSED.keys() == {"coupling", "coupling, image"}
+def test_only_couplings_and_what_may_hold_them_have_no_closed_form() -> None:
+    assert LAYERS.keys() - CLOSED.keys() == {"coupling", "coupling, image", "channel coupling", "chain", "split"}
 
 
 def test_score_records_a_graph_only_where_gradients_are_on() -> None:

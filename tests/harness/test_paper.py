@@ -65,6 +65,15 @@ def test_configurations_of_images(dataset: str, architecture: str, objective: st
     assert found.layers == {"fc": 2, "cnn": 6}[architecture]
 
 
+@pytest.mark.parametrize(("objective", "noise"), [("ml", 0.1), ("dsm", 0.1), ("fdssm", 1.0)])
+def test_configuration_of_glow(objective: str, noise: float) -> None:
+    found = configuration("mnist", "glow", objective)
+    recipe = found.training
+    assert (recipe.optimizer, recipe.learning_rate, recipe.decay, recipe.clip_norm) == ("adam", 1e-5, 1.0, 500.0)
+    assert (recipe.epochs, recipe.evaluate_every, recipe.weight_decay) == (80, 1, 0.0)
+    assert (found.noise, found.logit_alpha, found.batch, found.layers) == (noise, 1.0, 100, 32)
+
+
 def test_configurations_of_points() -> None:
     sine = configuration("sine", "toy", "dsm")
     assert (sine.training.learning_rate, sine.training.clip_norm, sine.noise) == (1e-4, 1.0, 0.375)
@@ -81,6 +90,7 @@ def test_configurations_of_points() -> None:
 def test_other_data_gets_the_nearest_configuration() -> None:
     assert configuration("digits", "fc", "tssm") == configuration("digits", "fc", "ssm")
     assert configuration("mine.npy", "cnn", "ml").residual
+    assert configuration("digits", "glow", "fdssm").noise == configuration("mnist", "glow", "fdssm").noise
 
 
 @pytest.mark.parametrize("profile", PROFILES)
