@@ -82,7 +82,7 @@ def _whitened(objective: Objective, problem: Problem) -> WhitenedModel:
     from ebflow.layers import Whitening
 
     if problem.architecture != "fc" or problem.raw_pixel_alpha is not None:
-        raise ValueError("only fc starts from whitened data, and with MaP; leave --recipe tuned out")
+        raise ValueError("only fc starts from whitened data, and not without MaP")
     flow = architectures.whitened_fc(problem.shape, problem.layers, residual=problem.residual)
     whitening = next(index for index, layer in enumerate(flow.layers) if isinstance(layer, Whitening))
     return WhitenedModel(flow, Behind(objective, whitening + 1))
@@ -132,6 +132,7 @@ METHODS = [
         linear="dense",
         build=partial(build, name),
         architectures=("fc", "cnn", "glow", "toy"),
+        starts=("published", "whitened"),
         raw_pixels=True,
         fc_cost=cost,
         summary=summary,

@@ -29,6 +29,8 @@ def build(method: Method, problem: Problem) -> Model:
         )
     if problem.raw_pixel_alpha is not None and not method.raw_pixels:
         raise InputError(f"{method.name} cannot start from raw pixels; leave out --without-map")
+    if problem.start not in method.starts:
+        raise InputError(f"{method.name} has no {problem.start} start, only {', '.join(method.starts)}")
     # For meta nothing is computed at all: a quick check that the problem fits, whatever its size.
     place = torch.device("meta") if problem.device == "meta" else nullcontext()
     with torch.random.fork_rng(), place:

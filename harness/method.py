@@ -94,6 +94,7 @@ class Method:
         architectures: Those of `harness.problem.ARCHITECTURES` that it implements.
         summary: One line.
         iterative: Whether it trains by steps; otherwise its models are `ClosedForm`.
+        starts: Those of `harness.problem.STARTS` that it offers.
         raw_pixels: Whether `build` honours `Problem.raw_pixel_alpha`.
         fc_cost: What a layer of its fc costs, if the tables are to say how near to that it comes.
     """
@@ -106,5 +107,6 @@ class Method:
     architectures: tuple[str, ...] = ("fc",)
     summary: str = ""
     iterative: bool = True
+    starts: tuple[str, ...] = ("published",)
     raw_pixels: bool = False
     fc_cost: LayerCost | None = None

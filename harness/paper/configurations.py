@@ -19,8 +19,8 @@ __all__ = ["RECIPES", "Configuration", "configuration", "configured_cell"]
 
 RECIPES = {
     "paper": "as published, without the regulariser, spectral normalisation and augmentation of the authors' code",
-    "tuned": "the same network and parameter count; Adam with a cosine schedule, fc from whitened data, its last layer "
-    "refitted in closed form",
+    "tuned": "the same network and parameter count; Adam with a cosine schedule; where a method offers it, fc from "
+    "whitened data and its last layer refitted in closed form",
     "official-lambda": "adds the mean energy to the loss with the weight that the authors' code comes to on CIFAR-10: "
     "0.001 / C for SSM and DSM, and 0.001 / epsilon^2 for FDSSM, 300 times as much",
     "official-actnorm": "leaves ActNorm at its data-dependent start, as in the authors' code, where it is not trained",
@@ -78,6 +78,9 @@ def configured_cell(
         InputError: An unknown recipe, or one that changes nothing here.
     """
     found = configuration(dataset, architecture, method.objective, recipe)
+    if found.start not in method.starts:  # other people's layers start as they do
+        training = replace(found.training, start_samples=None, calibrate=False)
+        found = replace(found, start="published", training=training)
     problem = Problem(
         architecture=architecture,
         shape=shape,

@@ -41,15 +41,16 @@ def cells_in(folder: Path) -> list[Path]:
 def tiny_experiment(monkeypatch: pytest.MonkeyPatch) -> None:
     """One experiment of a timing and a training, both of a moment."""
 
-    def make(name: str, context: experiments.Context) -> list[Any]:
-        config = TrainingConfig(epochs=1, evaluate_every=1)
-        problem = Problem(shape=(1, 8, 8), seed=context.seed)
-        return [
-            RuntimeCell(name, context.profile, ("ebflow-dsm",), Problem(shape=(4,), seed=context.seed), 2),
-            LikelihoodCell(name, context.profile, "gaussian", problem.replace(layers=1), "digits", config, draws=2),
-        ]
+    class Plan:
+        def cells(self, name: str, context: experiments.Context) -> list[Any]:
+            config = TrainingConfig(epochs=1, evaluate_every=1)
+            problem = Problem(shape=(1, 8, 8), seed=context.seed)
+            return [
+                RuntimeCell(name, context.profile, ("ebflow-dsm",), Problem(shape=(4,), seed=context.seed), 2),
+                LikelihoodCell(name, context.profile, "gaussian", problem.replace(layers=1), "digits", config, draws=2),
+            ]
 
-    tiny = Experiment("tiny", "a moment", make, "almost everything", "all else")
+    tiny = Experiment("tiny", "a moment", Plan(), "almost everything", "all else")
     monkeypatch.setattr(experiments, "EXPERIMENTS", (tiny,))
 
 

@@ -96,7 +96,7 @@ def test_other_data_gets_the_nearest_configuration() -> None:
 @pytest.mark.parametrize("profile", PROFILES)
 @pytest.mark.parametrize("experiment", EXPERIMENTS, ids=lambda experiment: experiment.name)
 def test_experiments_can_start(experiment, profile: str) -> None:
-    cells = experiment.cells(experiment.name, Context(profile))
+    cells = experiment.cells(Context(profile))
     assert cells
     for cell in cells:
         cell.check()
@@ -112,13 +112,13 @@ def test_experiments_can_start(experiment, profile: str) -> None:
 
 def test_every_method_has_a_row_in_the_likelihood_tables() -> None:
     (experiment,) = [experiment for experiment in EXPERIMENTS if experiment.name == "table2-mnist-fc"]
-    cells = experiment.cells(experiment.name, Context("quick"))
+    cells = experiment.cells(Context("quick"))
     assert {cell.method for cell in cells} == {m.name for m in registry().methods.values() if "fc" in m.architectures}
 
 
 def test_the_ablation_crosses_ema_with_map() -> None:
     (experiment,) = [experiment for experiment in EXPERIMENTS if experiment.name == "table4-mnist-fc"]
-    cells = experiment.cells(experiment.name, Context("paper"))
+    cells = experiment.cells(Context("paper"))
     crossed = {(cell.method, cell.config.ema_decay, cell.preprocess) for cell in cells}
     methods = ("ebflow-ssm", "ebflow-dsm", "ebflow-fdssm")
     assert crossed == {(method, ema, map_) for method in methods for ema in (None, 0.999) for map_ in (True, False)}

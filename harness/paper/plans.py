@@ -1,0 +1,198 @@
+"""How an experiment is declared: timings over sizes, trainings over datasets, methods and seeds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+from harness.cells import Cell, RuntimeCell
+from harness.method import Method
+from harness.paper.configurations import configured_cell
+from harness.problem import Problem
+from harness.registry import registry
+
+__all__ = ["Context", "Plan", "Timings", "Trainings"]
+
+_SHAPES = {
+    "sine": (2,),
+    "swirl": (2,),
+    "checkerboard": (2,),
+    "digits": (1, 8, 8),
+    "mnist": (1, 28, 28),
+    "cifar10": (3, 32, 32),
+}
+
+
+@dataclass(frozen=True)
+class Context:
+    """What the command line adds to an experiment.
+
+    Args:
+        profile: quick or paper.
+        device: Where to run.
+        seed: Of the first run.
+        seeds: How many runs; None for one in the quick profile and three in the paper's.
+        methods: Names to keep; none for all.
+        max_seconds: Budget of training time for every cell, or None.
+        data_dir: Where the image data lie.
+    """
+
+    profile: str
+    device: str = "cpu"
+    seed: int = 0
+    seeds: int | None = None
+    methods: tuple[str, ...] = ()
+    max_seconds: float | None = None
+    data_dir: Path | None = None
+
+    @property
+    def quick(self) -> bool:
+        """Whether experiments are shortened."""
+        return self.profile == "quick"
+
+    @property
+    def all_seeds(self) -> range:
+        """Of the repeated trainings."""
+        return range(self.seed, self.seed + (self.seeds or (1 if self.quick else 3)))
+
+    def keeps(self, method: Method) -> bool:
+        """Whether a method is asked for."""
+        return not self.methods or method.name in self.methods
+
+
+class Plan(Protocol):
+    """The declaration of an experiment's cells."""
+
+    def cells(self, experiment: str, context: Context) -> Sequence[Cell]:
+        """Return the units of work."""
+        ...
+
+
+@dataclass(frozen=True)
+class Timings:
+    """Seconds an iteration of every method on images of several sizes.
+
+    Args:
+        architecture: fc or cnn.
+        channels: C.
+        sides: n of the C x n x n images.
+        layers: L.
+        quick_repeats: Repetitions in the quick profile; the paper's has 25.
+        quick_sides: Values of n in the quick profile; None for all.
+    """
+
+    architecture: str
+    channels: int
+    layers: int
+    quick_repeats: int
+    quick_sides: tuple[int, ...] | None = None
+    sides: tuple[int, ...] = (16, 20, 24, 28, 32, 36, 40)
+
+    def cells(self, experiment: str, context: Context) -> Sequence[Cell]:
+        """Return one cell a size, with all methods."""
+        methods = [m.name for m in _methods(self.architecture) if m.iterative and context.keeps(m)]
+        return [
+            RuntimeCell(
+                experiment=experiment,
+                profile=context.profile,
+                methods=tuple(methods),
+                problem=Problem(
+                    architecture=self.architecture,
+                    shape=(self.channels, n, n),
+                    layers=self.layers,
+                    device=context.device,
+                    seed=context.seed,
+                    residual=self.architecture == "cnn",
+                ),
+                repeats=self.quick_repeats if context.quick else 25,
+            )
+            for n in (context.quick and self.quick_sides) or self.sides
+            if methods
+        ]
+
+
+@dataclass(frozen=True)
+class Trainings:
+    """Test likelihoods of every method, seed by seed.
+
+    Args:
+        datasets: Names.
+        architecture: One for all.
+        recipe: Name of the configuration.
+        objectives: Those to train; none for all.
+        own: Whether only methods that can start from raw pixels take part, which are this project's own.
+        settings: Pairs of EMA and MaP, crossed with all the rest.
+        quick: Fields of the recipe that the quick profile shortens.
+        quick_problem: Fields of the problem likewise.
+        draws: K in the paper profile; the quick one makes at most two.
+    """
+
+    datasets: tuple[str, ...]
+    architecture: str
+    recipe: str = "paper"
+    objectives: tuple[str, ...] = ()
+    own: bool = False
+    settings: tuple[tuple[bool, bool], ...] = ((True, True),)
+    quick: Mapping[str, Any] = field(default_factory=dict)
+    quick_problem: Mapping[str, Any] = field(default_factory=dict)
+    draws: int = 10
+
+    def cells(self, experiment: str, context: Context) -> Sequence[Cell]:
+        """Return one cell a setting, dataset, method and seed."""
+        methods = [
+            method
+            for method in _methods(self.architecture)
+            if context.keeps(method)
+            and (not self.objectives or method.objective in self.objectives)
+            and (method.raw_pixels or not self.own)
+        ]
+        return [
+            self._cell(experiment, context, dataset, method, seed, ema, preprocess)
+            for ema, preprocess in self.settings
+            for dataset in self.datasets
+            for method in methods
+            for seed in context.all_seeds
+        ]
+
+    def _cell(
+        self, experiment: str, context: Context, dataset: str, method: Method, seed: int, ema: bool, preprocess: bool
+    ) -> Cell:
+        cell = configured_cell(
+            experiment,
+            context.profile,
+            method,
+            dataset,
+            _SHAPES[dataset],
+            self.architecture,
+            recipe=self.recipe,
+            device=context.device,
+            seed=seed,
+            draws=min(2, self.draws) if context.quick else self.draws,
+        )
+        config, problem = cell.config, cell.problem
+        if not ema:
+            config = replace(config, ema_decay=None)
+        if context.quick:
+            config = replace(config, **{"evaluate_every": 1, **self.quick})
+            # The closed form has one layer, whatever the others have.
+            problem = problem.replace(
+                **{key: value for key, value in self.quick_problem.items() if method.iterative or key != "layers"}
+            )
+        elif context.max_seconds is not None and method.iterative:
+            config = replace(config, max_seconds=context.max_seconds)
+            cell = replace(cell, recipe=f"{cell.recipe}, {context.max_seconds:g} s")
+        return replace(
+            cell,
+            config=config,
+            problem=problem,
+            preprocess=preprocess,
+            data_dir=context.data_dir,
+            download=not context.quick,
+        )
+
+
+def _methods(architecture: str) -> list[Method]:
+    """All methods with this architecture, those that cannot run here included: their rows say why."""
+    return [method for method in registry().methods.values() if architecture in method.architectures]
