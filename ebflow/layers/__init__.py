@@ -5,7 +5,7 @@ from ebflow.layers.actnorm import ActNorm
 from ebflow.layers.base import ClosedForm, ConstantLayer, ElementwiseLayer, Layer, VaryingLayer
 from ebflow.layers.convolution import Convolution, Convolution1x1
 from ebflow.layers.coupling import AffineCoupling
-from ebflow.layers.linear import Dense
+from ebflow.layers.linear import Dense, Triangular
 from ebflow.layers.pixel import Logit, Scale
 from ebflow.layers.rearrange import Permutation, Reshape, Squeeze
 
@@ -25,5 +25,6 @@ __all__ = [
     "Scale",
     "SmoothLeakyReLU",
     "Squeeze",
+    "Triangular",
     "VaryingLayer",
 ]
