@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from harness.datasets import Dataset, Dequantize, LogitPreprocessing, SmoothedDensity
+from harness.datasets import Dataset, Dequantize, LogitPreprocessing
 from harness.density import build, count_parameters, log_prob, score
 from harness.errors import InputError
 from harness.method import ClosedForm, Method, Model
@@ -32,7 +32,7 @@ class Likelihood:
         test_nll: Nats a sample, one value for each draw of the preprocessing noise.
         validation_nll: Of the weights that were kept, nats a sample.
         kl: Mean of log p - log q over the test set, nats; only where the data's density p is known.
-        fisher: Half the mean of |score q - score p|^2; only where that score is known too.
+        fisher: Half the mean of |score q - score p|^2; only where that score is of use.
         parameters: Trained numbers.
         report: Of the training loop.
     """
@@ -133,12 +133,11 @@ def _against_truth(model: Model, dataset: Dataset, problem: Problem) -> tuple[fl
     density = dataset.density
     if density is None:
         return None, None
-    divergence = fisher = 0.0
+    divergence, gaps = 0.0, []
     for x, _ in _noised(dataset.test, dataset, problem, _TEST_SEED):
         with torch.no_grad():
             divergence += float((density.log_prob(x.double()) - log_prob(model, x).double()).sum())
-        if isinstance(density, SmoothedDensity):
-            gap = score(model, x).double() - density.score(x.double())
-            fisher += 0.5 * float(gap.square().sum())
-    has_score = isinstance(density, SmoothedDensity)
-    return divergence / len(dataset.test), fisher / len(dataset.test) if has_score else None
+        exact = density.score(x.double())
+        if exact is not None:
+            gaps.append(0.5 * float((score(model, x).double() - exact).square().sum()))
+    return divergence / len(dataset.test), sum(gaps) / len(dataset.test) if gaps else None

@@ -89,8 +89,7 @@ class Triangular(ConstantLayer):
         return torch.linalg.solve_triangular(self.matrix(), y.mT, upper=self.upper).mT
 
     def log_abs_det(self) -> Tensor:  # noqa: D102
-        row, column = self._places()
-        return self.entries[row == column].abs().log().sum()
+        return self.matrix().diagonal().abs().log().sum()
 
     def output_shape(self, shape: Shape) -> Shape:  # noqa: D102
         require_shape(self, shape, (self.dimension,))

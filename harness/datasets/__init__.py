@@ -6,7 +6,7 @@ from pathlib import Path
 
 from harness.datasets import array_file, cifar10, digits, files, mnist, points
 from harness.datasets.base import Dataset
-from harness.datasets.densities import Checkerboard, Density, Multimodal, Sine, SmoothedDensity, Swirl
+from harness.datasets.densities import Checkerboard, Density, Multimodal, Sine, Swirl
 from harness.datasets.preprocessing import (
     Dequantize,
     GaussianNoise,
@@ -27,7 +27,6 @@ __all__ = [
     "Multimodal",
     "Preprocessing",
     "Sine",
-    "SmoothedDensity",
     "Swirl",
     "load",
     "names",

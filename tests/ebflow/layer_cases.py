@@ -21,6 +21,7 @@ from ebflow.layers import (
     Scale,
     SmoothLeakyReLU,
     Squeeze,
+    Triangular,
 )
 
 DOUBLE = torch.float64
@@ -49,6 +50,10 @@ def coupling(mask: Tensor) -> AffineCoupling:
 LAYERS = {
     "dense": Case(lambda: Dense(5), (5,), ((4,), (5, 1), ())),
     "dense, D=1": Case(lambda: Dense(1), (1,), ((2,),)),
+    "dense, no bias": Case(lambda: Dense(3, bias=False), (3,), ((2,), (3, 1))),
+    "lower triangular": Case(lambda: Triangular(5, upper=False), (5,), ((4,), (5, 1), ())),
+    "upper triangular": Case(lambda: Triangular(4, upper=True), (4,), ((5,), (15,))),
+    "triangular, D=1": Case(lambda: Triangular(1, upper=True), (1,), ((2,),)),
     "convolution, k=1": Case(lambda: Convolution((3, 2, 3), 1), (3, 2, 3), ((3, 3, 2), (18,))),
     "convolution, k=3": Case(lambda: Convolution((2, 3, 5), 3), (2, 3, 5), ((2, 5, 3), (1, 3, 5))),
     "convolution, k=5": Case(lambda: Convolution((1, 5, 3), 5), (1, 5, 3), ((1, 3, 5),)),
