@@ -178,7 +178,7 @@ class Multimodal(Density):
     $$p(y) = N(y_0; 0, 1) \prod_{i \ge 1} \frac{N(x_i; 0, 1)}{5\, g_i (2 - g_i)\, |s_i|}, \qquad
     |x_i| = \tfrac{1}{10} \log\frac{2 - g_i}{g_i},$$
 
-    and zero where an $|y_i| > |s_i|$. Towards that edge $p$ grows like $e^{10 |x_i| - x_i^2 / 2}$, until $|x_i| = 10$ and
+    and zero where an $|y_i| > |s_i|$. Near that edge $p$ grows like $e^{10 |x_i| - x_i^2 / 2}$, until $|x_i| = 10$ and
     $g_i = 2 e^{-100}$. This has two consequences. The components of the score have a second moment of about $e^{200}$,
     so no estimate of the Fisher divergence means anything, and `score` is None. And float64 holds $g$ to about
     $10^{-16}$, which is coarse from $|x_i| = 3$ on and nothing from 3.8 on, where $t$ rounds to one: at $D = 10$ at one

@@ -278,7 +278,7 @@ EXPERIMENTS: tuple[Experiment, ...] = (
         "NLL of a 10-D multimodal density with full, triangular and LU matrices",
         _matrices,
         "5 s of training instead of 10,001 steps, one seed instead of three",
-        "the base is N(0, I) instead of the Laplace distribution of the authors' code; float64, because in float32 half "
+        "the base is N(0, I) instead of the authors' Laplace distribution; float64, because in float32 half "
         "of the points lie on hyperplanes; validation picks the weights; the published curves could not be obtained",
     ),
 )
