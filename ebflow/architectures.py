@@ -1,9 +1,10 @@
-"""The paper's networks: fc, cnn and glow for images, toy for 2-D densities."""
+"""The paper's networks: fc, cnn and glow for images, toy for 2-D densities, multimodal for a 10-D one."""
 
 from __future__ import annotations
 
 import math
 from itertools import pairwise
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -23,11 +24,15 @@ from ebflow.layers import (
     SmoothLeakyReLU,
     Split,
     Squeeze,
+    Triangular,
     Whitening,
 )
 from ebflow.layers.base import Shape
 
-__all__ = ["cnn", "fc", "glow", "raw_pixels", "toy", "whitened_fc"]
+__all__ = ["Matrix", "cnn", "fc", "glow", "multimodal", "raw_pixels", "toy", "whitened_fc"]
+
+Matrix = Literal["full", "lower", "upper", "lu"]
+"""The forms of a linear layer that the paper compares; lu is a product of a lower and an upper one."""
 
 
 def fc(
@@ -155,6 +160,30 @@ def toy(shape: Shape = (2,), layers: int = 11, *, width: int = 64) -> EBFlow:
     return EBFlow(shape, [*chain, _orthogonal(dimension)])
 
 
+def multimodal(shape: Shape = (10,), layers: int = 11, *, matrix: Matrix = "full", alpha: float = 0.3) -> EBFlow:
+    """Linear layer, smooth leaky ReLU, ActNorm, repeated, and one linear layer more (paper, appendix on linear layers).
+
+    The linear layers have no bias. As in the authors' code, `matrix` is the form of M in z = x M, which is the
+    transpose of W in z = W x: with an upper M, z_i depends on x_1, ..., x_i. M starts orthogonal, and as the triangle
+    of an orthogonal matrix where its form is triangular; lu is an upper one followed by a lower one, and the lower one
+    starts with ones.
+
+    Args:
+        shape: Event shape of the data (D,).
+        layers: L, the number of linear layers; lu counts as one.
+        matrix: Form of the linear layers.
+        alpha: Of the smooth leaky ReLU.
+    """
+    _at_least_one(layers)
+    if len(shape) != 1:
+        raise ValueError(f"the multimodal flow takes vectors, not samples of shape {tuple(shape)}")
+    (dimension,) = shape
+    chain: list[Layer] = []
+    for _ in range(layers - 1):
+        chain += [*_linear(dimension, matrix), SmoothLeakyReLU(alpha), ActNorm(shape)]
+    return EBFlow(shape, [*chain, *_linear(dimension, matrix)])
+
+
 def raw_pixels(shape: Shape, *, levels: int = 256, margin: float = 1e-6, alpha: float) -> tuple[Layer, ...]:
     """Scale dequantised pixels into (0, 1) and take the logit, inside the model (the paper's ablation without MaP).
 
@@ -228,8 +257,22 @@ def _perceptron(dimension: int, width: int, activation: type[nn.Module]) -> nn.M
     return nn.Sequential(*hidden, nn.Linear(width, dimension))
 
 
-def _orthogonal(dimension: int) -> Dense:
-    dense = Dense(dimension)
+def _linear(dimension: int, matrix: Matrix) -> list[Layer]:
+    """One linear layer of `multimodal`, data to latent."""
+    if matrix == "full":
+        return [_orthogonal(dimension, bias=False)]
+    # z = x M is z = W x with W the transpose of M.
+    first = Triangular(dimension, upper=matrix == "lower")
+    first.fill(nn.init.orthogonal_(torch.empty(dimension, dimension)))
+    if matrix != "lu":
+        return [first]
+    second = Triangular(dimension, upper=True)
+    second.fill(torch.ones(dimension, dimension))
+    return [first, second]
+
+
+def _orthogonal(dimension: int, bias: bool = True) -> Dense:
+    dense = Dense(dimension, bias)
     nn.init.orthogonal_(dense.weight)
     return dense
 

@@ -36,7 +36,7 @@ def from_data(flow: EBFlow, x: Tensor) -> None:
         x: Shape (N, *shape), more samples than dimensions.
 
     Raises:
-        ValueError: The covariance at some dense layer is singular.
+        ValueError: The covariance at some dense layer is singular, or a dense layer has no bias.
     """
     layers = list(flow.layers)
     for layer, following in zip(layers, [*layers[1:], None], strict=True):
@@ -60,11 +60,11 @@ def calibrate(flow: EBFlow, x: Tensor) -> None:
         x: Training data, shape (N, *shape), more samples than dimensions.
 
     Raises:
-        ValueError: The last layer is not dense, or the latent's covariance is singular.
+        ValueError: The last layer is not dense with a bias, or the latent's covariance is singular.
     """
     last = flow.layers[-1]
-    if not isinstance(last, Dense):
-        raise ValueError(f"the last layer is refitted in closed form where it is dense, not {type(last).__name__}")
+    if not isinstance(last, Dense) or last.bias is None:
+        raise ValueError("the last layer is refitted in closed form where it is dense, with a bias")
     z = torch.cat([flow(rows)[0] for rows in x.split(_ROWS_OF_SEARCH)])
     mean, matrix = mean_and_whitening(z)
     weight, bias = matrix @ last.weight.double(), matrix @ (last.bias.double() - mean)
@@ -82,7 +82,7 @@ def fold(flow: EBFlow) -> EBFlow:
     layers = list(flow.layers)
     for index, (layer, following) in enumerate(pairwise(layers)):
         if isinstance(layer, Whitening) and isinstance(following, Dense):
-            dense = Dense(len(following.bias)).to(following.weight)
+            dense = Dense(len(following.weight)).to(following.weight)
             dense.weight.copy_(following.weight @ layer.matrix)
             dense.bias.copy_(following.transform(layer.offset()))
             return EBFlow(flow.shape, [*layers[:index], dense, *layers[index + 2 :]])
@@ -90,6 +90,8 @@ def fold(flow: EBFlow) -> EBFlow:
 
 
 def _whiten(dense: Dense, x: Tensor) -> None:
+    if dense.bias is None:
+        raise ValueError("a dense layer without a bias cannot start from data")
     mean, matrix = mean_and_whitening(x)
     dense.weight.copy_(matrix)
     dense.bias.copy_(-matrix @ mean)

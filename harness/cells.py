@@ -246,11 +246,10 @@ def _likelihood_metrics(outcome: Likelihood, problem: Problem) -> list[tuple[str
         ("bits_per_dim", "bits", bits),
         ("validation_nll", "nats", _single(outcome.validation_nll)),
     ]
-    if outcome.kl is not None and outcome.fisher is not None:
-        metrics += [
-            ("kl", "nats", _single(outcome.kl)),
-            ("fisher", "nats", _single(outcome.fisher)),
-        ]
+    if outcome.kl is not None:
+        metrics.append(("kl", "nats", _single(outcome.kl)))
+    if outcome.fisher is not None:
+        metrics.append(("fisher", "nats", _single(outcome.fisher)))
     if outcome.report.iterations:
         metrics += [
             ("training_seconds", "s", _single(outcome.report.seconds)),

@@ -80,7 +80,7 @@ def list_methods(
 
 @app.command()
 def runtime(
-    architecture: Annotated[str, typer.Option(help="fc, cnn, glow or toy.")] = "fc",
+    architecture: Annotated[str, typer.Option(help="fc, cnn, glow, toy or multimodal.")] = "fc",
     dims: Annotated[
         str, typer.Option(help="Dimensions D, comma-separated; for cnn and glow, D = n * n with n a multiple of 4.")
     ] = "64,256,784",
@@ -144,7 +144,7 @@ def runtime(
 @app.command()
 def train(
     method: Annotated[str, typer.Option(help="Name of a method.")] = "ebflow-dsm",
-    architecture: Annotated[str, typer.Option(help="fc, cnn, glow or toy.")] = "fc",
+    architecture: Annotated[str, typer.Option(help="fc, cnn, glow, toy or multimodal.")] = "fc",
     dataset: Annotated[
         str, typer.Option(help="Name of a dataset, or the path of an .npy file with (N, D) floats.")
     ] = "digits",

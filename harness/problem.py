@@ -11,7 +11,7 @@ from harness.errors import InputError, unknown
 
 __all__ = ["ARCHITECTURES", "DTYPES", "STARTS", "Problem"]
 
-ARCHITECTURES = ("fc", "cnn", "glow", "toy")
+ARCHITECTURES = ("fc", "cnn", "glow", "toy", "multimodal")
 DTYPES = ("float32", "float64", "tf32", "bf16")
 """The last two keep float32 and compute the products of training in less; see `harness.precision`."""
 

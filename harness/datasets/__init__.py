@@ -1,4 +1,4 @@
-"""The data of the benchmark: 2-D densities, digits, MNIST, CIFAR-10, and a user's own arrays."""
+"""The data of the benchmark: synthetic densities, digits, MNIST, CIFAR-10, and a user's own arrays."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 from harness.datasets import array_file, cifar10, digits, files, mnist, points
 from harness.datasets.base import Dataset
-from harness.datasets.densities import Checkerboard, Density, Sine, Swirl
+from harness.datasets.densities import Checkerboard, Density, Multimodal, Sine, Swirl
 from harness.datasets.preprocessing import (
     Dequantize,
     GaussianNoise,
@@ -24,6 +24,7 @@ __all__ = [
     "GaussianNoise",
     "Identity",
     "LogitPreprocessing",
+    "Multimodal",
     "Preprocessing",
     "Sine",
     "Swirl",
@@ -68,7 +69,7 @@ def load(name: str, data_dir: Path | None = None, *, seed: int = 0) -> Dataset:
         data_dir: folder of the published files: `mnist/` and `cifar-10-batches-bin/`, or the archives they
             come in. By default the one that the environment variable HARNESS_DATA_DIR names, else a cache of
             the user's.
-        seed: seed of the 2-D sets and of the split of a `.npy` file; the other sets have fixed splits.
+        seed: seed of the synthetic sets and of the split of a `.npy` file; the other sets have fixed splits.
 
     Returns:
         The data set.

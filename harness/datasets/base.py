@@ -24,7 +24,7 @@ class Dataset:
         validation: raw validation samples, `(N, *shape)`.
         test: raw test samples, `(N, *shape)`.
         preprocessing: the random map from raw samples to model space, the same for every method.
-        density: exact density of the *noised* samples, where it is known (the 2-D sets).
+        density: exact density of the *preprocessed* samples, where it is known (the synthetic sets).
     """
 
     name: str

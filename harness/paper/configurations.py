@@ -120,6 +120,8 @@ def configuration(dataset: str, architecture: str, objective: str, recipe: str =
     objective = "ssm" if objective == "tssm" else objective
     if dataset in ("sine", "swirl", "checkerboard"):
         found = _points(dataset, objective)
+    elif dataset == "multimodal10":
+        found = _MULTIMODAL
     elif (dataset, architecture) in _IMAGES:
         found = _IMAGES[dataset, architecture](objective)
     elif architecture == "cnn":
@@ -128,7 +130,7 @@ def configuration(dataset: str, architecture: str, objective: str, recipe: str =
         found = replace(_mnist_glow(objective), training=replace(_SMALL, optimizer="adam", clip_norm=500.0))
     else:
         found = Configuration(_SMALL, noise=0.3, logit_alpha=0.5)
-    found = replace(found, layers={"fc": 2, "cnn": 6, "glow": 32, "toy": 11}[architecture])
+    found = replace(found, layers={"fc": 2, "cnn": 6, "glow": 32, "toy": 11, "multimodal": 11}[architecture])
     if recipe == "paper":
         return found
     changed = _CHANGES[recipe](found, dataset, architecture, objective)
@@ -222,6 +224,22 @@ _IMAGES = {
     ("cifar10", "fc"): _cifar10_fc,
     ("cifar10", "cnn"): _cifar10_cnn,
 }
+
+
+# 10,001 iterations of 25 an epoch. float64 because of the data: see `harness.datasets.Multimodal`.
+_MULTIMODAL = Configuration(
+    TrainingConfig(
+        optimizer="adam",
+        learning_rate=1e-3,
+        decay=1.0,
+        clip_norm=500.0,
+        ema_decay=None,
+        epochs=401,
+        evaluate_every=10,
+    ),
+    batch=2048,
+    dtype="float64",
+)
 
 
 def _points(dataset: str, objective: str) -> Configuration:

@@ -19,6 +19,7 @@ _SHAPES = {
     "sine": (2,),
     "swirl": (2,),
     "checkerboard": (2,),
+    "multimodal10": (10,),
     "digits": (1, 8, 8),
     "mnist": (1, 28, 28),
     "cifar10": (3, 32, 32),

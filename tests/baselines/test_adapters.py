@@ -37,7 +37,14 @@ every_architecture = pytest.mark.parametrize(
 
 def small(architecture: str = "fc", **changes: object) -> Problem:
     """A small problem of an architecture."""
-    shape, layers = {"fc": ((5,), 3), "cnn": ((1, 4, 4), 3), "glow": ((1, 4, 4), 2), "toy": ((2,), 3)}[architecture]
+    sizes = {
+        "fc": ((5,), 3),
+        "cnn": ((1, 4, 4), 3),
+        "glow": ((1, 4, 4), 2),
+        "toy": ((2,), 3),
+        "multimodal": ((4,), 3),
+    }
+    shape, layers = sizes[architecture]
     return Problem(**{"architecture": architecture, "shape": shape, "layers": layers, "dtype": "float64", **changes})
 
 

@@ -24,6 +24,8 @@ from ebflow.layers import (
     SmoothLeakyReLU,
     Split,
     Squeeze,
+    Triangular,
+    Whitening,
 )
 
 DOUBLE = torch.float64
@@ -54,9 +56,19 @@ def channel_coupling(shape: tuple[int, ...]) -> ChannelCoupling:
     return ChannelCoupling(shape, nn.Sequential(nn.Conv2d(channels // 2, channels, 3, padding=1), nn.Tanh()))
 
 
+def whitening() -> Whitening:
+    layer = Whitening(5).double()
+    layer.initialize(torch.randn(50, 5, dtype=DOUBLE) @ torch.randn(5, 5, dtype=DOUBLE) + 1)
+    return layer
+
+
 LAYERS = {
     "dense": Case(lambda: Dense(5), (5,), ((4,), (5, 1), ())),
     "dense, D=1": Case(lambda: Dense(1), (1,), ((2,),)),
+    "dense, no bias": Case(lambda: Dense(3, bias=False), (3,), ((2,), (3, 1))),
+    "lower triangular": Case(lambda: Triangular(5, upper=False), (5,), ((4,), (5, 1), ())),
+    "upper triangular": Case(lambda: Triangular(4, upper=True), (4,), ((5,), (15,))),
+    "triangular, D=1": Case(lambda: Triangular(1, upper=True), (1,), ((2,),)),
     "convolution, k=1": Case(lambda: Convolution((3, 2, 3), 1), (3, 2, 3), ((3, 3, 2), (18,))),
     "convolution, k=3": Case(lambda: Convolution((2, 3, 5), 3), (2, 3, 5), ((2, 5, 3), (1, 3, 5))),
     "convolution, k=5": Case(lambda: Convolution((1, 5, 3), 5), (1, 5, 3), ((1, 3, 5),)),
@@ -84,5 +96,6 @@ LAYERS = {
         (4, 2, 2),
         ((2, 2, 2), (4, 2, 1), (16,)),
     ),
+    "whitening": Case(whitening, (5,), ((4,), (5, 1))),
     "logit": Case(lambda: Logit(0.5), (2, 3)),
 }

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from ebflow import EBFlow
-from ebflow.architectures import cnn, fc, glow, raw_pixels, toy
+from ebflow.architectures import Matrix, cnn, fc, glow, multimodal, raw_pixels, toy
 from ebflow.layers import (
     ActNorm,
     AffineCoupling,
@@ -25,6 +25,7 @@ from ebflow.layers import (
     SmoothLeakyReLU,
     Split,
     Squeeze,
+    Triangular,
 )
 
 DOUBLE = torch.float64
@@ -47,6 +48,10 @@ def kinds(flow: Chain) -> list[type[Layer]]:
         (glow, (1, 28, 28), 17 * 290_824 + 16 * 318_480 + 16 * (24 + 80)),
         # Per coupling two networks 2-64-64-64-2 of 8,642 and three units' 64 betas; 11 dense layers; 10 ActNorms.
         (toy, (2,), 10 * (2 * 8_642 + 3 * 64 + 4) + 11 * 6),
+        (multimodal, (10,), 11 * 100 + 10 * 20),
+        (partial(multimodal, matrix="lower"), (10,), 11 * 55 + 10 * 20),
+        (partial(multimodal, matrix="upper"), (10,), 11 * 55 + 10 * 20),
+        (partial(multimodal, matrix="lu"), (10,), 11 * 110 + 10 * 20),
     ],
 )
 def test_parameter_counts(build, shape: tuple[int, ...], count: int) -> None:
@@ -234,9 +239,58 @@ class TestToy:
             toy(shape)
 
 
+class TestMultimodal:
+    @pytest.mark.parametrize(
+        ("matrix", "linear"),
+        [("full", [Dense]), ("lower", [Triangular]), ("upper", [Triangular]), ("lu", [Triangular, Triangular])],
+    )
+    def test_structure(self, matrix: Matrix, linear: list[type[Layer]]) -> None:
+        assert kinds(multimodal(matrix=matrix)) == 10 * [*linear, SmoothLeakyReLU, ActNorm] + linear
+        assert kinds(multimodal((3,), 1, matrix=matrix)) == linear
+
+    def test_a_matrix_acts_on_rows(self) -> None:
+        """z = x M, so that z_1 depends on all of x where M is lower triangular, and on x_1 alone where it is upper."""
+        x = torch.randn(4, dtype=DOUBLE)
+        for matrix, kept in (("lower", torch.triu), ("upper", torch.tril)):
+            flow = multimodal((4,), 3, matrix=matrix).double()
+            jacobian = torch.func.jacrev(lambda x, flow=flow: flow(x[None])[0][0])(x)
+            assert (jacobian != 0).equal(kept(torch.ones(4, 4)).bool()), matrix
+
+    def test_starts_orthogonal_and_as_triangles_of_it(self) -> None:
+        (full,) = multimodal((5,), 1).double().layers
+        torch.testing.assert_close(full.weight @ full.weight.mT, torch.eye(5, dtype=DOUBLE), atol=1e-6, rtol=0)
+        first, second = multimodal((5,), 1, matrix="lu").layers
+        assert (first.upper, second.upper) == (False, True)
+        assert torch.equal(second.matrix(), torch.ones(5, 5).triu())
+        # The last row of a triangle is a whole row of the orthogonal matrix.
+        assert first.matrix()[-1].norm().item() == pytest.approx(1, abs=1e-6)
+        assert all((first.matrix().diagonal() != 0).tolist())
+
+    @pytest.mark.parametrize("matrix", ["full", "lower", "upper", "lu"])
+    def test_log_prob_and_inverse_in_float64(self, matrix: Matrix, randomise, log_density) -> None:
+        flow = randomise(multimodal((4,), 3, matrix=matrix))
+        x = torch.randn(5, 4, dtype=DOUBLE)
+        torch.testing.assert_close(flow.log_prob(x), log_density(flow, x), rtol=1e-9, atol=1e-9)
+        torch.testing.assert_close(flow.inverse(flow(x)[0]), x, rtol=0, atol=1e-8)
+
+    def test_starts_from_data_without_a_singular_layer(self) -> None:
+        x = 100 * torch.randn(500, 10, dtype=DOUBLE)
+        for matrix in ("full", "lower", "upper", "lu"):
+            flow = multimodal(matrix=matrix).double()
+            flow.initialize(x)
+            assert flow.log_prob(x).isfinite().all()
+            assert flow.score(x).isfinite().all()
+            assert all(layer.log_abs_det() > -50 for layer in flow.layers if layer.constant_jacobian)
+
+    @pytest.mark.parametrize("shape", [(2, 2), ()])
+    def test_other_shapes_are_refused(self, shape: tuple[int, ...]) -> None:
+        with pytest.raises(ValueError, match="takes vectors"):
+            multimodal(shape)
+
+
 @pytest.mark.parametrize("layers", [0, -3])
 def test_a_flow_needs_a_layer(layers: int) -> None:
-    for build, shape in ((fc, (4,)), (cnn, (1, 4, 4)), (glow, (1, 4, 4)), (toy, (2,))):
+    for build, shape in ((fc, (4,)), (cnn, (1, 4, 4)), (glow, (1, 4, 4)), (toy, (2,)), (multimodal, (2,))):
         with pytest.raises(ValueError, match=f"at least one linear layer, not {layers}"):
             build(shape, layers)
 

@@ -25,6 +25,7 @@ from ebflow.layers import (
     Scale,
     Split,
     Squeeze,
+    Triangular,
 )
 
 CASES = pytest.mark.parametrize("case", LAYERS.values(), ids=LAYERS.keys())
@@ -86,7 +87,11 @@ def test_log_det_is_that_of_the_autograd_jacobian(case: Case, seed: int, randomi
 
 
 @pytest.mark.parametrize(
-    "name", ["dense", "convolution, k=3", "convolution, k=5", "convolution, k=7, beyond the image", "convolution 1x1"]
+    "name",
+    [
+        *("dense", "lower triangular", "upper triangular"),
+        *("convolution, k=3", "convolution, k=5", "convolution, k=7, beyond the image", "convolution 1x1"),
+    ],
 )
 def test_log_det_holds_for_either_sign_of_the_determinant(name: str, randomise) -> None:
     case = LAYERS[name]
@@ -255,6 +260,7 @@ def test_other_shapes_are_refused(case: Case) -> None:
     ("build", "message"),
     [
         (lambda: Dense(0), "dimension of at least 1, not 0"),
+        (lambda: Triangular(0, upper=True), "dimension of at least 1, not 0"),
         (lambda: Convolution((4,), 3), "images"),
         (lambda: Convolution((1, 4, 4), 4), "odd kernel size, not 4"),
         (lambda: Convolution((1, 4, 4), -1), "odd kernel size, not -1"),
@@ -280,12 +286,41 @@ def test_bad_arguments_are_refused(build: Callable[[], Layer], message: str) -> 
 
 @pytest.mark.parametrize(
     "layer",
-    [Dense(5), Convolution((3, 4, 2), 1), Convolution((2, 3, 5), 5), ActNorm((3, 2, 2))],
+    [
+        Dense(5),
+        Triangular(5, upper=False),
+        Triangular(5, upper=True),
+        Convolution((3, 4, 2), 1),
+        Convolution((2, 3, 5), 5),
+        ActNorm((3, 2, 2)),
+    ],
     ids=lambda layer: type(layer).__name__,
 )
 def test_starts_as_the_identity(layer: Layer) -> None:
     x = torch.randn(4, *(layer.shape if hasattr(layer, "shape") else (5,)))
     torch.testing.assert_close(layer(x)[0], x)
+
+
+@pytest.mark.parametrize("upper", [False, True])
+def test_a_triangular_layer_is_the_triangle_of_what_fills_it(upper: bool) -> None:
+    layer = Triangular(4, upper=upper).to(DOUBLE)
+    matrix = torch.randn(4, 4, dtype=DOUBLE)
+    layer.fill(matrix)
+    triangle = matrix.triu() if upper else matrix.tril()
+    assert torch.equal(layer.matrix(), triangle)
+    assert sum(parameter.numel() for parameter in layer.parameters()) == 10
+    x = torch.randn(3, 4, dtype=DOUBLE)
+    torch.testing.assert_close(layer(x)[0], (triangle @ x.mT).mT)
+
+
+@pytest.mark.parametrize("upper", [False, True])
+def test_a_triangular_layer_needs_no_cubic_determinant_and_may_be_singular(upper: bool, linear_algebra) -> None:
+    layer = Triangular(3, upper=upper)
+    layer.fill(torch.ones(3, 3) - torch.diag(torch.tensor([0.0, 1.0, 0.0])))
+    with linear_algebra:
+        value = layer.log_abs_det()
+    assert linear_algebra.calls == []
+    assert value.item() == -math.inf
 
 
 def test_1x1_convolution_starts_as_a_rotation_or_reflection() -> None:

@@ -30,6 +30,7 @@ FLOWS: dict[str, tuple[Callable[[], EBFlow], tuple[int, ...]]] = {
     "cnn": (lambda: architectures.cnn((1, 4, 8), 6), (1, 4, 8)),
     "toy, a mixed flow": (lambda: architectures.toy((3,), 4, width=8), (3,)),
     "glow, nested": (lambda: architectures.glow((1, 4, 4), 2, width=4), (1, 4, 4)),
+    "multimodal, lu": (lambda: architectures.multimodal((4,), 3, matrix="lu"), (4,)),
     "raw pixels": (
         lambda: architectures.fc((1, 2, 2), before=architectures.raw_pixels((1, 2, 2), alpha=0.5)),
         (1, 2, 2),

@@ -165,7 +165,7 @@ def assert_is_cifar10(dataset: Dataset) -> None:
 
 
 def test_names() -> None:
-    assert names() == ("sine", "swirl", "checkerboard", "digits", "mnist", "cifar10")
+    assert names() == ("sine", "swirl", "checkerboard", "multimodal10", "digits", "mnist", "cifar10")
 
 
 def test_importing_brings_in_no_library_that_only_some_sets_need() -> None:
@@ -184,6 +184,19 @@ def test_two_dimensional_sets(name: str) -> None:
     assert torch.equal(dataset.train, load(name, seed=3).train)
     assert not torch.equal(dataset.train, load(name, seed=4).train)
     assert dataset.density.log_prob(dataset.preprocessing(dataset.test[:5])[0]).isfinite().all()
+
+
+def test_the_multimodal_set() -> None:
+    dataset = load("multimodal10", seed=3)
+    assert why_unavailable("multimodal10") is None
+    assert (dataset.name, dataset.shape, dataset.dimension) == ("multimodal10", (10,), 10)
+    splits = (dataset.train, dataset.validation, dataset.test)
+    assert [split.shape for split in splits] == [(50_000, 10), (10_000, 10), (10_000, 10)]
+    assert dataset.train.dtype == torch.float64
+    assert dataset.preprocessing == Identity()
+    assert torch.equal(dataset.train, load("multimodal10", seed=3).train)
+    assert not torch.equal(dataset.train, load("multimodal10", seed=4).train)
+    assert dataset.density.log_prob(dataset.test).isfinite().all()
 
 
 def test_digits() -> None:

@@ -87,6 +87,25 @@ def test_configurations_of_points() -> None:
     assert 100_001 <= checkerboard.training.epochs * 5 < 100_001 + 5
 
 
+def test_configuration_of_the_matrices() -> None:
+    found = configuration("multimodal10", "multimodal", "ml")
+    recipe = found.training
+    assert (recipe.optimizer, recipe.learning_rate, recipe.decay) == ("adam", 1e-3, 1.0)
+    assert (recipe.clip_norm, recipe.ema_decay) == (500, None)
+    assert (found.batch, found.layers, found.dtype, found.residual) == (2048, 11, "float64", False)
+    assert 10_001 <= recipe.epochs * 25 < 10_001 + 25
+
+
+def test_the_matrices_are_compared_on_one_network() -> None:
+    (experiment,) = [experiment for experiment in EXPERIMENTS if experiment.name == "figure-a4-matrices"]
+    cells = experiment.cells(experiment.name, Context("paper"))
+    methods = {cell.method for cell in cells}
+    assert methods == {f"ebflow-{matrix}-ml" for matrix in ("full", "lower", "upper", "lu")}
+    assert {(cell.dataset, cell.problem.architecture, cell.draws) for cell in cells} == {
+        ("multimodal10", "multimodal", 1)
+    }
+
+
 def test_other_data_gets_the_nearest_configuration() -> None:
     assert configuration("digits", "fc", "tssm") == configuration("digits", "fc", "ssm")
     assert configuration("mine.npy", "cnn", "ml").residual
