@@ -59,7 +59,7 @@ def channel_coupling(shape: tuple[int, ...]) -> ChannelCoupling:
 def whitening() -> Whitening:
     layer = Whitening(5).double()
     layer.initialize(torch.randn(50, 5, dtype=DOUBLE) @ torch.randn(5, 5, dtype=DOUBLE) + 1)
-    return layer
+    return layer.float()
 
 
 LAYERS = {
