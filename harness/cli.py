@@ -251,8 +251,8 @@ def reproduce(
     seeds: Annotated[
         int | None, typer.Option(min=1, help="How many seeds; 1 in the quick profile, 3 in the paper's.")
     ] = None,
-    max_seconds: Annotated[
-        float | None, typer.Option(help="Budget of training time for every cell; the rows say so.")
+    epochs: Annotated[
+        int | None, typer.Option(min=1, help="Budget of every training in the paper profile; the rows say so.")
     ] = None,
     device: Device = "cpu",
     threads: Threads = None,
@@ -274,7 +274,7 @@ def reproduce(
     chosen = select(experiments or [], profile)
     prepare(device, threads)
     names = tuple(method.name for method in registry().select(methods)) if methods else ()
-    context = Context(profile, device, seed, seeds, names, max_seconds, _existing(data_dir))
+    context = Context(profile, device, seed, seeds, names, epochs, _existing(data_dir))
     cells = [cell for experiment in chosen for cell in experiment.cells(context)]
     if not cells:
         raise InputError(f"none of these experiments has {methods}; see `harness list`, or leave --methods out")

@@ -10,6 +10,7 @@ import polars as pl
 
 from harness import asv_results
 from harness.figures import runtime_figures
+from harness.paper import published
 from harness.paper.experiments import statement
 from harness.results import to_frame
 from harness.tables import TABLES, render, split_constants
@@ -27,6 +28,7 @@ class Page:
         frame: The table.
         settings: What all of its rows have in common, in one line.
         differs: How the experiment differs from the publication; empty where it does not answer one.
+        caveats: What to know before comparing with the published numbers in the table.
     """
 
     name: str
@@ -34,10 +36,11 @@ class Page:
     frame: pl.DataFrame
     settings: str
     differs: str
+    caveats: list[str]
 
     def text(self) -> str:
         """Write the page in Markdown."""
-        notes = [note for note in (self.settings, self.differs) if note]
+        notes = [note for note in (self.settings, self.differs, *(f"{text}." for text in self.caveats)) if note]
         return "\n\n".join([f"## {self.title}", render(self.frame, "github"), *notes]) + "\n"
 
 
@@ -48,10 +51,20 @@ def pages(rows: pl.DataFrame) -> Iterator[Page]:
             frame = table.build(group)
             if frame.is_empty():
                 continue
+            caveats = _caveats(frame)
             frame, settings = split_constants(frame)
             name = f"{experiment}-{profile}-{table.name}"
             title = f"{experiment} ({profile}): {table.title}"
-            yield Page(name, title, frame, settings, statement(experiment, profile))
+            yield Page(name, title, frame, settings, statement(experiment, profile), caveats)
+
+
+def _caveats(frame: pl.DataFrame) -> list[str]:
+    if "published NLL" not in frame.columns:
+        return []
+    shown = frame.select("dataset", "architecture").unique().sort("dataset", "architecture").rows()
+    return list(
+        dict.fromkeys(text for dataset, architecture in shown for text in published.caveats(dataset, architecture))
+    )
 
 
 def with_asv(rows: pl.DataFrame, folder: Path) -> tuple[pl.DataFrame, list[str]]:

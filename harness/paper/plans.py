@@ -36,7 +36,7 @@ class Context:
         seed: Of the first run.
         seeds: How many runs; None for one in the quick profile and three in the paper's.
         methods: Names to keep; none for all.
-        max_seconds: Budget of training time for every cell, or None.
+        epochs: Fewer than the recipe's, as a budget; None for all.
         data_dir: Where the image data lie.
     """
 
@@ -45,7 +45,7 @@ class Context:
     seed: int = 0
     seeds: int | None = None
     methods: tuple[str, ...] = ()
-    max_seconds: float | None = None
+    epochs: int | None = None
     data_dir: Path | None = None
 
     @property
@@ -181,9 +181,9 @@ class Trainings:
             problem = problem.replace(
                 **{key: value for key, value in self.quick_problem.items() if method.iterative or key != "layers"}
             )
-        elif context.max_seconds is not None and method.iterative:
-            config = replace(config, max_seconds=context.max_seconds)
-            cell = replace(cell, recipe=f"{cell.recipe}, {context.max_seconds:g} s")
+        elif context.epochs is not None and method.iterative:
+            cell = replace(cell, recipe=f"{cell.recipe}, {context.epochs} of {config.epochs:,} epochs")
+            config = replace(config, epochs=context.epochs)
         return replace(
             cell,
             config=config,

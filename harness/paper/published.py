@@ -9,7 +9,7 @@ from typing import Any
 
 import polars as pl
 
-__all__ = ["ablation", "likelihood", "runtime"]
+__all__ = ["ablation", "caveats", "likelihood", "priors", "runtime", "time_to_level"]
 
 
 @cache
@@ -25,6 +25,52 @@ def likelihood() -> pl.DataFrame:
         for objective, nll in entry["nll"].items()
     ]
     names = ["dataset", "architecture", "objective", "published_nll", "published_ci"]
+    return pl.DataFrame(rows, schema=names, orient="row")
+
+
+def priors() -> pl.DataFrame:
+    """Test NLL in nats of other people's systems: dataset, architecture, method, published_nll."""
+    rows = [
+        (entry["dataset"], entry["architecture"], f"{name} ({entry['source']})", nll)
+        for entry in _tables()["prior"]
+        for name, nll in entry["nll"].items()
+    ]
+    return pl.DataFrame(rows, schema=["dataset", "architecture", "method", "published_nll"], orient="row")
+
+
+def caveats(dataset: str, architecture: str) -> list[str]:
+    """Sentences to read before comparing with a published number."""
+    return [
+        entry["text"]
+        for entry in _tables()["caveat"]
+        if (entry["dataset"], entry["architecture"]) == (dataset, architecture)
+    ]
+
+
+def time_to_level() -> pl.DataFrame:
+    """Training until a level of validation bits/dim, read from a figure (10 %).
+
+    Returns:
+        dataset, architecture, objective, level (bits/dim), published_hours, published_steps; the steps are hours times
+        the published batches a second.
+    """
+    speed = {
+        (entry["dataset"], entry["architecture"]): entry.get("batches_per_second", {})
+        for entry in _tables()["likelihood"]
+    }
+    rows = [
+        (
+            entry["dataset"],
+            entry["architecture"],
+            objective,
+            entry["bits_per_dim"],
+            hours,
+            round(hours * 3600 * speed[entry["dataset"], entry["architecture"]][objective]),
+        )
+        for entry in _tables()["time_to_level"]
+        for objective, hours in entry["hours"].items()
+    ]
+    names = ["dataset", "architecture", "objective", "level", "published_hours", "published_steps"]
     return pl.DataFrame(rows, schema=names, orient="row")
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from harness.tables.likelihood import ablation, likelihood, points
+from harness.tables.likelihood import ablation, likelihood, points, time_to_level
 from harness.tables.runtime import bounds, runtime, slopes, timings
 from harness.tables.text import render, split_constants
 
@@ -44,5 +44,6 @@ TABLES: tuple[Table, ...] = (
     Table("timings", "every timing, milliseconds with 95 % interval (99 % in asv's results)", timings),
     Table("likelihood", "test negative log-likelihood, nats a sample in the data's own space", likelihood),
     Table("points", "divergence from the exact density, nats", points),
-    Table("ablation", "EMA and MaP, test negative log-likelihood, nats", ablation),
+    Table("ablation", "EMA and MaP, test negative log-likelihood, nats, and gradient norm", ablation),
+    Table("time-to-level", "training until a level of validation bits/dim", time_to_level),
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 
 import polars as pl
 
@@ -10,33 +11,37 @@ from harness.paper import published
 from harness.statistics import mean_interval
 from harness.tables.columns import of_ebflow, status
 
-__all__ = ["ablation", "likelihood", "points"]
+__all__ = ["ablation", "likelihood", "points", "time_to_level"]
 
-_STRUCTURE = ["method", "dataset", "architecture", "shape", "D", "L", "B", "dtype", "device", "threads", "recipe"]
+_STRUCTURE = [
+    *("method", "recipe", "dataset", "architecture", "shape", "D", "L", "B", "dtype", "device", "threads"),
+    *("EMA", "MaP", "settings"),
+]
 """What tells two trainings apart, seeds aside."""
 
 
 def likelihood(rows: pl.DataFrame) -> pl.DataFrame:
     """Test NLL in nats and bits/dim, over seeds, the published value beside it; empty where another table says it."""
     rows = _with_settings(rows)
-    rows = rows.filter(~_has_divergence(rows))
-    if (~pl.Series(rows["EMA"] & rows["MaP"])).any():
-        return pl.DataFrame()
-    table = _over_seeds(rows, "nll", [])
+    rows = rows.filter(~_has_divergence(rows), ~_is_crossed())
+    table = _over_seeds(rows, "nll")
     for metric, name in [
         ("bits_per_dim", "bits/dim"),
         ("training_iterations", "steps"),
         ("training_seconds", "training s"),
     ]:
-        extra = _over_seeds(rows, metric, []).select(*_STRUCTURE, pl.col("value").alias(name))
+        extra = _over_seeds(rows, metric).select(*_STRUCTURE, pl.col("value").alias(name))
         table = table.join(extra, on=_STRUCTURE, how="left")
     return (
         table.join(of_ebflow(published.likelihood()), on=["dataset", "architecture", "method"], how="left")
-        .sort("dataset", "architecture", "value", nulls_last=True)
+        .pipe(_with_priors)
+        .sort("dataset", "architecture", pl.coalesce("value", "prior"), nulls_last=True)
         .select(
             "dataset",
             "architecture",
             "method",
+            "recipe",
+            "EMA",
             "L",
             "B",
             "dtype",
@@ -47,7 +52,7 @@ def likelihood(rows: pl.DataFrame) -> pl.DataFrame:
             "high",
             "seeds",
             "bits/dim",
-            pl.col("published_nll").alias("published NLL"),
+            pl.coalesce("published_nll", "prior").alias("published NLL"),
             pl.col("published_ci").alias("published +-"),
             pl.col("steps").round().cast(pl.Int64),
             "training s",
@@ -60,10 +65,10 @@ def points(rows: pl.DataFrame) -> pl.DataFrame:
     """Test NLL, KL and Fisher divergence (nats) of the synthetic sets, from their exact density."""
     rows = _with_settings(rows)
     rows = rows.filter(_has_divergence(rows))
-    table = _over_seeds(rows, "kl", [])
-    nll = _over_seeds(rows, "nll", []).select(*_STRUCTURE, pl.col("value").alias("NLL nats"))
-    fisher = _over_seeds(rows, "fisher", []).select(*_STRUCTURE, pl.col("value").alias("Fisher"))
-    failures = _over_seeds(rows.filter(pl.col("status") != "ok"), "nll", [])
+    table = _over_seeds(rows, "kl")
+    nll = _over_seeds(rows, "nll").select(*_STRUCTURE, pl.col("value").alias("NLL nats"))
+    fisher = _over_seeds(rows, "fisher").select(*_STRUCTURE, pl.col("value").alias("Fisher"))
+    failures = _over_seeds(rows.filter(pl.col("status") != "ok"), "nll")
     return (
         pl.concat([table, failures])
         .join(nll, on=_STRUCTURE, how="left")
@@ -73,6 +78,7 @@ def points(rows: pl.DataFrame) -> pl.DataFrame:
             "dataset",
             "architecture",
             "method",
+            "recipe",
             "L",
             "B",
             "NLL nats",
@@ -85,29 +91,95 @@ def points(rows: pl.DataFrame) -> pl.DataFrame:
 
 
 def ablation(rows: pl.DataFrame) -> pl.DataFrame:
-    """Test NLL in nats with and without averaged weights (EMA) and matching after preprocessing (MaP)."""
+    """Test NLL in nats with and without averaged weights (EMA) and matching after preprocessing (MaP).
+
+    The gradient norm is the median over all validations of the last batch's, before clipping.
+    """
     rows = _with_settings(rows)
-    rows = rows.filter(~_has_divergence(rows))
-    if bool((rows["EMA"] & rows["MaP"]).all()):
-        return pl.DataFrame()
-    settings = ["EMA", "MaP"]
+    rows = rows.filter(~_has_divergence(rows), _is_crossed())
+    norms = (
+        rows.filter(metric="gradient_norm")
+        .group_by(_STRUCTURE)
+        .agg(pl.col("value").median().alias("gradient norm"), pl.col("value").quantile(0.9).alias("its 90 % quantile"))
+    )
+    steps = _over_seeds(rows, "training_iterations").select(*_STRUCTURE, pl.col("value").alias("steps"))
     return (
-        _over_seeds(rows, "nll", settings)
-        .join(of_ebflow(published.ablation()), on=["dataset", "architecture", "method", *settings], how="left")
-        .sort("dataset", "architecture", "method", "MaP", "EMA")
+        _over_seeds(rows, "nll")
+        .join(norms, on=_STRUCTURE, how="left")
+        .join(steps, on=_STRUCTURE, how="left")
+        .join(of_ebflow(published.ablation()), on=["dataset", "architecture", "method", "EMA", "MaP"], how="left")
+        .sort("dataset", "architecture", "method", "recipe", "MaP", "EMA")
         .select(
             "dataset",
             "architecture",
             "method",
-            *settings,
+            "recipe",
+            "EMA",
+            "MaP",
             pl.col("value").alias("NLL nats"),
             "low",
             "high",
             "seeds",
             pl.col("published_nll").alias("published NLL"),
+            "gradient norm",
+            "its 90 % quantile",
+            pl.col("steps").round().cast(pl.Int64),
             "status",
         )
     )
+
+
+def time_to_level(rows: pl.DataFrame) -> pl.DataFrame:
+    """Steps and seconds of training until the validation bits/dim that the paper's figure 2(b) is read at.
+
+    Without a published level, as for tuned recipes and peers, the row has its own numbers alone.
+    """
+    rows = _with_settings(rows).filter(pl.col("MaP"))
+    published_levels = of_ebflow(published.time_to_level())
+    levels = published_levels.select("dataset", "architecture", "level").unique()
+    curve = (
+        rows.filter(metric="validation_curve")
+        .join(levels, on=["dataset", "architecture"])
+        .with_columns(bits=pl.col("value") / (pl.col("D") * math.log(2)))
+        .sort("iteration")
+    )
+    keys = [*_STRUCTURE, "seed", "level"]
+    reached = curve.filter(pl.col("bits") <= pl.col("level")).group_by(keys).agg(pl.first("iteration", "seconds"))
+    return (
+        curve.group_by(keys)
+        .agg(pl.col("bits").min().alias("best bits/dim"), pl.col("iteration").max().alias("steps in all"))
+        .join(reached, on=keys, how="left")
+        .join(published_levels, on=["dataset", "architecture", "method", "level"], how="left")
+        .sort("dataset", "architecture", "recipe", "method", "seed")
+        .select(
+            "dataset",
+            "architecture",
+            "method",
+            "recipe",
+            "seed",
+            pl.col("level").alias("bits/dim"),
+            pl.col("iteration").alias("steps to it"),
+            pl.col("seconds").alias("seconds to it"),
+            pl.col("published_steps").alias("published steps (10 %)"),
+            (3600 * pl.col("published_hours")).alias("published seconds (GPU)"),
+            "best bits/dim",
+            "steps in all",
+        )
+    )
+
+
+def _with_priors(table: pl.DataFrame) -> pl.DataFrame:
+    """Add other people's published numbers for the networks of the table, in a column of their own."""
+    shown = table.select("dataset", "architecture").unique()
+    priors = (
+        published.priors().join(shown, on=["dataset", "architecture"], how="semi").rename({"published_nll": "prior"})
+    )
+    return pl.concat([table, priors.with_columns(recipe=pl.lit("published"))], how="diagonal")
+
+
+def _is_crossed() -> pl.Expr:
+    """Whether a row's method was trained without MaP too: `ablation` shows those, `likelihood` all others."""
+    return (~pl.col("MaP")).any().over("method", "dataset", "architecture")
 
 
 def _has_divergence(rows: pl.DataFrame) -> pl.Expr:
@@ -120,7 +192,7 @@ def _with_settings(rows: pl.DataFrame) -> pl.DataFrame:
     return rows.filter(pl.col("config").str.json_path_match("$.kind") == "LikelihoodCell").with_columns(
         EMA=pl.col("config").str.json_path_match("$.config.ema_decay").is_not_null(),
         MaP=pl.col("config").str.json_path_match("$.preprocess") == "true",
-        recipe=pl.col("config").map_elements(_without_seed, return_dtype=pl.String),
+        settings=pl.col("config").map_elements(_without_seed, return_dtype=pl.String),
     )
 
 
@@ -130,9 +202,9 @@ def _without_seed(config: str) -> str:
     return json.dumps(content)
 
 
-def _over_seeds(rows: pl.DataFrame, metric: str, settings: list[str]) -> pl.DataFrame:
+def _over_seeds(rows: pl.DataFrame, metric: str) -> pl.DataFrame:
     """Average one metric over seeds, with a t-interval from two seeds on; one seed keeps its own interval."""
-    keys = [*_STRUCTURE, *settings]
+    keys = _STRUCTURE
     groups = []
     for key, group in rows.filter(metric=metric).group_by(keys, maintain_order=True):
         good = group.filter(status="ok")

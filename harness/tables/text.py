@@ -23,7 +23,20 @@ def render(frame: pl.DataFrame, style: str) -> str:
 
 def split_constants(frame: pl.DataFrame) -> tuple[pl.DataFrame, str]:
     """Take the settings that are the same in every row out of a table, and say them in one line instead."""
-    settings = ["dataset", "architecture", "L", "B", "dtype", "device", "threads", "seeds", "cpu", "gpu"]
+    settings = [
+        "dataset",
+        "architecture",
+        "recipe",
+        "EMA",
+        "L",
+        "B",
+        "dtype",
+        "device",
+        "threads",
+        "seeds",
+        "cpu",
+        "gpu",
+    ]
     same = [name for name in settings if name in frame.columns and frame[name].n_unique() == 1]
     said = ", ".join(f"{name} = {text_of(frame[name][0])}" for name in same if frame[name][0] is not None)
     return frame.drop(same), said

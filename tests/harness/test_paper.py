@@ -32,6 +32,16 @@ def test_published_ablation_and_runtime() -> None:
     assert published.runtime().filter(architecture="cnn")["objective"].unique().sort().to_list() == ["ml", "sml", "ssm"]
 
 
+def test_published_levels_and_caveats() -> None:
+    levels = published.time_to_level()
+    assert levels.height == 4 * 5
+    ml = levels.filter(dataset="mnist", architecture="fc", objective="ml").row(0, named=True)
+    assert (ml["level"], ml["published_hours"], ml["published_steps"]) == (2.05, 0.47, 13_536)
+    assert any("Gaussian" in text for text in published.caveats("mnist", "fc"))
+    assert published.caveats("digits", "fc") == []
+    assert {"mnist", "cifar10"} >= set(published.priors()["dataset"])
+
+
 # Decay of the rate, its last epoch, weight decay, clipping, noise, residual, alpha, epochs, epochs to a validation.
 @pytest.mark.parametrize(
     ("dataset", "architecture", "objective", "expected"),
@@ -98,7 +108,7 @@ def test_configuration_of_the_matrices() -> None:
 
 def test_the_matrices_are_compared_on_one_network() -> None:
     (experiment,) = [experiment for experiment in EXPERIMENTS if experiment.name == "figure-a4-matrices"]
-    cells = experiment.cells(experiment.name, Context("paper"))
+    cells = experiment.cells(Context("paper"))
     methods = {cell.method for cell in cells}
     assert methods == {f"ebflow-{matrix}-ml" for matrix in ("full", "lower", "upper", "lu")}
     assert {(cell.dataset, cell.problem.architecture, cell.draws) for cell in cells} == {
