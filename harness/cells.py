@@ -28,7 +28,7 @@ from harness.runtime import Timing, measure
 from harness.statistics import Estimate, mean_interval, median_interval
 from harness.training import Divergence, TrainingConfig
 
-__all__ = ["Cell", "LikelihoodCell", "Progress", "RuntimeCell", "run_cells"]
+__all__ = ["Cell", "LikelihoodCell", "Progress", "RuntimeCell", "finished_rows", "run_cells"]
 
 Progress = Callable[[int, int, str], None]
 """Told how many steps of the running cell are done, of how many, and a note."""
@@ -258,6 +258,12 @@ def _likelihood_metrics(outcome: Likelihood, problem: Problem) -> list[tuple[str
     return metrics
 
 
+def finished_rows(cell: Cell, store: Store) -> list[Row]:
+    """Return the rows of a cell that need not run again; none if it is missing, unavailable or failed."""
+    rows = store.read(cell.experiment, cell_key(cell.identity()))
+    return rows if all(row.status in ("ok", "diverged") for row in rows) else []
+
+
 def run_cells(
     cells: Sequence[Cell],
     store: Store,
@@ -276,11 +282,9 @@ def run_cells(
     """
     everything: list[Row] = []
     for cell in cells:
-        key = cell_key(cell.identity())
-        rows = [] if fresh else store.read(cell.experiment, key)
-        finished = bool(rows) and all(row.status in ("ok", "diverged") for row in rows)
-        progress = on_start(cell, finished)
-        if not finished:
+        rows = [] if fresh else finished_rows(cell, store)
+        progress = on_start(cell, bool(rows))
+        if not rows:
             rows = cell.run(progress)
             store.write(rows)
         on_rows(rows)

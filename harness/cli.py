@@ -267,9 +267,11 @@ def reproduce(
     Example: harness reproduce table2-mnist-fc --profile quick
     """
     from harness.environment import prepare
+    from harness.estimate import plan
     from harness.paper.experiments import Context, select
     from harness.registry import registry
     from harness.results import Store
+    from harness.tables import render
 
     chosen = select(experiments or [], profile)
     prepare(device, threads)
@@ -278,7 +280,12 @@ def reproduce(
     cells = [cell for experiment in chosen for cell in experiment.cells(context)]
     if not cells:
         raise InputError(f"none of these experiments has {methods}; see `harness list`, or leave --methods out")
-    _run_and_show(cells, Store(results_dir), fresh, as_json)
+    for cell in cells:
+        cell.check()
+    store = Store(results_dir)
+    if not as_json:
+        _say(f"\nPlan, with the time of training on this machine\n\n{render(plan(cells, store, fresh), 'github')}\n")
+    _run_and_show(cells, store, fresh, as_json)
 
 
 @app.command()

@@ -1,0 +1,78 @@
+"""How long a sweep will take on this machine, told before it starts."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from functools import cache
+
+import polars as pl
+
+from harness import datasets
+from harness.cells import Cell, LikelihoodCell, RuntimeCell, finished_rows
+from harness.errors import InputError
+from harness.problem import Problem
+from harness.registry import registry, why_unavailable
+from harness.results import Store
+from harness.runtime import time_block, trainer_on_noise
+from harness.training import TrainingConfig
+
+__all__ = ["plan", "seconds"]
+
+
+def plan(cells: Sequence[Cell], store: Store, fresh: bool) -> pl.DataFrame:
+    """Tell what is there, what is left, and how long that will take: one row an experiment.
+
+    Args:
+        cells: Of a sweep.
+        store: Where finished ones lie.
+        fresh: Whether they count.
+    """
+    rows = []
+    for experiment in dict.fromkeys(cell.experiment for cell in cells):
+        own = [cell for cell in cells if cell.experiment == experiment]
+        left = [cell for cell in own if fresh or not finished_rows(cell, store)]
+        rows.append((experiment, len(own), len(left), _in_words(sum(map(seconds, left)))))
+    return pl.DataFrame(rows, schema=["experiment", "cells", "to do", "about"], orient="row")
+
+
+def seconds(cell: Cell) -> float:
+    """Estimate what a cell takes on this machine, from its budget or from two steps; 0 if it cannot run.
+
+    Validation and scoring are not counted, nor are downloads.
+    """
+    if isinstance(cell, RuntimeCell):
+        # Every repetition times the whole iteration and its gradient.
+        steps = 2 * cell.repeats + 5
+        return sum(steps * _step(name, cell.problem, cell.config) for name in cell.methods)
+    if not isinstance(cell, LikelihoodCell) or not registry().find(cell.method).iterative:
+        return 0.0
+    budget = math.inf if cell.config.max_seconds is None else cell.config.max_seconds
+    if datasets.why_unavailable(cell.dataset, cell.data_dir) is not None:
+        return 0.0
+    # The probe's batch is too small to whiten, and the start changes no shape.
+    step = _step(cell.method, cell.problem.replace(start="published"), cell.config)
+    samples = len(datasets.load(cell.dataset, cell.data_dir).train)
+    return min(budget, cell.config.epochs * math.ceil(samples / cell.problem.batch) * step)
+
+
+@cache
+def _step(name: str, problem: Problem, config: TrainingConfig) -> float:
+    method = registry().find(name)
+    if why_unavailable(method) is not None:
+        return 0.0
+    try:
+        trainer, batch = trainer_on_noise(method, problem.replace(seed=0), config)
+        trainer.step(batch)
+        return time_block(lambda: trainer.step(batch), 1, problem.device)
+    except InputError:
+        raise
+    except Exception:  # a competitor may fail in any way; its row will say how
+        return 0.0
+
+
+def _in_words(total: float) -> str:
+    for size, unit in ((86_400, "days"), (3600, "h"), (60, "min")):
+        if total >= 2 * size:
+            return f"{total / size:.0f} {unit}"
+    return f"{total:.0f} s"

@@ -1,0 +1,68 @@
+"""The estimate is steps times the time of a step, bounded by the budget, and nothing for what does not run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from harness import estimate
+from harness.cells import LikelihoodCell, RuntimeCell
+from harness.problem import Problem
+from harness.results import Row, Store, cell_key
+from harness.training import TrainingConfig
+
+TRAINING = LikelihoodCell(
+    "digits", "quick", "ebflow-dsm", Problem(shape=(1, 8, 8)), "digits", TrainingConfig(epochs=3), draws=1
+)
+
+
+@pytest.fixture
+def a_step_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(estimate, "time_block", lambda call, number, device: 0.5)
+    estimate._step.cache_clear()
+
+
+@pytest.mark.usefixtures("a_step_takes")
+def test_a_training_is_its_steps() -> None:
+    # The training set of the digits makes 12 batches of 100.
+    assert estimate.seconds(TRAINING) == 3 * 12 * 0.5
+    bounded = replace(TRAINING, config=replace(TRAINING.config, max_seconds=4.0))
+    assert estimate.seconds(bounded) == 4.0
+    whitened = replace(TRAINING, problem=TRAINING.problem.replace(start="whitened"))
+    assert estimate.seconds(whitened) == 3 * 12 * 0.5
+
+
+@pytest.mark.usefixtures("a_step_takes")
+def test_what_does_not_run_takes_no_time(tmp_path: Path, with_methods: Callable, fake_method: Callable) -> None:
+    assert estimate.seconds(replace(TRAINING, method="gaussian")) == 0
+    assert estimate.seconds(replace(TRAINING, dataset="mnist", data_dir=tmp_path)) == 0
+    with_methods(fake_method("gone-ml", requires=("no_such_library",)))
+    assert estimate.seconds(replace(TRAINING, method="gone-ml")) == 0
+
+
+@pytest.mark.usefixtures("a_step_takes")
+def test_a_timing_is_its_repetitions() -> None:
+    cell = RuntimeCell("runtime", "custom", ("ebflow-dsm", "ebflow-ml"), Problem(shape=(4,)), repeats=10)
+    assert estimate.seconds(cell) == 2 * 25 * 0.5
+
+
+@pytest.mark.usefixtures("a_step_takes")
+def test_the_plan_counts_what_is_left(tmp_path: Path, make_row: Callable[..., Row]) -> None:
+    store = Store(tmp_path)
+    other = replace(TRAINING, problem=TRAINING.problem.replace(seed=1))
+    timing = RuntimeCell("figure", "quick", ("ebflow-dsm",), Problem(shape=(4,)), repeats=10)
+    cells = [TRAINING, other, timing]
+    assert estimate.plan(cells, store, fresh=False).rows() == [("digits", 2, 2, "36 s"), ("figure", 1, 1, "12 s")]
+    store.write([make_row(experiment="digits", cell=cell_key(other.identity()))])
+    assert estimate.plan(cells, store, fresh=False).rows()[0] == ("digits", 2, 1, "18 s")
+    assert estimate.plan(cells, store, fresh=True).rows()[0] == ("digits", 2, 2, "36 s")
+    long = replace(TRAINING, config=TrainingConfig(epochs=100_000))
+    assert estimate.plan([long], store, fresh=False).rows() == [("digits", 1, 1, "7 days")]
+
+
+def test_a_step_is_really_taken() -> None:
+    estimate._step.cache_clear()
+    assert 0 < estimate.seconds(TRAINING) < 60
