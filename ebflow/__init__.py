@@ -10,6 +10,7 @@ on the input contribute a constant to the log-density, so score matching trains 
 
 from ebflow import architectures, layers, objectives
 from ebflow.flow import EBFlow, SingularJacobianError
+from ebflow.langevin import langevin, released_langevin
 from ebflow.objectives import DSM, FDSSM, ML, SML, SSM, ExactSM, Objective, TaylorSSM
 
 __all__ = [
@@ -24,6 +25,8 @@ __all__ = [
     "SingularJacobianError",
     "TaylorSSM",
     "architectures",
+    "langevin",
     "layers",
     "objectives",
+    "released_langevin",
 ]
