@@ -8,9 +8,8 @@ on the input contribute a constant to the log-density, so score matching trains 
     flow.log_prob(x)                            # exact, normalised; under no_grad log Z is computed once
 """
 
-from ebflow import architectures, layers, objectives
+from ebflow import architectures, langevin, layers, normalizer, objectives
 from ebflow.flow import EBFlow, SingularJacobianError
-from ebflow.langevin import langevin, released_langevin
 from ebflow.objectives import DSM, FDSSM, ML, SML, SSM, ExactSM, Objective, TaylorSSM
 
 __all__ = [
@@ -27,6 +26,6 @@ __all__ = [
     "architectures",
     "langevin",
     "layers",
+    "normalizer",
     "objectives",
-    "released_langevin",
 ]

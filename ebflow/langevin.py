@@ -12,12 +12,12 @@ import torch
 from torch import Tensor
 from torch.nn.functional import conv2d, pad
 
-__all__ = ["langevin", "released_langevin"]
+__all__ = ["chain", "released_chain"]
 
 _BLUR_WIDTH, _BLUR_SIGMA = 5, 1.1
 
 
-def langevin(
+def chain(
     score: Callable[[Tensor], Tensor],
     x: Tensor,
     *,
@@ -104,7 +104,7 @@ def _iterate(
         yield x
 
 
-def released_langevin(
+def released_chain(
     score: Callable[[Tensor], Tensor],
     x: Tensor,
     *,

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from ebflow import EBFlow, architectures, langevin, released_langevin
+from ebflow import EBFlow, architectures, langevin
 from ebflow.layers import Dense, Reshape
 
 DOUBLE = torch.float64
@@ -44,8 +44,8 @@ def log_density(flow: EBFlow):
     return lambda x: -flow.energy(x)
 
 
-def last(chain) -> Tensor:
-    *_, x = chain
+def last(iterates) -> Tensor:
+    *_, x = iterates
     return x
 
 
@@ -62,20 +62,22 @@ class TestLangevin:
     def test_the_plain_chain_samples_the_density_but_for_its_step(self, gaussian: EBFlow) -> None:
         # x <- x - a A (x - mean) + sqrt(2 a) n, with A the precision, keeps the covariance (A - a A^2 / 2)^-1.
         x = torch.zeros(CHAINS, 3, dtype=DOUBLE)
-        x = last(langevin(gaussian.score, x, steps=100, step_size=0.2, generator=generator()))
+        x = last(langevin.chain(gaussian.score, x, steps=100, step_size=0.2, generator=generator()))
         precision = torch.linalg.inv(COVARIANCE)
         assert_gaussian(x, MEAN, torch.linalg.inv(precision - 0.1 * precision @ precision))
 
     def test_with_the_covariance_thirty_steps_are_enough(self, gaussian: EBFlow) -> None:
         # In the whitened space it is x <- (1 - a) x + sqrt(2 a) n, of variance 1 / (1 - a / 2), whatever the scales.
         x = torch.zeros(CHAINS, 3, dtype=DOUBLE)
-        chain = langevin(gaussian.score, x, steps=30, step_size=0.5, covariance=COVARIANCE, generator=generator())
-        assert_gaussian(last(chain), MEAN, COVARIANCE / 0.75)
+        iterates = langevin.chain(
+            gaussian.score, x, steps=30, step_size=0.5, covariance=COVARIANCE, generator=generator()
+        )
+        assert_gaussian(last(iterates), MEAN, COVARIANCE / 0.75)
 
     @pytest.mark.parametrize("covariance", [None, COVARIANCE, torch.eye(3)], ids=["none", "its own", "wrong"])
     def test_the_adjusted_chain_is_exact_at_a_large_step(self, gaussian: EBFlow, covariance: Tensor | None) -> None:
         step_size = 0.5 if covariance is COVARIANCE else 0.1
-        chain = langevin(
+        iterates = langevin.chain(
             gaussian.score,
             gaussian.sample(CHAINS, generator(1)),
             steps=40,
@@ -84,10 +86,10 @@ class TestLangevin:
             log_density=log_density(gaussian),
             generator=generator(),
         )
-        assert_gaussian(last(chain), MEAN, COVARIANCE)
+        assert_gaussian(last(iterates), MEAN, COVARIANCE)
 
     def test_the_adjusted_chain_finds_the_density_from_elsewhere(self, gaussian: EBFlow) -> None:
-        chain = langevin(
+        iterates = langevin.chain(
             gaussian.score,
             torch.zeros(CHAINS, 3, dtype=DOUBLE),
             steps=60,
@@ -96,20 +98,22 @@ class TestLangevin:
             log_density=log_density(gaussian),
             generator=generator(),
         )
-        assert_gaussian(last(chain), MEAN, COVARIANCE)
+        assert_gaussian(last(iterates), MEAN, COVARIANCE)
 
     def test_a_refused_sample_stays_where_it_is(self, gaussian: EBFlow) -> None:
         x = gaussian.sample(200, generator(1))
-        chain = langevin(
+        iterates = langevin.chain(
             gaussian.score, x, steps=1, step_size=1.0, log_density=log_density(gaussian), generator=generator()
         )
-        stayed = (last(chain) == x).all(1)
+        stayed = (last(iterates) == x).all(1)
         assert 0 < stayed.sum() < 200
 
     def test_a_proposal_without_a_density_is_refused(self) -> None:
         x = torch.zeros(3, 1)
-        chain = langevin(torch.neg, x, steps=2, step_size=0.1, log_density=lambda x: x[:, 0] / 0, generator=generator())
-        assert torch.equal(last(chain), x)
+        iterates = langevin.chain(
+            torch.neg, x, steps=2, step_size=0.1, log_density=lambda x: x[:, 0] / 0, generator=generator()
+        )
+        assert torch.equal(last(iterates), x)
 
     @pytest.mark.parametrize("preconditioned", [False, True])
     def test_with_a_mask_it_samples_the_conditional(self, gaussian: EBFlow, preconditioned: bool) -> None:
@@ -118,7 +122,7 @@ class TestLangevin:
         across = COVARIANCE[MASK][:, 1]
         mean = MEAN[MASK] + across * (held - MEAN[1]) / COVARIANCE[1, 1]
         covariance = COVARIANCE[MASK][:, MASK] - torch.outer(across, across) / COVARIANCE[1, 1]
-        chain = langevin(
+        iterates = langevin.chain(
             gaussian.score,
             x,
             steps=50,
@@ -128,7 +132,7 @@ class TestLangevin:
             log_density=log_density(gaussian),
             generator=generator(),
         )
-        found = last(chain)
+        found = last(iterates)
         assert (found[:, 1] == held).all()
         assert_gaussian(found[:, MASK], mean, covariance)
 
@@ -136,7 +140,9 @@ class TestLangevin:
         x = torch.ones(4, 3, dtype=DOUBLE)
 
         def run(seed: int) -> list[Tensor]:
-            return list(langevin(gaussian.score, x, steps=3, step_size=0.01, mask=MASK, generator=generator(seed)))
+            return list(
+                langevin.chain(gaussian.score, x, steps=3, step_size=0.01, mask=MASK, generator=generator(seed))
+            )
 
         first, again, other = run(0), run(0), run(1)
         assert len(first) == 3
@@ -150,7 +156,7 @@ class TestLangevin:
         x = torch.zeros(2, 1, 4, 5, dtype=DOUBLE)
         mask = torch.zeros(1, 4, 5, dtype=torch.bool)
         mask[:, 2:] = True
-        for y in langevin(images.score, x, steps=2, step_size=0.1, mask=mask, covariance=torch.eye(20)):
+        for y in langevin.chain(images.score, x, steps=2, step_size=0.1, mask=mask, covariance=torch.eye(20)):
             assert torch.is_grad_enabled()
             assert not y.requires_grad
             assert y.shape == x.shape
@@ -170,28 +176,28 @@ class TestLangevin:
     )
     def test_what_does_not_fit_is_refused_at_once(self, changes: dict, message: str) -> None:
         with pytest.raises(ValueError, match=message):
-            langevin(torch.neg, torch.zeros(5, 3), **{"steps": 1, "step_size": 0.1, **changes})
+            langevin.chain(torch.neg, torch.zeros(5, 3), **{"steps": 1, "step_size": 0.1, **changes})
 
 
 class TestReleased:
     def test_a_step_is_its_formula_and_the_last_has_no_noise(self, images: EBFlow) -> None:
         x = torch.randn(3, 1, 4, 5, generator=generator(1), dtype=DOUBLE)
         flat = torch.ones_like(x)  # a blur leaves it as it is
-        noisy, final = released_langevin(
+        noisy, final = langevin.released_chain(
             images.score, flat, steps=2, step_size=0.3, noise_to_signal=0.2, generator=generator()
         )
         n = torch.randn(x.shape, generator=generator(), dtype=DOUBLE)
         ratio = n.flatten(1).norm(dim=1).mean() / math.sqrt(20)
         torch.testing.assert_close(noisy, flat * (1 - 0.045) + 0.2 * ratio**2 * 0.3 * n)
-        (alone,) = released_langevin(images.score, noisy, steps=1, step_size=0.3)
+        (alone,) = langevin.released_chain(images.score, noisy, steps=1, step_size=0.3)
         torch.testing.assert_close(final, alone)
-        (again,) = released_langevin(images.score, noisy, steps=1, step_size=0.3, generator=generator(5))
+        (again,) = langevin.released_chain(images.score, noisy, steps=1, step_size=0.3, generator=generator(5))
         assert torch.equal(again, alone)
 
     def test_smoothing_pulls_towards_a_blur(self) -> None:
         x = torch.zeros(1, 2, 9, 9, dtype=DOUBLE)
         x[0, 0, 4, 4] = 1
-        (y,) = released_langevin(torch.zeros_like, x, steps=1, smoothing=0.5)
+        (y,) = langevin.released_chain(torch.zeros_like, x, steps=1, smoothing=0.5)
         weights = torch.exp(-0.5 * (torch.arange(-2.0, 3, dtype=DOUBLE) / 1.1) ** 2)
         weights = weights / weights.sum()
         expected = 0.5 * x
@@ -202,12 +208,12 @@ class TestReleased:
         x = torch.randn(2, 1, 4, 5, generator=generator(1), dtype=DOUBLE)
         mask = torch.zeros(1, 4, 5, dtype=torch.bool)
         mask[:, 2:] = True
-        steps = list(islice(released_langevin(images.score, x, mask=mask, generator=generator()), 4))
+        steps = list(islice(langevin.released_chain(images.score, x, mask=mask, generator=generator()), 4))
         assert all(torch.equal(y[..., :2, :], x[..., :2, :]) and (y[..., 2:, :] != x[..., 2:, :]).all() for y in steps)
-        assert sum(1 for _ in released_langevin(images.score, x)) == 500
+        assert sum(1 for _ in langevin.released_chain(images.score, x)) == 500
 
     def test_what_does_not_fit_is_refused_at_once(self) -> None:
         with pytest.raises(ValueError, match="blurs images"):
-            released_langevin(torch.neg, torch.zeros(5, 3))
+            langevin.released_chain(torch.neg, torch.zeros(5, 3))
         with pytest.raises(ValueError, match="boolean"):
-            released_langevin(torch.neg, torch.zeros(5, 1, 4, 4), mask=torch.ones(4, 4, dtype=torch.bool))
+            langevin.released_chain(torch.neg, torch.zeros(5, 1, 4, 4), mask=torch.ones(4, 4, dtype=torch.bool))
