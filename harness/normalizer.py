@@ -26,14 +26,14 @@ ESTIMATORS = ("prior", "gaussian", "bridge")
 """Those of `harness.method.NormalizerEstimates`."""
 
 _DATA = 10_000
-_LOWEST, _HIGHEST = 0.8, 1.25
+_LOWEST, _HIGHEST = 0.9, 1.5
 
 
 @dataclass(frozen=True)
 class NormalizerCell:
     """Errors of estimates of log Z on one flow of random weights, whose exact log Z is known.
 
-    The weights have random singular vectors and singular values from 0.8 to 1.25, the biases are N(0, 1/4): the model
+    The weights have random singular vectors and singular values from 0.9 to 1.5, the biases are N(0, 1/4): the model
     is no Gaussian, and its exact samples stand for training data. Every repetition estimates with noise of its own; a
     row is the mean over the repetitions of the absolute error, or of the estimate's own standard error or effective
     samples.
