@@ -53,7 +53,7 @@ class ImputationCell:
         preconditioned: Whether the chain's drift and noise have the covariance that the training data give the missing
             pixels, the others known.
         adjusted: Whether steps are accepted or refused (Metropolis), so that the chain has no bias.
-        whitened: Whether an fc whose weights can be set starts as a whitening of the training data's bent pixels.
+        whitened: Whether an fc whose weights can be set starts at the training data's whitening.
         data_dir: Where the data lie.
         download: Whether missing data may be fetched.
     """
@@ -119,7 +119,7 @@ class ImputationCell:
     def _measure(self, model: Model, data: Dataset, progress: Progress) -> list[tuple[str, str, Estimate]]:
         mean, covariance = _moments(data, self.problem)
         if self.whitened and self.problem.architecture == "fc" and isinstance(model, SharedWeights):
-            _start_whitened(model, data, self.problem)
+            _whiten(model, data, self.problem, mean, covariance)
         report = fit(model, self.problem, data, data, self.config, progress)
 
         missing = torch.zeros(data.shape, dtype=torch.bool, device=self.problem.device)
@@ -210,20 +210,19 @@ def _conditional_mean(known: Tensor, missing: Tensor, mean: Tensor, covariance: 
 
 
 @torch.no_grad()
-def _start_whitened(model: Any, data: Dataset, problem: Problem) -> None:
-    """Set linear layers that can be set: the last whitens what the pixels become in the activations before it.
-
-    The first activation bends at the mean over all pixels, between paper and ink.
-    """
+def _whiten(model: Any, data: Dataset, problem: Problem, mean: Tensor, covariance: Tensor) -> None:
+    """Set linear layers that can be set: the first to the symmetric whitening, the last to give latents unit scale."""
+    values, axes = torch.linalg.eigh(covariance)
+    whitening = axes * values.rsqrt() @ axes.mT
+    first = whitening, -whitening @ mean
+    if problem.layers == 1:
+        model.load_linear_layers([first])
+        return
+    identity = torch.eye(len(mean), dtype=mean.dtype, device=mean.device)
+    layers = [first] + [(identity, torch.zeros_like(mean))] * (problem.layers - 1)
+    model.load_linear_layers(layers)
     generator = torch.Generator(problem.device).manual_seed(problem.seed)
-    rows = data.train.to(problem.device).split(_ROWS_AT_ONCE)
-    x = torch.cat([data.preprocessing.draw(raw, generator, stored(problem.dtype)) for raw in rows])
-    identity = torch.eye(problem.dimension, dtype=torch.float64, device=x.device)
-    zero = identity.new_zeros(problem.dimension)
-    before = [(identity, zero if index else zero - x.mean().double()) for index in range(problem.layers - 1)]
-    model.load_linear_layers([*before, (identity, zero)])
-    y = torch.cat([model.to_latent(part)[0] for part in x.split(_ROWS_AT_ONCE)]).flatten(1).double()
-    mean = y.mean(0)
-    factor = torch.linalg.cholesky((y - mean).mT.cov())
-    whitening = torch.linalg.solve_triangular(factor, identity, upper=False)
-    model.load_linear_layers([*before, (whitening, -whitening @ mean)])
+    batch = data.train[:_ROWS_AT_ONCE].to(problem.device)
+    z, _ = model.to_latent(data.preprocessing.draw(batch, generator, stored(problem.dtype)))
+    center, spread = z.flatten(1).double().mean(0), z.flatten(1).double().std(0)
+    model.load_linear_layers([*layers[:-1], (torch.diag(1 / spread), -center / spread)])
