@@ -6,7 +6,7 @@ score-matching methods in the loss alone.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -53,6 +53,44 @@ class EBFlowModel(Model):
             for layer, (weight, bias) in zip(dense, layers, strict=True):
                 layer.weight.copy_(weight)
                 layer.bias.copy_(bias)
+
+    def impute(
+        self,
+        x: Tensor,
+        missing: Tensor,
+        *,
+        steps: int,
+        step_size: float,
+        covariance: Tensor | None,
+        adjusted: bool,
+        generator: torch.Generator,
+    ) -> Iterator[Tensor]:
+        from ebflow import langevin
+
+        return langevin.chain(
+            self.module.score,
+            x,
+            steps=steps,
+            step_size=step_size,
+            mask=missing,
+            covariance=covariance,
+            log_density=(lambda x: -self.module.energy(x)) if adjusted else None,
+            generator=generator,
+        )
+
+    def log_normalizer(self) -> Tensor:
+        return self.module.log_normalizer()
+
+    def estimate_log_normalizer(
+        self, estimator: str, data: Tensor, draws: int, generator: torch.Generator
+    ) -> tuple[float, float, float]:
+        from ebflow.normalizer import Gaussian, bridge_sampling, importance_sampling
+
+        prior = estimator == "prior"
+        proposal = Gaussian.isotropic(self.module.shape, like=data) if prior else Gaussian.fitted(data)
+        estimate = {"prior": importance_sampling, "gaussian": importance_sampling, "bridge": bridge_sampling}[estimator]
+        found = estimate(self.module, proposal, draws, generator)
+        return found.log_normalizer, found.standard_error, found.effective_samples
 
 
 class WhitenedModel(EBFlowModel):

@@ -5,7 +5,7 @@ It is the exact maximum-likelihood optimum of any flow that is one dense layer, 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from harness.method import Method, Model
@@ -68,6 +68,30 @@ class GaussianModel(Model):
 
     def to_data(self, z: Tensor) -> Tensor:
         return self.module.inverse(z)
+
+    def impute(
+        self,
+        x: Tensor,
+        missing: Tensor,
+        *,
+        steps: int,
+        step_size: float,
+        covariance: Tensor | None,
+        adjusted: bool,
+        generator: torch.Generator,
+    ) -> Iterator[Tensor]:
+        from ebflow import langevin
+
+        return langevin.chain(
+            self.module.score,
+            x,
+            steps=steps,
+            step_size=step_size,
+            mask=missing,
+            covariance=covariance,
+            log_density=(lambda x: -self.module.energy(x)) if adjusted else None,
+            generator=generator,
+        )
 
 
 METHODS = [

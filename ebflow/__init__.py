@@ -8,7 +8,7 @@ on the input contribute a constant to the log-density, so score matching trains 
     flow.log_prob(x)                            # exact, normalised; under no_grad log Z is computed once
 """
 
-from ebflow import architectures, initialization, layers, objectives
+from ebflow import architectures, initialization, langevin, layers, normalizer, objectives
 from ebflow.flow import EBFlow, SingularJacobianError
 from ebflow.objectives import DSM, FDSSM, ML, SML, SSM, Behind, ExactSM, LowEnergy, Objective, TaylorSSM
 
@@ -27,6 +27,8 @@ __all__ = [
     "TaylorSSM",
     "architectures",
     "initialization",
+    "langevin",
     "layers",
+    "normalizer",
     "objectives",
 ]

@@ -28,7 +28,18 @@ from harness.runtime import Timing, measure
 from harness.statistics import Estimate, mean_interval, median_interval
 from harness.training import Divergence, TrainingConfig
 
-__all__ = ["Cell", "LikelihoodCell", "Progress", "RuntimeCell", "finished_rows", "run_cells"]
+__all__ = [
+    "Cell",
+    "LikelihoodCell",
+    "Progress",
+    "RuntimeCell",
+    "check_fit",
+    "finished_rows",
+    "identity_of",
+    "row_maker",
+    "run_cells",
+    "single",
+]
 
 Progress = Callable[[int, int, str], None]
 """Told how many steps of the running cell are done, of how many, and a note."""
@@ -88,12 +99,12 @@ class RuntimeCell:
         """Everything but the time of day."""
         found = [registry().find(name) for name in self.methods]
         environment = capture(self.problem.device, {library for method in found for library in method.requires})
-        return _identity(self, environment)
+        return identity_of(self, environment)
 
     def check(self) -> None:
         """Try every method's build without computing anything."""
         for name in self.methods:
-            _check_fit(registry().find(name), self.problem)
+            check_fit(registry().find(name), self.problem)
 
     def run(self, progress: Progress) -> list[Row]:
         """Time all methods and the machine."""
@@ -112,7 +123,7 @@ class RuntimeCell:
         rates = {rate.metric: median_interval(values) for rate, values in measured.rates}
         rows = []
         for method in found:
-            row = _row_maker(self, method, self.problem, "normal")
+            row = row_maker(self, method, self.problem, "normal")
             timing = timings.get(method.name)
             if timing is None:
                 rows.append(row("seconds_per_iteration", "s", status="unavailable", reason=reasons[method.name]))
@@ -121,7 +132,7 @@ class RuntimeCell:
             else:
                 metrics = self._iteration_metrics(timing, {metric: rate.value for metric, rate in rates.items()})
                 rows += [row(*parts, parameters=timing.parameters) for parts in metrics]
-        row = _row_maker(self, None, self.problem, "normal")
+        row = row_maker(self, None, self.problem, "normal")
         return rows + [row(rate.metric, rate.unit, rates[rate.metric]) for rate, _ in measured.rates]
 
     def _iteration_metrics(self, timing: Timing, rates: dict[str, float]) -> list[tuple[str, str, Estimate]]:
@@ -129,20 +140,20 @@ class RuntimeCell:
         metrics = [
             ("seconds_per_iteration", "s", median_interval(timing.seconds)),
             ("seconds_per_gradient", "s", median_interval(timing.gradient_seconds)),
-            ("peak_memory", "B", _single(timing.peak_bytes)),
+            ("peak_memory", "B", single(timing.peak_bytes)),
         ]
         if self.config.compile:
-            metrics.append(("seconds_of_first_iteration", "s", _single(timing.first_seconds)))
+            metrics.append(("seconds_of_first_iteration", "s", single(timing.first_seconds)))
         cost = timing.method.fc_cost
         if self.problem.architecture == "fc" and cost is not None:
             gradient = cost.seconds(self.problem, rates[product_metric(cost.rows)], rates.get(CUBE_METRIC, math.inf))
             item = stored(self.problem.dtype).itemsize
             moved = optimizer_bytes(timing.parameters, item, self.config.ema_decay is not None)
             metrics += [
-                ("flops", "1", _single(cost.flops(self.problem))),
-                ("optimizer_bytes", "B", _single(moved)),
-                ("gradient_bound", "s", _single(gradient)),
-                ("iteration_bound", "s", _single(gradient + moved / rates[COPY_METRIC])),
+                ("flops", "1", single(cost.flops(self.problem))),
+                ("optimizer_bytes", "B", single(moved)),
+                ("gradient_bound", "s", single(gradient)),
+                ("iteration_bound", "s", single(gradient + moved / rates[COPY_METRIC])),
             ]
         return metrics
 
@@ -189,17 +200,17 @@ class LikelihoodCell:
     def identity(self) -> dict[str, Any]:
         """Everything but where files lie."""
         environment = capture(self.problem.device, registry().find(self.method).requires)
-        return _identity(self, environment, leave_out=("data_dir", "download", "checkpoint"))
+        return identity_of(self, environment, leave_out=("data_dir", "download", "checkpoint"))
 
     def check(self) -> None:
         """Try the method's build without computing anything."""
         problem = self.problem if self.preprocess else self.problem.replace(raw_pixel_alpha=1.0)
-        _check_fit(registry().find(self.method), problem)
+        check_fit(registry().find(self.method), problem)
 
     def run(self, progress: Progress) -> list[Row]:
         """Train and score; one row a metric."""
         method = registry().find(self.method)
-        row = _row_maker(self, method, self.problem, self.dataset)
+        row = row_maker(self, method, self.problem, self.dataset)
         missing = why_unavailable(method)
         if missing is None and not self.download:
             missing = datasets.why_unavailable(self.dataset, self.data_dir)
@@ -220,9 +231,9 @@ class LikelihoodCell:
         rows = [row(*parts, parameters=outcome.parameters) for parts in _likelihood_metrics(outcome, self.problem)]
         for point in outcome.report.curve:
             at = {"iteration": point.iteration, "seconds": point.seconds, "parameters": outcome.parameters}
-            rows.append(row("validation_curve", "nats", _single(point.validation_nll), **at))
+            rows.append(row("validation_curve", "nats", single(point.validation_nll), **at))
             if point.gradient_norm is not None:
-                rows.append(row("gradient_norm", "1", _single(point.gradient_norm), **at))
+                rows.append(row("gradient_norm", "1", single(point.gradient_norm), **at))
         return rows
 
     def _preprocessed(self, data: Dataset) -> tuple[Dataset, Problem]:
@@ -232,7 +243,8 @@ class LikelihoodCell:
         return (data, self.problem) if self.preprocess else without_map(data, self.problem)
 
 
-def _single(value: float) -> Estimate:
+def single(value: float) -> Estimate:
+    """A number that was found once."""
     return Estimate(float(value), None, None, 1)
 
 
@@ -244,16 +256,16 @@ def _likelihood_metrics(outcome: Likelihood, problem: Problem) -> list[tuple[str
     metrics = [
         ("nll", "nats", test),
         ("bits_per_dim", "bits", bits),
-        ("validation_nll", "nats", _single(outcome.validation_nll)),
+        ("validation_nll", "nats", single(outcome.validation_nll)),
     ]
     if outcome.kl is not None:
-        metrics.append(("kl", "nats", _single(outcome.kl)))
+        metrics.append(("kl", "nats", single(outcome.kl)))
     if outcome.fisher is not None:
-        metrics.append(("fisher", "nats", _single(outcome.fisher)))
+        metrics.append(("fisher", "nats", single(outcome.fisher)))
     if outcome.report.iterations:
         metrics += [
-            ("training_seconds", "s", _single(outcome.report.seconds)),
-            ("training_iterations", "1", _single(outcome.report.iterations)),
+            ("training_seconds", "s", single(outcome.report.seconds)),
+            ("training_iterations", "1", single(outcome.report.iterations)),
         ]
     return metrics
 
@@ -292,7 +304,7 @@ def run_cells(
     return everything
 
 
-def _check_fit(method: Method, problem: Problem) -> None:
+def check_fit(method: Method, problem: Problem) -> None:
     """Raise InputError if the method does not take the problem; any other trouble is for `run` to report."""
     if why_unavailable(method) is not None:
         return
@@ -304,7 +316,8 @@ def _check_fit(method: Method, problem: Problem) -> None:
         return
 
 
-def _identity(cell: Any, environment: Environment, leave_out: Iterable[str] = ()) -> dict[str, Any]:
+def identity_of(cell: Any, environment: Environment, leave_out: Iterable[str] = ()) -> dict[str, Any]:
+    """Return a cell's fields but those left out, its class, and what it runs on."""
     fields = {key: value for key, value in dataclasses.asdict(cell).items() if key not in leave_out}
     return {
         "kind": type(cell).__name__,
@@ -317,7 +330,7 @@ def _identity(cell: Any, environment: Environment, leave_out: Iterable[str] = ()
     }
 
 
-def _row_maker(cell: Any, method: Method | None, problem: Problem, dataset: str) -> Callable[..., Row]:
+def row_maker(cell: Any, method: Method | None, problem: Problem, dataset: str) -> Callable[..., Row]:
     """Return a function that fills in what the rows of one method, or of the machine itself, share in one cell."""
     environment = capture(problem.device, method.requires if method else ())
     started_at = datetime.now(UTC).isoformat(timespec="seconds")

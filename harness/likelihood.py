@@ -18,7 +18,7 @@ from harness.precision import stored
 from harness.problem import Problem
 from harness.training import Divergence, TrainingConfig, TrainingReport, train
 
-__all__ = ["Likelihood", "fit_and_score", "nll", "without_map"]
+__all__ = ["Likelihood", "fit", "fit_and_score", "nll", "without_map"]
 
 _ROWS_AT_ONCE = 1000
 _VALIDATION_SEED, _TEST_SEED = 1_000_003, 2_000_003  # far from the training seeds 0, 1, 2, ...
@@ -74,20 +74,35 @@ def fit_and_score(
     if draws < 1:
         raise InputError(f"the number of test draws must be at least 1, not {draws}")
     model = build(method, problem)
+    report = fit(model, problem, dataset, batches, config, progress, checkpoint)
+    test = [nll(model, dataset.test, dataset, problem, _TEST_SEED + draw) for draw in range(draws)]
+    if not all(map(math.isfinite, test)):
+        raise Divergence("the test NLL is not finite")
+    kl, fisher = _against_truth(model, dataset, problem)
+    return Likelihood(test, report.best_validation, kl, fisher, count_parameters(model), report)
+
+
+def fit(
+    model: Model,
+    problem: Problem,
+    dataset: Dataset,
+    batches: Dataset,
+    config: TrainingConfig,
+    progress: Callable[[int, int, str], None] = lambda done, total, note: None,
+    checkpoint: Path | None = None,
+) -> TrainingReport:
+    """Train a model that was built for the problem, or fit it in closed form, and leave the best weights in it.
+
+    Args and errors are those of `fit_and_score`.
+    """
 
     def validate() -> float:
         return nll(model, dataset.validation, dataset, problem, _VALIDATION_SEED)
 
     if isinstance(model, ClosedForm):
         model.fit(_one_pass(dataset, problem))
-        report = TrainingReport(best_validation=validate(), ended="closed form")
-    else:
-        report = train(model, problem, batches, config, validate, progress, checkpoint)
-    test = [nll(model, dataset.test, dataset, problem, _TEST_SEED + draw) for draw in range(draws)]
-    if not all(map(math.isfinite, test)):
-        raise Divergence("the test NLL is not finite")
-    kl, fisher = _against_truth(model, dataset, problem)
-    return Likelihood(test, report.best_validation, kl, fisher, count_parameters(model), report)
+        return TrainingReport(best_validation=validate(), ended="closed form")
+    return train(model, problem, batches, config, validate, progress, checkpoint)
 
 
 @torch.no_grad()

@@ -7,7 +7,7 @@ missing library disables its own methods alone.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
 
-__all__ = ["Calibrated", "ClosedForm", "Method", "Model", "SharedWeights"]
+__all__ = ["Calibrated", "ClosedForm", "Imputes", "Method", "Model", "NormalizerEstimates", "SharedWeights"]
 
 
 class Model(Protocol):
@@ -78,6 +78,61 @@ class Calibrated(Protocol):
 
     def calibrate(self, x: Tensor) -> None:
         """Set the last layer to it, given training data of shape (N, *event)."""
+
+
+@runtime_checkable
+class Imputes(Protocol):
+    """A model that fills in missing components by Langevin dynamics."""
+
+    def impute(
+        self,
+        x: Tensor,
+        missing: Tensor,
+        *,
+        steps: int,
+        step_size: float,
+        covariance: Tensor | None,
+        adjusted: bool,
+        generator: torch.Generator,
+    ) -> Iterator[Tensor]:
+        """Return the iterates of one chain a sample, all of shape (B, *event), that move the missing components alone.
+
+        Args:
+            x: Where the chains start, shape (B, *event).
+            missing: Boolean, shape event.
+            steps: Number of iterates.
+            step_size: Of the chain, in units of the covariance where that is given.
+            covariance: Of the data, shape (D, D), to precondition the chain; None: plain Langevin dynamics.
+            adjusted: Whether proposals are accepted or refused, so that the chain has no bias.
+            generator: Of all noise, on x's device.
+        """
+        ...
+
+
+@runtime_checkable
+class NormalizerEstimates(Protocol):
+    """A model exp(-E(x)) / Z whose exact log Z can be held against Monte Carlo estimates of it."""
+
+    def log_normalizer(self) -> Tensor:
+        """Return the exact log Z in nats, a scalar."""
+        ...
+
+    def estimate_log_normalizer(
+        self, estimator: str, data: Tensor, draws: int, generator: torch.Generator
+    ) -> tuple[float, float, float]:
+        """Estimate log Z without a determinant of the model.
+
+        Args:
+            estimator: prior (importance sampling from N(0, I)), gaussian (from a Gaussian fitted to the data) or bridge
+                (between that Gaussian and exact samples of the model).
+            data: Shape (B, *event).
+            draws: Of the Gaussian; as many of the model where it is drawn from.
+            generator: Of all noise, on the data's device.
+
+        Returns:
+            The estimate and its standard error, in nats, and the number of effective samples.
+        """
+        ...
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""How an experiment is declared: timings over sizes, trainings over datasets, methods and seeds."""
+"""How an experiment is declared: timings over sizes, trainings over datasets, methods and seeds, and two more."""
 
 from __future__ import annotations
 
@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from harness.cells import Cell, RuntimeCell
+from harness.imputation import ImputationCell
 from harness.method import Method
+from harness.normalizer import NormalizerCell
 from harness.paper.configurations import configured_cell
 from harness.problem import Problem
 from harness.registry import registry
 
-__all__ = ["Context", "Plan", "Timings", "Trainings"]
+__all__ = ["Context", "Imputations", "NormalizerErrors", "Plan", "Timings", "Trainings"]
 
 _SHAPES = {
     "sine": (2,),
@@ -192,6 +194,79 @@ class Trainings:
             data_dir=context.data_dir,
             download=not context.quick,
         )
+
+
+@dataclass(frozen=True)
+class Imputations:
+    """The lower half of held-out MNIST images, filled in by Langevin dynamics.
+
+    Args:
+        methods: Names, with the recipe that each is trained by.
+        steps: Of every chain; 100 in the quick profile, on 50 images.
+    """
+
+    methods: tuple[tuple[str, str], ...]
+    steps: int = 1500
+
+    def cells(self, experiment: str, context: Context) -> Sequence[Cell]:
+        """Return one cell a method."""
+        found = []
+        for name, recipe in self.methods:
+            method = registry().find(name)
+            if not context.keeps(method):
+                continue
+            cell = configured_cell(
+                experiment,
+                context.profile,
+                method,
+                "mnist",
+                _SHAPES["mnist"],
+                "fc",
+                recipe=recipe,
+                device=context.device,
+                seed=context.seed,
+            )
+            config = replace(cell.config, max_seconds=5.0) if context.quick else cell.config
+            found.append(
+                ImputationCell(
+                    experiment=experiment,
+                    profile=context.profile,
+                    method=name,
+                    problem=cell.problem,
+                    dataset="mnist",
+                    config=config,
+                    recipe=recipe,
+                    logit_alpha=cell.logit_alpha,
+                    images=50 if context.quick else 1000,
+                    steps=100 if context.quick else self.steps,
+                    data_dir=context.data_dir,
+                    download=not context.quick,
+                )
+            )
+        return found
+
+
+@dataclass(frozen=True)
+class NormalizerErrors:
+    """Monte Carlo estimates of log Z against the exact one.
+
+    Args:
+        dimensions: Values of D; the quick profile leaves out those above 64.
+    """
+
+    dimensions: tuple[int, ...] = (2, 8, 16, 32, 64, 128, 256)
+
+    def cells(self, experiment: str, context: Context) -> Sequence[Cell]:
+        """Return one cell a dimension."""
+        return [
+            NormalizerCell(
+                experiment,
+                context.profile,
+                problem=Problem(shape=(size,), dtype="float64", device=context.device, seed=context.seed),
+            )
+            for size in self.dimensions
+            if (size <= 64 or not context.quick) and context.keeps(registry().find("ebflow-ml"))
+        ]
 
 
 def _methods(architecture: str) -> list[Method]:

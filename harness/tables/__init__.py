@@ -12,6 +12,7 @@ import polars as pl
 
 from harness.tables.likelihood import ablation, likelihood, points, time_to_level
 from harness.tables.runtime import bounds, runtime, slopes, timings
+from harness.tables.sampling import imputation, normalizer
 from harness.tables.text import render, split_constants
 
 __all__ = ["TABLES", "Table", "render", "split_constants"]
@@ -45,5 +46,7 @@ TABLES: tuple[Table, ...] = (
     Table("likelihood", "test negative log-likelihood, nats a sample in the data's own space", likelihood),
     Table("points", "divergence from the exact density, nats", points),
     Table("ablation", "EMA and MaP, test negative log-likelihood, nats, and gradient norm", ablation),
+    Table("imputation", "PSNR of the missing pixels, dB (gain: posterior mean over mean image)", imputation),
+    Table("log-z", "absolute error of estimates of log Z, nats, and their effective samples", normalizer),
     Table("time-to-level", "training until a level of validation bits/dim", time_to_level),
 )

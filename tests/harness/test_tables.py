@@ -406,6 +406,30 @@ def test_one_method_without_map_does_not_hide_the_others(training: Callable[...,
     assert [line["method"] for line in lines("likelihood", rows)] == ["nflows-lu-ml"]
 
 
+def test_imputation_is_a_row_a_method(make_row: Callable[..., Row]) -> None:
+    shared = {"experiment": "imputation-mnist", "dataset": "mnist", "config": json.dumps({"kind": "ImputationCell"})}
+    rows = [
+        make_row(metric=metric, value=value, unit="dB", **shared)
+        for metric, value in [("psnr_mean_image", 11.9), ("psnr_posterior_mean", 13.8), ("psnr_gain", 1.9)]
+    ]
+    rows.append(make_row(method="b", metric="psnr_posterior_mean", value=None, status="failed", reason="so", **shared))
+    good, bad = sorted(lines("imputation", rows), key=lambda line: line["status"], reverse=True)
+    assert (good["mean image dB"], good["posterior mean dB"], good["gain dB"]) == (11.9, 13.8, 1.9)
+    assert (bad["method"], bad["posterior mean dB"], bad["status"]) == ("b", None, "failed: so")
+
+
+def test_log_z_is_a_row_a_dimension(make_row: Callable[..., Row]) -> None:
+    config = json.dumps({"kind": "NormalizerCell"})
+    rows = [
+        make_row(D=size, metric=metric, value=size / scale, config=config)
+        for size in (8, 2)
+        for metric, scale in [("log_z_error_prior", 1), ("ess_prior", 2), ("log_z_standard_error_prior", 4)]
+    ]
+    found = lines("log-z", rows)
+    assert [(line["D"], line["error nats, prior"], line["ESS, prior"]) for line in found] == [(2, 2, 1), (8, 8, 4)]
+    assert "standard" not in "".join(found[0])
+
+
 def test_what_all_rows_share_is_said_once() -> None:
     frame = pl.DataFrame({"method": ["a", "b"], "L": [2, 2], "B": [1000, 2000], "seeds": [1, 1], "dtype": [None] * 2})
     rest, said = split_constants(frame)

@@ -1,0 +1,204 @@
+"""Langevin dynamics: Markov chains that need the score of a density, and so no determinant of a flow's linear layers.
+
+Some components may be held: the chain then samples the others given these, which fills in what is missing of an image.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor
+from torch.nn.functional import conv2d, pad
+
+__all__ = ["chain", "released_chain"]
+
+_BLUR_WIDTH, _BLUR_SIGMA = 5, 1.1
+
+
+def chain(
+    score: Callable[[Tensor], Tensor],
+    x: Tensor,
+    *,
+    steps: int,
+    step_size: float,
+    mask: Tensor | None = None,
+    covariance: Tensor | None = None,
+    log_density: Callable[[Tensor], Tensor] | None = None,
+    generator: torch.Generator | None = None,
+) -> Iterator[Tensor]:
+    r"""Yield the iterates x <- x + alpha P score(x) + sqrt(2 alpha) P^(1/2) n, n from N(0, I), one chain a sample.
+
+    Without `covariance` P = I, which is the paper's sampler (https://arxiv.org/abs/2305.15267). Any fixed P keeps the
+    target; with the target's own covariance as P all directions mix in about 1 / alpha steps, where P = I needs a step
+    below the smallest variance and then mixes the largest in their ratio of steps.
+
+    The chain is biased by its step. With `log_density` each step is a proposal, accepted or refused as a whole
+    (Metropolis-adjusted Langevin, https://doi.org/10.2307/2346184), and the target is exact.
+
+    Args:
+        score: From (B, *event) to the gradient of log p, same shape; `EBFlow.score` is one.
+        x: Where the chains start, shape (B, *event); it is not changed.
+        steps: Number of iterates to yield; each is a new tensor of x's shape.
+        step_size: alpha, in squared units of x, or in units of `covariance` where that is given.
+        mask: True on the components that move, shape event; the others are held. All move by default.
+        covariance: What the covariance of the density is about, shape (D, D) with D the size of an event. With a mask P
+            is that of the moving components given the held ones.
+        log_density: From (B, *event) to log p up to a constant, shape (B,), in nats; minus `EBFlow.energy` is one.
+        generator: Source of all noise, on x's device.
+
+    Raises:
+        ValueError: Mask or covariance do not fit x, the covariance is not positive definite, or step_size is not a
+            number above 0.
+    """
+    if not 0 < step_size < math.inf:
+        raise ValueError(f"the step size must be a number above 0, not {step_size}")
+    moving = _moving(x, mask)
+    factor = None if covariance is None else _conditional_factor(x, covariance, moving)
+    return _iterate(score, x, steps, step_size, moving, factor, log_density, generator)
+
+
+def _iterate(
+    score: Callable[[Tensor], Tensor],
+    x: Tensor,
+    steps: int,
+    step_size: float,
+    moving: Tensor,
+    factor: Tensor | None,
+    log_density: Callable[[Tensor], Tensor] | None,
+    generator: torch.Generator | None,
+) -> Iterator[Tensor]:
+    """Walk in coordinates u with x = L u on the moving components, P = L L^T: there the chain is the plain one."""
+
+    def gradient(x: Tensor) -> Tensor:
+        found = score(x).flatten(1)[:, moving]
+        return found if factor is None else found @ factor
+
+    def moved(x: Tensor, step: Tensor) -> Tensor:
+        flat = x.flatten(1).clone()
+        flat[:, moving] += step if factor is None else step @ factor.mT
+        return flat.view_as(x)
+
+    diffusion = math.sqrt(2 * step_size)
+    with torch.no_grad():
+        drift = gradient(x)
+        level = None if log_density is None else log_density(x)
+    for _ in range(steps):
+        # Not around the yield: what the caller does between two iterates is the caller's business.
+        with torch.no_grad():
+            noise = torch.randn(drift.shape, generator=generator, dtype=x.dtype, device=x.device)
+            proposal = moved(x, step_size * drift + diffusion * noise)
+            drift_there = gradient(proposal)
+            if log_density is None or level is None:
+                x, drift = proposal, drift_there
+            else:
+                back = noise + math.sqrt(step_size / 2) * (drift + drift_there)  # the noise of the way back, negated
+                level_there = log_density(proposal)
+                log_ratio = level_there - level + 0.5 * (noise.square() - back.square()).sum(1)
+                uniform = torch.rand(len(x), generator=generator, dtype=x.dtype, device=x.device)
+                accepted = uniform.log() < log_ratio  # false where the ratio is not a number
+                x = torch.where(accepted.view(-1, *[1] * (x.dim() - 1)), proposal, x)
+                drift = torch.where(accepted[:, None], drift_there, drift)
+                level = torch.where(accepted, level_there, level)
+        yield x
+
+
+def released_chain(
+    score: Callable[[Tensor], Tensor],
+    x: Tensor,
+    *,
+    steps: int = 500,
+    step_size: float = 0.5,
+    noise_to_signal: float = 0.1,
+    smoothing: float = 0.05,
+    mask: Tensor | None = None,
+    generator: torch.Generator | None = None,
+) -> Iterator[Tensor]:
+    """Yield the iterates of the sampler that the paper's authors released for inpainting.
+
+    Unlike the paper's it pulls the image towards a blur of itself, scales the noise by the squared ratio of the norms
+    of noise and score and not by the root of the step, and adds none in the last step, so that it samples no known
+    density.
+
+    With s the score, h the step size and m the mask, x <- x + m (s h^2 / 2 + smoothing (blur(x) - x)), and in all steps
+    but the last + m noise_to_signal (mean |n| / mean |s|)^2 h n. Means are over the batch, norms over whole samples.
+    The blur is a 5 x 5 Gaussian of standard deviation 1.1 pixels, reflected at the border.
+
+    Args:
+        score: From (B, C, H, W) to the gradient of log p, same shape.
+        x: Where the chains start, shape (B, C, H, W), H and W of at least 3; it is not changed.
+        steps: Number of iterates to yield.
+        step_size: h.
+        noise_to_signal: The authors' snr.
+        smoothing: The authors' kappa; they used 0.05 and 0.01.
+        mask: True on the components that move, shape (C, H, W). All move by default.
+        generator: Source of all noise, on x's device.
+
+    Raises:
+        ValueError: x holds no images, or the mask does not fit it.
+    """
+    if x.dim() != 4:
+        raise ValueError(f"the released sampler blurs images, (B, C, H, W), and cannot take shape {tuple(x.shape)}")
+    return _iterate_released(
+        score, x, steps, step_size, noise_to_signal, smoothing, _moving(x, mask).view(x.shape[1:]), generator
+    )
+
+
+def _iterate_released(
+    score: Callable[[Tensor], Tensor],
+    x: Tensor,
+    steps: int,
+    step_size: float,
+    noise_to_signal: float,
+    smoothing: float,
+    moving: Tensor,
+    generator: torch.Generator | None,
+) -> Iterator[Tensor]:
+    for step in range(steps):
+        with torch.no_grad():
+            gradient = score(x)
+            change = 0.5 * step_size**2 * gradient + smoothing * (_blur(x) - x)
+            noise = torch.randn(x.shape, generator=generator, dtype=x.dtype, device=x.device)
+            if step < steps - 1:
+                ratio = noise.flatten(1).norm(dim=1).mean() / gradient.flatten(1).norm(dim=1).mean()
+                change = change + noise_to_signal * ratio.square() * step_size * noise
+            x = torch.where(moving, x + change, x)
+        yield x
+
+
+def _moving(x: Tensor, mask: Tensor | None) -> Tensor:
+    """The mask flattened, shape (D,)."""
+    event = x.shape[1:]
+    if mask is None:
+        return torch.ones(math.prod(event), dtype=torch.bool, device=x.device)
+    if mask.dtype != torch.bool or mask.shape != event:
+        raise ValueError(
+            f"the mask must be boolean of the samples' shape {tuple(event)}, not {mask.dtype} of {tuple(mask.shape)}"
+        )
+    return mask.to(x.device).flatten()
+
+
+def _conditional_factor(x: Tensor, covariance: Tensor, moving: Tensor) -> Tensor:
+    """Lower L with L L^T the covariance of the moving components given the held ones, computed in float64."""
+    if covariance.shape != (len(moving), len(moving)):
+        raise ValueError(f"samples of {len(moving)} components have no covariance of shape {tuple(covariance.shape)}")
+    full = covariance.to(device=x.device, dtype=torch.float64)
+    held = ~moving
+    conditional = full[moving][:, moving]
+    if bool(held.any()):
+        across = full[held][:, moving]
+        conditional = conditional - across.mT @ torch.linalg.solve(full[held][:, held], across)
+    factor, trouble = torch.linalg.cholesky_ex(conditional)
+    if bool(trouble):
+        raise ValueError("the covariance is not positive definite")
+    return factor.to(x.dtype)
+
+
+def _blur(x: Tensor) -> Tensor:
+    """Each channel blurred, shape (B, C, H, W)."""
+    at = torch.arange(_BLUR_WIDTH, dtype=x.dtype, device=x.device) - _BLUR_WIDTH // 2
+    row = torch.softmax(-0.5 * (at / _BLUR_SIGMA).square(), 0)
+    channels, reach = x.shape[1], _BLUR_WIDTH // 2
+    kernel = torch.outer(row, row).expand(channels, 1, -1, -1)
+    return conv2d(pad(x, (reach,) * 4, mode="reflect"), kernel, groups=channels)

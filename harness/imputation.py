@@ -1,0 +1,211 @@
+"""Filling in the lower half of images: what a model knows of the missing pixels, in dB."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from harness import datasets
+from harness.cells import Progress, check_fit, identity_of, row_maker, single
+from harness.datasets import Dataset, LogitPreprocessing
+from harness.density import build, count_parameters
+from harness.environment import capture
+from harness.errors import InputError, one_line
+from harness.likelihood import fit
+from harness.method import Imputes, Model
+from harness.precision import stored
+from harness.problem import Problem
+from harness.registry import registry, why_unavailable
+from harness.results import Row
+from harness.statistics import Estimate, mean_interval
+from harness.training import Divergence, TrainingConfig
+
+__all__ = ["ImputationCell", "peak_signal_to_noise"]
+
+_ROWS_AT_ONCE = 1000
+_SEED = 3_000_003  # far from those of training, validation and test
+
+
+@dataclass(frozen=True)
+class ImputationCell:
+    """PSNR of Langevin imputation after training on one image dataset.
+
+    The lower half of the first test images is missing, rows H // 2 and below. Chains run in model space, from the
+    missing pixels of training images drawn at random, and hold the upper half. Every iterate is taken back to grey
+    levels; the estimates compared are the last iterate, the mean level over all iterates after the burn-in, the
+    training set's mean image, and the exact conditional mean of the Gaussian with the training data's moments in model
+    space. PSNR is over the missing pixels of one image, its peak the highest level; rows are means over the images.
+
+    Args:
+        method: Name.
+        problem: Its shape is the dataset's.
+        dataset: Name of a set of images.
+        images: How many test images.
+        steps: Of every chain.
+        burn_in: How many of them the mean leaves out.
+        step_size: Of the chain, in units of the training data's covariance if preconditioned, or else squared units of
+            model space.
+        preconditioned: Whether the chain's drift and noise have the covariance that the training data give the missing
+            pixels, the others known.
+        adjusted: Whether steps are accepted or refused (Metropolis), so that the chain has no bias.
+        recipe: What the rows call the configuration.
+        logit_alpha: Of the logit, where it is not the dataset's own.
+        data_dir: Where the data lie.
+        download: Whether missing data may be fetched.
+    """
+
+    experiment: str
+    profile: str
+    method: str
+    problem: Problem
+    dataset: str
+    config: TrainingConfig
+    images: int = 1000
+    steps: int = 600
+    burn_in: int = 50
+    step_size: float = 0.1
+    preconditioned: bool = True
+    adjusted: bool = True
+    recipe: str = "paper"
+    logit_alpha: float | None = None
+    data_dir: Path | None = None
+    download: bool = False
+
+    @property
+    def title(self) -> str:
+        """Method, data and seed."""
+        return f"imputation by {self.method} on {self.dataset}, {self.problem.architecture}, seed {self.problem.seed}"
+
+    def identity(self) -> dict[str, Any]:
+        """Everything but where files lie."""
+        environment = capture(self.problem.device, registry().find(self.method).requires)
+        return identity_of(self, environment, leave_out=("data_dir", "download"))
+
+    def check(self) -> None:
+        """Try the method's build without computing anything."""
+        if not 0 <= self.burn_in < self.steps:
+            raise InputError(f"a chain of {self.steps} steps has no mean after a burn-in of {self.burn_in}; use less")
+        check_fit(registry().find(self.method), self.problem)
+
+    def run(self, progress: Progress) -> list[Row]:
+        """Train, impute, compare; one row a metric."""
+        method = registry().find(self.method)
+        row = row_maker(self, method, self.problem, self.dataset)
+        missing = why_unavailable(method)
+        if missing is None and not self.download:
+            missing = datasets.why_unavailable(self.dataset, self.data_dir)
+        if missing is not None:
+            return [row("psnr_posterior_mean", "dB", status="unavailable", reason=missing)]
+        try:
+            data = datasets.load(self.dataset, self.data_dir)
+            if not isinstance(data.preprocessing, LogitPreprocessing):
+                raise InputError(f"{data.name} holds no images to fill in")
+            if self.logit_alpha is not None:
+                data = replace(data, preprocessing=replace(data.preprocessing, alpha=self.logit_alpha))
+            model = build(method, self.problem)
+            if not isinstance(model, Imputes):
+                raise InputError(f"{method.name} cannot impute")
+        except InputError as error:
+            return [row("psnr_posterior_mean", "dB", status="unavailable", reason=str(error))]
+        try:
+            metrics = self._measure(model, data, progress)
+        except Divergence as error:
+            return [row("psnr_posterior_mean", "dB", status="diverged", reason=str(error))]
+        except Exception as error:  # a competitor may fail in any way; the others go on
+            return [row("psnr_posterior_mean", "dB", status="failed", reason=one_line(error))]
+        return [row(*parts, parameters=count_parameters(model)) for parts in metrics]
+
+    def _measure(self, model: Model, data: Dataset, progress: Progress) -> list[tuple[str, str, Estimate]]:
+        mean, covariance = _moments(data, self.problem)
+        report = fit(model, self.problem, data, data, self.config, progress)
+
+        missing = torch.zeros(data.shape, dtype=torch.bool, device=self.problem.device)
+        missing[:, data.shape[1] // 2 :] = True
+        truth = data.test[: self.images].to(self.problem.device)
+        generator = torch.Generator(self.problem.device).manual_seed(_SEED)
+        known = data.preprocessing.draw(truth, generator, stored(self.problem.dtype))
+        others = torch.randint(len(data.train), (len(truth),), generator=generator, device=self.problem.device)
+        elsewhere = data.train.to(self.problem.device)[others]
+        x = torch.where(missing, data.preprocessing.draw(elsewhere, generator, known.dtype), known)
+
+        started = time.perf_counter()
+        total = torch.zeros(truth.shape, dtype=torch.float64, device=truth.device)
+        moves = 0.0
+        chain = model.impute(
+            x,
+            missing,
+            steps=self.steps,
+            step_size=self.step_size,
+            covariance=covariance if self.preconditioned else None,
+            adjusted=self.adjusted,
+            generator=generator,
+        )
+        for step, there in enumerate(chain):
+            moves += float((there != x).flatten(1).any(1).double().mean())
+            x = there
+            if step >= self.burn_in:
+                total += _levels(data, x)
+            progress(step + 1, self.steps, "sampling")
+        if not bool(x.isfinite().all()):
+            raise Divergence("the chain is not finite: use a smaller step")
+        seconds = time.perf_counter() - started
+
+        filled = {
+            "mean_image": data.train.to(truth.device).double().mean(0).expand(truth.shape),
+            "gaussian": _levels(data, _conditional_mean(known, missing, mean, covariance)),
+            "last_iterate": _levels(data, x),
+            "posterior_mean": total / (self.steps - self.burn_in),
+        }
+        peak = data.preprocessing.levels - 1
+        found = {name: peak_signal_to_noise(levels, truth, missing, peak) for name, levels in filled.items()}
+        gain = found["posterior_mean"] - found["mean_image"]
+        return [
+            *((f"psnr_{name}", "dB", mean_interval(values.tolist())) for name, values in found.items()),
+            ("psnr_gain", "dB", mean_interval(gain.tolist())),
+            ("accepted", "1", single(moves / self.steps)),
+            ("sampling_seconds", "s", single(seconds)),
+            ("training_seconds", "s", single(report.seconds)),
+            ("validation_nll", "nats", single(report.best_validation)),
+        ]
+
+
+def peak_signal_to_noise(levels: Tensor, truth: Tensor, missing: Tensor, peak: float) -> Tensor:
+    """10 log10 of peak^2 over the mean squared error of the missing pixels, in dB, shape (B,).
+
+    Args:
+        levels: Shape (B, C, H, W).
+        truth: Likewise.
+        missing: Boolean, shape (C, H, W).
+        peak: The highest level. An error below that of rounding to levels, 1/12, counts as 1/12.
+    """
+    error = (levels.double() - truth.double())[:, missing].square().mean(1)
+    return 10 * torch.log10(peak**2 / error.clamp_min(1 / 12))
+
+
+def _levels(data: Dataset, x: Tensor) -> Tensor:
+    """The grey levels, float64, whose dequantised values lie at x in model space."""
+    return data.preprocessing.inverse(x.double()).floor().clamp(0, data.preprocessing.levels - 1)
+
+
+def _moments(data: Dataset, problem: Problem) -> tuple[Tensor, Tensor]:
+    """Mean, shape (D,), and covariance, (D, D), of the training data in model space, float64."""
+    generator = torch.Generator(problem.device).manual_seed(problem.seed)
+    rows = data.train.to(problem.device).split(_ROWS_AT_ONCE)
+    x = torch.cat([data.preprocessing.draw(raw, generator, torch.float64).flatten(1) for raw in rows])
+    mean = x.mean(0)
+    x -= mean
+    return mean, x.mT @ x / len(x)
+
+
+def _conditional_mean(known: Tensor, missing: Tensor, mean: Tensor, covariance: Tensor) -> Tensor:
+    """Samples with the missing components at their Gaussian mean given the others, float64, shape of known."""
+    away = missing.flatten()
+    flat = known.flatten(1).double()
+    regression = torch.linalg.solve(covariance[~away][:, ~away], covariance[~away][:, away])
+    flat[:, away] = mean[away] + (flat[:, ~away] - mean[~away]) @ regression
+    return flat.view_as(known)
