@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from harness.cost import LayerCost
 from harness.method import Method, Model
-from harness.problem import Problem
+from harness.problem import STARTS, Problem
 
 if TYPE_CHECKING:
     import torch
@@ -110,7 +110,7 @@ class WhitenedModel(EBFlowModel):
 def build(name: str, problem: Problem) -> EBFlowModel:
     """Make the network of a problem with the objective of this name."""
     objective = _objective(name, problem)
-    if problem.start == "whitened":
+    if problem.start != "published":
         return _whitened(objective, problem)
     return EBFlowModel(_flow(problem), objective)
 
@@ -123,7 +123,7 @@ def _whitened(objective: Objective, problem: Problem) -> WhitenedModel:
         raise ValueError("only fc starts from whitened data, and not without MaP")
     flow = architectures.whitened_fc(problem.shape, problem.layers, residual=problem.residual)
     whitening = next(index for index, layer in enumerate(flow.layers) if isinstance(layer, Whitening))
-    return WhitenedModel(flow, Behind(objective, whitening + 1))
+    return WhitenedModel(flow, Behind(objective, whitening + 1) if problem.start == "whitened" else objective)
 
 
 def _flow(problem: Problem) -> EBFlow:
@@ -170,7 +170,7 @@ METHODS = [
         linear="dense",
         build=partial(build, name),
         architectures=("fc", "cnn", "glow", "toy"),
-        starts=("published", "whitened"),
+        starts=STARTS,
         raw_pixels=True,
         fc_cost=cost,
         summary=summary,

@@ -69,12 +69,14 @@ def list_methods(
     if as_json:
         _print_json(rows)
         return
+    from harness.paper.configurations import RECIPES
     from harness.paper.experiments import EXPERIMENTS
 
     _print_table("Methods", listing.methods_table())
     _print_table(
         "Datasets", listing.datasets_table({name: datasets.why_unavailable(name, folder) for name in datasets.names()})
     )
+    _print_table("Recipes (harness train --recipe NAME)", listing.recipes_table(RECIPES))
     _print_table("Experiments (harness reproduce NAME)", listing.experiments_table(EXPERIMENTS))
 
 

@@ -10,9 +10,12 @@ import polars as pl
 from harness.tables.runtime import newest
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
+    from types import ModuleType
 
-__all__ = ["runtime_figures"]
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+__all__ = ["curve_figures", "runtime_figures"]
 
 # Okabe and Ito's colours, told apart by readers with any colour vision; markers tell the methods apart as well.
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999933")
@@ -50,12 +53,74 @@ def runtime_figures(rows: pl.DataFrame, folder: Path) -> list[Path]:
     return written
 
 
+def curve_figures(rows: pl.DataFrame, folder: Path) -> list[Path]:
+    """Draw what was followed through training against steps and against seconds, one figure for every dataset.
+
+    Args:
+        rows: A frame of `harness.results.SCHEMA`.
+        folder: Where the SVG and PNG files go.
+
+    Returns:
+        The files written; none where no training has two points of a curve.
+    """
+    written: list[Path] = []
+    labels = {
+        "validation_curve": ("validation NLL, nats", "nll"),
+        "gradient_norm": ("gradient norm of the last batch, before clipping", "gradient"),
+    }
+    curves = rows.filter(pl.col("metric").is_in(list(labels))).with_columns(
+        MaP=pl.col("config").str.json_path_match("$.preprocess") == "true",
+        EMA=pl.col("config").str.json_path_match("$.config.ema_decay").is_not_null(),
+    )
+    curves = curves.filter(pl.len().over("cell", "metric") > 1)
+    for (experiment, profile, dataset, architecture, metric), group in curves.group_by(
+        ["experiment", "profile", "dataset", "architecture", "metric"], maintain_order=True
+    ):
+        folder.mkdir(parents=True, exist_ok=True)
+        label, short = labels[metric]
+        written += _draw_curves(
+            group,
+            f"{experiment} ({profile}), {dataset}, {architecture}",
+            label,
+            folder / f"{experiment}-{profile}-{dataset}-{architecture}-{short}",
+        )
+    return written
+
+
+def _draw_curves(group: pl.DataFrame, title: str, label: str, stem: Path) -> list[Path]:
+    pyplot = _pyplot()
+    figure, panels = pyplot.subplots(1, 2, figsize=(10.6, 4.2), sharey=True)
+    # What all curves share is no part of their names.
+    names = ["method", *(name for name in ("recipe", "EMA", "MaP", "seed") if group[name].n_unique() > 1)]
+    for index, (_, curve) in enumerate(group.group_by("cell", maintain_order=True)):
+        curve = curve.sort("iteration")
+        first = curve.row(0, named=True)
+        named = ", ".join(
+            ("" if value else "no ") + name if isinstance(value := first[name], bool) else str(value) for name in names
+        )
+        for panel, axis in zip(panels, ("iteration", "seconds"), strict=True):
+            panel.plot(
+                curve[axis].to_numpy(),
+                curve["value"].to_numpy(),
+                label=named,
+                linewidth=1.3,
+                markersize=3,
+                color=_COLOURS[index % len(_COLOURS)],
+                marker=_MARKERS[index % len(_MARKERS)],
+            )
+    for panel, axis in zip(panels, ("training steps", "seconds of training, the start included"), strict=True):
+        panel.set_xlabel(axis)
+        panel.grid(True, linewidth=0.3, alpha=0.5)
+    if group["metric"][0] == "gradient_norm":
+        panels[0].set_yscale("log")
+    panels[0].set_ylabel(label)
+    panels[-1].legend(loc="center left", bbox_to_anchor=(1.02, 0.5), frameon=False, fontsize=8)
+    machines = "; ".join(f"{cpu}, {threads} threads" for cpu, threads in group.select("cpu", "threads").unique().rows())
+    return _save(figure, title, f"{machines}, commit {(group['commit'][0] or 'unknown')[:8]}", stem)
+
+
 def _draw(group: pl.DataFrame, title: str, caption: str, stem: Path) -> list[Path]:
-    import matplotlib
-
-    matplotlib.use("agg")
-    from matplotlib import pyplot
-
+    pyplot = _pyplot()
     depths = group["L"].unique().sort().to_list()
     figure, panels = pyplot.subplots(1, len(depths), figsize=(4.6 * len(depths) + 1.4, 4.2), sharey=True, squeeze=False)
     methods = group["method"].unique().sort().to_list()
@@ -65,13 +130,26 @@ def _draw(group: pl.DataFrame, title: str, caption: str, stem: Path) -> list[Pat
         panel.set_xlabel("dimension D")
     panels[0][0].set_ylabel("seconds an iteration")
     panels[0][-1].legend(loc="center left", bbox_to_anchor=(1.02, 0.5), frameon=False, fontsize=8)
+    return _save(figure, title, caption, stem)
+
+
+def _pyplot() -> ModuleType:
+    import matplotlib
+
+    matplotlib.use("agg")
+    from matplotlib import pyplot
+
+    return pyplot
+
+
+def _save(figure: Figure, title: str, caption: str, stem: Path) -> list[Path]:
     figure.suptitle(title)
     figure.text(0.01, 0.01, caption, fontsize=7, color="0.35")
     figure.tight_layout(rect=(0, 0.03, 1, 1))
     paths = [stem.with_name(stem.name + suffix) for suffix in (".svg", ".png")]
     for path in paths:
         figure.savefig(path, dpi=150, bbox_inches="tight")
-    pyplot.close(figure)
+    _pyplot().close(figure)
     return paths
 
 

@@ -16,7 +16,7 @@ from harness.results import Row, cell_key
 if TYPE_CHECKING:
     from harness.paper.experiments import Experiment
 
-__all__ = ["availability", "datasets_table", "experiments_table", "methods_table"]
+__all__ = ["availability", "datasets_table", "experiments_table", "methods_table", "recipes_table"]
 
 
 def methods_table() -> pl.DataFrame:
@@ -44,6 +44,11 @@ def experiments_table(experiments: Iterable[Experiment]) -> pl.DataFrame:
     """One line an experiment."""
     rows = [(experiment.name, experiment.title, experiment.shortened) for experiment in experiments]
     return pl.DataFrame(rows, schema=["experiment", "what it answers", "quick profile"], orient="row")
+
+
+def recipes_table(recipes: Mapping[str, str]) -> pl.DataFrame:
+    """Every training configuration by name, and what it changes."""
+    return pl.DataFrame(list(recipes.items()), schema=["recipe", "what it is"], orient="row")
 
 
 def availability(device: str, seed: int) -> list[Row]:

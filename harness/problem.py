@@ -15,7 +15,8 @@ ARCHITECTURES = ("fc", "cnn", "glow", "toy", "multimodal")
 DTYPES = ("float32", "float64", "tf32", "bf16")
 """The last two keep float32 and compute the products of training in less; see `harness.precision`."""
 
-STARTS = ("published", "whitened")
+STARTS = ("published", "whitened", "whitened-start")
+"""As published; from whitened data, losses taken behind the whitening; or the same start, losses in model space."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class Problem:
         raw_pixel_alpha: None where batches are preprocessed for the model (MaP); otherwise batches hold dequantised
             pixels, and the model starts with scaling and a logit of this alpha.
         levels: Number of grey levels, used with raw_pixel_alpha.
-        start: One of `STARTS`: as published, or from the whitened data.
+        start: One of `STARTS`: where the weights start, and the space that losses are taken in.
         energy_weight: Of the low-energy regulariser in a score-matching loss; 0 for none.
         frozen_actnorm: Whether ActNorm keeps its data-dependent start.
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import polars as pl
 
 from harness import asv_results
-from harness.figures import runtime_figures
+from harness.figures import curve_figures, runtime_figures
 from harness.paper import published
 from harness.paper.experiments import statement
 from harness.results import to_frame
@@ -83,4 +83,5 @@ def write(rows: pl.DataFrame, folder: Path) -> list[Path]:
             path = tables / f"{page.name}{suffix}"
             path.write_text(text)
             written.append(path)
-    return written + runtime_figures(rows, folder / "figures")
+    figures = folder / "figures"
+    return written + runtime_figures(rows, figures) + curve_figures(rows, figures)

@@ -21,6 +21,8 @@ RECIPES = {
     "paper": "as published, without the regulariser, spectral normalisation and augmentation of the authors' code",
     "tuned": "the same network and parameter count; Adam with a cosine schedule; where a method offers it, fc from "
     "whitened data and its last layer refitted in closed form",
+    "tuned-unrefitted": "tuned, but the last layer stays as the objective trained it",
+    "tuned-logit-space": "tuned, but scores are matched in the logit space and not behind the whitening",
     "official-lambda": "adds the mean energy to the loss with the weight that the authors' code comes to on CIFAR-10: "
     "0.001 / C for SSM and DSM, and 0.001 / epsilon^2 for FDSSM, 300 times as much",
     "official-actnorm": "leaves ActNorm at its data-dependent start, as in the authors' code, where it is not trained",
@@ -167,6 +169,19 @@ def _tuned(found: Configuration, dataset: str, architecture: str, objective: str
     return replace(found, training=training, batch={"cnn": 100, "glow": 32, "toy": 500}[architecture])
 
 
+def _tuned_unrefitted(found: Configuration, dataset: str, architecture: str, objective: str) -> Configuration:
+    if architecture != "fc":
+        return found
+    tuned = _tuned(found, dataset, architecture, objective)
+    return replace(tuned, training=replace(tuned.training, calibrate=False))
+
+
+def _tuned_logit_space(found: Configuration, dataset: str, architecture: str, objective: str) -> Configuration:
+    if architecture != "fc":
+        return found
+    return replace(_tuned(found, dataset, architecture, objective), start="whitened-start")
+
+
 def _official_lambda(found: Configuration, dataset: str, architecture: str, objective: str) -> Configuration:
     if dataset != "cifar10" or objective in ("ml", "sml"):
         return found  # the authors' is 0 on MNIST
@@ -177,7 +192,13 @@ def _official_actnorm(found: Configuration, dataset: str, architecture: str, obj
     return replace(found, frozen_actnorm=architecture in ("toy", "glow"))
 
 
-_CHANGES = {"tuned": _tuned, "official-lambda": _official_lambda, "official-actnorm": _official_actnorm}
+_CHANGES = {
+    "tuned": _tuned,
+    "tuned-unrefitted": _tuned_unrefitted,
+    "tuned-logit-space": _tuned_logit_space,
+    "official-lambda": _official_lambda,
+    "official-actnorm": _official_actnorm,
+}
 
 _SMALL = TrainingConfig(learning_rate=1e-3, decay=0.98, decay_epochs=100, epochs=100, evaluate_every=5)
 

@@ -7,13 +7,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
-from harness.cells import Cell, RuntimeCell
+from harness.cells import Cell, LikelihoodCell, RuntimeCell
 from harness.imputation import ImputationCell
 from harness.method import Method
 from harness.normalizer import NormalizerCell
 from harness.paper.configurations import configured_cell
 from harness.problem import Problem
 from harness.registry import registry
+from harness.training import TrainingConfig
 
 __all__ = ["Context", "Imputations", "NormalizerErrors", "Plan", "Timings", "Trainings"]
 
@@ -123,7 +124,7 @@ class Trainings:
     Args:
         datasets: Names.
         architecture: One for all.
-        recipe: Name of the configuration.
+        recipes: Names of the configurations.
         objectives: Those to train; none for all.
         own: Whether only methods that can start from raw pixels take part, which are this project's own.
         settings: Pairs of EMA and MaP, crossed with all the rest.
@@ -134,7 +135,7 @@ class Trainings:
 
     datasets: tuple[str, ...]
     architecture: str
-    recipe: str = "paper"
+    recipes: tuple[str, ...] = ("paper",)
     objectives: tuple[str, ...] = ()
     own: bool = False
     settings: tuple[tuple[bool, bool], ...] = ((True, True),)
@@ -152,7 +153,8 @@ class Trainings:
             and (method.raw_pixels or not self.own)
         ]
         return [
-            self._cell(experiment, context, dataset, method, seed, ema, preprocess)
+            self._cell(experiment, context, dataset, method, recipe, seed, ema, preprocess)
+            for recipe in self.recipes
             for ema, preprocess in self.settings
             for dataset in self.datasets
             for method in methods
@@ -160,7 +162,15 @@ class Trainings:
         ]
 
     def _cell(
-        self, experiment: str, context: Context, dataset: str, method: Method, seed: int, ema: bool, preprocess: bool
+        self,
+        experiment: str,
+        context: Context,
+        dataset: str,
+        method: Method,
+        recipe: str,
+        seed: int,
+        ema: bool,
+        preprocess: bool,
     ) -> Cell:
         cell = configured_cell(
             experiment,
@@ -169,7 +179,7 @@ class Trainings:
             dataset,
             _SHAPES[dataset],
             self.architecture,
-            recipe=self.recipe,
+            recipe=recipe,
             device=context.device,
             seed=seed,
             draws=min(2, self.draws) if context.quick else self.draws,
@@ -183,9 +193,9 @@ class Trainings:
             problem = problem.replace(
                 **{key: value for key, value in self.quick_problem.items() if method.iterative or key != "layers"}
             )
-        elif context.epochs is not None and method.iterative:
-            cell = replace(cell, recipe=f"{cell.recipe}, {context.epochs} of {config.epochs:,} epochs")
-            config = replace(config, epochs=context.epochs)
+        elif method.iterative:
+            config, told = _budget(replace(cell, config=config), context)
+            cell = replace(cell, recipe=told)
         return replace(
             cell,
             config=config,
@@ -226,7 +236,7 @@ class Imputations:
                 device=context.device,
                 seed=context.seed,
             )
-            config = replace(cell.config, max_seconds=5.0) if context.quick else cell.config
+            config, told = (replace(cell.config, max_seconds=5.0), recipe) if context.quick else _budget(cell, context)
             found.append(
                 ImputationCell(
                     experiment=experiment,
@@ -235,7 +245,7 @@ class Imputations:
                     problem=cell.problem,
                     dataset="mnist",
                     config=config,
-                    recipe=recipe,
+                    recipe=told,
                     logit_alpha=cell.logit_alpha,
                     images=50 if context.quick else 1000,
                     steps=100 if context.quick else self.steps,
@@ -267,6 +277,14 @@ class NormalizerErrors:
             for size in self.dimensions
             if (size <= 64 or not context.quick) and context.keeps(registry().find("ebflow-ml"))
         ]
+
+
+def _budget(cell: LikelihoodCell, context: Context) -> tuple[TrainingConfig, str]:
+    """Return the recipe cut to the epochs that were asked for, and what rows call it."""
+    if context.epochs is None:
+        return cell.config, cell.recipe
+    told = f"{cell.recipe}, {context.epochs} of {cell.config.epochs:,} epochs"
+    return replace(cell.config, epochs=context.epochs), told
 
 
 def _methods(architecture: str) -> list[Method]:

@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from harness.density import build, count_parameters, log_prob, sample, score
-from harness.method import ClosedForm, Method, Model, SharedWeights
+from harness.errors import InputError
+from harness.method import Calibrated, ClosedForm, Method, Model, SharedWeights
 from harness.problem import Problem
 from harness.registry import registry, why_unavailable
 from harness.training import Trainer, TrainingConfig
@@ -437,3 +438,66 @@ def test_what_is_declared(method: Method) -> None:
     assert method.iterative != isinstance(build(method, small()), ClosedForm)
     # Built by keyword of the one argument; the library is imported inside.
     assert len(inspect.signature(method.build).parameters) == 1
+
+
+OWN = [m for m in METHODS if "whitened" in m.starts]
+
+
+@pytest.mark.parametrize("start", ["whitened", "whitened-start"])
+@pytest.mark.parametrize("method", OWN, ids=lambda m: m.name)
+def test_a_start_from_data_is_calibrated_and_of_the_published_size(method: Method, start: str) -> None:
+    problem = small(start=start)
+    model = build(method, problem)
+    x = draw(problem, 200) @ torch.randn(5, 5, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+    model.init_batch(x)
+    assert isinstance(model, Calibrated)
+    assert count_parameters(model) == count_parameters(build(method, problem.replace(start="published")))
+    z, _ = model.to_latent(x)
+    torch.testing.assert_close(torch.cov(z.mT, correction=0), torch.eye(5, dtype=torch.float64), rtol=0, atol=1e-8)
+    with torch.no_grad():
+        for parameter in model.module.parameters():
+            parameter.mul_(1.3)
+    off = -log_prob(model, x).mean()
+    model.calibrate(x)
+    assert -log_prob(model, x).mean() < off
+
+
+@pytest.mark.parametrize("name", ["ebflow-dsm", "ebflow-ssm"])
+def test_the_space_of_the_match_matters_to_score_matching_alone(name: str) -> None:
+    def gradient(method: str, start: str) -> Tensor:
+        problem = small(start=start)
+        model = build(registry().find(method), problem)
+        x = draw(problem, 200) @ torch.diag(torch.tensor([1.0, 2, 3, 4, 5], dtype=torch.float64))
+        model.init_batch(x)
+        model.training_loss(x, torch.Generator().manual_seed(0)).backward()
+        return torch.cat([parameter.grad.flatten() for parameter in model.module.parameters()])
+
+    assert not torch.allclose(gradient(name, "whitened"), gradient(name, "whitened-start"))
+    torch.testing.assert_close(gradient("ebflow-ml", "whitened"), gradient("ebflow-ml", "whitened-start"))
+
+
+def test_starts_that_a_method_has_not_are_refused() -> None:
+    with pytest.raises(InputError, match="gaussian has no whitened start, only published"):
+        build(registry().find("gaussian"), small(start="whitened"))
+    for changes in ({"architecture": "cnn"}, {"architecture": "toy"}):
+        with pytest.raises(InputError, match="only fc starts from whitened data"):
+            build(registry().find("ebflow-dsm"), small(**changes, start="whitened"))
+
+
+def test_a_frozen_actnorm_is_not_trained() -> None:
+    for architecture in ("toy", "glow"):
+        method = registry().find("ebflow-ml")
+        model = build(method, small(architecture, frozen_actnorm=True))
+        free = {name.rsplit(".", 1)[-1] for name, p in model.module.named_parameters() if not p.requires_grad}
+        assert {"shift", "log_scale"} >= free
+        assert count_parameters(model) < count_parameters(build(method, small(architecture)))
+
+
+def test_the_low_energy_term_is_in_score_matching_losses_alone() -> None:
+    for name, differs in [("ebflow-dsm", True), ("ebflow-ssm", True), ("ebflow-fdssm", True), ("ebflow-ml", False)]:
+        losses = []
+        for weight in (0.0, 0.5):
+            problem = small(energy_weight=weight)
+            model = build(registry().find(name), problem)
+            losses.append(model.training_loss(draw(problem), torch.Generator().manual_seed(0)).item())
+        assert (losses[0] != losses[1]) == differs

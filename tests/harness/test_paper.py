@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
 from harness.cells import LikelihoodCell, RuntimeCell
+from harness.errors import InputError
 from harness.paper import published
-from harness.paper.configurations import configuration
+from harness.paper.configurations import configuration, configured_cell
 from harness.paper.experiments import EXPERIMENTS, PROFILES, Context, statement
 from harness.registry import registry
 
@@ -152,3 +155,37 @@ def test_the_ablation_crosses_ema_with_map() -> None:
     methods = ("ebflow-ssm", "ebflow-dsm", "ebflow-fdssm")
     assert crossed == {(method, ema, map_) for method in methods for ema in (None, 0.999) for map_ in (True, False)}
     assert len(cells) == 3 * len(crossed)
+
+
+def test_a_budget_of_epochs_shortens_the_paper_profile_and_is_told() -> None:
+    (experiment,) = [experiment for experiment in EXPERIMENTS if experiment.name == "table2-mnist-fc"]
+    cells = experiment.cells(Context("paper", epochs=7, seeds=1, methods=("ebflow-ml", "gaussian")))
+    found = {cell.method: (cell.config.epochs, cell.recipe) for cell in cells}
+    assert found == {"ebflow-ml": (7, "paper, 7 of 10,000 epochs"), "gaussian": (10_000, "paper")}
+
+
+def test_recipes() -> None:
+    tuned = configuration("mnist", "fc", "dsm", "tuned")
+    assert (tuned.start, tuned.training.calibrate, tuned.training.schedule) == ("whitened", True, "cosine")
+    assert not configuration("mnist", "fc", "dsm", "tuned-unrefitted").training.calibrate
+    assert configuration("mnist", "fc", "dsm", "tuned-logit-space").start == "whitened-start"
+    # The energy weighs 0.001 / C beside a loss a dimension, or 0.001 / epsilon^2.
+    assert configuration("cifar10", "fc", "dsm", "official-lambda").energy_weight == pytest.approx(1e-3 / 3)
+    assert configuration("cifar10", "fc", "fdssm", "official-lambda").energy_weight == pytest.approx(0.1)
+    assert configuration("mnist", "glow", "ssm", "official-actnorm").frozen_actnorm
+    for dataset, architecture, objective, recipe in [
+        ("mnist", "fc", "dsm", "official-lambda"),
+        ("cifar10", "fc", "ml", "official-lambda"),
+        ("mnist", "fc", "ml", "official-actnorm"),
+        ("mnist", "cnn", "ml", "tuned-unrefitted"),
+    ]:
+        with pytest.raises(InputError, match=f"the recipe {recipe} changes nothing for {objective} on {dataset}"):
+            configuration(dataset, architecture, objective, recipe)
+    with pytest.raises(InputError, match="unknown recipe 'tunde': did you mean tuned"):
+        configuration("mnist", "fc", "ml", "tunde")
+
+
+def test_peers_keep_their_own_start(fake_method: Callable) -> None:
+    cell = configured_cell("x", "custom", fake_method("p-ml"), "mnist", (1, 28, 28), "fc", recipe="tuned")
+    assert (cell.problem.start, cell.config.calibrate, cell.config.start_samples) == ("published", False, None)
+    assert cell.config.schedule == "cosine"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -100,3 +101,21 @@ def test_published_numbers_are_the_paper_s() -> None:
     assert seconds["fc", "ml", "1x16x16"] == 0.069
     assert seconds["cnn", "ssm", "1x40x40"] == 0.17
     assert ("cnn", "dsm", "1x40x40") not in seconds
+
+
+def test_curves_of_training_are_drawn(tmp_path: Path, make_row: Callable[..., Row]) -> None:
+    def point(metric: str, step: int, **changes: object) -> Row:
+        shared = {"experiment": "table4-mnist-fc", "dataset": "mnist", "iteration": step, "seconds": step / 10}
+        return make_row(metric=metric, value=float(step), **{**shared, **changes})
+
+    with_map = json.dumps({"preprocess": True, "config": {"ema_decay": 0.9}})
+    rows = [point("validation_curve", step, cell=cell, config=with_map) for step in (1, 2) for cell in ("a", "b")]
+    rows += [point("gradient_norm", step, cell="a", config=with_map) for step in (1, 2)]
+    rows += [point("validation_curve", 1, experiment="one-point")]
+    files = {str(path.relative_to(tmp_path)) for path in publish.write(to_frame(rows), tmp_path)}
+    stem = "figures/table4-mnist-fc-custom-mnist-fc"
+    drawn = {file for file in files if file.startswith("figures")}
+    assert drawn == {f"{stem}-{kind}.{suffix}" for kind in ("nll", "gradient") for suffix in ("svg", "png")}
+    text = (tmp_path / f"{stem}-nll.svg").read_text()
+    assert "seconds of training" in text
+    assert "validation NLL, nats" in text
