@@ -125,7 +125,8 @@ class Trainings:
         datasets: Names.
         architecture: One for all.
         recipes: Names of the configurations.
-        objectives: Those to train; none for all.
+        objectives: Those to train, beside what has a closed form; none for all.
+        quick_objectives: The same for the quick profile, where it trains fewer.
         own: Whether only methods that can start from raw pixels take part, which are this project's own.
         settings: Pairs of EMA and MaP, crossed with all the rest.
         quick: Fields of the recipe that the quick profile shortens.
@@ -137,6 +138,7 @@ class Trainings:
     architecture: str
     recipes: tuple[str, ...] = ("paper",)
     objectives: tuple[str, ...] = ()
+    quick_objectives: tuple[str, ...] = ()
     own: bool = False
     settings: tuple[tuple[bool, bool], ...] = ((True, True),)
     quick: Mapping[str, Any] = field(default_factory=dict)
@@ -145,11 +147,12 @@ class Trainings:
 
     def cells(self, experiment: str, context: Context) -> Sequence[Cell]:
         """Return one cell a setting, dataset, method and seed."""
+        objectives = (context.quick and self.quick_objectives) or self.objectives
         methods = [
             method
             for method in _methods(self.architecture)
             if context.keeps(method)
-            and (not self.objectives or method.objective in self.objectives)
+            and (not objectives or method.objective in objectives or not method.iterative)
             and (method.raw_pixels or not self.own)
         ]
         return [
