@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from harness.errors import InputError
+from harness.errors import InputError, unknown
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -86,7 +86,9 @@ def runtime(
     dims: Annotated[
         str, typer.Option(help="Dimensions D, comma-separated; for cnn and glow, D = n * n with n a multiple of 4.")
     ] = "64,256,784",
-    layers: Annotated[str, typer.Option(help="Numbers of linear layers L, comma-separated.")] = "2",
+    layers: Annotated[
+        str | None, typer.Option(help="Numbers of linear layers L, comma-separated; the paper's if not given.")
+    ] = None,
     batch: Annotated[int, typer.Option(help="Batch size B.")] = 100,
     methods: Annotated[str | None, typer.Option(help="Comma-separated; every available one if not given.")] = None,
     dtype: Dtype = "float32",
@@ -106,7 +108,8 @@ def runtime(
     """
     from harness.cells import RuntimeCell
     from harness.environment import prepare
-    from harness.problem import Problem
+    from harness.paper.configurations import PUBLISHED_LAYERS
+    from harness.problem import ARCHITECTURES, Problem
     from harness.registry import registry
     from harness.results import Store
     from harness.training import TrainingConfig
@@ -115,6 +118,9 @@ def runtime(
     _existing(data_dir)
     if repeats < 1:
         raise InputError(f"repeats must be at least 1, not {repeats}")
+    if architecture not in ARCHITECTURES:
+        raise unknown("architecture", architecture, ARCHITECTURES)
+    depths = [PUBLISHED_LAYERS[architecture]] if layers is None else _integers(layers, "layers")
     problems = [
         Problem(
             architecture=architecture,
@@ -127,7 +133,7 @@ def runtime(
             residual=architecture == "cnn",
         )
         for dimension in _integers(dims, "dims")
-        for depth in _integers(layers, "layers")
+        for depth in depths
     ]
     chosen = registry().select(methods) if methods else registry().available(architecture)
     for method in chosen:
@@ -235,6 +241,8 @@ def train(
         download=True,
         checkpoint=checkpoint,
     )
+    if checkpoint is not None:
+        _make_folder_of(checkpoint)
     if not map_:
         without_map(data, cell.problem)  # only to hear now what it has against these data
     # A cell that is already there writes no weights.
@@ -385,6 +393,16 @@ def _existing(folder: Path | None) -> Path | None:
     if folder is not None and not folder.is_dir():
         raise InputError(f"the data folder {folder} does not exist; make it, or leave --data-dir out")
     return folder
+
+
+def _make_folder_of(path: Path) -> None:
+    """Make the folder of a file that is written much later, and hear now what is against it."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.is_dir():
+            raise IsADirectoryError(0, "it is a folder")
+    except OSError as error:
+        raise InputError(f"the checkpoint {path} cannot be written ({error.strerror}); choose another file") from error
 
 
 def _integers(text: str, option: str) -> list[int]:

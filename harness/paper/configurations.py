@@ -15,7 +15,10 @@ from harness.method import Method
 from harness.problem import Problem
 from harness.training import TrainingConfig
 
-__all__ = ["RECIPES", "Configuration", "configuration", "configured_cell"]
+__all__ = ["PUBLISHED_LAYERS", "RECIPES", "Configuration", "configuration", "configured_cell"]
+
+PUBLISHED_LAYERS = {"fc": 2, "cnn": 6, "glow": 32, "toy": 11, "multimodal": 11}
+"""L of the paper's networks."""
 
 RECIPES = {
     "paper": "as published, without the regulariser, spectral normalisation and augmentation of the authors' code",
@@ -132,7 +135,7 @@ def configuration(dataset: str, architecture: str, objective: str, recipe: str =
         found = replace(_mnist_glow(objective), training=replace(_SMALL, optimizer="adam", clip_norm=500.0))
     else:
         found = Configuration(_SMALL, noise=0.3, logit_alpha=0.5)
-    found = replace(found, layers={"fc": 2, "cnn": 6, "glow": 32, "toy": 11, "multimodal": 11}[architecture])
+    found = replace(found, layers=PUBLISHED_LAYERS[architecture])
     if recipe == "paper":
         return found
     changed = _CHANGES[recipe](found, dataset, architecture, objective)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -459,3 +460,21 @@ def test_a_results_folder_that_cannot_be_is_found_out_before_the_work(run: Run, 
         "harness: the results folder occupied/below cannot be written (Not a directory); choose another --results-dir\n"
     )
     assert written(Path.cwd()) == ["occupied"]
+
+
+def test_layers_are_the_paper_s_unless_told(run: Run) -> None:
+    rows = run(
+        "runtime", "--architecture", "cnn", "--dims", "16", "--methods", "ebflow-dsm", "--repeats", "1", "--json"
+    ).rows
+    assert {row["L"] for row in rows} == {6}
+    assert run("runtime", "--architecture", "cnnn").err == "harness: unknown architecture 'cnnn': did you mean cnn?\n"
+
+
+def test_a_checkpoint_that_cannot_be_written_is_refused_before_the_training(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    for path, why in [(tmp_path / "file" / "weights", "File exists|Not a directory"), (tmp_path, "it is a folder")]:
+        ended = run("train", "--epochs", "1", "--checkpoint", str(path))
+        assert ended.status == 2
+        assert re.fullmatch(
+            f"harness: the checkpoint {path} cannot be written \\(({why})\\); choose another file\n", ended.err
+        )
