@@ -219,6 +219,47 @@ def test_the_cosine_falls_to_zero_over_all_epochs(dataset: Dataset, monkeypatch:
     assert rates == pytest.approx(expected)
 
 
+class Refitted(Recorded):
+    """Adds one to its weight where it is asked to refit it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[int] = []
+
+    @torch.no_grad()
+    def calibrate(self, x: Tensor) -> None:
+        self.seen.append(len(x))
+        self.module.weight.add_(1.0)
+
+
+@pytest.mark.parametrize("ema_decay", [None, 0.9])
+def test_a_refit_is_what_is_validated_and_kept_and_training_goes_on_without_it(
+    ema_decay: float | None, dataset: Dataset
+) -> None:
+    kept = []
+    for calibrate in (False, True):
+        model = Refitted()
+        validated = []
+        values = count(10, -1)
+
+        def validate(model: Model = model, validated: list = validated, values: Any = values) -> float:
+            validated.append(weight(model))
+            return float(next(values))
+
+        recipe = config(epochs=2, start_samples=20, calibrate=calibrate, ema_decay=ema_decay)
+        train(model, PROBLEM, dataset, recipe, validate)
+        assert model.seen == (3 * [20] if calibrate else [])  # at the start and after each epoch
+        kept.append((validated, weight(model)))
+    (plain, last), (refitted, last_refitted) = kept
+    for a, b in zip([*plain, last], [*refitted, last_refitted], strict=True):
+        torch.testing.assert_close(b, a + 1)
+
+
+def test_a_model_without_a_closed_form_for_its_last_layer_is_not_refitted(dataset: Dataset) -> None:
+    with pytest.raises(InputError, match="no closed form for its last layer"):
+        train(Recorded(), PROBLEM, dataset, config(calibrate=True), lambda: 1.0)
+
+
 class TestCurve:
     def test_a_point_a_validation(self, dataset: Dataset) -> None:
         values = iter([3.0, 1.0, 2.0])
