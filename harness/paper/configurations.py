@@ -147,13 +147,14 @@ def configuration(dataset: str, architecture: str, objective: str, recipe: str =
 def _tuned(found: Configuration, dataset: str, architecture: str, objective: str) -> Configuration:
     likelihood = objective in ("ml", "sml")
     if architecture == "fc":
+        large = (dataset, architecture) in _IMAGES
         training = TrainingConfig(
             optimizer="adam",
             learning_rate=1e-3 if likelihood else 3e-4,
             schedule="cosine",
             ema_decay=None,
-            epochs=60 if likelihood else 8,
-            evaluate_every=2 if likelihood else 1,
+            epochs=(60 if likelihood else 8) if large else 200,
+            evaluate_every=(2 if likelihood else 1) if large else 10,
             start_samples=50_000,
             calibrate=True,
         )

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from harness.tables.likelihood import ablation, likelihood, points, time_to_level
+from harness.tables.likelihood import ablation, curves, likelihood, points, time_to_level
 from harness.tables.runtime import bounds, runtime, slopes, timings
 from harness.tables.sampling import imputation, normalizer
 from harness.tables.text import render, split_constants
@@ -48,5 +48,6 @@ TABLES: tuple[Table, ...] = (
     Table("ablation", "EMA and MaP, test negative log-likelihood, nats, and gradient norm", ablation),
     Table("imputation", "PSNR of the missing pixels, dB (gain: posterior mean over mean image)", imputation),
     Table("log-z", "absolute error of estimates of log Z, nats, and their effective samples", normalizer),
+    Table("curves", "validation NLL through training, nats", curves),
     Table("time-to-level", "training until a level of validation bits/dim", time_to_level),
 )

@@ -11,7 +11,7 @@ from harness.paper import published
 from harness.statistics import mean_interval
 from harness.tables.columns import of_ebflow, status
 
-__all__ = ["ablation", "likelihood", "points", "time_to_level"]
+__all__ = ["ablation", "curves", "likelihood", "points", "time_to_level"]
 
 _STRUCTURE = [
     *("method", "recipe", "dataset", "architecture", "shape", "D", "L", "B", "dtype", "device", "threads"),
@@ -165,6 +165,27 @@ def time_to_level(rows: pl.DataFrame) -> pl.DataFrame:
             "best bits/dim",
             "steps in all",
         )
+    )
+
+
+def curves(rows: pl.DataFrame) -> pl.DataFrame:
+    """Validation NLL in nats where training started to be watched, at its best, and at its end: whether it rises."""
+    rows = _with_settings(rows).filter(metric="validation_curve").sort("iteration")
+    first, last = pl.col("value").first(), pl.col("value").last()
+    at_best = pl.col("iteration").sort_by("value").first()
+    return (
+        rows.group_by([*_STRUCTURE, "seed"])
+        .agg(
+            pl.col("iteration").first().alias("from step"),
+            first.alias("NLL there"),
+            pl.col("value").min().alias("best"),
+            at_best.alias("at step"),
+            last.alias("last"),
+            pl.col("iteration").last().alias("last step"),
+        )
+        .filter(pl.col("from step") < pl.col("last step"))
+        .sort("dataset", "architecture", "method", "recipe", "MaP", "EMA", "seed")
+        .drop("shape", "D", "L", "B", "dtype", "device", "threads", "settings")
     )
 
 

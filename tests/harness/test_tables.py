@@ -304,6 +304,16 @@ def test_time_to_a_level(training: Callable[..., Row]) -> None:
     assert (peer["steps to it"], peer["published steps (10 %)"], peer["steps in all"]) == (None, None, 500)
 
 
+def test_curves_say_whether_the_nll_rises(training: Callable[..., Row]) -> None:
+    values = {0: 1015.0, 500: 1012.0, 1000: 1040.0}
+    rows = [training("validation_curve", value, iteration=step) for step, value in reversed(values.items())]
+    (line,) = lines("curves", rows)
+    assert (line["from step"], line["NLL there"]) == (0, 1015.0)
+    assert (line["best"], line["at step"]) == (1012.0, 500)
+    assert (line["last"], line["last step"]) == (1040.0, 1000)
+    assert lines("curves", rows[:1]) == []  # one point is no curve
+
+
 def test_seeds_are_averaged_with_student_s_interval(training: Callable[..., Row]) -> None:
     rows = [
         training("nll", value, seed=seed, ci_low=0.0, ci_high=1.0)
