@@ -196,7 +196,7 @@ class Trainings:
             problem = problem.replace(
                 **{key: value for key, value in self.quick_problem.items() if method.iterative or key != "layers"}
             )
-        elif method.iterative:
+        else:
             config, told = _budget(replace(cell, config=config), context)
             cell = replace(cell, recipe=told)
         return replace(
@@ -284,7 +284,7 @@ class NormalizerErrors:
 
 def _budget(cell: LikelihoodCell, context: Context) -> tuple[TrainingConfig, str]:
     """Return the recipe cut to the epochs that were asked for, and what rows call it."""
-    if context.epochs is None:
+    if context.epochs is None or not registry().find(cell.method).iterative:
         return cell.config, cell.recipe
     told = f"{cell.recipe}, {context.epochs} of {cell.config.epochs:,} epochs"
     return replace(cell.config, epochs=context.epochs), told
