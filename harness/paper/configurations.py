@@ -159,6 +159,8 @@ def _tuned(found: Configuration, dataset: str, architecture: str, objective: str
             calibrate=True,
         )
         return replace(found, training=training, noise=0.1 if objective == "fdssm" else 0.3, start="whitened")
+    if architecture == "multimodal":
+        return found  # it is published with Adam already
     rate = 3e-3 if architecture == "cnn" else 1e-3
     training = replace(
         found.training,

@@ -178,6 +178,7 @@ def test_recipes() -> None:
         ("cifar10", "fc", "ml", "official-lambda"),
         ("mnist", "fc", "ml", "official-actnorm"),
         ("mnist", "cnn", "ml", "tuned-unrefitted"),
+        ("multimodal10", "multimodal", "ml", "tuned"),
     ]:
         with pytest.raises(InputError, match=f"the recipe {recipe} changes nothing for {objective} on {dataset}"):
             configuration(dataset, architecture, objective, recipe)
