@@ -36,6 +36,7 @@ __all__ = [
     "check_fit",
     "finished_rows",
     "identity_of",
+    "load_data",
     "row_maker",
     "run_cells",
     "single",
@@ -211,16 +212,11 @@ class LikelihoodCell:
         """Train and score; one row a metric."""
         method = registry().find(self.method)
         row = row_maker(self, method, self.problem, self.dataset)
-        missing = why_unavailable(method)
-        if missing is None and not self.download:
-            missing = datasets.why_unavailable(self.dataset, self.data_dir)
-        if missing is not None:
-            return [row("nll", "nats", status="unavailable", reason=missing)]
         try:
-            data = datasets.load(self.dataset, self.data_dir)
+            data = load_data(method, self.dataset, self.data_dir, self.download, self.logit_alpha)
         except InputError as error:
             return [row("nll", "nats", status="unavailable", reason=str(error))]
-        data, problem = self._preprocessed(data)
+        data, problem = (data, self.problem) if self.preprocess else without_map(data, self.problem)
         batches = replace(data, preprocessing=Identity()) if self.clean_batches else data
         try:
             outcome = fit_and_score(method, problem, data, batches, self.config, self.draws, progress, self.checkpoint)
@@ -236,11 +232,24 @@ class LikelihoodCell:
                 rows.append(row("gradient_norm", "1", single(point.gradient_norm), **at))
         return rows
 
-    def _preprocessed(self, data: Dataset) -> tuple[Dataset, Problem]:
-        """Apply this cell's choice of logit, and of the place where it happens."""
-        if self.logit_alpha is not None and isinstance(data.preprocessing, LogitPreprocessing):
-            data = replace(data, preprocessing=replace(data.preprocessing, alpha=self.logit_alpha))
-        return (data, self.problem) if self.preprocess else without_map(data, self.problem)
+
+def load_data(
+    method: Method, dataset: str, data_dir: Path | None, download: bool, logit_alpha: float | None
+) -> Dataset:
+    """Load what an available method is trained on, with a cell's choice of logit.
+
+    Raises:
+        InputError: The method is unavailable, or the data are missing and may not be fetched, or cannot be.
+    """
+    missing = why_unavailable(method)
+    if missing is None and not download:
+        missing = datasets.why_unavailable(dataset, data_dir)
+    if missing is not None:
+        raise InputError(missing)
+    data = datasets.load(dataset, data_dir)
+    if logit_alpha is not None and isinstance(data.preprocessing, LogitPreprocessing):
+        data = replace(data, preprocessing=replace(data.preprocessing, alpha=logit_alpha))
+    return data
 
 
 def single(value: float) -> Estimate:

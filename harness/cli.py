@@ -277,11 +277,9 @@ def reproduce(
     Example: harness reproduce table2-mnist-fc --profile quick
     """
     from harness.environment import prepare
-    from harness.estimate import plan
     from harness.paper.experiments import Context, select
     from harness.registry import registry
     from harness.results import Store
-    from harness.tables import render
 
     chosen = select(experiments or [], profile)
     prepare(device, threads)
@@ -290,12 +288,7 @@ def reproduce(
     cells = [cell for experiment in chosen for cell in experiment.cells(context)]
     if not cells:
         raise InputError(f"none of these experiments has {methods}; see `harness list`, or leave --methods out")
-    for cell in cells:
-        cell.check()
-    store = Store(results_dir)
-    if not as_json:
-        _say(f"\nPlan, with the time of training on this machine\n\n{render(plan(cells, store, fresh), 'github')}\n")
-    _run_and_show(cells, store, fresh, as_json)
+    _run_and_show(cells, Store(results_dir), fresh, as_json, planned=True)
 
 
 @app.command()
@@ -341,15 +334,18 @@ def main() -> None:
         sys.exit(1)
 
 
-def _run_and_show(cells: Sequence[Cell], store: Store, fresh: bool, as_json: bool) -> None:
-    """Run cells under a progress bar, then print their tables and write those of the whole store."""
+def _run_and_show(cells: Sequence[Cell], store: Store, fresh: bool, as_json: bool, planned: bool = False) -> None:
+    """Tell the plan if asked, run cells under a progress bar, print their tables and write those of the whole store."""
     from harness.cells import run_cells
+    from harness.estimate import plan
     from harness.progress import Bars
     from harness.results import to_frame
 
     for cell in cells:
         cell.check()
     store.prepare()
+    if planned and not as_json:
+        _print_plan(plan(cells, store, fresh))
     try:
         with Bars(len(cells)) as bars:
             rows = run_cells(cells, store, bars.start, _print_json if as_json else lambda rows: None, fresh)
@@ -383,6 +379,12 @@ def _print_table(title: str, frame: Any) -> None:
     from harness.tables import render
 
     print(f"\n{title}\n\n{render(frame, 'github')}")
+
+
+def _print_plan(frame: pl.DataFrame) -> None:
+    from harness.tables import render
+
+    _say(f"\nPlan, with the time of training on this machine\n\n{render(frame, 'github')}\n")
 
 
 def _say(line: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from functools import cache
+from pathlib import Path
 
 import polars as pl
 
@@ -48,12 +49,20 @@ def seconds(cell: Cell) -> float:
     if not isinstance(cell, LikelihoodCell) or not registry().find(cell.method).iterative:
         return 0.0
     budget = math.inf if cell.config.max_seconds is None else cell.config.max_seconds
-    if datasets.why_unavailable(cell.dataset, cell.data_dir) is not None:
+    samples = _samples(cell.dataset, cell.data_dir)
+    if not samples:
         return 0.0
     # The probe's batch is too small to whiten, and the start changes no shape.
     step = _step(cell.method, cell.problem.replace(start="published"), cell.config)
-    samples = len(datasets.load(cell.dataset, cell.data_dir).train)
     return min(budget, cell.config.epochs * math.ceil(samples / cell.problem.batch) * step)
+
+
+@cache
+def _samples(dataset: str, data_dir: Path | None) -> int:
+    """How many there are to train on; 0 where the data are not on this machine."""
+    if datasets.why_unavailable(dataset, data_dir) is not None:
+        return 0
+    return len(datasets.load(dataset, data_dir).train)
 
 
 @cache

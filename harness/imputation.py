@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from harness import datasets
-from harness.cells import Progress, check_fit, identity_of, row_maker, single
+from harness.cells import Progress, check_fit, identity_of, load_data, row_maker, single
 from harness.datasets import Dataset, LogitPreprocessing
 from harness.density import build, count_parameters
 from harness.environment import capture
@@ -20,7 +19,7 @@ from harness.likelihood import fit
 from harness.method import Imputes, Model
 from harness.precision import stored
 from harness.problem import Problem
-from harness.registry import registry, why_unavailable
+from harness.registry import registry
 from harness.results import Row
 from harness.statistics import Estimate, mean_interval
 from harness.training import Divergence, TrainingConfig
@@ -96,17 +95,10 @@ class ImputationCell:
         """Train, impute, compare; one row a metric."""
         method = registry().find(self.method)
         row = row_maker(self, method, self.problem, self.dataset)
-        missing = why_unavailable(method)
-        if missing is None and not self.download:
-            missing = datasets.why_unavailable(self.dataset, self.data_dir)
-        if missing is not None:
-            return [row("psnr_posterior_mean", "dB", status="unavailable", reason=missing)]
         try:
-            data = datasets.load(self.dataset, self.data_dir)
+            data = load_data(method, self.dataset, self.data_dir, self.download, self.logit_alpha)
             if not isinstance(data.preprocessing, LogitPreprocessing):
                 raise InputError(f"{data.name} holds no images to fill in")
-            if self.logit_alpha is not None:
-                data = replace(data, preprocessing=replace(data.preprocessing, alpha=self.logit_alpha))
             model = build(method, self.problem)
             if not isinstance(model, Imputes):
                 raise InputError(f"{method.name} cannot impute")

@@ -11,7 +11,7 @@ from harness.cells import Cell, LikelihoodCell, RuntimeCell
 from harness.imputation import ImputationCell
 from harness.method import Method
 from harness.normalizer import NormalizerCell
-from harness.paper.configurations import configured_cell
+from harness.paper.configurations import PUBLISHED_LAYERS, configured_cell
 from harness.problem import Problem
 from harness.registry import registry
 from harness.training import TrainingConfig
@@ -82,14 +82,12 @@ class Timings:
         architecture: fc or cnn.
         channels: C.
         sides: n of the C x n x n images.
-        layers: L.
         quick_repeats: Repetitions in the quick profile; the paper's has 25.
         quick_sides: Values of n in the quick profile; None for all.
     """
 
     architecture: str
     channels: int
-    layers: int
     quick_repeats: int
     quick_sides: tuple[int, ...] | None = None
     sides: tuple[int, ...] = (16, 20, 24, 28, 32, 36, 40)
@@ -105,7 +103,7 @@ class Timings:
                 problem=Problem(
                     architecture=self.architecture,
                     shape=(self.channels, n, n),
-                    layers=self.layers,
+                    layers=PUBLISHED_LAYERS[self.architecture],
                     device=context.device,
                     seed=context.seed,
                     residual=self.architecture == "cnn",
