@@ -6,12 +6,13 @@ score-matching methods in the loss alone.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
+from baselines._energy_model import EnergyModel
 from harness.cost import LayerCost
-from harness.method import Method, Model
+from harness.method import Method
 from harness.problem import STARTS, Problem
 
 if TYPE_CHECKING:
@@ -23,25 +24,15 @@ if TYPE_CHECKING:
 __all__ = ["METHODS", "build"]
 
 
-class EBFlowModel(Model):
+class EBFlowModel(EnergyModel):
     """An `ebflow.EBFlow` with one of its objectives."""
 
     def __init__(self, flow: EBFlow, objective: Objective) -> None:
-        self.module: EBFlow = flow
+        super().__init__(flow)
         self.objective = objective
-
-    def init_batch(self, x: Tensor) -> None:
-        self.module.initialize(x)
 
     def training_loss(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
         return self.objective(self.module, x, generator)
-
-    def to_latent(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        z, varying = self.module(x)
-        return z, varying - self.module.log_normalizer()
-
-    def to_data(self, z: Tensor) -> Tensor:
-        return self.module.inverse(z)
 
     def load_linear_layers(self, layers: Sequence[tuple[Tensor, Tensor]]) -> None:
         import torch
@@ -53,44 +44,6 @@ class EBFlowModel(Model):
             for layer, (weight, bias) in zip(dense, layers, strict=True):
                 layer.weight.copy_(weight)
                 layer.bias.copy_(bias)
-
-    def impute(
-        self,
-        x: Tensor,
-        missing: Tensor,
-        *,
-        steps: int,
-        step_size: float,
-        covariance: Tensor | None,
-        adjusted: bool,
-        generator: torch.Generator,
-    ) -> Iterator[Tensor]:
-        from ebflow import langevin
-
-        return langevin.chain(
-            self.module.score,
-            x,
-            steps=steps,
-            step_size=step_size,
-            mask=missing,
-            covariance=covariance,
-            log_density=(lambda x: -self.module.energy(x)) if adjusted else None,
-            generator=generator,
-        )
-
-    def log_normalizer(self) -> Tensor:
-        return self.module.log_normalizer()
-
-    def estimate_log_normalizer(
-        self, estimator: str, data: Tensor, draws: int, generator: torch.Generator
-    ) -> tuple[float, float, float]:
-        from ebflow.normalizer import Gaussian, bridge_sampling, importance_sampling
-
-        prior = estimator == "prior"
-        proposal = Gaussian.isotropic(self.module.shape, like=data) if prior else Gaussian.fitted(data)
-        estimate = {"prior": importance_sampling, "gaussian": importance_sampling, "bridge": bridge_sampling}[estimator]
-        found = estimate(self.module, proposal, draws, generator)
-        return found.log_normalizer, found.standard_error, found.effective_samples
 
 
 class WhitenedModel(EBFlowModel):

@@ -5,28 +5,27 @@ It is the exact maximum-likelihood optimum of any flow that is one dense layer, 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from harness.method import Method, Model
+from baselines._energy_model import EnergyModel
+from harness.method import Method
 from harness.problem import Problem
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-    from ebflow import EBFlow
-
 __all__ = ["METHODS"]
 
 
-class GaussianModel(Model):
+class GaussianModel(EnergyModel):
     """z = A (x - mean), where A^T A is the inverse covariance: one dense layer set by its closed form."""
 
     def __init__(self, problem: Problem) -> None:
         from ebflow import architectures
 
-        self.module: EBFlow = architectures.fc(problem.shape, layers=1)
+        super().__init__(architectures.fc(problem.shape, layers=1))
 
     def fit(self, batches: Iterable[Tensor]) -> None:
         """Set mean and covariance to those of all batches, in float64.
@@ -61,37 +60,6 @@ class GaussianModel(Model):
 
     def training_loss(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
         raise NotImplementedError("the Gaussian is fitted in closed form and has no training step")
-
-    def to_latent(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        z, varying = self.module(x)
-        return z, varying - self.module.log_normalizer()
-
-    def to_data(self, z: Tensor) -> Tensor:
-        return self.module.inverse(z)
-
-    def impute(
-        self,
-        x: Tensor,
-        missing: Tensor,
-        *,
-        steps: int,
-        step_size: float,
-        covariance: Tensor | None,
-        adjusted: bool,
-        generator: torch.Generator,
-    ) -> Iterator[Tensor]:
-        from ebflow import langevin
-
-        return langevin.chain(
-            self.module.score,
-            x,
-            steps=steps,
-            step_size=step_size,
-            mask=missing,
-            covariance=covariance,
-            log_density=(lambda x: -self.module.energy(x)) if adjusted else None,
-            generator=generator,
-        )
 
 
 METHODS = [

@@ -50,25 +50,10 @@ class NflowsModel(Model):
 
 
 def _activation(problem: Problem) -> nn.Module:
-    from nflows.transforms import Transform
-
+    from ebflow.interop.nflows import LayerTransform
     from ebflow.layers import SmoothLeakyReLU
 
-    class Activation(Transform):
-        """The shared smooth leaky ReLU behind nflows' interface; nflows has none of its own."""
-
-        def __init__(self) -> None:
-            super().__init__()
-            self.function = SmoothLeakyReLU(residual=problem.residual)
-
-        def forward(self, inputs: Tensor, context: None = None) -> tuple[Tensor, Tensor]:
-            return self.function(inputs)
-
-        def inverse(self, inputs: Tensor, context: None = None) -> tuple[Tensor, Tensor]:
-            x = self.function.inverse(inputs)
-            return x, -self.function(x)[1]
-
-    return Activation()
+    return LayerTransform(SmoothLeakyReLU(residual=problem.residual))
 
 
 def _dense(problem: Problem) -> Model:

@@ -71,25 +71,10 @@ class NormflowsModel(Model):
 
 
 def _activation(problem: Problem) -> nn.Module:
-    from normflows.flows import Flow
-
+    from ebflow.interop.normflows import LayerFlow
     from ebflow.layers import SmoothLeakyReLU
 
-    class Activation(Flow):
-        """The shared smooth leaky ReLU behind normflows' interface; normflows has none of its own."""
-
-        def __init__(self) -> None:
-            super().__init__()
-            self.function = SmoothLeakyReLU(residual=problem.residual)
-
-        def forward(self, z: Tensor) -> tuple[Tensor, Tensor]:
-            x = self.function.inverse(z)
-            return x, -self.function(x)[1]
-
-        def inverse(self, z: Tensor) -> tuple[Tensor, Tensor]:
-            return self.function(z)
-
-    return Activation()
+    return LayerFlow(SmoothLeakyReLU(residual=problem.residual))
 
 
 def _bias(dimension: int) -> nn.Module:

@@ -152,6 +152,12 @@ class Method:
         starts: Those of `harness.problem.STARTS` that it offers.
         raw_pixels: Whether `build` honours `Problem.raw_pixel_alpha`.
         fc_cost: What a layer of its fc costs, if the tables are to say how near to that it comes.
+        paper: Link to where it is published.
+        samples: Whether it can draw. Otherwise `to_data` is never called.
+        exact_log_prob: Whether `to_latent` returns log|det| itself. Otherwise an estimate of it, that differs from call
+            to call.
+        meta_device: Whether it runs on torch's meta device, where nothing is computed. Code that looks at values
+            does not.
     """
 
     name: str
@@ -165,3 +171,7 @@ class Method:
     starts: tuple[str, ...] = ("published",)
     raw_pixels: bool = False
     fc_cost: LayerCost | None = None
+    paper: str = ""
+    samples: bool = True
+    exact_log_prob: bool = True
+    meta_device: bool = True

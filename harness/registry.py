@@ -55,7 +55,8 @@ def registry() -> Registry:
     """Read all modules of methods once."""
     import baselines
 
-    names = [f"baselines.{module.name}" for module in pkgutil.iter_modules(baselines.__path__)]
+    found = [module.name for module in pkgutil.iter_modules(baselines.__path__)]
+    names = [f"baselines.{name}" for name in found if not name.startswith("_")]
     names += [point.value for point in entry_points(group=ENTRY_POINT_GROUP)]
     return read_modules(names)
 

@@ -1,0 +1,71 @@
+"""What every model that is an `ebflow.EBFlow` shares, however it is trained: not a competitor, but a base for some."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from harness.method import Model
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from ebflow import EBFlow
+
+__all__ = ["EnergyModel"]
+
+
+class EnergyModel(Model):
+    """log p(x) = -E(x) - log Z with exact log Z; a subclass adds how it is trained."""
+
+    def __init__(self, flow: EBFlow) -> None:
+        self.module: EBFlow = flow
+
+    def init_batch(self, x: Tensor) -> None:
+        self.module.initialize(x)
+
+    def to_latent(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        z, varying = self.module(x)
+        return z, varying - self.module.log_normalizer()
+
+    def to_data(self, z: Tensor) -> Tensor:
+        return self.module.inverse(z)
+
+    def impute(
+        self,
+        x: Tensor,
+        missing: Tensor,
+        *,
+        steps: int,
+        step_size: float,
+        covariance: Tensor | None,
+        adjusted: bool,
+        generator: torch.Generator,
+    ) -> Iterator[Tensor]:
+        from ebflow import langevin
+
+        return langevin.chain(
+            self.module.score,
+            x,
+            steps=steps,
+            step_size=step_size,
+            mask=missing,
+            covariance=covariance,
+            log_density=(lambda x: -self.module.energy(x)) if adjusted else None,
+            generator=generator,
+        )
+
+    def log_normalizer(self) -> Tensor:
+        return self.module.log_normalizer()
+
+    def estimate_log_normalizer(
+        self, estimator: str, data: Tensor, draws: int, generator: torch.Generator
+    ) -> tuple[float, float, float]:
+        from ebflow.normalizer import Gaussian, bridge_sampling, importance_sampling
+
+        prior = estimator == "prior"
+        proposal = Gaussian.isotropic(self.module.shape, like=data) if prior else Gaussian.fitted(data)
+        estimate = {"prior": importance_sampling, "gaussian": importance_sampling, "bridge": bridge_sampling}[estimator]
+        found = estimate(self.module, proposal, draws, generator)
+        return found.log_normalizer, found.standard_error, found.effective_samples
