@@ -1,0 +1,12 @@
+"""The conformance kit: what `harness.method` promises, tested on one method in seconds.
+
+``harness check NAME`` and ``harness check path/to/file.py`` run it; `harness.conformance.plugin` runs it under pytest.
+"""
+
+from __future__ import annotations
+
+# Importing a module of checks enters them into the catalogue, in this order.
+from harness.conformance import contract, density, learning, state  # noqa: F401
+from harness.conformance.catalogue import CHECKS, Check, Finding, run_check
+
+__all__ = ["CHECKS", "Check", "Finding", "run_check"]

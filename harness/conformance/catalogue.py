@@ -1,0 +1,88 @@
+"""What a check is, and how one is run: it ends as a finding, whatever a method does."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+from harness.conformance.subject import Broken, Inapplicable, Subject
+from harness.errors import one_line
+from harness.method import Method
+
+__all__ = ["CHECKS", "Check", "Finding", "check", "run_check"]
+
+
+@dataclass(frozen=True)
+class Check:
+    """One promise, and how it is tested.
+
+    Args:
+        name: What `harness check` calls it.
+        promise: What must hold.
+        cause: What usually breaks it.
+        test: Raises `Broken` or `Inapplicable`; any other exception counts as broken too.
+    """
+
+    name: str
+    promise: str
+    cause: str
+    test: Callable[[Subject], None]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """How one check of one method ended.
+
+    Args:
+        method: Name.
+        check: Name.
+        status: declared where the method's own declaration says that the check does not apply.
+        text: Which promise broke, by how much, and the usual cause; or why the check does not apply; or nothing.
+    """
+
+    method: str
+    check: str
+    status: Literal["passed", "declared", "broken"]
+    text: str = ""
+
+
+CHECKS: dict[str, Check] = {}
+"""All checks by name, in the order in which they run: what everything else rests on comes first."""
+
+
+def check(promise: str, cause: str) -> Callable[[Callable[[Subject], None]], Callable[[Subject], None]]:
+    """Enter a function into the catalogue, under its own name with dashes."""
+
+    def enter(test: Callable[[Subject], None]) -> Callable[[Subject], None]:
+        name = test.__name__.replace("_", "-")
+        CHECKS[name] = Check(name, promise, cause, test)
+        return test
+
+    return enter
+
+
+def run_check(method: Method, check: Check) -> Finding:
+    """Run one check in this process; whatever the method does ends as a finding."""
+    try:
+        check.test(Subject(method))
+    except Inapplicable as reason:
+        return Finding(method.name, check.name, "declared", str(reason))
+    except Broken as broken:
+        return Finding(method.name, check.name, "broken", broken_text(check, str(broken)))
+    except (Exception, SystemExit) as error:
+        return Finding(method.name, check.name, "broken", broken_text(check, f"{one_line(error)}{_place(error)}"))
+    return Finding(method.name, check.name, "passed")
+
+
+def broken_text(check: Check, found: str) -> str:
+    """Say which promise broke, how, and the usual cause."""
+    return f"{check.promise}. Found: {found}. Usual cause: {check.cause}."
+
+
+def _place(error: BaseException) -> str:
+    """Name the last line outside torch and this package that ran before an exception: that is where to look."""
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if "/torch/" not in frame.filename and "/harness/" not in frame.filename]
+    return f" (at {own[-1].filename}:{own[-1].lineno})" if own else ""

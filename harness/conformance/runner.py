@@ -1,0 +1,77 @@
+"""Runs checks in a process of their own, so that a method that hangs, exits or crashes is reported like any other."""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections.abc import Iterator, Sequence
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+from harness.conformance.catalogue import CHECKS, Finding, run_check
+from harness.registry import load_file, registry
+
+__all__ = ["SECONDS_A_CHECK", "findings"]
+
+SECONDS_A_CHECK = 30.0
+"""A check that has not ended by then hangs; the slowest takes a few seconds on two cores."""
+
+
+def findings(method: str, file: Path | None = None, seconds: float = SECONDS_A_CHECK) -> Iterator[Finding]:
+    """Run all checks on a method and yield each finding as it comes.
+
+    A check that kills its process or does not end is broken, and a new process goes on with the next one; at the second
+    such check the rest is left out.
+
+    Args:
+        method: Name.
+        file: Where it is declared, if not in a module that the registry reads.
+        seconds: Time limit of one check.
+    """
+    waiting, lost = list(CHECKS), 0
+    while waiting:
+        for finding in _in_a_process(method, file, waiting, seconds):
+            waiting.remove(finding.check)
+            yield finding
+            if finding.status == "broken" and finding.text.startswith(_LOST):
+                lost += 1
+        if lost == 2:
+            for name in waiting:
+                yield Finding(method, name, "broken", "Not run: two checks before it hung or killed their process.")
+            return
+
+
+_LOST = "The check must end"
+
+
+def _in_a_process(method: str, file: Path | None, checks: Sequence[str], seconds: float) -> Iterator[Finding]:
+    """Yield findings until the process has run all checks, or one is lost."""
+    context = multiprocessing.get_context("spawn")
+    here, there = context.Pipe(duplex=False)
+    process = context.Process(target=_run, args=(there, method, file, list(checks)), daemon=True)
+    process.start()
+    there.close()
+    try:
+        for name in checks:
+            # The first answer waits for Python and torch to start, too.
+            if not here.poll(seconds + (60 if name == checks[0] else 0)):
+                yield Finding(method, name, "broken", f"{_LOST} within {seconds:g} s and does not: the method hangs.")
+                return
+            try:
+                yield here.recv()
+            except EOFError:
+                process.join()
+                yield Finding(
+                    method, name, "broken", f"{_LOST}, and its process died with exit status {process.exitcode}."
+                )
+                return
+    finally:
+        process.kill()
+        process.join()
+
+
+def _run(there: Connection, method: str, file: Path | None, checks: Sequence[str]) -> None:
+    import harness.conformance  # noqa: F401 - fills the catalogue in the new process
+
+    declared = registry().methods if file is None else {method.name: method for method in load_file(file)}
+    for name in checks:
+        there.send(run_check(declared[method], CHECKS[name]))

@@ -1,0 +1,175 @@
+"""The method under test: small problems of every architecture it declares, models away from every special start."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from harness.density import build, log_prob
+from harness.errors import InputError
+from harness.method import ClosedForm, Method, Model
+from harness.precision import stored
+from harness.problem import Problem
+
+__all__ = ["Broken", "Inapplicable", "Subject", "closely", "jacobians", "parameters"]
+
+_SHAPES: dict[str, tuple[tuple[int, ...], ...]] = {
+    "fc": ((2,), (3,), (5,)),
+    "toy": ((2,),),
+    "multimodal": ((4,),),
+    "cnn": ((1, 4, 4),),
+    "glow": ((1, 4, 4),),
+}
+_LAYERS = {"glow": 2}
+
+
+class Broken(AssertionError):
+    """A promise is broken; the message says by how much."""
+
+
+class Inapplicable(Exception):
+    """A check says nothing about this method; the message says why."""
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A method, and what the checks make of it."""
+
+    method: Method
+
+    def problems(self, **changes: object) -> list[Problem]:
+        """Return the small problems that the method takes, in float64 if not told otherwise.
+
+        Raises:
+            Broken: It takes none of an architecture that it declares.
+        """
+        taken = [p for architecture in self.method.architectures for p in self.of_architecture(architecture, **changes)]
+        if not taken:
+            raise Broken("it declares no architecture")
+        return taken
+
+    def of_architecture(self, architecture: str, **changes: object) -> list[Problem]:
+        """Return the same for one architecture."""
+        taken, refusal = [], ""
+        for shape in _SHAPES[architecture]:
+            problem = self._problem(architecture, shape, **changes)
+            try:
+                build(self.method, problem)
+            except InputError as error:
+                refusal = str(error)
+            else:
+                taken.append(problem)
+        if not taken:
+            raise Broken(f"it declares {architecture} and takes none of the shapes {_SHAPES[architecture]}: {refusal}")
+        return taken
+
+    def smallest(self, **changes: object) -> Problem:
+        """Return the first problem that it takes."""
+        return self.of_architecture(self.method.architectures[0], **changes)[0]
+
+    def largest(self, **changes: object) -> Problem:
+        """Return the last problem of its first architecture: estimates of the log-determinant are exact in 2-D."""
+        return self.of_architecture(self.method.architectures[0], **changes)[-1]
+
+    def _problem(self, architecture: str, shape: tuple[int, ...], **changes: object) -> Problem:
+        chosen = {"layers": _LAYERS.get(architecture, 3), "dtype": "float64", "noise": 0.5, "batch": 7, **changes}
+        return Problem(**{"architecture": architecture, "shape": shape, **chosen})
+
+    def started(self, problem: Problem) -> Model:
+        """Build, and start from data or fit in closed form, as a training does."""
+        model = build(self.method, problem)
+        data = draw(problem, 50, seed=2)
+        if isinstance(model, ClosedForm) and not self.method.iterative:
+            model.fit([data])
+        else:
+            model.init_batch(data)
+        return model
+
+    def model(self, problem: Problem, seed: int = 0, largest_scale: float = 0.3) -> Model:
+        """Return a model in evaluation mode whose every trained number was moved at random.
+
+        They move as far as the model stays finite and moderate: what an exponential makes of a large move is no test.
+
+        Raises:
+            Broken: Not even a small move keeps the log-density finite.
+        """
+        x = draw(problem)
+        for scale in (largest_scale, *(s for s in (0.1, 0.03, 0.01) if s < largest_scale)):
+            model = self.started(problem)
+            generator = torch.Generator().manual_seed(seed)
+            with torch.no_grad():
+                for parameter in model.module.parameters():
+                    noise = torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
+                    parameter.add_(scale * noise.to(parameter))
+            model.after_step()  # may restore a constraint that every optimiser step breaks
+            model.module.eval()
+            if self._moderate(model, x):
+                return model
+        raise Broken("log_prob is not finite near the start; the parameters were moved by 0.01 at random")
+
+    @torch.no_grad()
+    def _moderate(self, model: Model, x: Tensor) -> bool:
+        """Whether log-densities are finite and no rounding drowns them, at the data and at samples."""
+        points = [x]
+        if self.method.samples:
+            points.append(model.to_data(self.noise(model.to_latent(x)[0])))
+        size = torch.cat([log_prob(model, point).abs() for point in points]) / x[0].numel()
+        return bool((size < 100).all())  # false for NaN
+
+    def draw(self, problem: Problem, n: int = 7, seed: int = 1) -> Tensor:
+        """Return data, shape (n, *event), neither centred nor of unit scale."""
+        return draw(problem, n, seed)
+
+    def noise(self, like: Tensor, seed: int = 3) -> Tensor:
+        """Return N(0, I) in the shape, dtype and device of a latent."""
+        generator = torch.Generator().manual_seed(seed)
+        return torch.randn(like.shape, generator=generator, dtype=torch.float64).to(like)
+
+    def estimates(self) -> None:
+        """Leave a check that needs an exact log-density to methods that have one.
+
+        Raises:
+            Inapplicable: The method declares that it has none.
+        """
+        if not self.method.exact_log_prob:
+            raise Inapplicable("declared: log_prob is an estimate")
+
+
+def draw(problem: Problem, n: int = 7, seed: int = 1) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    noise = torch.randn(n, *problem.shape, generator=generator, dtype=torch.float64)
+    return (1.5 * noise + 0.5).to(stored(problem.dtype))
+
+
+def closely(actual: Tensor, expected: Tensor, tolerance: float, what: str) -> None:
+    """Compare, relative to 1 + |expected|.
+
+    Raises:
+        Broken: They differ in shape, or by more than the tolerance, or where one is not finite.
+    """
+    if actual.shape != expected.shape:
+        raise Broken(f"{what}: shape {tuple(actual.shape)} instead of {tuple(expected.shape)}")
+    actual, expected = actual.detach().double(), expected.detach().double()
+    gap = float(((actual - expected).abs() / (1 + expected.abs())).max()) if actual.numel() else 0.0
+    if math.isnan(gap):
+        raise Broken(f"{what}: NaN")
+    if gap > tolerance:
+        raise Broken(f"{what}: off by {gap:.2g}, allowed {tolerance:.0e} (relative to 1 + the size)")
+
+
+def jacobians(model: Model, x: Tensor) -> Tensor:
+    """The Jacobian dz/dx at every sample by autograd, (B, D, D); that samples do not meet is a check of its own."""
+    x = x.detach().requires_grad_()
+    with torch.enable_grad():
+        z = model.to_latent(x)[0].flatten(1)
+        rows = [torch.autograd.grad(component.sum(), x, retain_graph=True)[0] for component in z.unbind(1)]
+    return torch.stack([row.flatten(1) for row in rows], 1)
+
+
+def parameters(model: Model) -> Iterator[tuple[str, Tensor]]:
+    """Yield the trained parameters by name."""
+    return ((name, p) for name, p in model.module.named_parameters() if p.requires_grad)
