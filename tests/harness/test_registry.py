@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -178,6 +179,27 @@ def test_what_an_import_did_is_undone_and_in_the_list(
     )
     assert status["gaussian"] == "available"
     assert torch.get_default_dtype() == torch.float32
+
+
+def test_zuko_leaves_torch_s_distributions_alone() -> None:
+    script = """
+from harness.method import Method
+from harness.registry import import_notes, why_unavailable
+method = Method(name="m", objective="ml", linear="lu", build=print, requires=("zuko",))
+assert why_unavailable(method) is None
+print(*import_notes(method), sep="\\n")
+from torch.distributions import Distribution, Normal
+try:
+    Normal(0.0, -1.0)
+except ValueError:
+    print("refused", type(vars(Distribution)["arg_constraints"]).__name__)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == [
+        "importing zuko changed the validation of torch's distributions: undone",
+        "importing zuko changed the constraints of torch's distributions: undone",
+        "refused property",
+    ]
 
 
 def test_a_file_is_read_wherever_it_lies(tmp_path: Path) -> None:
