@@ -189,7 +189,7 @@ def test_a_loss_that_is_not_a_number(bad: Any, rows_of: Any) -> None:
 )
 def test_latents_that_break_the_promise(effect: Any, message: str, bad: Any, fake_method: Any) -> None:
     model = build(fake_method("bad", bad(to_latent=lambda found: effect(*found))), Problem(shape=(3,)))
-    with pytest.raises(ValueError, match="^to_latent returned") as caught:
+    with pytest.raises(ValueError, match=r"^to_latent returned") as caught:
         log_prob(model, torch.zeros(5, 3))
     assert str(caught.value) == message
 
