@@ -323,6 +323,28 @@ def tables(
     _show(rows, rows, results_dir)
 
 
+@app.command("new-adapter")
+def new_adapter(
+    name: Annotated[str, typer.Argument(help="Of the new module: letters, digits and _.")],
+    folder: Annotated[Path, typer.Option(help="Where to write it; in baselines/ it is found at once.")] = Path(),
+) -> None:
+    """Write a commented competitor that works as it is, to be changed into yours.
+
+    Example: harness new-adapter my_flow --folder baselines
+    """
+    from harness.templates import method_name, write_adapter
+
+    path, method = write_adapter(name, folder), method_name(name)
+    print(
+        f"written: {path}\n"
+        f"harness check {path}\n"
+        "and once it lies in baselines/, or your package names it under an entry point:\n"
+        "harness list\n"
+        f"harness runtime --dims 16,64 --methods {method},ebflow-dsm\n"
+        f"harness train --method {method} --dataset digits --epochs 5"
+    )
+
+
 def main() -> None:
     """Run the program; a mistake of the user's is one line and exit status 2, Ctrl-C is 130."""
     try:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from harness.errors import InputError
+from harness.guard import guarded
 from harness.method import Method, Model
 from harness.precision import stored
 from harness.problem import Problem
@@ -21,6 +22,8 @@ def build(method: Method, problem: Problem) -> Model:
 
     Raises:
         InputError: The method does not implement the architecture, or the shape does not fit it.
+        TypeError: What was built is no model.
+        TimeoutError: Building took longer than `harness.guard` allows.
     """
     if problem.architecture not in method.architectures:
         offered = ", ".join(method.architectures)
@@ -36,9 +39,12 @@ def build(method: Method, problem: Problem) -> Model:
     with torch.random.fork_rng(), place:
         torch.manual_seed(problem.seed)
         try:
-            model = method.build(problem)
+            with guarded(f"build of {method.name}"):
+                model = method.build(problem)
         except ValueError as error:
             raise InputError(f"{method.name}: {error}") from error
+    if not isinstance(getattr(model, "module", None), torch.nn.Module):
+        raise TypeError(f"build returned {_kind(model)}, not a model with a torch.nn.Module as its `module`")
     model.module.to(device=problem.device, dtype=stored(problem.dtype))
     return model
 
@@ -49,8 +55,12 @@ def count_parameters(model: Model) -> int:
 
 
 def log_prob(model: Model, x: Tensor) -> Tensor:
-    """Log-density in nats, shape (B,), of a batch of shape (B, *event), in the space that the model sees."""
-    z, log_det = model.to_latent(x)
+    """Log-density in nats, shape (B,), of a batch of shape (B, *event), in the space that the model sees.
+
+    Raises:
+        ValueError: The model's `to_latent` does not keep its promise of shapes and real numbers.
+    """
+    z, log_det = _latents(model, x)
     z = z.flatten(1)
     return log_det - 0.5 * z.square().sum(1) - 0.5 * math.log(2 * math.pi) * z.shape[1]
 
@@ -68,3 +78,25 @@ def score(model: Model, x: Tensor) -> Tensor:
     with torch.enable_grad():
         (gradient,) = torch.autograd.grad(log_prob(model, x).sum(), x)
     return gradient
+
+
+def _latents(model: Model, x: Tensor) -> tuple[Tensor, Tensor]:
+    """Return z and log|det|, checked: a log|det| of shape () or (1,) would broadcast in silence."""
+    found = model.to_latent(x)
+    if not isinstance(found, tuple) or [isinstance(part, Tensor) for part in found] != [True, True]:
+        raise ValueError(f"to_latent returned {_kind(found)}, not the pair of tensors z and log|det dz/dx|")
+    z, log_det = found
+    if z.shape[:1] != x.shape[:1] or z.numel() != x.numel():
+        raise ValueError(f"to_latent returned z of shape {tuple(z.shape)} for data of shape {tuple(x.shape)}")
+    if log_det.shape != x.shape[:1]:
+        raise ValueError(
+            f"to_latent returned log|det| of shape {tuple(log_det.shape)}, not ({len(x)},): one for each sample"
+        )
+    for name, part in (("z", z), ("log|det|", log_det)):
+        if not part.is_floating_point():
+            raise ValueError(f"to_latent returned {name} of {part.dtype}, not of {x.dtype}")
+    return z, log_det
+
+
+def _kind(thing: object) -> str:
+    return "None" if thing is None else f"a {type(thing).__name__}"

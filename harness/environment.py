@@ -13,6 +13,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from harness.errors import InputError
+from harness.guard import call_limit
 
 __all__ = ["Environment", "capture", "prepare"]
 
@@ -29,15 +30,16 @@ class Environment:
 
 
 def prepare(device: str, threads: int | None) -> None:
-    """Check the device, and fix threads, precision and the handling of memory for the whole process.
+    """Check device and call limit, and fix threads, precision and the handling of memory for the whole process.
 
     Raises:
-        InputError: The device does not exist here, or threads is below one.
+        InputError: The device does not exist here, threads is below one, or the limit for one call is no number.
     """
     import torch
 
     from harness.precision import only_full_precision
 
+    call_limit()
     try:
         kind = torch.device(device).type
     except RuntimeError:

@@ -21,5 +21,7 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> InputError:
 
 
 def one_line(error: BaseException) -> str:
-    """Write any exception as one line: its type and its message."""
+    """Write any exception as one line: its type and its message; an InputError's message says enough."""
+    if isinstance(error, InputError):
+        return str(error)
     return f"{type(error).__name__}: {' '.join(str(error).split())}"

@@ -11,7 +11,7 @@ import polars as pl
 
 from harness import datasets
 from harness.cells import Cell, LikelihoodCell, RuntimeCell, finished_rows
-from harness.errors import InputError
+from harness.guard import guarded
 from harness.problem import Problem
 from harness.registry import registry, why_unavailable
 from harness.results import Store
@@ -72,10 +72,9 @@ def _step(name: str, problem: Problem, config: TrainingConfig) -> float:
         return 0.0
     try:
         trainer, batch = trainer_on_noise(method, problem.replace(seed=0), config)
-        trainer.step(batch)
-        return time_block(lambda: trainer.step(batch), 1, problem.device)
-    except InputError:
-        raise
+        with guarded("a training step"):
+            trainer.step(batch)
+            return time_block(lambda: trainer.step(batch), 1, problem.device)
     except Exception:  # a competitor may fail in any way; its row will say how
         return 0.0
 

@@ -15,6 +15,7 @@ from harness.datasets import Dataset, LogitPreprocessing
 from harness.density import build, count_parameters
 from harness.environment import capture
 from harness.errors import InputError, one_line
+from harness.guard import guarded
 from harness.likelihood import fit
 from harness.method import Imputes, Model
 from harness.precision import stored
@@ -137,7 +138,9 @@ class ImputationCell:
             adjusted=self.adjusted,
             generator=generator,
         )
-        for step, there in enumerate(chain):
+        for step in range(self.steps):
+            with guarded("impute"):
+                there = next(chain)
             moves += float((there != x).flatten(1).any(1).double().mean())
             x = there
             if step >= self.burn_in:

@@ -13,6 +13,7 @@ from torch import Tensor
 from harness.datasets import Dataset, Dequantize, LogitPreprocessing
 from harness.density import build, count_parameters, log_prob, score
 from harness.errors import InputError
+from harness.guard import guarded
 from harness.method import ClosedForm, Method, Model
 from harness.precision import stored
 from harness.problem import Problem
@@ -70,6 +71,7 @@ def fit_and_score(
     Raises:
         Divergence: Training or scoring met a number that is not finite.
         InputError: The method cannot do it.
+        TimeoutError: One call took longer than `harness.guard` allows.
     """
     if draws < 1:
         raise InputError(f"the number of test draws must be at least 1, not {draws}")
@@ -100,7 +102,8 @@ def fit(
         return nll(model, dataset.validation, dataset, problem, _VALIDATION_SEED)
 
     if isinstance(model, ClosedForm):
-        model.fit(_one_pass(dataset, problem))
+        with guarded("fit"):
+            model.fit(_one_pass(dataset, problem))
         return TrainingReport(best_validation=validate(), ended="closed form")
     return train(model, problem, batches, config, validate, progress, checkpoint)
 
@@ -113,7 +116,9 @@ def nll(model: Model, raw: Tensor, dataset: Dataset, problem: Problem, seed: int
     """
     total = 0.0
     for x, log_det in _noised(raw, dataset, problem, seed):
-        total -= float((log_prob(model, x).double() + log_det.double()).sum())
+        with guarded("to_latent"):
+            density = log_prob(model, x)
+        total -= float((density.double() + log_det.double()).sum())
     return total / len(raw)
 
 
@@ -150,9 +155,10 @@ def _against_truth(model: Model, dataset: Dataset, problem: Problem) -> tuple[fl
         return None, None
     divergence, gaps = 0.0, []
     for x, _ in _noised(dataset.test, dataset, problem, _TEST_SEED):
-        with torch.no_grad():
+        with torch.no_grad(), guarded("to_latent"):
             divergence += float((density.log_prob(x.double()) - log_prob(model, x).double()).sum())
         exact = density.score(x.double())
         if exact is not None:
-            gaps.append(0.5 * float((score(model, x).double() - exact).square().sum()))
+            with guarded("the score"):
+                gaps.append(0.5 * float((score(model, x).double() - exact).square().sum()))
     return divergence / len(dataset.test), sum(gaps) / len(dataset.test) if gaps else None

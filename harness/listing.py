@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from harness.environment import capture
-from harness.registry import registry, why_unavailable
+from harness.registry import import_notes, registry, why_unavailable
 from harness.results import Row, cell_key
 
 if TYPE_CHECKING:
@@ -23,7 +23,14 @@ def methods_table() -> pl.DataFrame:
     """One line a method, and one for every module of methods that could not be read."""
     known = registry()
     rows = [
-        (m.name, m.objective, m.linear, ", ".join(m.architectures), why_unavailable(m) or "available", m.summary)
+        (
+            m.name,
+            m.objective,
+            m.linear,
+            ", ".join(m.architectures),
+            why_unavailable(m) or "; ".join(["available", *known.notes.get(m.name, []), *import_notes(m)]),
+            m.summary,
+        )
         for m in known.methods.values()
     ]
     rows += [

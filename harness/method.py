@@ -7,18 +7,22 @@ missing library disables its own methods alone.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from harness.cost import LayerCost
-from harness.problem import Problem
+from harness.errors import InputError, unknown
+from harness.problem import ARCHITECTURES, STARTS, Problem
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
 
 __all__ = ["Calibrated", "ClosedForm", "Imputes", "Method", "Model", "NormalizerEstimates", "SharedWeights"]
+
+_NAME = re.compile(r"[a-z0-9]([a-z0-9._-]*[a-z0-9])?")
 
 
 class Model(Protocol):
@@ -158,6 +162,9 @@ class Method:
             to call.
         meta_device: Whether it runs on torch's meta device, where nothing is computed. Code that looks at values
             does not.
+
+    Raises:
+        InputError: The declaration cannot be meant; the message says what to write.
     """
 
     name: str
@@ -175,3 +182,18 @@ class Method:
     samples: bool = True
     exact_log_prob: bool = True
     meta_device: bool = True
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.name, str) or not _NAME.fullmatch(self.name):
+            raise InputError(
+                f"a method's name has lower-case letters, digits and, inside, . _ -, like mine-ml, unlike {self.name!r}"
+            )
+        if not callable(self.build):
+            raise InputError(f"{self.name}: build must be a function of a Problem, not {self.build!r}")
+        for field, known in (("requires", None), ("architectures", ARCHITECTURES), ("starts", STARTS)):
+            values = getattr(self, field)
+            if not isinstance(values, tuple) or not all(isinstance(value, str) for value in values):
+                raise InputError(f"{self.name}: {field} must be a tuple of strings such as ('fc',), not {values!r}")
+            for value in values:
+                if known is not None and value not in known:
+                    raise InputError(f"{self.name}: {unknown(field[:-1], value, known)}")

@@ -13,6 +13,7 @@ from harness.cells import Progress, check_fit, identity_of, row_maker
 from harness.density import build, count_parameters, sample
 from harness.environment import capture
 from harness.errors import one_line
+from harness.guard import guarded
 from harness.method import Model, NormalizerEstimates, SharedWeights
 from harness.precision import stored
 from harness.problem import Problem
@@ -76,7 +77,8 @@ class NormalizerCell:
             if not (isinstance(model, NormalizerEstimates) and isinstance(model, SharedWeights)):
                 reason = f"{method.name} has no estimates of log Z"
                 return [row("log_z_error_prior", "nats", status="unavailable", reason=reason)]
-            model.load_linear_layers(_random_layers(self.problem))
+            with guarded("load_linear_layers"):
+                model.load_linear_layers(_random_layers(self.problem))
             rows = []
             for name, estimates in self._estimate(model, progress).items():
                 errors, standard_errors, effective = zip(*estimates, strict=True)
@@ -96,13 +98,14 @@ class NormalizerCell:
         """Return absolute error, standard error and effective samples of every repetition of every estimator."""
         generator = torch.Generator(self.problem.device).manual_seed(self.problem.seed)
         data = _own_samples(model, self.problem, generator)
-        with torch.no_grad():
+        with torch.no_grad(), guarded("log_normalizer"):
             exact = float(model.log_normalizer())
         found: dict[str, list[tuple[float, float, float]]] = {}
         for number, name in enumerate(ESTIMATORS):
             found[name] = []
             for repeat in range(self.repeats):
-                value, standard_error, effective = model.estimate_log_normalizer(name, data, self.draws, generator)
+                with guarded("estimate_log_normalizer"):
+                    value, standard_error, effective = model.estimate_log_normalizer(name, data, self.draws, generator)
                 found[name].append((abs(value - exact), standard_error, effective))
                 progress(number * self.repeats + repeat + 1, len(ESTIMATORS) * self.repeats, name)
         return found
@@ -110,8 +113,9 @@ class NormalizerCell:
 
 def _own_samples(model: Model, problem: Problem, generator: torch.Generator) -> Tensor:
     """Exact samples of the model, shape (N, *event), with N of at least ten for each dimension."""
-    latent = model.to_latent(torch.zeros(1, *problem.shape, dtype=stored(problem.dtype), device=problem.device))[0]
-    return sample(model, tuple(latent.shape[1:]), max(_DATA, 10 * problem.dimension), generator)
+    with guarded("sampling"):
+        latent = model.to_latent(torch.zeros(1, *problem.shape, dtype=stored(problem.dtype), device=problem.device))[0]
+        return sample(model, tuple(latent.shape[1:]), max(_DATA, 10 * problem.dimension), generator)
 
 
 def _random_layers(problem: Problem) -> list[tuple[Tensor, Tensor]]:

@@ -9,14 +9,16 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
 from harness.density import build, count_parameters
-from harness.errors import InputError, one_line
+from harness.errors import one_line
+from harness.guard import guarded
 from harness.machine import Rate, rates
 from harness.memory import peak_bytes
 from harness.method import Method
@@ -32,7 +34,10 @@ _SHORTEST_BLOCK = 0.02  # seconds; shorter blocks would time the clock
 
 @dataclass
 class Block:
-    """Something to repeat, as often in a row as a clock needs; the measured repetitions in seconds a call."""
+    """Something to repeat, as often in a row as a clock needs; the measured repetitions in seconds a call.
+
+    What is repeated may be a competitor's code: every block of calls is guarded, from outside what is timed.
+    """
 
     call: Callable[[], Tensor]
     device: str
@@ -41,11 +46,16 @@ class Block:
 
     def calibrate(self) -> None:
         """Choose the number of calls in a row."""
-        self.number = max(1, math.ceil(_SHORTEST_BLOCK / time_block(self.call, 1, self.device)))
+        self.number = max(1, math.ceil(_SHORTEST_BLOCK / self.time(1)))
 
     def repeat(self) -> None:
         """Measure once more."""
-        self.seconds.append(time_block(self.call, self.number, self.device))
+        self.seconds.append(self.time(self.number))
+
+    def time(self, number: int) -> float:
+        """Seconds a call of so many in a row."""
+        with guarded("a training step"):
+            return time_block(self.call, number, self.device)
 
 
 @dataclass
@@ -96,24 +106,22 @@ def measure(
         progress: Called after every repetition of a method.
     """
     timings = [Timing(method) for method in methods]
-    turns: list[list[Block]] = []
+    turns: list[tuple[Timing, list[Block]]] = []
     for timing in timings:
-        try:
-            turns.append(_warm_up(timing, problem, config))
-        except InputError:
-            raise
-        except Exception as error:  # a competitor may fail in any way, and must not take the others down
-            timing.failure = one_line(error)
-    costs = [timing.method.fc_cost for timing in timings if timing.failure is None and timing.method.fc_cost]
+        with _failure_noted(timing):
+            turns.append((timing, _warm_up(timing, problem, config)))
+    costs = [timing.method.fc_cost for timing, _ in turns if timing.method.fc_cost]
     machine = [(rate, Block(rate.call, problem.device)) for rate in rates(problem, costs)] if turns else []
     for _, block in machine:
         block.call()
         block.calibrate()
     for repetition in range(repeats):
         turn = repetition % max(1, len(turns))
-        for blocks in turns[turn:] + turns[:turn]:
-            for block in blocks:
-                block.repeat()
+        for timing, blocks in turns[turn:] + turns[:turn]:
+            if timing.failure is None:
+                with _failure_noted(timing):
+                    for block in blocks:
+                        block.repeat()
             progress()
         for _, block in machine:
             block.repeat()
@@ -122,18 +130,30 @@ def measure(
     )
 
 
+@contextmanager
+def _failure_noted(timing: Timing) -> Iterator[None]:
+    """A competitor may fail in any way, and must not take the others down."""
+    try:
+        yield
+    except Exception as error:
+        timing.failure = one_line(error)
+
+
 def _warm_up(timing: Timing, problem: Problem, config: TrainingConfig) -> list[Block]:
     """Build a method, take its first, slow steps, note what they tell, and return the blocks to repeat."""
     trainer, batch = trainer_on_noise(timing.method, problem, config)
     timing.parameters = count_parameters(trainer.model)
     whole = Block(lambda: trainer.step(batch), problem.device, seconds=timing.seconds)
     gradient = Block(lambda: trainer.gradient(batch), problem.device, seconds=timing.gradient_seconds)
-    timing.first_seconds = time_block(whole.call, 1, problem.device)
-    for _ in range(_WARM_UP_STEPS - 1):
-        loss = whole.call()
-    if not bool(loss.isfinite()):
-        raise ArithmeticError("the loss is not finite during warm-up")
-    timing.peak_bytes = peak_bytes(trainer, batch)
+    timing.first_seconds = whole.time(1)
+    with guarded("a training step") as renew:
+        for _ in range(_WARM_UP_STEPS - 1):
+            renew()
+            loss = whole.call()
+        if not bool(loss.isfinite()):
+            raise ArithmeticError("the loss is not finite during warm-up")
+        renew()
+        timing.peak_bytes = peak_bytes(trainer, batch)
     for block in (whole, gradient):
         block.calibrate()
     return [whole, gradient]
@@ -145,7 +165,8 @@ def trainer_on_noise(method: Method, problem: Problem, config: TrainingConfig) -
     dtype = stored(problem.dtype)
     batch = torch.randn(problem.batch, *problem.shape, generator=generator, device=problem.device, dtype=dtype)
     model = build(method, problem)
-    model.init_batch(batch)
+    with guarded("init_batch"):
+        model.init_batch(batch)
     model.module.train()
     return Trainer(model, config, generator, problem.dtype), batch
 

@@ -18,6 +18,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from harness.datasets import Dataset
 from harness.errors import InputError, unknown
+from harness.guard import guarded
 from harness.method import Calibrated, Model
 from harness.optimizers import OPTIMIZERS
 from harness.precision import bf16_where_declared, stored, tf32_where_declared
@@ -127,11 +128,17 @@ class Trainer:
         self.average = None if config.ema_decay is None else _moving_average(model.module, config.ema_decay)
 
     def gradient(self, x: Tensor) -> Tensor:
-        """Draw noise and leave the gradient for a batch of shape (B, *event) in the parameters; return the loss."""
+        """Draw noise and leave the gradient for a batch of shape (B, *event) in the parameters; return the loss.
+
+        Raises:
+            TypeError: The loss is no real scalar.
+        """
         self.optimizer.zero_grad(set_to_none=True)
         with tf32_where_declared(self.dtype):
             with bf16_where_declared(self.dtype, x.device):
                 loss = self.loss(x, self.generator)
+            if not isinstance(loss, Tensor) or loss.shape != () or not loss.is_floating_point():
+                raise TypeError(f"training_loss returned {_described(loss)}, not a real scalar tensor")
             loss.backward()
         return loss.detach()
 
@@ -215,6 +222,7 @@ def train(
 
     Raises:
         Divergence: A loss is not finite, with its step; or every validation was not.
+        TimeoutError: The start or a step took longer than `harness.guard` allows.
     """
     generator = torch.Generator(problem.device).manual_seed(problem.seed)
     raw = dataset.train.to(problem.device)
@@ -228,7 +236,8 @@ def train(
     model.module.train()
     first = min(config.start_samples or problem.batch, len(raw))
     samples = batch(torch.arange(first, device=problem.device))
-    model.init_batch(samples)
+    with guarded("init_batch"):
+        model.init_batch(samples)
     trainer = Trainer(model, config, generator, problem.dtype)
     schedule = torch.optim.lr_scheduler.LambdaLR(trainer.optimizer, _rate(config, math.ceil(len(raw) / problem.batch)))
     report = TrainingReport(seconds=time.perf_counter() - started)
@@ -240,7 +249,8 @@ def train(
         model.module.eval()
         with trainer.evaluated_weights():
             if calibrate is not None:
-                calibrate(samples)
+                with guarded("calibrate"):
+                    calibrate(samples)
             value = validate()
             norm = trainer.gradient_norm() if report.iterations else None
             report.curve.append(CurvePoint(report.iterations, report.seconds, value, norm))
@@ -260,16 +270,19 @@ def train(
         started = time.perf_counter()
         order = torch.randperm(len(raw), generator=generator, device=problem.device)
         losses: list[Tensor] = []
-        for index in order.split(problem.batch):
-            losses.append(trainer.step(batch(index)))
-            schedule.step()
-            report.iterations += 1
-            if len(losses) == _STEPS_PER_LOOK:
-                _check(losses, report.iterations)
-                losses = []
-            if config.max_seconds is not None and report.seconds + time.perf_counter() - started >= config.max_seconds:
-                out_of_time = True
-                break
+        with guarded("a training step") as renew:
+            for index in order.split(problem.batch):
+                renew()
+                losses.append(trainer.step(batch(index)))
+                schedule.step()
+                report.iterations += 1
+                if len(losses) == _STEPS_PER_LOOK:
+                    _check(losses, report.iterations)
+                    losses = []
+                spent = report.seconds + time.perf_counter() - started
+                if config.max_seconds is not None and spent >= config.max_seconds:
+                    out_of_time = True
+                    break
         _check(losses, report.iterations)
         report.seconds += time.perf_counter() - started
         progress(epoch, config.epochs, f"best validation {report.best_validation:.1f}")
@@ -322,6 +335,12 @@ def load_weights(model: Model, path: Path) -> None:
         raise InputError(
             f"{path} holds no weights for this model ({first}); give the file that this method wrote"
         ) from error
+
+
+def _described(loss: object) -> str:
+    if not isinstance(loss, Tensor):
+        return "None" if loss is None else f"a {type(loss).__name__}"
+    return f"a tensor of shape {tuple(loss.shape)} and {loss.dtype}"
 
 
 def _check(losses: list[Tensor], iterations: int) -> None:

@@ -21,9 +21,10 @@ from harness.results import Row
 
 @pytest.fixture(autouse=True)
 def _no_settings_of_the_user(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """No data or results folder of the user's, and a terminal that breaks no line."""
+    """No folder or limit of the user's, and a terminal that breaks no line."""
     monkeypatch.delenv("HARNESS_DATA_DIR", raising=False)
     monkeypatch.delenv("HARNESS_RESULTS_DIR", raising=False)
+    monkeypatch.delenv("HARNESS_CALL_LIMIT", raising=False)
     monkeypatch.setenv("COLUMNS", "200")
     monkeypatch.setattr(pooch, "os_cache", lambda project: tmp_path / "cache" / project)
 

@@ -11,7 +11,6 @@ import pytest
 import torch
 
 from harness import runtime
-from harness.errors import InputError
 from harness.method import Method
 from harness.problem import Problem
 from harness.registry import registry
@@ -110,12 +109,34 @@ def test_nothing_left_to_time(fake_method: Callable[..., Method]) -> None:
     assert found.rates == []
 
 
-def test_a_shape_that_does_not_fit_is_the_user_s_mistake() -> None:
+def test_a_shape_that_does_not_fit_is_a_failure_too() -> None:
     problem = Problem(architecture="cnn", shape=(1, 6, 6), layers=3)
-    with pytest.raises(InputError, match=r"^ebflow-ml: squeeze halves images of even height and width"):
-        measure([registry().find("ebflow-ml")], problem, 1, TrainingConfig())
-    with pytest.raises(InputError, match=r"^nflows-lu-ml has no cnn architecture, only fc"):
-        measure([registry().find("nflows-lu-ml")], problem, 1, TrainingConfig())
+    methods = [registry().find("ebflow-ml"), registry().find("nflows-lu-ml")]
+    squeeze, no_cnn = (timing.failure for timing in measure(methods, problem, 1, TrainingConfig()).timings)
+    assert squeeze is not None
+    assert squeeze.startswith("ebflow-ml: squeeze halves images of even height and width")
+    assert no_cnn is not None
+    assert no_cnn.startswith("nflows-lu-ml has no cnn architecture, only fc")
+
+
+def test_a_method_that_fails_between_two_repetitions_leaves_the_turns(
+    blocks: Blocks, named: Callable[[str], Method], fake_method: Callable[..., Method], fake_model: type
+) -> None:
+    class Tires(fake_model):
+        name = "t"
+
+        def after_step(self) -> None:
+            super().after_step()
+            # One initialisation, five steps of warm-up, one a repetition.
+            if len(self.log) == 1 + 5 + 2:
+                raise RuntimeError("tired")
+
+    methods = [named("a"), fake_method("tires", Tires), named("b")]
+    found = measure(methods, PROBLEM, 3, TrainingConfig())
+    assert [timing.failure for timing in found.timings] == [None, "RuntimeError: tired", None]
+    order = "".join(name for name, _ in blocks)
+    assert order.endswith("AaTtBb.." + "TBbAa.." + "BbAa..")
+    assert [len(timing.seconds) for timing in (found.timings[0], found.timings[2])] == [3, 3]
 
 
 def test_a_block_runs_its_steps() -> None:
