@@ -293,5 +293,7 @@ def assemble(shape: Shape, layers: Iterable[Layer], base: Shape) -> EBFlow:
 
 def _along_channels(rows_to_rows: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     """Apply a map of rows, (N, C), to the first event axis."""
+    if x.dim() == 2:  # rows already
+        return rows_to_rows(x)
     last = x.movedim(1, -1)
     return rows_to_rows(last.reshape(-1, last.shape[-1])).view(last.shape).movedim(-1, 1)
