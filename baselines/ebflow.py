@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from ebflow import EBFlow, Objective
 
-__all__ = ["METHODS", "build"]
+__all__ = ["METHODS", "build", "objective_of"]
 
 
 class EBFlowModel(EnergyModel):
@@ -62,7 +62,7 @@ class WhitenedModel(EBFlowModel):
 
 def build(name: str, problem: Problem) -> EBFlowModel:
     """Make the network of a problem with the objective of this name."""
-    objective = _objective(name, problem)
+    objective = objective_of(name, problem)
     if problem.start != "published":
         return _whitened(objective, problem)
     return EBFlowModel(_flow(problem), objective)
@@ -99,7 +99,8 @@ def _flow(problem: Problem) -> EBFlow:
     return flow
 
 
-def _objective(name: str, problem: Problem) -> Objective:
+def objective_of(name: str, problem: Problem) -> Objective:
+    """Make the objective of this name, with the problem's noise scale and regulariser."""
     import ebflow
 
     without_noise_scale = {"ml": ebflow.ML, "sml": ebflow.SML, "ssm": ebflow.SSM, "tssm": ebflow.TaylorSSM}

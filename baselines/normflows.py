@@ -78,23 +78,15 @@ def _activation(problem: Problem) -> nn.Module:
 
 
 def _bias(dimension: int) -> nn.Module:
+    """The bias that InvertibleAffine lacks; AffineConstFlow would multiply by a scale of one as well."""
     import torch
-    from normflows.flows import Flow
 
-    class Bias(Flow):
-        """The bias that InvertibleAffine lacks; AffineConstFlow would multiply by a scale of one as well."""
+    from ebflow.interop.normflows import LayerFlow
+    from ebflow.layers import Bias
 
-        def __init__(self) -> None:
-            super().__init__()
-            self.bias = torch.nn.Parameter(torch.ones(dimension))
-
-        def forward(self, z: Tensor) -> tuple[Tensor, Tensor]:
-            return z - self.bias, z.new_zeros(())
-
-        def inverse(self, z: Tensor) -> tuple[Tensor, Tensor]:
-            return z + self.bias, z.new_zeros(())
-
-    return Bias()
+    layer = Bias((dimension,))
+    torch.nn.init.ones_(layer.bias)
+    return LayerFlow(layer)
 
 
 def _affine(problem: Problem, use_lu: bool) -> Model:
@@ -103,7 +95,7 @@ def _affine(problem: Problem, use_lu: bool) -> Model:
 
     def load(parts: list[nn.Module], weight: Tensor, bias: Tensor) -> None:
         affine, shift = parts
-        shift.bias.copy_(bias)
+        shift.layer.bias.copy_(bias)
         if not use_lu:
             affine.W.copy_(weight.mT)
             return

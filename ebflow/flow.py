@@ -143,7 +143,8 @@ class EBFlow(Chain):
     def constant_log_det(self) -> Tensor:
         """The log|det J| (nats) of all layers with a constant Jacobian, a differentiable scalar: -log Z, O(D^3 L)."""
         terms = [layer.log_abs_det() for layer in self.constant_layers()]
-        return torch.stack(terms).sum() if terms else torch.zeros(())
+        # Not stacked: the zero of a layer without weights may lie on another device than the rest.
+        return sum(terms, torch.zeros(()))
 
     def log_normalizer(self) -> Tensor:
         """Log Z in nats, a scalar.

@@ -6,7 +6,7 @@ from ebflow.layers.base import ClosedForm, ConstantLayer, ElementwiseLayer, Laye
 from ebflow.layers.chain import Chain, Split
 from ebflow.layers.convolution import Convolution, Convolution1x1
 from ebflow.layers.coupling import AffineCoupling, ChannelCoupling
-from ebflow.layers.linear import Dense, Triangular
+from ebflow.layers.linear import Bias, Dense, Triangular
 from ebflow.layers.pixel import Logit, Scale
 from ebflow.layers.rearrange import Permutation, Reshape, Squeeze
 from ebflow.layers.whitening import Whitening
@@ -14,6 +14,7 @@ from ebflow.layers.whitening import Whitening
 __all__ = [
     "ActNorm",
     "AffineCoupling",
+    "Bias",
     "Chain",
     "ChannelCoupling",
     "ClosedForm",

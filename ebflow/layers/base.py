@@ -62,7 +62,9 @@ class Layer(nn.Module, ABC):
             y, log_det = self(x)
 
         def pullback(score: Tensor) -> Tensor:
-            outputs, weights = (y, log_det), (score, torch.ones_like(log_det))
+            outputs, weights = [y], [score]
+            if log_det.requires_grad:  # an additive coupling's is a plain zero
+                outputs, weights = [y, log_det], [score, torch.ones_like(log_det)]
             return torch.autograd.grad(outputs, x, weights, create_graph=recording)[0]
 
         return y if recording else y.detach(), pullback

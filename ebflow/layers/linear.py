@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from ebflow.layers.base import ConstantLayer, Shape, require_shape
 
-__all__ = ["Dense", "Triangular"]
+__all__ = ["Bias", "Dense", "Triangular"]
 
 
 class Dense(ConstantLayer):
@@ -46,6 +46,37 @@ class Dense(ConstantLayer):
 
     def output_shape(self, shape: Shape) -> Shape:  # noqa: D102
         require_shape(self, shape, (len(self.weight),))
+        return shape
+
+
+class Bias(ConstantLayer):
+    """z = x + b, for matrices that bring no bias of their own; starts as the identity.
+
+    Args:
+        shape: Event shape, also that of b.
+    """
+
+    def __init__(self, shape: Shape) -> None:
+        super().__init__()
+        self.bias = nn.Parameter(torch.zeros(shape))
+
+    def linear(self, x: Tensor) -> Tensor:  # noqa: D102
+        return x
+
+    def adjoint(self, g: Tensor) -> Tensor:  # noqa: D102
+        return g
+
+    def offset(self) -> Tensor:  # noqa: D102
+        return self.bias
+
+    def inverse(self, y: Tensor) -> Tensor:  # noqa: D102
+        return y - self.bias
+
+    def log_abs_det(self) -> Tensor:  # noqa: D102
+        return self.bias.new_zeros(())
+
+    def output_shape(self, shape: Shape) -> Shape:  # noqa: D102
+        require_shape(self, shape, tuple(self.bias.shape))
         return shape
 
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from ebflow.layers import (
     ActNorm,
     AffineCoupling,
+    Bias,
     Chain,
     ChannelCoupling,
     Convolution,
@@ -66,6 +67,7 @@ LAYERS = {
     "dense": Case(lambda: Dense(5), (5,), ((4,), (5, 1), ())),
     "dense, D=1": Case(lambda: Dense(1), (1,), ((2,),)),
     "dense, no bias": Case(lambda: Dense(3, bias=False), (3,), ((2,), (3, 1))),
+    "bias": Case(lambda: Bias((2, 3)), (2, 3), ((3, 2), (6,), ())),
     "lower triangular": Case(lambda: Triangular(5, upper=False), (5,), ((4,), (5, 1), ())),
     "upper triangular": Case(lambda: Triangular(4, upper=True), (4,), ((5,), (15,))),
     "triangular, D=1": Case(lambda: Triangular(1, upper=True), (1,), ((2,),)),

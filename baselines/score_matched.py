@@ -1,0 +1,93 @@
+"""Flows of other libraries, trained by score matching instead of maximum likelihood (https://arxiv.org/abs/2305.15267).
+
+A model is the one that the library's own maximum-likelihood method builds, and its log-density stays the library's. The
+loss alone is another: an objective of ebflow on the same parameters, which needs no determinant of a linear layer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from baselines import nflows, normflows
+from harness.cost import LayerCost
+from harness.method import Method, Model
+from harness.problem import Problem
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from ebflow import EBFlow, Objective
+
+__all__ = ["METHODS"]
+
+
+class ScoreMatchedModel(Model):
+    """A library's model with an objective on the view of its flow as an `ebflow.EBFlow`.
+
+    Args:
+        peer: The model, of vectors.
+        view: Shares the parameters of the peer's module.
+        objective: What is minimised.
+    """
+
+    def __init__(self, peer: Model, view: EBFlow, objective: Objective) -> None:
+        self.peer, self.view, self.objective = peer, view, objective
+        self.module = peer.module
+
+    def init_batch(self, x: Tensor) -> None:
+        self.peer.init_batch(x)
+
+    def training_loss(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        return self.objective(self.view, x.flatten(1), generator)
+
+    def after_step(self) -> None:
+        self.peer.after_step()
+
+    def to_latent(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        return self.peer.to_latent(x)
+
+    def to_data(self, z: Tensor) -> Tensor:
+        return self.peer.to_data(z)
+
+    def load_linear_layers(self, layers: Sequence[tuple[Tensor, Tensor]]) -> None:
+        self.peer.load_linear_layers(layers)
+
+
+def _build(likelihood: Method, library: str, objective: str, problem: Problem) -> Model:
+    from baselines.ebflow import objective_of
+
+    peer = likelihood.build(problem)
+    view = import_module(f"ebflow.interop.{library}").from_flow(peer.module, (problem.dimension,))
+    return ScoreMatchedModel(peer, view, objective_of(objective, problem))
+
+
+def _method(name: str, cost: LayerCost, form: str) -> Method:
+    library, layer, objective = name.split("-")
+    likelihood = _LIKELIHOOD[f"{library}-{layer}-ml"]
+    return replace(
+        likelihood,
+        name=name,
+        objective=objective,
+        build=partial(_build, likelihood, library, objective),
+        fc_cost=cost,
+        summary=f"{form}, trained by {_OBJECTIVES[objective]}: no determinant",
+    )
+
+
+_LIKELIHOOD = {method.name: method for method in (*nflows.METHODS, *normflows.METHODS)}
+_OBJECTIVES = {"ssm": "sliced score matching", "dsm": "denoising score matching"}
+
+# Products as for ebflow's own network; two triangular factors are twice as many as one matrix.
+METHODS = [
+    _method("nflows-dense-ssm", LayerCost(9, rows=2), "NaiveLinear"),
+    _method("nflows-dense-dsm", LayerCost(6), "NaiveLinear"),
+    _method("nflows-lu-dsm", LayerCost(12), "LULinear"),
+    _method("normflows-dense-ssm", LayerCost(9, rows=2), "InvertibleAffine"),
+    _method("normflows-dense-dsm", LayerCost(6), "InvertibleAffine"),
+    _method("normflows-luperm-dsm", LayerCost(12), "LULinearPermute"),
+]
