@@ -1,4 +1,4 @@
-"""The one command-line program: list, runtime, train, reproduce, tables.
+"""The one command-line program: list, runtime, train, reproduce, tables; and for authors, check and new-adapter.
 
 Heavy modules are imported inside the commands, so that help is quick.
 """
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from harness import authors
 from harness.errors import InputError, unknown
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
+app.add_typer(authors.app)
 
 Device = Annotated[str, typer.Option(help="Where to run: cpu, cuda or cuda:N.")]
 Threads = Annotated[int | None, typer.Option(help="Threads of torch; all cores if not given.")]
@@ -321,28 +323,6 @@ def tables(
             print(json.dumps(row))
         return
     _show(rows, rows, results_dir)
-
-
-@app.command("new-adapter")
-def new_adapter(
-    name: Annotated[str, typer.Argument(help="Of the new module: letters, digits and _.")],
-    folder: Annotated[Path, typer.Option(help="Where to write it; in baselines/ it is found at once.")] = Path(),
-) -> None:
-    """Write a commented competitor that works as it is, to be changed into yours.
-
-    Example: harness new-adapter my_flow --folder baselines
-    """
-    from harness.templates import method_name, write_adapter
-
-    path, method = write_adapter(name, folder), method_name(name)
-    print(
-        f"written: {path}\n"
-        f"harness check {path}\n"
-        "and once it lies in baselines/, or your package names it under an entry point:\n"
-        "harness list\n"
-        f"harness runtime --dims 16,64 --methods {method},ebflow-dsm\n"
-        f"harness train --method {method} --dataset digits --epochs 5"
-    )
 
 
 def main() -> None:

@@ -38,13 +38,13 @@ class Finding:
     Args:
         method: Name.
         check: Name.
-        status: declared where the method's own declaration says that the check does not apply.
+        status: inapplicable where the check says nothing about this method.
         text: Which promise broke, by how much, and the usual cause; or why the check does not apply; or nothing.
     """
 
     method: str
     check: str
-    status: Literal["passed", "declared", "broken"]
+    status: Literal["passed", "inapplicable", "broken"]
     text: str = ""
 
 
@@ -68,7 +68,7 @@ def run_check(method: Method, check: Check) -> Finding:
     try:
         check.test(Subject(method))
     except Inapplicable as reason:
-        return Finding(method.name, check.name, "declared", str(reason))
+        return Finding(method.name, check.name, "inapplicable", str(reason))
     except Broken as broken:
         return Finding(method.name, check.name, "broken", broken_text(check, str(broken)))
     except (Exception, SystemExit) as error:

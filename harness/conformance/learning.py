@@ -85,14 +85,15 @@ def maximum_likelihood(subject: Subject) -> None:
     "a gradient that one sample decides for the whole batch (normflows' Residual with reduce_memory=True)",
 )
 def weighted_samples(subject: Subject) -> None:
-    """The gradient of a sum over all, against the sum of one gradient a sample."""
+    """The gradient of a weighted sum over the batch, against the gradients of its samples alone."""
     subject.estimates()
     problem = subject.largest()
     model, x = subject.model(problem), subject.draw(problem)
-    trained = [p for _, p in parameters(model)]
-    whole = torch.autograd.grad(log_prob(model, x).sum(), trained)
-    parts = [torch.autograd.grad(log_prob(model, x)[i], trained) for i in range(len(x))]
-    for (name, _), total, shares in zip(parameters(model), whole, zip(*parts, strict=True), strict=True):
+    names, trained = zip(*parameters(model), strict=True)
+    weights = torch.arange(len(x), dtype=x.dtype)  # the first sample has none
+    together = torch.autograd.grad((weights * log_prob(model, x)).sum(), trained)
+    alone = [torch.autograd.grad(w * log_prob(model, x[i : i + 1]).sum(), trained) for i, w in enumerate(weights)]
+    for name, total, shares in zip(names, together, zip(*alone, strict=True), strict=True):
         closely(total, torch.stack(shares).sum(0), 1e-8, f"the gradient of {name}")
 
 

@@ -8,7 +8,8 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 from harness.conformance.catalogue import CHECKS, Finding, run_check
-from harness.registry import load_file, registry
+from harness.errors import InputError
+from harness.registry import load_file, registry, why_unavailable
 
 __all__ = ["SECONDS_A_CHECK", "findings"]
 
@@ -72,6 +73,8 @@ def _in_a_process(method: str, file: Path | None, checks: Sequence[str], seconds
 def _run(there: Connection, method: str, file: Path | None, checks: Sequence[str]) -> None:
     import harness.conformance  # noqa: F401 - fills the catalogue in the new process
 
-    declared = registry().methods if file is None else {method.name: method for method in load_file(file)}
+    declared = (registry() if file is None else load_file(file)).find(method)
+    if reason := why_unavailable(declared):  # importing here what it needs, with what that does to the process undone
+        raise InputError(f"{method} is unavailable: {reason}")
     for name in checks:
-        there.send(run_check(declared[method], CHECKS[name]))
+        there.send(run_check(declared, CHECKS[name]))

@@ -1,0 +1,29 @@
+"""The kit against competitors with one fault each: it names every one, and says nothing against the right one."""
+
+from __future__ import annotations
+
+import pytest
+from mutants import MUTANTS, RIGHT
+
+from harness.conformance import CHECKS, run_check
+
+
+def test_nothing_is_said_against_the_right_one() -> None:
+    findings = [run_check(RIGHT, check) for check in CHECKS.values()]
+    assert [finding for finding in findings if finding.status != "passed"] == []
+
+
+@pytest.mark.parametrize("name", MUTANTS)
+def test_the_check_names_the_fault(name: str) -> None:
+    method, check = MUTANTS[name]
+    finding = run_check(method, CHECKS[check])
+    assert finding.status == "broken"
+    assert (finding.method, finding.check) == (method.name, check)
+    assert finding.text.startswith(CHECKS[check].promise)
+    assert f"Usual cause: {CHECKS[check].cause}" in finding.text
+    assert "\n" not in finding.text
+
+
+def test_every_check_has_a_mutant() -> None:
+    assert {check for _, check in MUTANTS.values()} == set(CHECKS)
+    assert len(MUTANTS) >= 15
