@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -62,9 +63,7 @@ def _methods(what: str, file: Path | None) -> list[Method]:
 
 
 def _summary(method: Method, found: list[Finding]) -> str:
-    count = {
-        status: sum(finding.status == status for finding in found) for status in ("passed", "inapplicable", "broken")
-    }
+    count = Counter(finding.status for finding in found)
     verdict = "keeps the contract" if not count["broken"] else "does not keep the contract"
     return (
         f"{method.name} {verdict}: {count['passed']} checks passed, {count['inapplicable']} do not apply, "

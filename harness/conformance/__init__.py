@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-# Importing a module of checks enters them into the catalogue, in this order.
+# Importing a module of checks enters them into the catalogue.
 from harness.conformance import contract, density, learning, state  # noqa: F401
 from harness.conformance.catalogue import CHECKS, Check, Finding, run_check
 

@@ -49,7 +49,7 @@ class Finding:
 
 
 CHECKS: dict[str, Check] = {}
-"""All checks by name, in the order in which they run: what everything else rests on comes first."""
+"""All checks by name, in the order in which they run."""
 
 
 def check(promise: str, cause: str) -> Callable[[Callable[[Subject], None]], Callable[[Subject], None]]:
