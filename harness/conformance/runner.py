@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from multiprocessing.connection import Connection
 from pathlib import Path
 
@@ -30,7 +31,7 @@ def findings(method: str, file: Path | None = None, seconds: float = SECONDS_A_C
     """
     waiting, lost = list(CHECKS), 0
     while waiting:
-        for finding in _in_a_process(method, file, waiting, seconds):
+        for finding in _in_a_process(method, file, tuple(waiting), seconds):
             waiting.remove(finding.check)
             yield finding
             if finding.status == "broken" and finding.text.startswith(_LOST):
@@ -48,13 +49,14 @@ def _in_a_process(method: str, file: Path | None, checks: Sequence[str], seconds
     """Yield findings until the process has run all checks, or one is lost."""
     context = multiprocessing.get_context("spawn")
     here, there = context.Pipe(duplex=False)
-    process = context.Process(target=_run, args=(there, method, file, list(checks)), daemon=True)
+    process = context.Process(target=_run, args=(there, method, file, checks), daemon=True)
     process.start()
     there.close()
     try:
+        with suppress(EOFError):  # a process that did not start is told by the first check
+            here.recv()
         for name in checks:
-            # The first answer waits for Python and torch to start, too.
-            if not here.poll(seconds + (60 if name == checks[0] else 0)):
+            if not here.poll(seconds):
                 yield Finding(method, name, "broken", f"{_LOST} within {seconds:g} s and does not: the method hangs.")
                 return
             try:
@@ -76,5 +78,6 @@ def _run(there: Connection, method: str, file: Path | None, checks: Sequence[str
     declared = (registry() if file is None else load_file(file)).find(method)
     if reason := why_unavailable(declared):  # importing here what it needs, with what that does to the process undone
         raise InputError(f"{method} is unavailable: {reason}")
+    there.send("ready")
     for name in checks:
         there.send(run_check(declared, CHECKS[name]))
