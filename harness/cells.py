@@ -352,6 +352,7 @@ def row_maker(cell: Any, method: Method | None, problem: Problem, dataset: str) 
         "method": method.name if method else "machine",
         "objective": method.objective if method else "none",
         "linear": method.linear if method else "none",
+        "limits": method.limits if method else None,
         "dataset": dataset,
         "architecture": problem.architecture,
         "shape": "x".join(map(str, problem.shape)),

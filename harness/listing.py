@@ -29,15 +29,17 @@ def methods_table() -> pl.DataFrame:
             m.linear,
             ", ".join(m.architectures),
             why_unavailable(m) or "; ".join(["available", *known.notes.get(m.name, []), *import_notes(m)]),
-            m.summary,
+            "; ".join(filter(None, [m.summary, m.limits])),
+            m.paper,
         )
         for m in known.methods.values()
     ]
     rows += [
-        (f"({module})", "", "", "", f"not readable: {reason}", "") for module, reason in known.broken_modules.items()
+        (f"({module})", "", "", "", f"not readable: {reason}", "", "")
+        for module, reason in known.broken_modules.items()
     ]
     return pl.DataFrame(
-        rows, schema=["method", "objective", "linear", "architectures", "status", "what it is"], orient="row"
+        rows, schema=["method", "objective", "linear", "architectures", "status", "what it is", "paper"], orient="row"
     )
 
 
@@ -100,6 +102,7 @@ def availability(device: str, seed: int) -> list[Row]:
                 gpu=environment.gpu,
                 commit=environment.commit,
                 started_at=started_at,
+                limits=method.limits,
             )
         )
     return rows

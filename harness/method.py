@@ -197,3 +197,13 @@ class Method:
             for value in values:
                 if known is not None and value not in known:
                     raise InputError(f"{self.name}: {unknown(field[:-1], value, known)}")
+
+    @property
+    def limits(self) -> str | None:
+        """What it declares that it cannot do, for tables; None where there is nothing."""
+        said = []
+        if not self.exact_log_prob:
+            said.append("log_prob is an estimate that differs from call to call")
+        if not self.samples:
+            said.append("it cannot draw samples")
+        return ", and ".join(said) or None

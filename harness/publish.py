@@ -27,6 +27,7 @@ class Page:
         title: Experiment, profile, what is shown and in which unit.
         frame: The table.
         settings: What all of its rows have in common, in one line.
+        limits: What methods in the table declare that they cannot do, a sentence each.
         differs: How the experiment differs from the publication; empty where it does not answer one.
         caveats: What to know before comparing with the published numbers in the table.
     """
@@ -35,12 +36,14 @@ class Page:
     title: str
     frame: pl.DataFrame
     settings: str
+    limits: list[str]
     differs: str
     caveats: list[str]
 
     def text(self) -> str:
         """Write the page in Markdown."""
-        notes = [note for note in (self.settings, self.differs, *(f"{text}." for text in self.caveats)) if note]
+        caveats = [f"{text}." for text in self.caveats]
+        notes = [note for note in (self.settings, *self.limits, self.differs, *caveats) if note]
         return "\n\n".join([f"## {self.title}", render(self.frame, "github"), *notes]) + "\n"
 
 
@@ -55,7 +58,12 @@ def pages(rows: pl.DataFrame) -> Iterator[Page]:
             frame, settings = split_constants(frame)
             name = f"{experiment}-{profile}-{table.name}"
             title = f"{experiment} ({profile}): {table.title}"
-            yield Page(name, title, frame, settings, statement(experiment, profile), caveats)
+            yield Page(name, title, frame, settings, _limits(group), statement(experiment, profile), caveats)
+
+
+def _limits(rows: pl.DataFrame) -> list[str]:
+    limited = rows.filter(pl.col("limits").is_not_null()).select("method", "limits").unique().sort("method", "limits")
+    return [f"{method} declares: {limits}." for method, limits in limited.rows()]
 
 
 def _caveats(frame: pl.DataFrame) -> list[str]:

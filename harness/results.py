@@ -37,6 +37,7 @@ class Row:
         metric: What was measured, in `unit`; ci_low and ci_high bound a 95 % interval from n repetitions.
         iteration: For a metric that is followed through training, the step where this value was seen,
         seconds: and the training time spent until then.
+        limits: What the method declares that it cannot do.
         status: ok, diverged, failed or unavailable; the last three have no value and a reason.
         config: Everything else that determines the cell, as JSON.
         versions: Of Python, torch and the method's libraries, as JSON.
@@ -78,6 +79,7 @@ class Row:
     started_at: str
     iteration: int | None = None
     seconds: float | None = None
+    limits: str | None = None
 
 
 def _polars_type(hint: Any) -> type[pl.DataType]:
@@ -184,8 +186,11 @@ def _parse(path: Path) -> pl.DataFrame:
         frame = pl.read_parquet(io.BytesIO(path.read_bytes()))
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
         raise ValueError(f"no Parquet file: {one_line(error)}") from None
-    if frame.schema != pl.Schema(SCHEMA):
+    # Files from before a column was added hold it empty.
+    added = {field.name for field in dataclasses.fields(Row) if field.default is None} - set(frame.columns)
+    frame = frame.with_columns(pl.lit(None, SCHEMA[name]).alias(name) for name in added)
+    if dict(frame.schema) != SCHEMA:
         raise ValueError("its rows have other columns than this version writes")
     if frame.is_empty():
         raise ValueError("it holds no rows")
-    return frame
+    return frame.select(*SCHEMA)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from harness.density import log_prob, sample
+from harness.registry import registry
 
 from . import DIMENSIONS, OncePerPoint, available
 
@@ -23,9 +24,9 @@ class LogDeterminant(OncePerPoint):
 
 
 class Sampling(OncePerPoint):
-    """A hundred samples by the exact inverse."""
+    """A hundred samples, of the methods that can draw."""
 
-    params = (available("ml"), DIMENSIONS, [2])
+    params = ([name for name in available("ml") if registry().find(name).samples], DIMENSIONS, [2])
 
     def time_sampling(self, method: str, dimension: int, depth: int) -> None:
         """Draw the samples."""

@@ -43,6 +43,13 @@ def test_every_experiment_has_pages_of_its_own(make_row: Callable[..., Row]) -> 
     assert "\n\n\n" not in pages["runtime-custom-runtime"].text()
 
 
+def test_what_a_method_declares_stands_under_its_tables(make_row: Callable[..., Row]) -> None:
+    rows = [make_row(), make_row(cell="b", method="residual-ml", limits="it cannot draw samples")]
+    page = next(publish.pages(to_frame(rows)))
+    assert page.limits == ["residual-ml declares: it cannot draw samples."]
+    assert "\n\nresidual-ml declares: it cannot draw samples.\n" in page.text()
+
+
 def test_statements_say_what_is_shortened() -> None:
     for experiment in EXPERIMENTS:
         assert experiment.shortened in statement(experiment.name, "quick")

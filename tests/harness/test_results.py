@@ -150,3 +150,11 @@ def test_key_is_of_the_content_and_not_of_its_order() -> None:
     assert cell_key({"a": 1}) != cell_key({"a": 2})
     assert cell_key({"a": 1}) != cell_key({"b": 1})
     assert len(cell_key({})) == 16
+
+
+def test_a_cell_from_before_a_column_was_added_is_read(tmp_path: Path, make_row: MakeRow) -> None:
+    store = Store(tmp_path)
+    path = store.write([make_row(limits="it cannot draw samples")])
+    pl.read_parquet(path).drop("limits").write_parquet(path)
+    (row,) = store.read(path.parent.name, path.stem)
+    assert row == make_row(limits=None)
