@@ -28,7 +28,13 @@ _TERMS_IN_TRAINING, _TERMS = 2, 20  # before the cut; normflows' own choice in t
 
 
 class ResidualModel(NormflowsModel):
-    """A residual flow; everything that normflows would do in eval mode depends on what is asked for instead."""
+    """A residual flow whose estimates have derivatives wherever they are asked for, in training and in eval mode.
+
+    Args:
+        problem: What to build for.
+        module: The flow.
+        generator: Of the probes and cuts of `to_latent`, and of losses that are given none.
+    """
 
     def __init__(self, problem: Problem, module: nn.Module, generator: torch.Generator) -> None:
         super().__init__(problem, module)
@@ -74,7 +80,7 @@ class ResidualModel(NormflowsModel):
             block.training, block.n_exact_terms = torch.is_grad_enabled(), terms
         with global_noise(generator):
             # normflows sets requires_grad on what it is given: a view of the caller's samples, not themselves.
-            return super().to_latent(x.view(len(x), -1))
+            return super().to_latent(x.flatten(1)[:])
 
 
 def _build(problem: Problem) -> ResidualModel:
