@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
+from baselines._ebflow_network import network
 from baselines._energy_model import EnergyModel
 from harness.cost import LayerCost
 from harness.method import Method
@@ -65,7 +66,7 @@ def build(name: str, problem: Problem) -> EBFlowModel:
     objective = objective_of(name, problem)
     if problem.start != "published":
         return _whitened(objective, problem)
-    return EBFlowModel(_flow(problem), objective)
+    return EBFlowModel(network(problem), objective)
 
 
 def _whitened(objective: Objective, problem: Problem) -> WhitenedModel:
@@ -77,26 +78,6 @@ def _whitened(objective: Objective, problem: Problem) -> WhitenedModel:
     flow = architectures.whitened_fc(problem.shape, problem.layers, residual=problem.residual)
     whitening = next(index for index, layer in enumerate(flow.layers) if isinstance(layer, Whitening))
     return WhitenedModel(flow, Behind(objective, whitening + 1) if problem.start == "whitened" else objective)
-
-
-def _flow(problem: Problem) -> EBFlow:
-    from ebflow import architectures
-    from ebflow.layers import ActNorm
-
-    before = ()
-    if problem.raw_pixel_alpha is not None:
-        before = architectures.raw_pixels(problem.shape, levels=problem.levels, alpha=problem.raw_pixel_alpha)
-    if problem.architecture == "toy":
-        flow = architectures.toy(problem.shape, problem.layers)
-    elif problem.architecture == "glow":
-        flow = architectures.glow(problem.shape, problem.layers, before=before)
-    else:
-        network = {"fc": architectures.fc, "cnn": architectures.cnn}[problem.architecture]
-        flow = network(problem.shape, problem.layers, residual=problem.residual, before=before)
-    for layer in flow.constant_layers():
-        if isinstance(layer, ActNorm) and problem.frozen_actnorm:
-            layer.requires_grad_(False)
-    return flow
 
 
 def objective_of(name: str, problem: Problem) -> Objective:

@@ -1,4 +1,4 @@
-"""nflows 0.14 (https://github.com/bayesiains/nflows), trained by maximum likelihood.
+"""nflows 0.14 (https://github.com/bayesiains/nflows), dense and LU layers, trained by maximum likelihood.
 
 The stack is the paper's fc: L linear layers with a smooth leaky ReLU between them. ``nflows-dense-ml`` starts where
 ebflow's does; an LU layer's diagonal is positive, so ``nflows-lu-ml`` starts at +I.
@@ -9,54 +9,26 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from baselines._nflows_model import LinearStack
 from harness.cost import LayerCost
-from harness.method import Method, Model
+from harness.method import Method
 from harness.problem import Problem
 
 if TYPE_CHECKING:
-    import torch
-    from torch import Tensor, nn
+    from torch import Tensor
 
 __all__ = ["METHODS"]
 
 
-class NflowsModel(Model):
-    """An nflows `Flow` of linear layers and activations, flattened to vectors."""
-
-    def __init__(self, problem: Problem, linear_layers: Sequence[nn.Module]) -> None:
-        from nflows.distributions.normal import StandardNormal
-        from nflows.flows import Flow
-        from nflows.transforms import CompositeTransform
-
-        self.shape = problem.shape
-        self.linear_layers = linear_layers
-        chain: list[nn.Module] = [linear_layers[0]]
-        for layer in linear_layers[1:]:
-            chain += [_activation(problem), layer]
-        self.module = Flow(CompositeTransform(chain), StandardNormal([problem.dimension]))
-
-    def training_loss(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        return -self.module.log_prob(x.flatten(1)).mean()
-
-    def to_latent(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        return self.module._transform(x.flatten(1))
-
-    def to_data(self, z: Tensor) -> Tensor:
-        return self.module._transform.inverse(z)[0].view(-1, *self.shape)
+class SharingStack(LinearStack):
+    """A stack of layers that can be set to a matrix and a bias."""
 
     def load_linear_layers(self, layers: Sequence[tuple[Tensor, Tensor]]) -> None:
         for layer, (weight, bias) in zip(self.linear_layers, layers, strict=True):
             layer.load(weight, bias)
 
 
-def _activation(problem: Problem) -> nn.Module:
-    from ebflow.interop.nflows import LayerTransform
-    from ebflow.layers import SmoothLeakyReLU
-
-    return LayerTransform(SmoothLeakyReLU(residual=problem.residual))
-
-
-def _dense(problem: Problem) -> Model:
+def _dense(problem: Problem) -> SharingStack:
     import torch
     from nflows.transforms.linear import NaiveLinear
 
@@ -75,10 +47,10 @@ def _dense(problem: Problem) -> Model:
     layers = [Dense(problem.dimension, orthogonal_initialization=False) for _ in range(problem.layers)]
     for layer in layers:
         layer.load(-torch.eye(problem.dimension), torch.ones(problem.dimension))
-    return NflowsModel(problem, layers)
+    return SharingStack(problem, layers)
 
 
-def _lu(problem: Problem) -> Model:
+def _lu(problem: Problem) -> SharingStack:
     import torch
     from nflows.transforms import LULinear
 
@@ -105,26 +77,23 @@ def _lu(problem: Problem) -> Model:
     layers = [LU(problem.dimension) for _ in range(problem.layers)]
     for layer in layers:
         torch.nn.init.ones_(layer.bias)
-    return NflowsModel(problem, layers)
+    return SharingStack(problem, layers)
 
 
 METHODS = [
     Method(
-        name="nflows-dense-ml",
+        name=f"nflows-{name}-ml",
         objective="ml",
-        linear="dense",
-        build=_dense,
+        linear=name,
+        build=build,
         requires=("nflows.flows",),
-        fc_cost=LayerCost(3, cubic=2),
-        summary="NaiveLinear: any matrix, slogdet at every step",
-    ),
-    Method(
-        name="nflows-lu-ml",
-        objective="ml",
-        linear="lu",
-        build=_lu,
-        requires=("nflows.flows",),
-        fc_cost=LayerCost(6),  # two triangular factors, multiplied as full matrices
-        summary="LULinear: two triangular factors, no O(D^3) term",
-    ),
+        fc_cost=cost,
+        summary=summary,
+        paper="https://github.com/bayesiains/nflows",
+    )
+    for name, build, cost, summary in [
+        ("dense", _dense, LayerCost(3, cubic=2), "NaiveLinear: any matrix, slogdet at every step"),
+        # Two triangular factors, multiplied as full matrices.
+        ("lu", _lu, LayerCost(6), "LULinear: two triangular factors, no O(D^3) term"),
+    ]
 ]

@@ -12,7 +12,7 @@ from functools import partial
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from baselines import nflows, normflows
+from baselines import nflows, normflows, normflows_luperm, zuko
 from harness.cost import LayerCost
 from harness.method import Method, Model
 from harness.problem import Problem
@@ -76,10 +76,13 @@ def _method(name: str, cost: LayerCost, form: str) -> Method:
         build=partial(_build, likelihood, library, objective),
         fc_cost=cost,
         summary=f"{form}, trained by {_OBJECTIVES[objective]}: no determinant",
+        paper="https://arxiv.org/abs/2305.15267",
     )
 
 
-_LIKELIHOOD = {method.name: method for method in (*nflows.METHODS, *normflows.METHODS)}
+_LIKELIHOOD = {
+    method.name: method for method in (*nflows.METHODS, *normflows.METHODS, *normflows_luperm.METHODS, *zuko.METHODS)
+}
 _OBJECTIVES = {"ssm": "sliced score matching", "dsm": "denoising score matching"}
 
 # Products as for ebflow's own network; two triangular factors are twice as many as one matrix.
@@ -90,4 +93,6 @@ METHODS = [
     _method("normflows-dense-ssm", LayerCost(9, rows=2), "InvertibleAffine"),
     _method("normflows-dense-dsm", LayerCost(6), "InvertibleAffine"),
     _method("normflows-luperm-dsm", LayerCost(12), "LULinearPermute"),
+    _method("zuko-dense-ssm", LayerCost(9, rows=2), "a dense transform"),
+    _method("zuko-dense-dsm", LayerCost(6), "a dense transform"),
 ]

@@ -110,7 +110,7 @@ class TransformLayer(VaryingLayer):
         return self.lazy().inv(y)
 
 
-def from_flow(flow: Flow, shape: Shape) -> EBFlow:
+def from_flow(flow: Flow | LazyTransform, shape: Shape) -> EBFlow:
     """See a zuko flow as an `EBFlow` with the same parameters: training one trains the other.
 
     Unconditional `DenseTransform`, `LULinearTransform`, `RotationTransform` and `PermutationTransform`, and what
@@ -119,12 +119,15 @@ def from_flow(flow: Flow, shape: Shape) -> EBFlow:
     by autograd.
 
     Args:
-        flow: Its base is an unconditional `DiagNormal` of zeros and ones, as buffers, and it takes no context.
+        flow: It takes no context, and its base is an unconditional `DiagNormal` of zeros and ones, as buffers. Or a lazy
+            transform alone, to which N(0, I) is added.
         shape: Event shape of what it takes.
 
     Raises:
         ValueError: The base is another one or has another shape.
     """
+    if isinstance(flow, LazyTransform):
+        return assemble(shape, _view(flow, shape), shape)
     return assemble(shape, _view(flow.transform, shape), _base_shape(flow.base))
 
 

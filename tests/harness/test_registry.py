@@ -57,7 +57,7 @@ def test_missing_library_says_how_to_get_it(fresh_registry: None) -> None:
     )
 
 
-@pytest.mark.parametrize("library", ["nflows", "normflows"])
+@pytest.mark.parametrize("library", ["nflows", "normflows", "zuko"])
 def test_peers_are_asked_for_what_they_use(library: str, monkeypatch: pytest.MonkeyPatch, fresh_registry: None) -> None:
     # Both break where their flows do; the package nflows itself imports nothing at all.
     for name in [name for name in sys.modules if name.split(".")[0] == library]:

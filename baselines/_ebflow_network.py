@@ -1,0 +1,33 @@
+"""The paper's networks as a problem asks for them: not a competitor, but what one trains with six objectives."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from harness.problem import Problem
+
+if TYPE_CHECKING:
+    from ebflow import EBFlow
+
+__all__ = ["network"]
+
+
+def network(problem: Problem) -> EBFlow:
+    """Make the network of a problem, started as published."""
+    from ebflow import architectures
+    from ebflow.layers import ActNorm
+
+    before = ()
+    if problem.raw_pixel_alpha is not None:
+        before = architectures.raw_pixels(problem.shape, levels=problem.levels, alpha=problem.raw_pixel_alpha)
+    if problem.architecture == "toy":
+        flow = architectures.toy(problem.shape, problem.layers)
+    elif problem.architecture == "glow":
+        flow = architectures.glow(problem.shape, problem.layers, before=before)
+    else:
+        build = {"fc": architectures.fc, "cnn": architectures.cnn}[problem.architecture]
+        flow = build(problem.shape, problem.layers, residual=problem.residual, before=before)
+    for layer in flow.constant_layers():
+        if isinstance(layer, ActNorm) and problem.frozen_actnorm:
+            layer.requires_grad_(False)
+    return flow

@@ -1,0 +1,61 @@
+"""What every nflows model shares: not a competitor, but a base for some."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from harness.method import Model
+from harness.problem import Problem
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor, nn
+
+__all__ = ["LinearStack", "NflowsModel"]
+
+
+class NflowsModel(Model):
+    """An nflows `Flow` on flattened samples, trained by maximum likelihood.
+
+    Args:
+        problem: What to build for.
+        transforms: Data to latent. Those that have a cache leave it off: it goes stale without a word.
+    """
+
+    def __init__(self, problem: Problem, transforms: Sequence[nn.Module]) -> None:
+        from nflows.distributions.normal import StandardNormal
+        from nflows.flows import Flow
+        from nflows.transforms import CompositeTransform
+
+        self.shape = problem.shape
+        self.module = Flow(CompositeTransform(transforms), StandardNormal([problem.dimension]))
+
+    def training_loss(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        return -self.module.log_prob(x.flatten(1)).mean()
+
+    def to_latent(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        return self.module._transform(x.flatten(1))
+
+    def to_data(self, z: Tensor) -> Tensor:
+        # Not Flow.sample, which draws float32 noise from the global generator whatever the model is.
+        return self.module._transform.inverse(z)[0].view(-1, *self.shape)
+
+
+class LinearStack(NflowsModel):
+    """The paper's fc: linear layers with a smooth leaky ReLU between them.
+
+    Args:
+        problem: What to build for.
+        linear_layers: L of them.
+    """
+
+    def __init__(self, problem: Problem, linear_layers: Sequence[nn.Module]) -> None:
+        from ebflow.interop.nflows import LayerTransform
+        from ebflow.layers import SmoothLeakyReLU
+
+        self.linear_layers = linear_layers
+        chain: list[nn.Module] = [linear_layers[0]]
+        for layer in linear_layers[1:]:
+            chain += [LayerTransform(SmoothLeakyReLU(residual=problem.residual)), layer]
+        super().__init__(problem, chain)

@@ -1,0 +1,106 @@
+"""What every normflows model shares: not a competitor, but a base for some.
+
+normflows maps latent to data in `forward`, so a layer's data-to-latent map is its `inverse`, and lists run from latent
+to data.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from harness.method import Model
+from harness.problem import Problem
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor, nn
+
+__all__ = ["LinearStack", "NormflowsModel", "chain"]
+
+
+class NormflowsModel(Model):
+    """A `NormalizingFlow` on flattened samples, trained by maximum likelihood.
+
+    Args:
+        problem: What to build for.
+        module: The flow.
+    """
+
+    def __init__(self, problem: Problem, module: nn.Module) -> None:
+        from normflows.flows import ActNorm
+
+        self.shape = problem.shape
+        self.module = module
+        self.actnorms = [layer for layer in module.modules() if isinstance(layer, ActNorm)]
+        for layer in self.actnorms:
+            layer.requires_grad_(not problem.frozen_actnorm)
+            # It would start from whatever it sees first, samples and single points too, and look at a buffer to know.
+            del layer.data_dep_init_done
+            layer.data_dep_init_done = True
+
+    def init_batch(self, x: Tensor) -> None:
+        import torch
+
+        if not self.actnorms or len(x) == 1:
+            return  # one sample has no scale
+        for layer in self.actnorms:
+            layer.data_dep_init_done = False
+        with torch.no_grad():
+            self.to_latent(x)
+
+    def training_loss(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        # Not forward_kld: it adds the log-determinants in float32 whatever the model's dtype is.
+        return -self.module.log_prob(x.flatten(1)).mean()
+
+    def to_latent(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        z, log_det = x.flatten(1), x.new_zeros(len(x))
+        for layer in reversed(self.module.flows):
+            z, term = layer.inverse(z)
+            log_det = log_det + term
+        return z, log_det
+
+    def to_data(self, z: Tensor) -> Tensor:
+        return self.module.forward(z).view(-1, *self.shape)
+
+
+class LinearStack(NormflowsModel):
+    """The paper's fc: linear layers with a smooth leaky ReLU between them.
+
+    Args:
+        problem: What to build for.
+        linear: Makes the layers of one linear map, data to latent.
+        load: Sets those layers to z = W x + b.
+    """
+
+    def __init__(
+        self,
+        problem: Problem,
+        linear: Callable[[], list[nn.Module]],
+        load: Callable[[list[nn.Module], Tensor, Tensor], None],
+    ) -> None:
+        from ebflow.interop.normflows import LayerFlow
+        from ebflow.layers import SmoothLeakyReLU
+
+        self.load = load
+        self.linear_layers = [linear() for _ in range(problem.layers)]
+        layers: list[nn.Module] = [*self.linear_layers[0]]
+        for parts in self.linear_layers[1:]:
+            layers += [LayerFlow(SmoothLeakyReLU(residual=problem.residual)), *parts]
+        super().__init__(problem, chain(problem, layers))
+
+    def load_linear_layers(self, layers: Sequence[tuple[Tensor, Tensor]]) -> None:
+        import torch
+
+        with torch.no_grad():
+            for parts, (weight, bias) in zip(self.linear_layers, layers, strict=True):
+                self.load(parts, weight, bias)
+
+
+def chain(problem: Problem, layers: Sequence[nn.Module]) -> nn.Module:
+    """Make a flow on vectors of its layers, data to latent."""
+    import normflows
+
+    # The base is trained by default.
+    base = normflows.distributions.DiagGaussian(problem.dimension, trainable=False)
+    return normflows.NormalizingFlow(base, layers[::-1])

@@ -1,0 +1,95 @@
+"""zuko (https://github.com/probabilists/zuko), dense and LU layers, trained by maximum likelihood.
+
+The stack is the paper's fc. zuko has no dense transform, which ebflow lends it, and its LU transform has no bias, which
+zuko's shift adds. Its lower factor has a free diagonal of any sign, so that both start where ebflow's does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from baselines._zuko_model import ZukoModel
+from harness.cost import LayerCost
+from harness.method import Method
+from harness.problem import Problem
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+__all__ = ["METHODS"]
+
+
+class LinearStack(ZukoModel):
+    """Linear layers with a smooth leaky ReLU between them.
+
+    Args:
+        problem: What to build for.
+        linear: Makes the lazy transforms of one linear map for z = W x + b, of W and b.
+    """
+
+    def __init__(self, problem: Problem, linear: Callable[[Tensor, Tensor], list[nn.Module]]) -> None:
+        import torch
+
+        from ebflow.interop.zuko import LazyLayer
+        from ebflow.layers import SmoothLeakyReLU
+
+        self.linear = linear
+        weight, bias = -torch.eye(problem.dimension), torch.ones(problem.dimension)
+        self.linear_layers = [linear(weight.clone(), bias.clone()) for _ in range(problem.layers)]
+        chain = [*self.linear_layers[0]]
+        for parts in self.linear_layers[1:]:
+            chain += [LazyLayer(SmoothLeakyReLU(residual=problem.residual)), *parts]
+        super().__init__(problem, chain)
+
+    def load_linear_layers(self, layers: Sequence[tuple[Tensor, Tensor]]) -> None:
+        for parts, (weight, bias) in zip(self.linear_layers, layers, strict=True):
+            for part, wanted in zip(parts, self.linear(weight, bias), strict=True):
+                part.load_state_dict(wanted.state_dict())
+
+
+def _dense(problem: Problem) -> LinearStack:
+    from zuko.lazy import UnconditionalTransform
+
+    from ebflow.interop.zuko import DenseTransform
+
+    return LinearStack(problem, lambda weight, bias: [UnconditionalTransform(DenseTransform, weight=weight, bias=bias)])
+
+
+def _lu(problem: Problem) -> LinearStack:
+    import torch
+    from zuko.lazy import UnconditionalTransform
+    from zuko.transforms import AdditiveTransform, LULinearTransform
+
+    def linear(weight: Tensor, bias: Tensor) -> list[nn.Module]:
+        # torch's factors, with the diagonal moved from U to L, where zuko has it.
+        exchanges, lower, upper = torch.linalg.lu(weight)
+        if weight.device.type != "meta" and not torch.equal(exchanges, torch.eye(len(weight)).to(weight)):
+            raise ValueError("this LU layer takes weights that factor without row exchanges")
+        pivots = upper.diag()
+        both = lower * pivots + (upper / pivots[:, None]).triu(1)
+        return [
+            UnconditionalTransform(LULinearTransform, LU=both),
+            UnconditionalTransform(AdditiveTransform, shift=bias),
+        ]
+
+    return LinearStack(problem, linear)
+
+
+METHODS = [
+    Method(
+        name=f"zuko-{name}-ml",
+        objective="ml",
+        linear=name,
+        build=build,
+        requires=("zuko",),
+        fc_cost=cost,
+        summary=summary,
+        paper="https://github.com/probabilists/zuko",
+    )
+    for name, build, cost, summary in [
+        ("dense", _dense, LayerCost(3, cubic=2), "any matrix, slogdet at every step, as a transform of zuko's"),
+        # L U is one product of D x D matrices forward and two back, 2 D^3 flops each.
+        ("lu", _lu, LayerCost(3, cubic=6), "LULinearTransform: assembles L U at every step, O(D^3)"),
+    ]
+]
