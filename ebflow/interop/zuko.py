@@ -119,8 +119,8 @@ def from_flow(flow: Flow | LazyTransform, shape: Shape) -> EBFlow:
     by autograd.
 
     Args:
-        flow: It takes no context, and its base is an unconditional `DiagNormal` of zeros and ones, as buffers. Or a lazy
-            transform alone, to which N(0, I) is added.
+        flow: It takes no context, and its base is an unconditional `DiagNormal` of zeros and ones, as buffers. Or a
+            lazy transform alone, to which N(0, I) is added.
         shape: Event shape of what it takes.
 
     Raises:
