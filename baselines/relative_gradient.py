@@ -4,14 +4,13 @@ The network is the paper's and ours: dense layers y = W x + b with a smooth leak
 is minimised along G W^T W instead of along the gradient G itself. W^T W is positive definite, so that this still
 descends, and of the log-determinant's gradient, W^-T, it leaves W: no inverse and no determinant.
 
-The affine map is one matrix M = [W b; 0 1], as in the authors' code, and its gradient goes to G M^T M
-with the last row of M held fixed. For B samples in rows, with delta the gradient of the loss at y,
+For B samples in rows, y0 = x W^T, and delta the gradient of the loss at y,
 
-    of W:  delta^T (y W) - W
-    of b:  delta^T (1 + y b) - b
+    of W:  delta^T (y0 W) - W
+    of b:  the column sums of delta
 
-so that the layer's input is not needed. (The authors' code leaves out the last b, and so is stationary only where
-the biases are zero.)
+and the layer's input is not needed. The paper's equations have no bias: here it follows its own gradient. The authors'
+code takes [W b; 0 1] as the matrix instead, which on digits is 11 nats behind after 40 epochs.
 """
 
 from __future__ import annotations
@@ -59,7 +58,7 @@ def _build(problem: Problem) -> RelativeGradientModel:
     from torch.autograd.function import once_differentiable
 
     class Affine(torch.autograd.Function):
-        """y = W x + b and a zero for log|det W|; backward gives the relative gradients of both together."""
+        """y = W x + b and a zero for log|det W|; backward gives W the relative gradient of both together."""
 
         @staticmethod
         def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
@@ -71,14 +70,13 @@ def _build(problem: Problem) -> RelativeGradientModel:
         @once_differentiable
         def backward(ctx: Any, delta: Tensor, of_log_det: Tensor) -> tuple[Tensor | None, Tensor, Tensor]:
             y, weight, bias = ctx.saved_tensors
-            matrix, vector = weight.to(delta.dtype), bias.to(delta.dtype)  # under autocast not what is kept
+            product, matrix = (y - bias).to(delta.dtype), weight.to(delta.dtype)  # autocast's type is not what is kept
             if ctx.needs_input_grad[0]:
-                of_x, pulled = (torch.cat([delta, y]) @ matrix).chunk(2)  # one product of 2 B rows, not two of B
+                of_x, pulled = (torch.cat([delta, product]) @ matrix).chunk(2)  # one product of 2 B rows, not two of B
             else:
-                of_x, pulled = None, y @ matrix
+                of_x, pulled = None, product @ matrix
             of_weight = (delta.mT @ pulled).to(weight.dtype).addcmul_(weight, of_log_det)
-            of_bias = (delta.mT @ (1 + y @ vector)).to(bias.dtype).addcmul_(bias, of_log_det)
-            return of_x, of_weight, of_bias
+            return of_x, of_weight, delta.sum(0)
 
     return RelativeGradientModel(problem, Affine.apply)
 

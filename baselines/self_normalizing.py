@@ -12,8 +12,9 @@ error of the reconstruction,
     of b:  the column sums of delta
 
 The terms with e are the gradient of the mean of |R W x - x|^2, of which nothing reaches x. Where R is W^-1 they are
-zero, and the others are half of the exact gradients of the two models. The matrices R are no part of the density, which
-is exact: of W alone, with its determinants.
+zero, and the others are half of the exact gradients of the two models. For one layer on a Gaussian, the maximum of the
+likelihood is a stable point only if no variance is below 1 / 8: else W and R drift apart. The matrices R are no part of
+the density, which is exact: of W alone, with its determinants.
 """
 
 from __future__ import annotations
