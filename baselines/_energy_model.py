@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from harness.method import Model
@@ -12,8 +12,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from ebflow import EBFlow
+    from ebflow.layers import Dense
 
-__all__ = ["EnergyModel"]
+__all__ = ["DenseModel", "EnergyModel"]
 
 
 class EnergyModel(Model):
@@ -69,3 +70,22 @@ class EnergyModel(Model):
         estimate = {"prior": importance_sampling, "gaussian": importance_sampling, "bridge": bridge_sampling}[estimator]
         found = estimate(self.module, proposal, draws, generator)
         return found.log_normalizer, found.standard_error, found.effective_samples
+
+
+class DenseModel(EnergyModel):
+    """An energy model whose dense layers can be set from outside."""
+
+    @property
+    def dense_layers(self) -> list[Dense]:
+        """The dense layers of the flow, first to last."""
+        from ebflow.layers import Dense
+
+        return [layer for layer in self.module.layers if isinstance(layer, Dense)]
+
+    def load_linear_layers(self, layers: Sequence[tuple[Tensor, Tensor]]) -> None:
+        import torch
+
+        with torch.no_grad():
+            for dense, (weight, bias) in zip(self.dense_layers, layers, strict=True):
+                dense.weight.copy_(weight)
+                dense.bias.copy_(bias)

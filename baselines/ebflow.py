@@ -6,12 +6,11 @@ score-matching methods in the loss alone.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
 from baselines._ebflow_network import network
-from baselines._energy_model import EnergyModel
+from baselines._energy_model import DenseModel
 from harness.cost import LayerCost
 from harness.method import Method
 from harness.problem import STARTS, Problem
@@ -25,7 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["METHODS", "build", "objective_of"]
 
 
-class EBFlowModel(EnergyModel):
+class EBFlowModel(DenseModel):
     """An `ebflow.EBFlow` with one of its objectives."""
 
     def __init__(self, flow: EBFlow, objective: Objective) -> None:
@@ -34,17 +33,6 @@ class EBFlowModel(EnergyModel):
 
     def training_loss(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
         return self.objective(self.module, x, generator)
-
-    def load_linear_layers(self, layers: Sequence[tuple[Tensor, Tensor]]) -> None:
-        import torch
-
-        from ebflow.layers import Dense
-
-        dense = [layer for layer in self.module.layers if isinstance(layer, Dense)]
-        with torch.no_grad():
-            for layer, (weight, bias) in zip(dense, layers, strict=True):
-                layer.weight.copy_(weight)
-                layer.bias.copy_(bias)
 
 
 class WhitenedModel(EBFlowModel):
