@@ -35,6 +35,8 @@ class NflowsModel(Model):
         return -self.module.log_prob(x.flatten(1)).mean()
 
     def to_latent(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        if not len(x):  # nflows' couplings reshape by a size that an empty batch leaves open
+            return x.flatten(1), x.new_zeros(0)
         return self.module._transform(x.flatten(1))
 
     def to_data(self, z: Tensor) -> Tensor:

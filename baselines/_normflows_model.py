@@ -55,7 +55,8 @@ class NormflowsModel(Model):
 
     def to_latent(self, x: Tensor) -> tuple[Tensor, Tensor]:
         z, log_det = x.flatten(1), x.new_zeros(len(x))
-        for layer in reversed(self.module.flows):
+        # Normflows' spline couplings reshape by a size that an empty batch leaves open.
+        for layer in reversed(self.module.flows) if len(x) else ():
             z, term = layer.inverse(z)
             log_det = log_det + term
         return z, log_det

@@ -36,6 +36,8 @@ class ZukoModel(Model):
         return (0.5 * z.square().sum(1) - log_det).mean()
 
     def to_latent(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        if not len(x):  # zuko sums over a reshape whose size an empty batch leaves open
+            return x.flatten(1), x.new_zeros(0)
         return self.module().call_and_ladj(x.flatten(1))
 
     def to_data(self, z: Tensor) -> Tensor:

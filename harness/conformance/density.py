@@ -20,27 +20,28 @@ from harness.method import Model
 def log_det(subject: Subject) -> None:
     """Against autograd, in float64, over random models."""
     signs: set[float] = set()
+    if not subject.method.exact_log_prob:
+        problem = subject.largest()
+        _unbiased(subject.model(problem), subject.draw(problem, 3), f"D = {problem.dimension}")
+        return
     for problem in subject.problems():
         x = subject.draw(problem, 3)
         for seed in range(8 if problem.architecture == "fc" else 2):
-            model = subject.model(problem, seed, largest_scale=1.0)
+            model = subject.model(problem, seed, largest_scale=1.5 if subject.method.linear == "dense" else 0.3)
             truth = torch.linalg.slogdet(jacobians(model, x))
             where = f"{problem.architecture}, D = {problem.dimension}, det {'<' if truth.sign[0] < 0 else '>'} 0"
-            if subject.method.exact_log_prob:
-                closely(model.to_latent(x)[1], truth.logabsdet, 1e-7, where)
-            else:
-                _unbiased(model, x, truth.logabsdet, where)
-                break
+            closely(model.to_latent(x)[1], truth.logabsdet, 1e-7, where)
             signs |= set(truth.sign.tolist())
     dense = subject.method.linear == "dense" and "fc" in subject.method.architectures
-    if dense and subject.method.exact_log_prob and signs != {-1.0, 1.0}:
+    if dense and signs != {-1.0, 1.0}:
         raise Broken("its layers are declared dense, any matrix, and no determinant changes its sign at random weights")
 
 
 @torch.no_grad()
-def _unbiased(model: Model, x: Tensor, truth: Tensor, where: str) -> None:
+def _unbiased(model: Model, x: Tensor, where: str) -> None:
     """Hold the mean of many estimates against the truth."""
-    estimates = torch.stack([model.to_latent(x)[1] for _ in range(400)]).double()
+    truth = torch.linalg.slogdet(jacobians(model, x)).logabsdet
+    estimates = torch.stack([model.to_latent(x)[1] for _ in range(150)]).double()
     error = estimates.std(0) / math.sqrt(len(estimates))
     gap = (estimates.mean(0) - truth).abs()
     if bool((gap > 5 * error + 1e-3).any()):
@@ -57,9 +58,9 @@ def _unbiased(model: Model, x: Tensor, truth: Tensor, where: str) -> None:
 )
 @torch.no_grad()
 def total_mass(subject: Subject) -> None:
-    """By importance sampling from a multivariate Student t that is fitted to the density, round after round.
+    """By importance sampling from a multivariate Student t around points where the density is.
 
-    Statistical: with 20,000 points a right density fails once in a million runs, and the seeds are fixed.
+    Statistical: with 40,000 points a right density fails once in a million runs, and the seeds are fixed.
     """
     subject.estimates()
     problem = subject.smallest()
@@ -71,19 +72,10 @@ def total_mass(subject: Subject) -> None:
     if subject.method.samples:
         drawn = sample(model, model.to_latent(subject.draw(problem))[0].shape[1:], 2000, generator).flatten(1)
         mean, factor = drawn.mean(0), torch.linalg.cholesky(drawn.mT.cov())
-    for _ in range(8):
-        x, log_q = _student(mean, factor, 20_000, generator)
-        log_p = torch.cat([log_prob(model, part.view(-1, *problem.shape)) for part in x.split(5_000)])
-        weights = (log_p - log_q).exp()
-        mass, error = float(weights.mean()), float(weights.std() / math.sqrt(len(weights)))
-        share = weights / weights.sum()
-        mean = share @ x
-        centred = x - mean
-        covariance = (share[:, None] * centred).mT @ centred
-        try:
-            factor = torch.linalg.cholesky(covariance + 1e-3 * covariance.diagonal().mean() * torch.eye(dimension))
-        except torch.linalg.LinAlgError:
-            break
+    x, log_q = _student(mean, factor, 40_000, generator)
+    log_p = torch.cat([log_prob(model, part.view(-1, *problem.shape)) for part in x.split(10_000)])
+    weights = (log_p - log_q).exp()
+    mass, error = float(weights.mean()), float(weights.std() / math.sqrt(len(weights)))
     if error > 0.05 and math.isfinite(mass):
         raise Inapplicable(f"the estimate does not settle: {mass:.2f} with a standard error of {error:.2f}")
     if not abs(mass - 1) <= 5 * error + 1e-3:
@@ -115,7 +107,7 @@ def round_trip(subject: Subject) -> None:
     """Data to latent and back."""
     if not subject.method.samples:
         raise Inapplicable("declared: it cannot draw")
-    for dtype, tolerance in (("float64", 1e-6), ("float32", 5e-2)):
+    for dtype, tolerance in (("float64", 1e-6), ("float32", 1e-1)):
         for problem in subject.problems(dtype=dtype):
             model = subject.model(problem, largest_scale=0.1)
             for scale in (1, 10):

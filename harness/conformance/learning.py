@@ -91,15 +91,19 @@ def weighted_samples(subject: Subject) -> None:
     model, x = subject.model(problem), subject.draw(problem)
     names, trained = zip(*parameters(model), strict=True)
     weights = torch.arange(len(x), dtype=x.dtype)  # the first sample has none
-    together = torch.autograd.grad((weights * log_prob(model, x)).sum(), trained)
-    alone = [torch.autograd.grad(w * log_prob(model, x[i : i + 1]).sum(), trained) for i, w in enumerate(weights)]
+    # A parameter that only training uses, such as a learned inverse, has no part in log_prob.
+    together = torch.autograd.grad((weights * log_prob(model, x)).sum(), trained, materialize_grads=True)
+    alone = [
+        torch.autograd.grad(weight * log_prob(model, x[i : i + 1]).sum(), trained, materialize_grads=True)
+        for i, weight in enumerate(weights)
+    ]
     for name, total, shares in zip(names, together, zip(*alone, strict=True), strict=True):
         closely(total, torch.stack(shares).sum(0), 1e-8, f"the gradient of {name}")
 
 
 @check(
-    "200 steps on a known Gaussian reach its entropy",
-    "a loss that does not train the density, or a start so far away that 200 steps of Adam do not suffice",
+    "200 steps on a known Gaussian reach its entropy, or from a start far off most of the way there",
+    "a loss that does not train the density, or steps that undo each other",
 )
 def fit(subject: Subject) -> None:
     """Test NLL less the exact entropy, on fresh data, in float32."""
@@ -114,23 +118,39 @@ def fit(subject: Subject) -> None:
         noise = torch.randn(n, dimension, generator=generator)
         return (noise @ factor.mT + 0.5).view(n, *problem.shape)
 
-    model = build(method, problem)
-    if method.iterative:
-        _train(model, data)
-    else:
+    @torch.no_grad()
+    def excess(model: Model) -> float:
+        model.module.eval()
+        return float(-log_prob(model, data(4000)).mean()) - entropy
+
+    if not method.iterative:
+        model = build(method, problem)
         model.fit([data(2000)])
-    model.module.eval()
-    with torch.no_grad():
-        excess = float(-log_prob(model, data(4000)).mean()) - entropy
-    # A fifth of a nat a dimension is half of what is lost by keeping the start's scale.
-    if not excess < 0.2 * dimension:
-        raise Broken(f"{excess:.2f} nats above the entropy of {entropy:.2f}, D = {dimension}")
+        left = excess(model)
+        if not left < 0.2 * dimension:
+            raise Broken(f"{left:.2f} nats above the entropy of {entropy:.2f}, D = {dimension}")
+        return
+    # Linear layers far from their optimum need a large rate, networks of hidden layers a small one.
+    found = []
+    for learning_rate in (0.01, 0.03, 0.003):
+        model = build(method, problem)
+        model.module.train()
+        model.init_batch(data(256))
+        before = excess(model)
+        _train(model, data, learning_rate)
+        found.append(excess(model))
+        if found[-1] < max(0.2 * dimension, 0.3 * before):
+            return
+    nats = ", ".join(f"{value:.2f}" for value in found)
+    raise Broken(
+        f"{nats} nats above the entropy of {entropy:.2f} with Adam at 0.01, 0.03 and 0.003, {before:.2f} at the start, "
+        f"D = {dimension}"
+    )
 
 
-def _train(model: Model, data: Callable[[int], Tensor]) -> None:
+def _train(model: Model, data: Callable[[int], Tensor], learning_rate: float) -> None:
     model.module.train()
-    model.init_batch(data(256))
-    config = TrainingConfig(optimizer="adam", learning_rate=0.03, ema_decay=None, clip_norm=100.0)
+    config = TrainingConfig(optimizer="adam", learning_rate=learning_rate, ema_decay=None, clip_norm=100.0)
     trainer = Trainer(model, config, torch.Generator().manual_seed(1))
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(trainer.optimizer, 200)
     for _ in range(200):

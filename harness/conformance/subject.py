@@ -104,7 +104,9 @@ class Subject:
             with torch.no_grad():
                 for parameter in model.module.parameters():
                     noise = torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
-                    parameter.add_(scale * noise.to(parameter))
+                    # A row of a matrix moves as far as one number: a wide hidden layer is not torn to pieces.
+                    width = parameter.shape[-1] if parameter.dim() > 1 else 1
+                    parameter.add_(scale / math.sqrt(max(1, width)) * noise.to(parameter))
             model.after_step()  # may restore a constraint that every optimiser step breaks
             model.module.eval()
             if self._moderate(model, x):
