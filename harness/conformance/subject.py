@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -54,17 +55,11 @@ class Subject:
 
     def of_architecture(self, architecture: str, **changes: object) -> list[Problem]:
         """Return the same for one architecture."""
-        taken, refusal = [], ""
-        for shape in _SHAPES[architecture]:
-            problem = self._problem(architecture, shape, **changes)
-            try:
-                build(self.method, problem)
-            except InputError as error:
-                refusal = str(error)
-            else:
-                taken.append(problem)
+        problems = [self._problem(architecture, shape, **changes) for shape in _SHAPES[architecture]]
+        taken = [problem for problem in problems if _refusal(self.method, problem) is None]
         if not taken:
-            raise Broken(f"it declares {architecture} and takes none of the shapes {_SHAPES[architecture]}: {refusal}")
+            reason = _refusal(self.method, problems[0])
+            raise Broken(f"it declares {architecture} and takes none of the shapes {_SHAPES[architecture]}: {reason}")
         return taken
 
     def smallest(self, **changes: object) -> Problem:
@@ -139,6 +134,16 @@ class Subject:
         """
         if not self.method.exact_log_prob:
             raise Inapplicable("declared: log_prob is an estimate")
+
+
+@cache
+def _refusal(method: Method, problem: Problem) -> str | None:
+    """Why a problem is not taken; built once for all checks."""
+    try:
+        build(method, problem)
+    except InputError as error:
+        return str(error)
+    return None
 
 
 def draw(problem: Problem, n: int = 7, seed: int = 1) -> Tensor:
