@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from harness import datasets
+from harness.conformance import CHECKS, run_check
 from harness.likelihood import fit_and_score
 from harness.problem import Problem
 from harness.registry import Registry, read_modules
@@ -37,8 +38,8 @@ def test_snippet_runs() -> None:
 
 def test_adapter_is_timed_and_trained(adapter: Registry) -> None:
     assert adapter.broken_modules == {}
-    method = adapter.find("diagonal-ml")
-    config = TrainingConfig(epochs=3, evaluate_every=1, learning_rate=0.05)
+    method = adapter.find("plain-dense-ml")
+    config = TrainingConfig(epochs=3, evaluate_every=1, learning_rate=0.003)
 
     (timing,) = measure([method], Problem(shape=(6,)), repeats=2, config=config).timings
     assert timing.failure is None
@@ -50,6 +51,11 @@ def test_adapter_is_timed_and_trained(adapter: Registry) -> None:
     before = fit_and_score(method, problem, digits, digits, untrained, draws=1).test_nll[0]
     after = fit_and_score(method, problem, digits, digits, config, draws=1).test_nll[0]
     assert after < before - 10
+
+
+def test_adapter_keeps_the_contract(adapter: Registry) -> None:
+    findings = [run_check(adapter.find("plain-dense-ml"), check) for check in CHECKS.values()]
+    assert [finding for finding in findings if finding.status != "passed"] == []
 
 
 def test_quoted_tables_are_those_of_the_reference_results() -> None:
