@@ -94,8 +94,8 @@ EXPERIMENTS: tuple[Experiment, ...] = (
     Experiment(
         "figure2a-fc",
         "seconds an iteration against n, fc, 1 x n x n",
-        Timings("fc", channels=1, quick_repeats=7),
-        _LESS_REPEATS,
+        Timings("fc", channels=1, quick_repeats=5, quick_sides=(16, 24, 32, 40)),
+        f"n = 16, 24, 32 and 40 alone; {_LESS_REPEATS}",
         _RUNTIME_DIFFERS,
     ),
     Experiment(
