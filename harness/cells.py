@@ -14,7 +14,7 @@ from typing import Any, Protocol
 from harness import __version__, datasets
 from harness.cost import optimizer_bytes
 from harness.datasets import Dataset, Identity, LogitPreprocessing
-from harness.density import build
+from harness.density import refusal
 from harness.environment import Environment, capture
 from harness.errors import InputError, one_line
 from harness.likelihood import Likelihood, fit_and_score, without_map
@@ -314,15 +314,10 @@ def run_cells(
 
 
 def check_fit(method: Method, problem: Problem) -> None:
-    """Raise InputError if the method does not take the problem; any other trouble is for `run` to report."""
-    if why_unavailable(method) is not None:
-        return
-    try:
-        build(method, problem.replace(device="meta"))
-    except InputError:
-        raise
-    except Exception:  # such as a library that cannot build without computing
-        return
+    """Raise InputError if the method is available and does not take the problem."""
+    # The seed has no part in it, and a large model is not built once for each.
+    if why_unavailable(method) is None and (reason := refusal(method, problem.replace(seed=0))):
+        raise InputError(reason)
 
 
 def identity_of(cell: Any, environment: Environment, leave_out: Iterable[str] = ()) -> dict[str, Any]:

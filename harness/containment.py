@@ -15,7 +15,7 @@ from typing import Any
 
 from harness.guard import guarded
 
-__all__ = ["contained"]
+__all__ = ["contained", "restored"]
 
 _QUIET_BY_DEFAULT = (DeprecationWarning, PendingDeprecationWarning, ImportWarning, ResourceWarning)
 _LONGEST_QUOTE = 60  # characters of what was printed or warned
@@ -50,18 +50,32 @@ def contained(call: str) -> Iterator[list[str]]:
         RuntimeError: It called sys.exit.
     """
     notes: list[str] = []
+    try:
+        with restored() as changed, _muted(notes), _unwarned(notes), guarded(call):
+            yield notes
+    finally:
+        notes += [f"changed {name}: undone" for name in changed]
+
+
+@contextmanager
+def restored() -> Iterator[list[str]]:
+    """Set back what code does to global settings: all that `contained` names but prints and warnings.
+
+    Yields:
+        A list that holds the name of every setting that was changed, once the block has ended.
+    """
+    changed: list[str] = []
     before = [(setting, setting.read()) for setting in _settings()]
     torch_was_there = "torch" in sys.modules
     try:
-        with _muted(notes), _unwarned(notes), guarded(call):
-            yield notes
+        yield changed
     finally:
         if not torch_was_there and "torch" in sys.modules:
             before += _fresh_torch()
         for setting, value in before:
             if not setting.same(setting.read(), value):
                 setting.write(value)
-                notes.append(f"changed {setting.name}: undone")
+                changed.append(setting.name)
 
 
 def _settings() -> list[_Setting]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from contextlib import nullcontext
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -14,7 +15,7 @@ from harness.method import Method, Model
 from harness.precision import stored
 from harness.problem import Problem
 
-__all__ = ["build", "count_parameters", "log_prob", "sample", "score"]
+__all__ = ["build", "count_parameters", "log_prob", "refusal", "sample", "score"]
 
 
 def build(method: Method, problem: Problem) -> Model:
@@ -47,6 +48,21 @@ def build(method: Method, problem: Problem) -> Model:
         raise TypeError(f"build returned {_kind(model)}, not a model with a torch.nn.Module as its `module`")
     model.module.to(device=problem.device, dtype=stored(problem.dtype))
     return model
+
+
+@cache
+def refusal(method: Method, problem: Problem) -> str | None:
+    """Return why the method does not take the problem, in one line, or None; nothing is computed.
+
+    Any other trouble, such as a library that cannot build without computing, is for a real build to report.
+    """
+    try:
+        build(method, problem.replace(device="meta"))
+    except InputError as error:
+        return str(error)
+    except Exception:
+        return None
+    return None
 
 
 def count_parameters(model: Model) -> int:

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from harness.conformance.catalogue import check
 from harness.conformance.subject import Broken, Inapplicable, Subject, closely
+from harness.containment import restored
 from harness.density import build, log_prob, sample
 from harness.errors import InputError
 from harness.method import ClosedForm
@@ -197,23 +196,10 @@ def global_state(subject: Subject) -> None:
             model.to_data(z)
 
 
-def _settings() -> dict[str, Any]:
-    return {
-        "the default dtype": torch.get_default_dtype(),
-        "the number of threads": torch.get_num_threads(),
-        "the gradient mode": torch.is_grad_enabled(),
-        "torch's random state": torch.random.get_rng_state().tolist(),
-        "numpy's random state": [np.asarray(part).tolist() for part in np.random.get_state()],
-        "Python's random state": random.getstate(),
-        "the check of torch.distributions' arguments": torch.distributions.Distribution._validate_args,
-    }
-
-
 @contextmanager
 def _watched(what: str) -> Iterator[None]:
-    before = _settings()
-    yield
-    changed = [name for name, value in _settings().items() if value != before[name]]
+    with restored() as changed:
+        yield
     if changed:
         raise Broken(f"{what} changes {', '.join(changed)}")
 

@@ -5,13 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cache
 
 import torch
 from torch import Tensor
 
-from harness.density import build, log_prob
-from harness.errors import InputError
+from harness.density import build, log_prob, refusal
 from harness.method import ClosedForm, Method, Model
 from harness.precision import stored
 from harness.problem import Problem
@@ -56,9 +54,9 @@ class Subject:
     def of_architecture(self, architecture: str, **changes: object) -> list[Problem]:
         """Return the same for one architecture."""
         problems = [self._problem(architecture, shape, **changes) for shape in _SHAPES[architecture]]
-        taken = [problem for problem in problems if _refusal(self.method, problem) is None]
+        taken = [problem for problem in problems if refusal(self.method, problem) is None]
         if not taken:
-            reason = _refusal(self.method, problems[0])
+            reason = refusal(self.method, problems[0])
             raise Broken(f"it declares {architecture} and takes none of the shapes {_SHAPES[architecture]}: {reason}")
         return taken
 
@@ -134,16 +132,6 @@ class Subject:
         """
         if not self.method.exact_log_prob:
             raise Inapplicable("declared: log_prob is an estimate")
-
-
-@cache
-def _refusal(method: Method, problem: Problem) -> str | None:
-    """Why a problem is not taken; built once for all checks."""
-    try:
-        build(method, problem)
-    except InputError as error:
-        return str(error)
-    return None
 
 
 def draw(problem: Problem, n: int = 7, seed: int = 1) -> Tensor:
