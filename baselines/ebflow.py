@@ -97,6 +97,7 @@ METHODS = [
         raw_pixels=True,
         fc_cost=cost,
         summary=summary,
+        paper="https://arxiv.org/abs/2305.15267",
     )
     for name, cost, summary in [
         ("ml", LayerCost(3, cubic=2), "maximum likelihood: every determinant at every step"),

@@ -34,6 +34,7 @@ METHODS = [
         build=partial(_build, matrix),
         architectures=("multimodal",),
         summary=f"maximum likelihood, z = x M with {form}",
+        paper="https://arxiv.org/abs/2305.15267",
     )
     for matrix, linear, form in [
         ("full", "dense", "any M"),

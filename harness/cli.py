@@ -75,6 +75,9 @@ def list_methods(
     from harness.paper.experiments import EXPERIMENTS
 
     _print_table("Methods", listing.methods_table())
+    for note in listing.notes():
+        print(f"\n{note}", end="")
+    print()
     _print_table(
         "Datasets", listing.datasets_table({name: datasets.why_unavailable(name, folder) for name in datasets.names()})
     )

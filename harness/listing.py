@@ -16,7 +16,7 @@ from harness.results import Row, cell_key
 if TYPE_CHECKING:
     from harness.paper.experiments import Experiment
 
-__all__ = ["availability", "datasets_table", "experiments_table", "methods_table", "recipes_table"]
+__all__ = ["availability", "datasets_table", "experiments_table", "methods_table", "notes", "recipes_table"]
 
 
 def methods_table() -> pl.DataFrame:
@@ -28,7 +28,7 @@ def methods_table() -> pl.DataFrame:
             m.objective,
             m.linear,
             ", ".join(m.architectures),
-            why_unavailable(m) or "; ".join(["available", *known.notes.get(m.name, []), *import_notes(m)]),
+            why_unavailable(m) or "available",
             "; ".join(filter(None, [m.summary, m.limits])),
             m.paper,
         )
@@ -41,6 +41,13 @@ def methods_table() -> pl.DataFrame:
     return pl.DataFrame(
         rows, schema=["method", "objective", "linear", "architectures", "status", "what it is", "paper"], orient="row"
     )
+
+
+def notes() -> list[str]:
+    """Say what modules of methods and their libraries did to the process at import, a line each; it was undone."""
+    known = registry()
+    said = [note for m in known.methods.values() for note in (*known.notes.get(m.name, []), *import_notes(m))]
+    return list(dict.fromkeys(said))
 
 
 def datasets_table(reasons: Mapping[str, str | None]) -> pl.DataFrame:
