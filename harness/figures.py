@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import cycle
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,7 @@ __all__ = ["curve_figures", "runtime_figures"]
 # Okabe and Ito's colours, told apart by readers with any colour vision; markers tell the methods apart as well.
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999933")
 _MARKERS = "osD^vP*X"
+_LEGEND_ROWS = 14
 
 
 def runtime_figures(rows: pl.DataFrame, folder: Path) -> list[Path]:
@@ -114,7 +116,7 @@ def _draw_curves(group: pl.DataFrame, title: str, label: str, stem: Path) -> lis
     if group["metric"][0] == "gradient_norm":
         panels[0].set_yscale("log")
     panels[0].set_ylabel(label)
-    panels[-1].legend(loc="center left", bbox_to_anchor=(1.02, 0.5), frameon=False, fontsize=8)
+    _legend(panels[-1], group["cell"].n_unique())
     machines = "; ".join(f"{cpu}, {threads} threads" for cpu, threads in group.select("cpu", "threads").unique().rows())
     return _save(figure, title, f"{machines}, commit {(group['commit'][0] or 'unknown')[:8]}", stem)
 
@@ -123,14 +125,35 @@ def _draw(group: pl.DataFrame, title: str, caption: str, stem: Path) -> list[Pat
     pyplot = _pyplot()
     depths = group["L"].unique().sort().to_list()
     figure, panels = pyplot.subplots(1, len(depths), figsize=(4.6 * len(depths) + 1.4, 4.2), sharey=True, squeeze=False)
-    methods = group["method"].unique().sort().to_list()
+    styles = _styles(group)
     for panel, depth in zip(panels[0], depths, strict=True):
-        _curves(panel, group.filter(L=depth), methods)
+        _curves(panel, group.filter(L=depth), styles)
         panel.set_title(f"L = {depth}")
         panel.set_xlabel("dimension D")
     panels[0][0].set_ylabel("seconds an iteration")
-    panels[0][-1].legend(loc="center left", bbox_to_anchor=(1.02, 0.5), frameon=False, fontsize=8)
+    _legend(panels[0][-1], len(styles))
     return _save(figure, title, caption, stem)
+
+
+def _styles(group: pl.DataFrame) -> dict[str, dict[str, object]]:
+    """Give every method a line of its own, slowest first: a colour for each library, a marker within one."""
+    slowest_first = group.sort("D", "value").group_by("method", maintain_order=True).last()
+    methods = slowest_first.sort("value", descending=True)["method"].to_list()
+    libraries: dict[str, list[str]] = {}
+    for method in sorted(methods):
+        libraries.setdefault(method.split("-")[0], []).append(method)
+    styles = {}
+    for colour, members in zip(cycle(_COLOURS), libraries.values(), strict=False):
+        for index, method in enumerate(members):
+            dashes = "-" if index < len(_MARKERS) else "--"
+            styles[method] = {"color": colour, "marker": _MARKERS[index % len(_MARKERS)], "linestyle": dashes}
+    return {method: styles[method] for method in methods}
+
+
+def _legend(panel: Axes, curves: int) -> None:
+    """Name the curves beside the panel, in as many columns as keep it the higher of the two."""
+    columns = -(-curves // _LEGEND_ROWS)
+    panel.legend(loc="center left", bbox_to_anchor=(1.02, 0.5), frameon=False, fontsize=8, ncols=columns)
 
 
 def _pyplot() -> ModuleType:
@@ -153,12 +176,10 @@ def _save(figure: Figure, title: str, caption: str, stem: Path) -> list[Path]:
     return paths
 
 
-def _curves(panel: Axes, group: pl.DataFrame, methods: list[str]) -> None:
-    for index, method in enumerate(methods):
+def _curves(panel: Axes, group: pl.DataFrame, styles: dict[str, dict[str, object]]) -> None:
+    for method, style in styles.items():
         curve = group.filter(method=method).sort("D")
-        style = {"color": _COLOURS[index % len(_COLOURS)], "marker": _MARKERS[index % len(_MARKERS)], "markersize": 4}
-        dashes = "-" if index < len(_COLOURS) else "--"
-        panel.plot(curve["D"].to_numpy(), curve["value"].to_numpy(), dashes, label=method, linewidth=1.3, **style)
+        panel.plot(curve["D"].to_numpy(), curve["value"].to_numpy(), label=method, linewidth=1.3, markersize=4, **style)
         bounds = curve.drop_nulls(["ci_low", "ci_high"])
         panel.fill_between(
             bounds["D"].to_numpy(),
