@@ -53,6 +53,8 @@ def check(
 def _methods(what: str, file: Path | None) -> list[Method]:
     from harness.registry import load_file, registry, why_unavailable
 
+    if Path(what).is_dir():
+        raise InputError(f"{what or 'an empty name'} is a folder; give a method, or a .py file that declares some")
     methods = [registry().find(what)] if file is None else list(load_file(file).methods.values())
     if not methods:
         raise InputError(f"{what} declares no method; fill its list METHODS")
@@ -66,7 +68,7 @@ def _summary(method: Method, found: list[Finding]) -> str:
     count = Counter(finding.status for finding in found)
     verdict = "keeps the contract" if not count["broken"] else "does not keep the contract"
     return (
-        f"{method.name} {verdict}: {count['passed']} checks passed, {count['inapplicable']} do not apply, "
+        f"{method.name} {verdict}: {count['passed']} checks passed, {count['inapplicable']} not applicable, "
         f"{count['broken']} broken"
     )
 

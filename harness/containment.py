@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from dataclasses import dataclass
+from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Any
 
@@ -80,7 +81,10 @@ def restored() -> Iterator[list[str]]:
 
 def _settings() -> list[_Setting]:
     """Return those of this moment: no library is imported for it."""
-    settings = [_Setting("Python's random state", random.getstate, random.setstate)]
+    settings = [
+        _Setting("Python's random state", random.getstate, random.setstate),
+        _Setting("the working folder", Path.cwd, os.chdir),
+    ]
     if "numpy" in sys.modules:
         import numpy as np
 
@@ -95,6 +99,16 @@ def _settings() -> list[_Setting]:
         settings += [
             *(setting for setting, _ in _fresh_torch()),
             _Setting("the number of threads", torch.get_num_threads, torch.set_num_threads),
+            _Setting(
+                "the precision of float32 products",
+                torch.get_float32_matmul_precision,
+                torch.set_float32_matmul_precision,
+            ),
+            _Setting(
+                "the use of deterministic algorithms",
+                torch.are_deterministic_algorithms_enabled,
+                torch.use_deterministic_algorithms,
+            ),
             _Setting("torch's random state", torch.get_rng_state, torch.set_rng_state, torch.equal),
             # zuko does: https://github.com/probabilists/zuko, distributions.py.
             _Setting(

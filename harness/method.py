@@ -190,6 +190,11 @@ class Method:
             )
         if not callable(self.build):
             raise InputError(f"{self.name}: build must be a function of a Problem, not {self.build!r}")
+        for field in ("objective", "linear", "summary", "paper"):
+            if not isinstance(getattr(self, field), str):
+                raise InputError(f"{self.name}: {field} must be a text, not {getattr(self, field)!r}")
+        if not self.architectures:
+            raise InputError(f"{self.name}: architectures must name at least one of {', '.join(ARCHITECTURES)}")
         for field, known in (("requires", None), ("architectures", ARCHITECTURES), ("starts", STARTS)):
             values = getattr(self, field)
             if not isinstance(values, tuple) or not all(isinstance(value, str) for value in values):

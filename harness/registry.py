@@ -15,6 +15,7 @@ from types import ModuleType
 
 from harness.containment import contained
 from harness.errors import InputError, one_line, unknown
+from harness.guard import call_limit
 from harness.method import Method
 
 __all__ = ["ENTRY_POINT_GROUP", "Registry", "import_notes", "load_file", "read_modules", "registry", "why_unavailable"]
@@ -70,7 +71,7 @@ def registry() -> Registry:
 
     found = [module.name for module in pkgutil.iter_modules(baselines.__path__)]
     names = [f"baselines.{name}" for name in found if not name.startswith("_")]
-    names += [point.value for point in entry_points(group=ENTRY_POINT_GROUP)]
+    names += [point.value.split(":")[0] for point in entry_points(group=ENTRY_POINT_GROUP)]
     return read_modules(names)
 
 
@@ -105,6 +106,7 @@ def import_notes(method: Method) -> list[str]:
 
 def _collect(modules: dict[str, Callable[[], ModuleType]]) -> Registry:
     """Load modules of methods, given by name; one that fails is noted and left out."""
+    call_limit()  # a mistake in it is the user's, and no module's
     found = Registry({}, {})
     places: dict[str, str] = {}
     for name, load in modules.items():

@@ -1,6 +1,6 @@
 """The conformance kit: what `harness.method` promises, tested on one method in seconds.
 
-``harness check NAME`` and ``harness check path/to/file.py`` run it; `harness.conformance.plugin` runs it under pytest.
+``harness check NAME`` and ``harness check path/to/file.py`` run it; `harness.pytest_plugin` runs it under pytest.
 """
 
 from __future__ import annotations

@@ -48,7 +48,7 @@ def declaration(subject: Subject) -> None:
 def shapes(subject: Subject) -> None:
     """Every architecture, both dtypes."""
     for dtype in ("float32", "float64"):
-        for problem in subject.problems(dtype=dtype):
+        for problem in subject.one_of_each(dtype=dtype):
             model, x = subject.model(problem), subject.draw(problem)
             where = f"{problem.architecture}, {problem.shape}, {dtype}"
             with torch.no_grad():
@@ -89,7 +89,7 @@ def one_dimension(subject: Subject) -> None:
 
 
 @check(
-    "A batch of one sample and an empty batch give log-densities of shape (1,) and (0,)",
+    "A batch of one sample and an empty batch give log-densities of shape (1,) and (0,), and go through to_data",
     "statistics of the batch, or a squeeze that drops the batch axis",
 )
 def small_batches(subject: Subject) -> None:
@@ -97,10 +97,13 @@ def small_batches(subject: Subject) -> None:
     problem = subject.smallest()
     model = subject.model(problem)
     for size in (1, 0):
+        x = subject.draw(problem)[:size]
         with torch.no_grad():
-            value = log_prob(model, subject.draw(problem)[:size])
-        if value.shape != (size,):
-            raise Broken(f"B = {size}: shape {tuple(value.shape)}")
+            value = log_prob(model, x)
+            if value.shape != (size,):
+                raise Broken(f"B = {size}: log_prob has shape {tuple(value.shape)}")
+            if subject.method.samples and (back := model.to_data(model.to_latent(x)[0])).shape != x.shape:
+                raise Broken(f"B = {size}: to_data gives shape {tuple(back.shape)} instead of {tuple(x.shape)}")
 
 
 @check(

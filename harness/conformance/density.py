@@ -32,16 +32,36 @@ def log_det(subject: Subject) -> None:
             where = f"{problem.architecture}, D = {problem.dimension}, det {'<' if truth.sign[0] < 0 else '>'} 0"
             closely(model.to_latent(x)[1], truth.logabsdet, 1e-7, where)
             signs |= set(truth.sign.tolist())
+    _elsewhere(subject)
     dense = subject.method.linear == "dense" and "fc" in subject.method.architectures
     if dense and signs != {-1.0, 1.0}:
         raise Broken("its layers are declared dense, any matrix, and no determinant changes its sign at random weights")
+
+
+def _elsewhere(subject: Subject) -> None:
+    """In float32, far from the data, and at a larger dimension."""
+    for problem in subject.one_of_each():
+        model, x = subject.model(problem), subject.draw(problem, 3)
+        single = subject.model(problem.replace(dtype="float32"))
+        single.module.load_state_dict(model.module.state_dict())
+        where = f"{problem.architecture}, D = {problem.dimension}"
+        with torch.no_grad():
+            closely(single.to_latent(x.float())[1], model.to_latent(x)[1], 1e-2, f"{where}, float32 beside float64")
+        _beside_autograd(model, 10 * x, f"{where}, data of scale 10")
+    if "fc" in subject.method.architectures:
+        problem = subject.smallest().replace(shape=(12,), layers=2)
+        _beside_autograd(subject.model(problem), subject.draw(problem, 3), "fc, D = 12")
+
+
+def _beside_autograd(model: Model, x: Tensor, where: str) -> None:
+    closely(model.to_latent(x)[1], torch.linalg.slogdet(jacobians(model, x)).logabsdet, 1e-7, where)
 
 
 @torch.no_grad()
 def _unbiased(model: Model, x: Tensor, where: str) -> None:
     """Hold the mean of many estimates against the truth."""
     truth = torch.linalg.slogdet(jacobians(model, x)).logabsdet
-    estimates = torch.stack([model.to_latent(x)[1] for _ in range(150)]).double()
+    estimates = torch.stack([model.to_latent(x)[1] for _ in range(80)]).double()
     error = estimates.std(0) / math.sqrt(len(estimates))
     gap = (estimates.mean(0) - truth).abs()
     if bool((gap > 5 * error + 1e-3).any()):
@@ -108,7 +128,7 @@ def round_trip(subject: Subject) -> None:
     if not subject.method.samples:
         raise Inapplicable("declared: it cannot draw")
     for dtype, tolerance in (("float64", 1e-6), ("float32", 1e-1)):
-        for problem in subject.problems(dtype=dtype):
+        for problem in subject.one_of_each(dtype=dtype):
             model = subject.model(problem, largest_scale=0.1)
             for scale in (1, 10):
                 x = scale * subject.draw(problem)
@@ -125,7 +145,7 @@ def samples(subject: Subject) -> None:
     """Latent to data and back, z from the base."""
     if not subject.method.samples:
         raise Inapplicable("declared: it cannot draw")
-    for problem in subject.problems():
+    for problem in subject.one_of_each():
         model = subject.model(problem, largest_scale=0.1)
         z = subject.noise(model.to_latent(subject.draw(problem))[0])
         closely(model.to_latent(model.to_data(z))[0], z, 1e-6, f"{problem.architecture}, D = {problem.dimension}")
@@ -139,7 +159,7 @@ def samples(subject: Subject) -> None:
 def batch_independence(subject: Subject) -> None:
     """Apart, and reversed."""
     subject.estimates()
-    for problem in subject.problems():
+    for problem in subject.one_of_each():
         model, x = subject.model(problem), subject.draw(problem)
         together = log_prob(model, x)
         apart = torch.cat([log_prob(model, x[i : i + 1]) for i in range(len(x))])

@@ -33,7 +33,7 @@ def _iterative(subject: Subject) -> None:
 def gradients(subject: Subject) -> None:
     """Every architecture."""
     _iterative(subject)
-    for problem in subject.problems():
+    for problem in subject.one_of_each():
         model = subject.model(problem)
         loss = model.training_loss(subject.draw(problem), torch.Generator().manual_seed(0))
         if loss.shape != () or loss.is_complex():
@@ -73,7 +73,7 @@ def maximum_likelihood(subject: Subject) -> None:
     if subject.method.objective != "ml":
         raise Inapplicable(f"its objective is {subject.method.objective}")
     subject.estimates()
-    for problem in subject.problems():
+    for problem in subject.one_of_each():
         model, x = subject.model(problem), subject.draw(problem)
         names, trained = zip(*parameters(model), strict=True)
         ours = torch.autograd.grad(-log_prob(model, x).mean(), trained)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from harness.conformance.catalogue import check
-from harness.conformance.subject import Broken, Inapplicable, Subject, closely
+from harness.conformance.subject import Broken, Inapplicable, Subject, closely, parameters
 from harness.density import build, log_prob
 from harness.method import Model
 
@@ -42,7 +42,7 @@ def repeats(subject: Subject) -> None:
 def modes(subject: Subject) -> None:
     """Evaluation before training mode, so that a start from the first batch seen is noticed too."""
     subject.estimates()
-    for problem in subject.problems():
+    for problem in subject.one_of_each():
         model, x = subject.model(problem), subject.draw(problem)
         evaluated = log_prob(model, x)
         model.module.train()
@@ -72,17 +72,17 @@ def staleness(subject: Subject) -> None:
 
 
 def _in_place(model: Model) -> None:
-    for parameter in model.module.parameters():
+    for _, parameter in parameters(model):
         parameter.mul_(1.01)
 
 
 def _through_data(model: Model) -> None:
-    for parameter in model.module.parameters():
+    for _, parameter in parameters(model):
         parameter.data = 1.01 * parameter.data
 
 
 def _by_optimizer(model: Model) -> None:
-    trained = [p for p in model.module.parameters() if p.requires_grad]
+    trained = [parameter for _, parameter in parameters(model)]
     for parameter in trained:
         parameter.grad = torch.ones_like(parameter)
     torch.optim.SGD(trained, lr=0.01).step()
@@ -110,7 +110,7 @@ def _afresh(subject: Subject, model: Model, x: Tensor) -> Tensor:
 @torch.no_grad()
 def copies(subject: Subject) -> None:
     """A checkpoint into a new model; a copy, as the average of the weights is one; to float32 and back."""
-    for problem in subject.problems():
+    for problem in subject.one_of_each():
         model, x = subject.model(problem), subject.draw(problem)
         fresh = build(subject.method, problem.replace(seed=1))
         missing = fresh.module.load_state_dict(model.module.state_dict(), strict=False)
@@ -137,7 +137,7 @@ def copies(subject: Subject) -> None:
 def first_call(subject: Subject) -> None:
     """Evaluate another batch first, in one of two models."""
     subject.estimates()
-    for problem in subject.problems():
+    for problem in subject.one_of_each():
         if not subject.method.iterative:
             raise Inapplicable("it is fitted in closed form")
         x = subject.draw(problem)

@@ -46,10 +46,11 @@ class Subject:
         Raises:
             Broken: It takes none of an architecture that it declares.
         """
-        taken = [p for architecture in self.method.architectures for p in self.of_architecture(architecture, **changes)]
-        if not taken:
-            raise Broken("it declares no architecture")
-        return taken
+        return [p for architecture in self.method.architectures for p in self.of_architecture(architecture, **changes)]
+
+    def one_of_each(self, **changes: object) -> list[Problem]:
+        """Return the largest problem of every architecture."""
+        return [self.of_architecture(architecture, **changes)[-1] for architecture in self.method.architectures]
 
     def of_architecture(self, architecture: str, **changes: object) -> list[Problem]:
         """Return the same for one architecture."""
@@ -95,10 +96,10 @@ class Subject:
             model = self.started(problem)
             generator = torch.Generator().manual_seed(seed)
             with torch.no_grad():
-                for parameter in model.module.parameters():
+                for _, parameter in parameters(model):
                     noise = torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
-                    # A row of a matrix moves as far as one number: a wide hidden layer is not torn to pieces.
-                    width = parameter.shape[-1] if parameter.dim() > 1 else 1
+                    # A row of a matrix or a kernel moves as far as one number: wide layers are not torn to pieces.
+                    width = math.prod(parameter.shape[1:]) if parameter.dim() in (2, 4) else 1
                     parameter.add_(scale / math.sqrt(max(1, width)) * noise.to(parameter))
             model.after_step()  # may restore a constraint that every optimiser step breaks
             model.module.eval()

@@ -12,6 +12,7 @@ import torch
 
 import harness.templates
 from harness import datasets
+from harness.conformance import CHECKS, Check, run_check
 from harness.density import build, sample
 from harness.likelihood import fit_and_score
 from harness.method import Model
@@ -52,6 +53,13 @@ def test_what_is_written_is_found_timed_and_trained(run: Callable[..., Any]) -> 
     frozen = replace(CONFIG, learning_rate=1e-12)
     start = fit_and_score(method, problem, digits, digits, frozen, draws=1)
     assert outcome.test_nll[0] < start.test_nll[0] - 0.1
+
+
+@pytest.mark.parametrize("check", CHECKS.values(), ids=list(CHECKS))
+def test_the_template_keeps_the_contract(check: Check) -> None:
+    (method,) = load_file(TEMPLATE).methods.values()
+    finding = run_check(method, check)
+    assert finding.status == ("inapplicable" if check.name == "equal-weights" else "passed"), finding.text
 
 
 def test_the_template_has_every_member_and_its_start_standardises() -> None:

@@ -66,10 +66,14 @@ def conformance_check(request: pytest.FixtureRequest) -> Callable[[], None]:
 
 
 def _declared(name: str) -> list[Method]:
+    from harness.errors import InputError
     from harness.registry import load_file, read_modules, registry, why_unavailable
 
     if name.endswith(".py"):
-        found = load_file(Path(name))
+        try:
+            found = load_file(Path(name))
+        except InputError as error:
+            raise pytest.UsageError(f"conformance: {error}") from None
     elif name in registry().methods:
         return [registry().find(name)]
     else:
