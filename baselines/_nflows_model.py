@@ -40,6 +40,8 @@ class NflowsModel(Model):
         return self.module._transform(x.flatten(1))
 
     def to_data(self, z: Tensor) -> Tensor:
+        if not len(z):
+            return z.view(0, *self.shape)
         # Not Flow.sample, which draws float32 noise from the global generator whatever the model is.
         return self.module._transform.inverse(z)[0].view(-1, *self.shape)
 

@@ -62,7 +62,7 @@ class NormflowsModel(Model):
         return z, log_det
 
     def to_data(self, z: Tensor) -> Tensor:
-        return self.module.forward(z).view(-1, *self.shape)
+        return self.module.forward(z).view(-1, *self.shape) if len(z) else z.view(0, *self.shape)
 
 
 class LinearStack(NormflowsModel):
