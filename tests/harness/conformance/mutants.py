@@ -1,7 +1,7 @@
 """Competitors with one realistic fault each, made from one that has none: what the kit must notice.
 
-``RIGHT`` is the paper's fc with dense layers by maximum likelihood. `MUTANTS` maps what is wrong to a method and the
-check that has to name it.
+``RIGHT`` are two without a fault: the paper's fc with dense layers by maximum likelihood, and the same behind a fixed
+rotation. `MUTANTS` maps what is wrong to a method and the check that has to name it.
 """
 
 from __future__ import annotations
@@ -77,7 +77,25 @@ def method(build: type, **changes: object) -> Method:
     return Method(name=f"{build.__name__.lower()}-ml", build=build, **declared)
 
 
-RIGHT = method(Right)
+class Rotated(Right):
+    """Nothing wrong: behind a fixed rotation, held as a parameter that is not trained."""
+
+    def __init__(self, problem):
+        super().__init__(problem)
+        half = math.sqrt(0.5)
+        rotation = torch.eye(self.dimension)
+        if self.dimension > 1:
+            rotation[:2, :2] = torch.tensor([[half, -half], [half, half]])
+        self.module.register_parameter("rotation", nn.Parameter(rotation, requires_grad=False))
+
+    def to_latent(self, x):
+        return super().to_latent(x.flatten(1) @ self.module.rotation)
+
+    def to_data(self, z):
+        return (super().to_data(z).flatten(1) @ self.module.rotation.mT).reshape(-1, *self.shape)
+
+
+RIGHT = [method(Right), method(Rotated, linear="rotated")]
 MUTANTS: dict[str, tuple[Method, str]] = {}
 
 
@@ -122,6 +140,27 @@ class DeterminantWithItsSign(Right):
 class ActivationForgotten(Right):
     def log_slope(self, x):
         return x.new_zeros(len(x))
+
+
+@mutant("log-det")
+class WrongInFloat32(Right):
+    def to_latent(self, x):
+        z, log_det = super().to_latent(x)
+        return z, log_det + (0.5 if x.dtype == torch.float32 else 0.0)
+
+
+@mutant("log-det")
+class WrongFarOut(Right):
+    def to_latent(self, x):
+        z, log_det = super().to_latent(x)
+        return z, log_det + 0.1 * (x.flatten(1).abs() > 10).sum(1)
+
+
+@mutant("log-det")
+class WrongInManyDimensions(Right):
+    def to_latent(self, x):
+        z, log_det = super().to_latent(x)
+        return z, log_det + float(self.dimension > 8)
 
 
 @mutant("log-det")
