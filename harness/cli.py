@@ -8,8 +8,10 @@ from __future__ import annotations
 import dataclasses
 import json
 import sys
+from contextlib import redirect_stdout
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
 import typer
 
@@ -351,9 +353,11 @@ def _run_and_show(cells: Sequence[Cell], store: Store, fresh: bool, as_json: boo
     store.prepare()
     if planned and not as_json:
         _print_plan(plan(cells, store, fresh))
+    on_rows = partial(_print_json, file=sys.stdout) if as_json else lambda rows: None
     try:
-        with Bars(len(cells)) as bars:
-            rows = run_cells(cells, store, bars.start, _print_json if as_json else lambda rows: None, fresh)
+        # What a competitor prints must not lie among the rows.
+        with Bars(len(cells)) as bars, redirect_stdout(sys.stderr):
+            rows = run_cells(cells, store, bars.start, on_rows, fresh)
     except KeyboardInterrupt:
         _say(f"stopped; finished cells are in {store.folder}, and the same command goes on from there")
         sys.exit(130)
@@ -375,9 +379,9 @@ def _show(shown: pl.DataFrame, written: pl.DataFrame, folder: Path) -> None:
     _say(f"written: {len(files)} files in {folder / 'tables'} and {folder / 'figures'}")
 
 
-def _print_json(rows: Iterable[Row]) -> None:
+def _print_json(rows: Iterable[Row], file: TextIO | None = None) -> None:
     for row in rows:
-        print(json.dumps(dataclasses.asdict(row)), flush=True)
+        print(json.dumps(dataclasses.asdict(row)), file=file, flush=True)
 
 
 def _print_table(title: str, frame: Any) -> None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import multiprocessing
+import sys
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from contextlib import redirect_stdout, suppress
 from multiprocessing.connection import Connection
 from pathlib import Path
 
@@ -79,5 +80,6 @@ def _run(there: Connection, method: str, file: Path | None, checks: Sequence[str
     if reason := why_unavailable(declared):  # importing here what it needs, with what that does to the process undone
         raise InputError(f"{method} is unavailable: {reason}")
     there.send("ready")
-    for name in checks:
-        there.send(run_check(declared, CHECKS[name]))
+    with redirect_stdout(sys.stderr):  # what a method prints must not lie among the findings
+        for name in checks:
+            there.send(run_check(declared, CHECKS[name]))

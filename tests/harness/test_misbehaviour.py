@@ -216,3 +216,12 @@ def test_a_broken_promise_in_an_evaluation_is_a_row(fake_model: Any, rows_of: An
 def test_a_check_outlives_everything(fake_method: Any) -> None:
     for act in (hang, leave, lambda problem: None):
         check_fit(fake_method("bad", act), Problem(shape=(3,)))
+
+
+def test_what_a_method_prints_is_not_among_the_rows(bad: Any, fake_method: Any, with_methods: Any, run: Any) -> None:
+    with_methods(fake_method("loud", bad(after_step=lambda result: print("hello"))))
+    ended = run("runtime", "--dims", "3", "--methods", "loud", "--repeats", "1", "--json")
+    assert ended.status == 0
+    assert {row["method"] for row in ended.rows} == {"loud", "machine"}
+    assert "hello" not in ended.out
+    assert "hello" in ended.err
