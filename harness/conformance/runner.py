@@ -74,7 +74,11 @@ def _in_a_process(method: str, file: Path | None, checks: Sequence[str], seconds
 
 
 def _run(there: Connection, method: str, file: Path | None, checks: Sequence[str]) -> None:
+    import torch
+
     import harness.conformance  # noqa: F401 - fills the catalogue in the new process
+
+    torch.set_num_threads(1)  # the problems are small: more threads would only wait for each other
 
     declared = (registry() if file is None else load_file(file)).find(method)
     if reason := why_unavailable(declared):  # importing here what it needs, with what that does to the process undone
