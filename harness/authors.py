@@ -51,16 +51,13 @@ def check(
 
 
 def _methods(what: str, file: Path | None) -> list[Method]:
-    from harness.registry import load_file, registry, why_unavailable
+    from harness.registry import load_file, registry
 
     if Path(what).is_dir():
         raise InputError(f"{what or 'an empty name'} is a folder; give a method, or a .py file that declares some")
     methods = [registry().find(what)] if file is None else list(load_file(file).methods.values())
     if not methods:
         raise InputError(f"{what} declares no method; fill its list METHODS")
-    for method in methods:
-        if reason := why_unavailable(method):
-            raise InputError(f"{method.name} is unavailable: {reason}")
     return methods
 
 

@@ -29,6 +29,9 @@ def findings(method: str, file: Path | None = None, seconds: float = SECONDS_A_C
         method: Name.
         file: Where it is declared, if not in a module that the registry reads.
         seconds: Time limit of one check.
+
+    Raises:
+        InputError: What the method needs is not there.
     """
     waiting, lost = list(CHECKS), 0
     while waiting:
@@ -55,7 +58,8 @@ def _in_a_process(method: str, file: Path | None, checks: Sequence[str], seconds
     there.close()
     try:
         with suppress(EOFError):  # a process that did not start is told by the first check
-            here.recv()
+            if reason := here.recv():
+                raise InputError(f"{method} is unavailable: {reason}")
         for name in checks:
             if not here.poll(seconds):
                 yield Finding(method, name, "broken", f"{_LOST} within {seconds:g} s and does not: the method hangs.")
@@ -81,9 +85,8 @@ def _run(there: Connection, method: str, file: Path | None, checks: Sequence[str
     torch.set_num_threads(1)  # the problems are small: more threads would only wait for each other
 
     declared = (registry() if file is None else load_file(file)).find(method)
-    if reason := why_unavailable(declared):  # importing here what it needs, with what that does to the process undone
-        raise InputError(f"{method} is unavailable: {reason}")
-    there.send("ready")
+    # Imported here, and not in the parent too: a library and torch take seconds.
+    there.send(why_unavailable(declared))
     with redirect_stdout(sys.stderr):  # what a method prints must not lie among the findings
         for name in checks:
             there.send(run_check(declared, CHECKS[name]))
