@@ -125,7 +125,7 @@ def fit(subject: Subject) -> None:
     @torch.no_grad()
     def excess(model: Model) -> float:
         model.module.eval()
-        return float(-log_prob(model, data(4000)).mean()) - entropy
+        return float(-log_prob(model, data(2000)).mean()) - entropy
 
     if not method.iterative:
         model = build(method, problem)
