@@ -153,7 +153,8 @@ def _styles(group: pl.DataFrame) -> dict[str, dict[str, object]]:
 def _legend(panel: Axes, curves: int) -> None:
     """Name the curves beside the panel, in as many columns as keep it the higher of the two."""
     columns = -(-curves // _LEGEND_ROWS)
-    panel.legend(loc="center left", bbox_to_anchor=(1.02, 0.5), frameon=False, fontsize=8, ncols=columns)
+    legend = panel.legend(loc="center left", bbox_to_anchor=(1.02, 0.5), frameon=False, fontsize=8, ncols=columns)
+    legend.set_in_layout(False)  # it would squeeze the panels; the page grows by it instead
 
 
 def _pyplot() -> ModuleType:
@@ -171,7 +172,8 @@ def _save(figure: Figure, title: str, caption: str, stem: Path) -> list[Path]:
     figure.tight_layout(rect=(0, 0.03, 1, 1))
     paths = [stem.with_name(stem.name + suffix) for suffix in (".svg", ".png")]
     for path in paths:
-        figure.savefig(path, dpi=150, bbox_inches="tight")
+        legends = [legend for panel in figure.axes if (legend := panel.get_legend())]
+        figure.savefig(path, dpi=150, bbox_inches="tight", bbox_extra_artists=[*figure.texts, *figure.axes, *legends])
     _pyplot().close(figure)
     return paths
 
