@@ -121,7 +121,7 @@ def images(subject: Subject) -> None:
         back = on_images.to_data(on_images.to_latent(x)[0])
         if back.shape != x.shape:
             raise Broken(f"to_data gives {tuple(back.shape)} for images of {image.shape}")
-    subject.estimates()
+    subject.needs_exact_log_prob()
     closely(log_prob(on_images, x), log_prob(on_vectors, x.flatten(1)), 1e-9, "log_prob of images beside vectors")
 
 

@@ -82,7 +82,7 @@ def total_mass(subject: Subject) -> None:
 
     Statistical: with 40,000 points a right density fails once in a million runs, and the seeds are fixed.
     """
-    subject.estimates()
+    subject.needs_exact_log_prob()
     problem = subject.smallest()
     model, dimension = subject.model(problem), problem.dimension
     if dimension > 5:
@@ -158,7 +158,7 @@ def samples(subject: Subject) -> None:
 @torch.no_grad()
 def batch_independence(subject: Subject) -> None:
     """Apart, and reversed."""
-    subject.estimates()
+    subject.needs_exact_log_prob()
     for problem in subject.one_of_each():
         model, x = subject.model(problem), subject.draw(problem)
         together = log_prob(model, x)
@@ -173,7 +173,7 @@ def batch_independence(subject: Subject) -> None:
 )
 def gradient_in_x(subject: Subject) -> None:
     """Autograd against central differences along one direction."""
-    subject.estimates()
+    subject.needs_exact_log_prob()
     problem = subject.smallest()
     model, x = subject.model(problem), subject.draw(problem)
     direction = subject.noise(x)

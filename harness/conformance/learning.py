@@ -72,7 +72,7 @@ def maximum_likelihood(subject: Subject) -> None:
     """Up to a constant, that is, in the gradients."""
     if subject.method.objective != "ml":
         raise Inapplicable(f"its objective is {subject.method.objective}")
-    subject.estimates()
+    subject.needs_exact_log_prob()
     for problem in subject.one_of_each():
         model, x = subject.model(problem), subject.draw(problem)
         names, trained = zip(*parameters(model), strict=True)
@@ -88,7 +88,7 @@ def maximum_likelihood(subject: Subject) -> None:
 )
 def weighted_samples(subject: Subject) -> None:
     """The gradient of a weighted sum over the batch, against the gradients of its samples alone."""
-    subject.estimates()
+    subject.needs_exact_log_prob()
     problem = subject.largest()
     model, x = subject.model(problem), subject.draw(problem)
     names, trained = zip(*parameters(model), strict=True)

@@ -41,7 +41,7 @@ def repeats(subject: Subject) -> None:
 @torch.no_grad()
 def modes(subject: Subject) -> None:
     """Evaluation before training mode, so that a start from the first batch seen is noticed too."""
-    subject.estimates()
+    subject.needs_exact_log_prob()
     for problem in subject.one_of_each():
         model, x = subject.model(problem), subject.draw(problem)
         evaluated = log_prob(model, x)
@@ -56,7 +56,7 @@ def modes(subject: Subject) -> None:
 @torch.no_grad()
 def staleness(subject: Subject) -> None:
     """Each edit against a model made afresh with the same weights."""
-    subject.estimates()
+    subject.needs_exact_log_prob()
     problem = subject.largest()
     model, other, x = subject.model(problem), subject.model(problem, seed=1), subject.draw(problem)
     log_prob(model, x)
@@ -118,7 +118,7 @@ def copies(subject: Subject) -> None:
             raise Broken(f"{problem.architecture}: a new model has other entries: {missing}")
         fresh.module.eval()
         duplicate = copy.deepcopy(model.module)
-        subject.estimates()
+        subject.needs_exact_log_prob()
         expected = log_prob(model, x)
         closely(log_prob(fresh, x), expected, 1e-9, f"{problem.architecture}: a new model with the state dict")
         for parameter in duplicate.parameters():
@@ -136,10 +136,10 @@ def copies(subject: Subject) -> None:
 @torch.no_grad()
 def first_call(subject: Subject) -> None:
     """Evaluate another batch first, in one of two models."""
-    subject.estimates()
+    subject.needs_exact_log_prob()
+    if not subject.method.iterative:
+        raise Inapplicable("it is fitted in closed form")
     for problem in subject.one_of_each():
-        if not subject.method.iterative:
-            raise Inapplicable("it is fitted in closed form")
         x = subject.draw(problem)
         first, second = (build(subject.method, problem) for _ in range(2))
         log_prob(second, 10 * x)

@@ -125,7 +125,7 @@ class Subject:
         generator = torch.Generator().manual_seed(seed)
         return torch.randn(like.shape, generator=generator, dtype=torch.float64).to(like)
 
-    def estimates(self) -> None:
+    def needs_exact_log_prob(self) -> None:
         """Leave a check that needs an exact log-density to methods that have one.
 
         Raises:
