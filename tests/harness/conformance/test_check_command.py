@@ -93,16 +93,16 @@ def test_after_two_crashes_the_rest_is_left_out(broken) -> None:
     found = list(findings("broken-ml", broken("os._exit(9)")))
     assert sorted(finding.check for finding in found) == sorted(CHECKS)
     crashed = [finding for finding in found if "its process died with exit status 9" in finding.text]
-    assert len(crashed) == 2
-    after = found[found.index(crashed[1]) + 1 :]
-    assert after
-    assert all("Not run" in finding.text for finding in after)
+    assert len(crashed) in (2, 3)  # a third may be running beside the second
+    left_out = [finding.text.startswith("Not run") for finding in found]
+    assert any(left_out)
+    assert left_out == sorted(left_out)  # after all that ran
 
 
 def test_a_method_that_hangs_is_a_finding(broken) -> None:
     found = list(findings("broken-ml", broken("time.sleep(1000)"), seconds=6))
     hung = [finding for finding in found if "the method hangs" in finding.text]
-    assert len(hung) == 2
+    assert len(hung) in (2, 3)
     assert len(found) == len(CHECKS)
 
 
