@@ -14,7 +14,7 @@ import typer
 from harness.errors import InputError
 
 if TYPE_CHECKING:
-    from harness.conformance import Finding
+    from harness.checking import Finding
     from harness.method import Method
 
 __all__ = ["app"]
@@ -31,7 +31,7 @@ def check(
 
     Example: harness check nflows-lu-ml
     """
-    from harness.conformance.runner import findings
+    from harness.checking import findings
 
     file = Path(what) if what.endswith(".py") else None
     broken = 0

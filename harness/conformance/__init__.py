@@ -7,6 +7,6 @@ from __future__ import annotations
 
 # Importing a module of checks enters them into the catalogue.
 from harness.conformance import contract, density, learning, state  # noqa: F401
-from harness.conformance.catalogue import CHECKS, Check, Finding, run_check
+from harness.conformance.catalogue import CHECKS, Check, run_check
 
-__all__ = ["CHECKS", "Check", "Finding", "run_check"]
+__all__ = ["CHECKS", "Check", "run_check"]

@@ -5,13 +5,13 @@ from __future__ import annotations
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
 
+from harness.checking import Finding
 from harness.conformance.subject import Broken, Inapplicable, Subject
 from harness.errors import one_line
 from harness.method import Method
 
-__all__ = ["CHECKS", "Check", "Finding", "check", "run_check"]
+__all__ = ["CHECKS", "Check", "check", "run_check"]
 
 
 @dataclass(frozen=True)
@@ -29,23 +29,6 @@ class Check:
     promise: str
     cause: str
     test: Callable[[Subject], None]
-
-
-@dataclass(frozen=True)
-class Finding:
-    """How one check of one method ended.
-
-    Args:
-        method: Name.
-        check: Name.
-        status: inapplicable where the check says nothing about this method.
-        text: Which promise broke, by how much, and the usual cause; or why the check does not apply; or nothing.
-    """
-
-    method: str
-    check: str
-    status: Literal["passed", "inapplicable", "broken"]
-    text: str = ""
 
 
 CHECKS: dict[str, Check] = {}
