@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from itertools import cycle
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import polars as pl
 
+from harness.figures.drawing import Drawing
+from harness.figures.sheet import Sheet
 from harness.tables.runtime import newest
 
 if TYPE_CHECKING:
-    from types import ModuleType
-
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 __all__ = ["curve_figures", "runtime_figures"]
 
@@ -24,7 +23,7 @@ _MARKERS = "osD^vP*X"
 _LEGEND_ROWS = 14
 
 
-def runtime_figures(rows: pl.DataFrame, folder: Path) -> list[Path]:
+def runtime_figures(rows: pl.DataFrame) -> Iterator[Drawing]:
     """Draw seconds an iteration against D on log axes, one figure for every experiment and architecture.
 
     Args:
@@ -37,25 +36,22 @@ def runtime_figures(rows: pl.DataFrame, folder: Path) -> list[Path]:
     timings = newest(rows).filter(pl.col("metric") == "seconds_per_iteration", pl.col("status") == "ok")
     # Compiled, every method would have a second curve close to its first; the tables have them.
     timings = timings.filter(~pl.col("method").str.ends_with("(compiled)"))
-    written: list[Path] = []
     for (experiment, profile, architecture, cpu, threads), group in timings.group_by(
         ["experiment", "profile", "architecture", "cpu", "threads"], maintain_order=True
     ):
         group = group.filter(pl.col("D").n_unique().over("L") > 1)
         if group.is_empty():
             continue
-        folder.mkdir(parents=True, exist_ok=True)
         caption = f"{cpu}, {threads} threads, commit {(group['commit'][0] or 'unknown')[:8]}"
-        written += _draw(
+        yield _draw(
             group,
             f"{experiment} ({profile}), {architecture}",
             caption,
-            folder / f"{experiment}-{profile}-{architecture}-runtime",
+            f"{experiment}-{profile}-{architecture}-runtime",
         )
-    return written
 
 
-def curve_figures(rows: pl.DataFrame, folder: Path) -> list[Path]:
+def curve_figures(rows: pl.DataFrame) -> Iterator[Drawing]:
     """Draw what was followed through training against steps and against seconds, one figure for every dataset.
 
     Args:
@@ -65,7 +61,6 @@ def curve_figures(rows: pl.DataFrame, folder: Path) -> list[Path]:
     Returns:
         The files written; none where no training has two points of a curve.
     """
-    written: list[Path] = []
     labels = {
         "validation_curve": ("validation NLL, nats", "nll"),
         "gradient_norm": ("gradient norm of the last batch, before clipping", "gradient"),
@@ -78,20 +73,18 @@ def curve_figures(rows: pl.DataFrame, folder: Path) -> list[Path]:
     for (experiment, profile, dataset, architecture, metric), group in curves.group_by(
         ["experiment", "profile", "dataset", "architecture", "metric"], maintain_order=True
     ):
-        folder.mkdir(parents=True, exist_ok=True)
         label, short = labels[metric]
-        written += _draw_curves(
+        yield _draw_curves(
             group,
             f"{experiment} ({profile}), {dataset}, {architecture}",
             label,
-            folder / f"{experiment}-{profile}-{dataset}-{architecture}-{short}",
+            f"{experiment}-{profile}-{dataset}-{architecture}-{short}",
         )
-    return written
 
 
-def _draw_curves(group: pl.DataFrame, title: str, label: str, stem: Path) -> list[Path]:
-    pyplot = _pyplot()
-    figure, panels = pyplot.subplots(1, 2, figsize=(10.6, 4.2), sharey=True)
+def _draw_curves(group: pl.DataFrame, title: str, label: str, stem: str) -> Drawing:
+    figure = Sheet(10.6, 4.2)
+    panels = figure.subplots(1, 2, sharey=True)
     # What all curves share is no part of their names.
     names = ["method", *(name for name in ("recipe", "EMA", "MaP", "seed") if group[name].n_unique() > 1)]
     for index, (_, curve) in enumerate(group.group_by("cell", maintain_order=True)):
@@ -118,13 +111,13 @@ def _draw_curves(group: pl.DataFrame, title: str, label: str, stem: Path) -> lis
     panels[0].set_ylabel(label)
     _legend(panels[-1], group["cell"].n_unique())
     machines = "; ".join(f"{cpu}, {threads} threads" for cpu, threads in group.select("cpu", "threads").unique().rows())
-    return _save(figure, title, f"{machines}, commit {(group['commit'][0] or 'unknown')[:8]}", stem)
+    return _save(group, figure, title, f"{machines}, commit {(group['commit'][0] or 'unknown')[:8]}", stem)
 
 
-def _draw(group: pl.DataFrame, title: str, caption: str, stem: Path) -> list[Path]:
-    pyplot = _pyplot()
+def _draw(group: pl.DataFrame, title: str, caption: str, stem: str) -> Drawing:
     depths = group["L"].unique().sort().to_list()
-    figure, panels = pyplot.subplots(1, len(depths), figsize=(4.6 * len(depths) + 1.4, 4.2), sharey=True, squeeze=False)
+    figure = Sheet(4.6 * len(depths) + 1.4, 4.2)
+    panels = figure.subplots(1, len(depths), sharey=True, squeeze=False)
     styles = _styles(group)
     for panel, depth in zip(panels[0], depths, strict=True):
         _curves(panel, group.filter(L=depth), styles)
@@ -132,7 +125,7 @@ def _draw(group: pl.DataFrame, title: str, caption: str, stem: Path) -> list[Pat
         panel.set_xlabel("dimension D")
     panels[0][0].set_ylabel("seconds an iteration")
     _legend(panels[0][-1], len(styles))
-    return _save(figure, title, caption, stem)
+    return _save(group, figure, title, caption, stem)
 
 
 def _styles(group: pl.DataFrame) -> dict[str, dict[str, object]]:
@@ -153,29 +146,12 @@ def _styles(group: pl.DataFrame) -> dict[str, dict[str, object]]:
 def _legend(panel: Axes, curves: int) -> None:
     """Name the curves beside the panel, in as many columns as keep it the higher of the two."""
     columns = -(-curves // _LEGEND_ROWS)
-    legend = panel.legend(loc="center left", bbox_to_anchor=(1.02, 0.5), frameon=False, fontsize=8, ncols=columns)
-    legend.set_in_layout(False)  # it would squeeze the panels; the page grows by it instead
+    panel.legend(loc="center left", bbox_to_anchor=(1.02, 0.5), frameon=False, fontsize=8, ncols=columns)
 
 
-def _pyplot() -> ModuleType:
-    import matplotlib
-
-    matplotlib.use("agg")
-    from matplotlib import pyplot
-
-    return pyplot
-
-
-def _save(figure: Figure, title: str, caption: str, stem: Path) -> list[Path]:
+def _save(group: pl.DataFrame, figure: Sheet, title: str, caption: str, name: str) -> Drawing:
     figure.suptitle(title)
-    figure.text(0.01, 0.01, caption, fontsize=7, color="0.35")
-    figure.tight_layout(rect=(0, 0.03, 1, 1))
-    paths = [stem.with_name(stem.name + suffix) for suffix in (".svg", ".png")]
-    for path in paths:
-        legends = [legend for panel in figure.axes if (legend := panel.get_legend())]
-        figure.savefig(path, dpi=150, bbox_inches="tight", bbox_extra_artists=[*figure.texts, *figure.axes, *legends])
-    _pyplot().close(figure)
-    return paths
+    return Drawing(name, title, caption, figure, tuple(group["cell"].unique().sort()))
 
 
 def _curves(panel: Axes, group: pl.DataFrame, styles: dict[str, dict[str, object]]) -> None:
