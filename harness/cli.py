@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
 import typer
 
-from harness import authors
+from harness import authors, reporting
 from harness.errors import InputError, unknown
 
 if TYPE_CHECKING:
@@ -35,6 +35,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(authors.app)
+app.add_typer(reporting.app)
 
 Device = Annotated[str, typer.Option(help="Where to run: cpu, cuda or cuda:N.")]
 Threads = Annotated[int | None, typer.Option(help="Threads of torch; all cores if not given.")]

@@ -13,7 +13,7 @@ from harness.figures import drawings
 from harness.paper import published
 from harness.paper.experiments import statement
 from harness.results import Store, to_frame
-from harness.tables import TABLES, render, split_constants
+from harness.tables import TABLES, render, sources, split_constants
 
 __all__ = ["Page", "pages", "with_asv", "write"]
 
@@ -30,6 +30,7 @@ class Page:
         limits: What methods in the table declare that they cannot do, a sentence each.
         differs: How the experiment differs from the publication; empty where it does not answer one.
         caveats: What to know before comparing with the published numbers in the table.
+        cells: Keys of the cells that each row of the table comes from; none for a published number.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Page:
     limits: list[str]
     differs: str
     caveats: list[str]
+    cells: list[tuple[str, ...]]
 
     def text(self) -> str:
         """Write the page in Markdown."""
@@ -54,11 +56,11 @@ def pages(rows: pl.DataFrame) -> Iterator[Page]:
             frame = table.build(group)
             if frame.is_empty():
                 continue
-            caveats = _caveats(frame)
+            caveats, cells = _caveats(frame), sources(frame, group)
             frame, settings = split_constants(frame)
             name = f"{experiment}-{profile}-{table.name}"
             title = f"{experiment} ({profile}): {table.title}"
-            yield Page(name, title, frame, settings, _limits(group), statement(experiment, profile), caveats)
+            yield Page(name, title, frame, settings, _limits(group), statement(experiment, profile), caveats, cells)
 
 
 def _limits(rows: pl.DataFrame) -> list[str]:

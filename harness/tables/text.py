@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 import polars as pl
+from markupsafe import Markup, escape
 from tabulate import tabulate
 
-__all__ = ["render", "split_constants", "text_of"]
+__all__ = ["render", "split_constants", "text_of", "to_html"]
 
 
 def render(frame: pl.DataFrame, style: str) -> str:
@@ -13,12 +16,38 @@ def render(frame: pl.DataFrame, style: str) -> str:
 
     Args:
         frame: Any table of this package.
-        style: As tabulate names it: github (Markdown), latex_booktabs, html.
+        style: As tabulate names it: github (Markdown) or latex_booktabs; or html.
     """
+    if style == "html":
+        return str(to_html(frame))
     bar = "\\|" if style == "github" else "|"
     rows = [["" if value is None else text_of(value).replace("|", bar) for value in row] for row in frame.rows()]
     alignment = ["right" if _holds_numbers(column) else "left" for column in frame]
     return tabulate(rows, headers=frame.columns, tablefmt=style, disable_numparse=True, colalign=alignment)
+
+
+def to_html(frame: pl.DataFrame, extra: Mapping[str, Sequence[Markup]] | None = None) -> Markup:
+    """Write a frame as an HTML table; whatever its values are, none becomes markup.
+
+    Args:
+        frame: Any table of this package.
+        extra: Columns to add on the right whose values are markup already, by name; one value a row.
+    """
+    kinds = ["number" if _holds_numbers(column) else "text" for column in frame]
+    extra = extra or {}
+    heads = [*zip(kinds, frame.columns, strict=True), *(("markup", name) for name in extra)]
+    head = Markup("").join(Markup('<th scope="col" class="{}">{}</th>').format(*pair) for pair in heads)
+    body = Markup("")
+    for index, row in enumerate(frame.iter_rows()):
+        texts = ["" if value is None else text_of(value) for value in row]
+        cells = [
+            *zip(kinds, map(escape, texts), strict=True),
+            *(("markup", column[index]) for column in extra.values()),
+        ]
+        body += Markup("<tr>{}</tr>\n").format(
+            Markup("").join(Markup('<td class="{}">{}</td>').format(*pair) for pair in cells)
+        )
+    return Markup("<table>\n<thead><tr>{}</tr></thead>\n<tbody>\n{}</tbody>\n</table>").format(head, body)
 
 
 def split_constants(frame: pl.DataFrame) -> tuple[pl.DataFrame, str]:

@@ -28,7 +28,8 @@ CLAIMS: tuple[Claim, ...] = (
         "Its time grows as D^2 L, that of maximum likelihood as D^3 L.",
         "Stated as complexities; the published curves have slopes of 1.45 to 2.3 for maximum likelihood.",
         f"Slopes of log time over log D, of at least {speed.POINTS} sizes from D = {speed.LARGE} on. "
-        f"For: at most {2 + speed.SLOPE:g} by score matching and at least {3 - 2 * speed.SLOPE:g} by maximum likelihood, whose products of the batch are D^2. "
+        f"For: at most {2 + speed.SLOPE:g} by score matching and at least {3 - 2 * speed.SLOPE:g} by maximum "
+        "likelihood, whose products of the batch are D^2. "
         f"Partly: at least {speed.SLOPE:g} apart. In L: within {speed.SLOPE:g} of 1.",
         "harness runtime --dims 784,1600,3072 && harness runtime --dims 784 --layers 2,4,8,16",
         speed.scaling,
@@ -37,8 +38,8 @@ CLAIMS: tuple[Claim, ...] = (
         "parity",
         "Score matching ends at the likelihood that maximum likelihood ends at.",
         "MNIST, fc: ML 1092.4, SSM 1092.8, DSM 1099.2, FDSSM 1104.1 nats; one Gaussian in closed form has 1093.8.",
-        f"On the same network and data, by the recipes paper and tuned. For: the test NLL of score "
-        f"matching is at most {trainings.PARITY:.0%} above that of maximum likelihood. It is open while neither has come within "
+        "On the same network and data, by the recipes paper and tuned. For: the test NLL of score matching is at most "
+        f"{trainings.PARITY:.0%} above that of maximum likelihood. It is open while neither has come within "
         f"{trainings.TRAINED:.0%} of one Gaussian in closed form: before that, the network has learned less than a "
         "mean and a covariance.",
         "harness reproduce table2-mnist-fc tuned-mnist-fc tuned-digits-fc --profile paper --seeds 1",
@@ -49,7 +50,8 @@ CLAIMS: tuple[Claim, ...] = (
         "Matching after preprocessing (MaP) lowers the NLL, and the gradient norm by orders of magnitude.",
         "MNIST, fc, SSM: 1720.5 nats without MaP, 1092.8 with it; gradient norms of 60 to 110 against below 1.",
         f"In one experiment, all else equal. For: at least {trainings.GAP:.0%} more nats without MaP and a median "
-        f"gradient norm at least {trainings.NORMS:g} times larger, where it is there. Partly: more nats. Against: no more.",
+        f"gradient norm at least {trainings.NORMS:g} times larger, where it is there. Partly: more nats. "
+        "Against: no more.",
         "harness reproduce table4-mnist-fc --profile paper --seeds 1 --methods ebflow-ssm --epochs 10",
         trainings.matching,
     ),
