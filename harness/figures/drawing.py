@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import xml.etree.ElementTree as ET
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ __all__ = ["Drawing"]
 _SVG = "http://www.w3.org/2000/svg"
 _XLINK = "http://www.w3.org/1999/xlink"
 _DPI = 200
+_LONG = re.compile(r"(\.\d\d)\d+")  # a hundredth of a point is enough
 ET.register_namespace("", _SVG)
 ET.register_namespace("xlink", _XLINK)
 
@@ -51,9 +53,17 @@ class Drawing:
             )
         root = ET.fromstring(file.getvalue())
         for group in root.iter(f"{{{_SVG}}}g"):
+            markers = group.findall(f"{{{_SVG}}}use")
+            if len(styles := {marker.get("style") for marker in markers}) == 1:
+                group.set("style", styles.pop() or "")  # once, not at every marker
+                for marker in markers:
+                    marker.attrib.pop("style", None)
             texts = self.figure.said.get(group.attrib.pop("id", ""), [])
             for marker, text in zip(group.iter(f"{{{_SVG}}}use"), texts, strict=False):
                 ET.SubElement(marker, f"{{{_SVG}}}title").text = text
+        for element in root.iter():
+            for name in {"d", "x", "y"} & element.keys():
+                element.set(name, _LONG.sub(r"\1", element.attrib[name]))
         root.set("role", "img")
         root.set("aria-label", self.title)
         return ET.tostring(root, encoding="unicode") + "\n"

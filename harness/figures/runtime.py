@@ -1,175 +1,280 @@
-"""Figures, drawn with matplotlib from frames of rows."""
+"""Milliseconds an iteration against D and against L, and how near they come to the bound."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
-from itertools import cycle
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
 
 import polars as pl
+from matplotlib.axes import Axes
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from harness.figures.drawing import Drawing
-from harness.figures.sheet import Sheet
+from harness.figures.groups import MACHINE, cells_of, footer, groups, prepared
+from harness.figures.sheet import Sheet, label_ends
+from harness.figures.style import INK, WIDTH, colour, curve_styles, styled
+from harness.paper import published
+from harness.paper.configurations import PUBLISHED_LAYERS
+from harness.statistics import crossing, log_slope
 from harness.tables.runtime import newest
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
+__all__ = ["Sweep", "draw_times", "runtime_figures", "sweeps"]
 
-__all__ = ["curve_figures", "runtime_figures"]
+_HEIGHT = 3.6
+_LABELLED = 12
+"""Curves that can be named at their ends; more have a legend."""
+_ITERATION = "Median of one iteration: noise, loss, backward, optimiser, averaged weights."
 
-# Okabe and Ito's colours, told apart by readers with any colour vision; markers tell the methods apart as well.
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999933")
-_MARKERS = "osD^vP*X"
-_LEGEND_ROWS = 14
+
+@dataclass(frozen=True)
+class Sweep:
+    """Timings of some methods along one axis, all else equal.
+
+    Args:
+        name: Of the files, up to what is drawn.
+        axis: D or L.
+        at: The other one, such as ``L = 2``.
+        rows: Of `prepared`, all metrics.
+    """
+
+    name: str
+    axis: str
+    at: str
+    rows: pl.DataFrame
+
+    @property
+    def times(self) -> pl.DataFrame:
+        """The seconds an iteration."""
+        return self.rows.filter(metric="seconds_per_iteration").sort("method", self.axis)
+
+    @property
+    def title(self) -> str:
+        """Experiment, architecture, and what is held."""
+        first = self.rows.row(0, named=True)
+        return f"{first['experiment']} ({first['profile']}), {first['architecture']}, {self.at}"
+
+    def curve(self, method: str) -> dict[int, float]:
+        """Seconds by size."""
+        own = self.times.filter(method=method)
+        return dict(zip(own[self.axis].to_list(), own["value"].to_list(), strict=True))
+
+    def fastest(self, methods: pl.DataFrame) -> dict[int, float]:
+        """The smallest seconds that any of these methods takes, by size."""
+        best = methods.group_by(self.axis).agg(pl.col("value").min()).sort(self.axis)
+        return dict(zip(best[self.axis].to_list(), best["value"].to_list(), strict=True))
+
+    @property
+    def dense_ml(self) -> pl.DataFrame:
+        """The timings of maximum likelihood with dense matrices: the rival."""
+        return self.times.filter(objective="ml", linear="dense")
+
+
+def sweeps(rows: pl.DataFrame, axis: str) -> Iterator[Sweep]:
+    """Yield every set of timings that differ in one size and in nothing else that makes them comparable.
+
+    Args:
+        rows: A frame of `harness.results.SCHEMA`.
+        axis: D or L.
+    """
+    other = "L" if axis == "D" else "D"
+    named = {"experiment": "{}", "profile": "{}", "architecture": "{}", other: f"{other}{{}}"}
+    rest = ["channels", "B", "dtype", *MACHINE]
+    # Compiled, every method would have a second curve close to its first; the tables have them.
+    rows = prepared(rows).filter(pl.col("status") == "ok", ~pl.col("compiled").fill_null(False))
+    keys = [*named, *rest, "method"]
+    sizes = pl.col(axis).filter(metric="seconds_per_iteration")
+    rows = rows.filter(sizes.n_unique().over(keys) > 1)
+    for name, group in groups(rows, named, rest):
+        yield Sweep(name, axis, f"{other} = {group[other][0]:,}", newest(group))
 
 
 def runtime_figures(rows: pl.DataFrame) -> Iterator[Drawing]:
-    """Draw seconds an iteration against D on log axes, one figure for every experiment and architecture.
+    """Draw seconds against D and against L, and the fraction that the bound is, one figure for every sweep."""
+    for axis in ("D", "L"):
+        for sweep in sweeps(rows, axis):
+            yield _seconds(sweep)
+            if axis == "D" and sweep.rows.filter(metric="iteration_bound").height:
+                yield _bound(sweep)
+
+
+@styled()
+def _seconds(sweep: Sweep) -> Drawing:
+    methods = sweep.times["method"].unique().to_list()
+    labelled = len(methods) <= _LABELLED
+    sheet = Sheet(WIDTH, _HEIGHT, sweep.title, footer(sweep.rows))
+    panel = sheet.subplots()
+    paper = _draw_paper(panel, sweep)
+    ringed = draw_times(sheet, panel, sweep, methods, labelled)
+    caption = [
+        f"{_ITERATION} Bands are {'99' if sweep.rows['experiment'][0] == 'asv' else '95'} % intervals;",
+        f"slopes are log-log regressions over every {sweep.axis} shown.",
+        "A ring marks the D from which on a method is faster than every dense maximum likelihood." if ringed else "",
+        "Pale lines are the paper's, on its authors' GPU." if paper else "",
+        f"{footer(sweep.rows)}.",
+    ]
+    name = f"{sweep.name}-seconds-over-{sweep.axis}"
+    title = f"{sweep.title}: time of an iteration against {sweep.axis}"
+    return Drawing(name, title, " ".join(filter(None, caption)), sheet, cells_of(sweep.times))
+
+
+def draw_times(sheet: Sheet, panel: Axes, sweep: Sweep, methods: list[str], labelled: bool) -> bool:
+    """Draw the curves of these methods, slowest first; return whether a crossing is marked.
 
     Args:
-        rows: A frame of `harness.results.SCHEMA`.
-        folder: Where the SVG and PNG files go.
-
-    Returns:
-        The files written; none where no experiment has two dimensions.
+        sheet: Takes what the points say.
+        panel: Where to draw.
+        sweep: The timings.
+        methods: Names.
+        labelled: Whether curves are named at their ends, or in a legend below.
     """
-    timings = newest(rows).filter(pl.col("metric") == "seconds_per_iteration", pl.col("status") == "ok")
-    # Compiled, every method would have a second curve close to its first; the tables have them.
-    timings = timings.filter(~pl.col("method").str.ends_with("(compiled)"))
-    for (experiment, profile, architecture, cpu, threads), group in timings.group_by(
-        ["experiment", "profile", "architecture", "cpu", "threads"], maintain_order=True
-    ):
-        group = group.filter(pl.col("D").n_unique().over("L") > 1)
-        if group.is_empty():
-            continue
-        caption = f"{cpu}, {threads} threads, commit {(group['commit'][0] or 'unknown')[:8]}"
-        yield _draw(
-            group,
-            f"{experiment} ({profile}), {architecture}",
-            caption,
-            f"{experiment}-{profile}-{architecture}-runtime",
+    times = sweep.times.filter(pl.col("method").is_in(methods))
+    slowest_first = times.group_by("method", maintain_order=True).last().sort("value", descending=True)["method"]
+    styles = curve_styles(_kinds(times))
+    ringed, ends = False, []
+    for method in slowest_first:
+        own = times.filter(method=method)
+        sizes, milliseconds = own[sweep.axis].to_list(), [1e3 * value for value in own["value"]]
+        slope = log_slope(sizes, milliseconds).value
+        label = f"{method}, slope {slope:.2f}"
+        (line,) = panel.plot(sizes, milliseconds, label=label, **styles[method])
+        held = sweep.at
+        sheet.say(
+            line,
+            [
+                f"{method}, {sweep.axis} = {size:,}, {held}: {_said(ms)}"
+                for size, ms in zip(sizes, milliseconds, strict=True)
+            ],
         )
-
-
-def curve_figures(rows: pl.DataFrame) -> Iterator[Drawing]:
-    """Draw what was followed through training against steps and against seconds, one figure for every dataset.
-
-    Args:
-        rows: A frame of `harness.results.SCHEMA`.
-        folder: Where the SVG and PNG files go.
-
-    Returns:
-        The files written; none where no training has two points of a curve.
-    """
-    labels = {
-        "validation_curve": ("validation NLL, nats", "nll"),
-        "gradient_norm": ("gradient norm of the last batch, before clipping", "gradient"),
-    }
-    curves = rows.filter(pl.col("metric").is_in(list(labels))).with_columns(
-        MaP=pl.col("config").str.json_path_match("$.preprocess") == "true",
-        EMA=pl.col("config").str.json_path_match("$.config.ema_decay").is_not_null(),
-    )
-    curves = curves.filter(pl.len().over("cell", "metric") > 1)
-    for (experiment, profile, dataset, architecture, metric), group in curves.group_by(
-        ["experiment", "profile", "dataset", "architecture", "metric"], maintain_order=True
-    ):
-        label, short = labels[metric]
-        yield _draw_curves(
-            group,
-            f"{experiment} ({profile}), {dataset}, {architecture}",
-            label,
-            f"{experiment}-{profile}-{dataset}-{architecture}-{short}",
-        )
-
-
-def _draw_curves(group: pl.DataFrame, title: str, label: str, stem: str) -> Drawing:
-    figure = Sheet(10.6, 4.2)
-    panels = figure.subplots(1, 2, sharey=True)
-    # What all curves share is no part of their names.
-    names = ["method", *(name for name in ("recipe", "EMA", "MaP", "seed") if group[name].n_unique() > 1)]
-    for index, (_, curve) in enumerate(group.group_by("cell", maintain_order=True)):
-        curve = curve.sort("iteration")
-        first = curve.row(0, named=True)
-        named = ", ".join(
-            ("" if value else "no ") + name if isinstance(value := first[name], bool) else str(value) for name in names
-        )
-        for panel, axis in zip(panels, ("iteration", "seconds"), strict=True):
-            panel.plot(
-                curve[axis].to_numpy(),
-                curve["value"].to_numpy(),
-                label=named,
-                linewidth=1.3,
-                markersize=3,
-                color=_COLOURS[index % len(_COLOURS)],
-                marker=_MARKERS[index % len(_MARKERS)],
-            )
-    for panel, axis in zip(panels, ("training steps", "seconds of training, the start included"), strict=True):
-        panel.set_xlabel(axis)
-        panel.grid(True, linewidth=0.3, alpha=0.5)
-    if group["metric"][0] == "gradient_norm":
-        panels[0].set_yscale("log")
-    panels[0].set_ylabel(label)
-    _legend(panels[-1], group["cell"].n_unique())
-    machines = "; ".join(f"{cpu}, {threads} threads" for cpu, threads in group.select("cpu", "threads").unique().rows())
-    return _save(group, figure, title, f"{machines}, commit {(group['commit'][0] or 'unknown')[:8]}", stem)
-
-
-def _draw(group: pl.DataFrame, title: str, caption: str, stem: str) -> Drawing:
-    depths = group["L"].unique().sort().to_list()
-    figure = Sheet(4.6 * len(depths) + 1.4, 4.2)
-    panels = figure.subplots(1, len(depths), sharey=True, squeeze=False)
-    styles = _styles(group)
-    for panel, depth in zip(panels[0], depths, strict=True):
-        _curves(panel, group.filter(L=depth), styles)
-        panel.set_title(f"L = {depth}")
-        panel.set_xlabel("dimension D")
-    panels[0][0].set_ylabel("seconds an iteration")
-    _legend(panels[0][-1], len(styles))
-    return _save(group, figure, title, caption, stem)
-
-
-def _styles(group: pl.DataFrame) -> dict[str, dict[str, object]]:
-    """Give every method a line of its own, slowest first: a colour for each library, a marker within one."""
-    slowest_first = group.sort("D", "value").group_by("method", maintain_order=True).last()
-    methods = slowest_first.sort("value", descending=True)["method"].to_list()
-    libraries: dict[str, list[str]] = {}
-    for method in sorted(methods):
-        libraries.setdefault(method.split("-")[0], []).append(method)
-    styles = {}
-    for colour, members in zip(cycle(_COLOURS), libraries.values(), strict=False):
-        for index, method in enumerate(members):
-            dashes = "-" if index < len(_MARKERS) else "--"
-            styles[method] = {"color": colour, "marker": _MARKERS[index % len(_MARKERS)], "linestyle": dashes}
-    return {method: styles[method] for method in methods}
-
-
-def _legend(panel: Axes, curves: int) -> None:
-    """Name the curves beside the panel, in as many columns as keep it the higher of the two."""
-    columns = -(-curves // _LEGEND_ROWS)
-    panel.legend(loc="center left", bbox_to_anchor=(1.02, 0.5), frameon=False, fontsize=8, ncols=columns)
-
-
-def _save(group: pl.DataFrame, figure: Sheet, title: str, caption: str, name: str) -> Drawing:
-    figure.suptitle(title)
-    return Drawing(name, title, caption, figure, tuple(group["cell"].unique().sort()))
-
-
-def _curves(panel: Axes, group: pl.DataFrame, styles: dict[str, dict[str, object]]) -> None:
-    for method, style in styles.items():
-        curve = group.filter(method=method).sort("D")
-        panel.plot(curve["D"].to_numpy(), curve["value"].to_numpy(), label=method, linewidth=1.3, markersize=4, **style)
-        bounds = curve.drop_nulls(["ci_low", "ci_high"])
+        bounds = own.drop_nulls(["ci_low", "ci_high"])
         panel.fill_between(
-            bounds["D"].to_numpy(),
-            bounds["ci_low"].to_numpy(),
-            bounds["ci_high"].to_numpy(),
-            color=style["color"],
-            alpha=0.2,
+            bounds[sweep.axis].to_list(),
+            [1e3 * value for value in bounds["ci_low"]],
+            [1e3 * value for value in bounds["ci_high"]],
+            color=styles[method]["color"],
+            alpha=0.2 if labelled else 0.07,
             linewidth=0,
         )
+        if own["objective"][0] != "ml" and sweep.axis == "D":
+            found = crossing(sweep.curve(method), sweep.fastest(sweep.dense_ml))
+            if found is not None:
+                ringed = True
+                panel.plot(
+                    found,
+                    1e3 * sweep.curve(method)[int(found)],
+                    "o",
+                    markersize=9,
+                    markerfacecolor="none",
+                    markeredgecolor=INK,
+                    markeredgewidth=0.9,
+                )
+        ends.append((sizes[-1], milliseconds[-1], label, styles[method]["color"]))
     panel.set_xscale("log")
     panel.set_yscale("log")
-    sizes = group["D"].unique().sort().to_list()
-    panel.set_xticks(sizes, [str(size) for size in sizes], rotation=45)
-    panel.set_xticks([], minor=True)
-    panel.grid(True, which="both", linewidth=0.3, alpha=0.5)
+    _ticks(panel, times[sweep.axis].unique().sort().to_list())
+    panel.set_xlabel("dimension D" if sweep.axis == "D" else "linear layers L")
+    panel.set_ylabel("milliseconds an iteration")
+    if ringed:
+        panel.text(
+            0.99, 0.03, "○ faster than every dense ML\nfrom here on", ha="right", fontsize=7, transform=panel.transAxes
+        )
+    if labelled:
+        label_ends(panel, ends)
+    else:
+        sheet.legend_below(panel)
+    return ringed
+
+
+def _draw_paper(panel: Axes, sweep: Sweep) -> bool:
+    """Draw the published curves behind, pale: those of this architecture and its number of channels."""
+    first = sweep.rows.row(0, named=True)
+    shown = published.runtime().filter(
+        pl.col("architecture") == first["architecture"],
+        pl.col("shape").str.starts_with(f"{first['channels'] or 1}x"),
+    )
+    if sweep.axis != "D" or first["B"] != 100 or first["L"] != PUBLISHED_LAYERS[first["architecture"]]:
+        return False
+    starts = []
+    for (objective,), curve in shown.group_by(["objective"], maintain_order=True):
+        sizes = [math.prod(map(int, shape.split("x"))) for shape in curve["shape"]]
+        milliseconds = [1e3 * value for value in curve["published_seconds"]]
+        panel.plot(sizes, milliseconds, color=colour(str(objective), "dense"), alpha=0.35, linewidth=2.5, zorder=1)
+        starts.append((milliseconds[0], sizes[0]))
+    if starts:
+        panel.annotate(
+            "the paper's, on a GPU",
+            max(starts)[::-1],
+            (0, 5),
+            textcoords="offset points",
+            fontsize=7,
+            color="#777777",
+        )
+    return bool(starts)
+
+
+@styled()
+def _bound(sweep: Sweep) -> Drawing:
+    bounds = sweep.rows.filter(metric="iteration_bound").select("method", "D", bound="value")
+    times = (
+        sweep.times.join(bounds, on=["method", "D"])
+        .sort("method", "D")
+        .with_columns(fraction=100 * pl.col("bound") / pl.col("value"))
+    )
+    methods = times.group_by("method", maintain_order=True).last().sort("fraction", descending=True)["method"].to_list()
+    labelled = len(methods) <= _LABELLED
+    sheet = Sheet(WIDTH, _HEIGHT, sweep.title, footer(sweep.rows))
+    panel = sheet.subplots()
+    styles = curve_styles(_kinds(times))
+    ends = []
+    for method in methods:
+        own = times.filter(method=method)
+        sizes, percent = own["D"].to_list(), own["fraction"].to_list()
+        (line,) = panel.plot(sizes, percent, label=method, **styles[method])
+        sheet.say(
+            line,
+            [
+                f"{method}, D = {size:,}, {sweep.at}: {value:.0f} % of the bound"
+                for size, value in zip(sizes, percent, strict=True)
+            ],
+        )
+        ends.append((sizes[-1], percent[-1], method, styles[method]["color"]))
+    panel.axhline(100, color=INK, linewidth=0.8, linestyle=(0, (4, 2)))
+    panel.set_xscale("log")
+    _ticks(panel, times["D"].unique().sort().to_list())
+    panel.set_ylim(bottom=0)
+    panel.set_xlabel("dimension D")
+    panel.set_ylabel("bound / measured time, %")
+    if labelled:
+        label_ends(panel, ends)
+    else:
+        sheet.legend_below(panel)
+    caption = (
+        "The part of an iteration that its matrix products, at the machine's own rate, and one pass of optimiser and "
+        f"average, at the rate of a copy, must take; 100 % is the bound. {footer(sweep.rows)}."
+    )
+    return Drawing(
+        f"{sweep.name}-bound",
+        f"{sweep.title}: how near an iteration comes to its bound",
+        caption,
+        sheet,
+        cells_of(times),
+    )
+
+
+def _kinds(times: pl.DataFrame) -> list[tuple[str, str, str, str]]:
+    names = pl.col("method").alias("label")
+    return times.select(names, "method", "objective", "linear").unique().sort("method").rows()
+
+
+def _ticks(panel: Axes, sizes: list[int]) -> None:
+    panel.set_xticks(sizes, [str(size) for size in sizes])
+    panel.xaxis.set_minor_locator(NullLocator())
+    if panel.get_yscale() == "log":
+        low, high = panel.get_ylim()
+        panel.yaxis.set_major_locator(LogLocator(subs=(1,) if high > 100 * low else (1, 2, 5)))
+        panel.yaxis.set_minor_locator(NullLocator())
+        panel.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.10g}"))
+
+
+def _said(milliseconds: float) -> str:
+    return f"{milliseconds:.3g} ms" if milliseconds < 1000 else f"{milliseconds:,.0f} ms"
