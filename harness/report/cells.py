@@ -43,9 +43,10 @@ def cells(rows: pl.DataFrame) -> Iterator[Cell]:
         ["experiment", "cell"], maintain_order=True
     ):
         first = group.row(0, named=True)
-        methods = group["method"].unique(maintain_order=True).to_list()
+        methods = group.filter(pl.col("method") != "machine")["method"].unique(maintain_order=True).to_list()
         named = methods[0] if len(methods) == 1 else f"{len(methods)} methods"
-        what = [first["dataset"], first["architecture"], named, f"D = {first['D']}", f"L = {first['L']}"]
+        sizes = [f"{name} = {_joined(group[name])}" for name in ("D", "L")]
+        what = [first["dataset"], first["architecture"], named, *sizes]
         yield Cell(
             key,
             f"{experiment} ({first['profile']}): {', '.join(what)}",
@@ -79,6 +80,10 @@ def _line(row: dict[str, Any]) -> str:
     if row["ci_low"] is not None and row["ci_high"] is not None:
         words.append(f"[{row['ci_low']!r}, {row['ci_high']!r}]")
     return " ".join([*words, *([f"n = {row['n']}"] if row["n"] is not None else [])])
+
+
+def _joined(column: pl.Series) -> str:
+    return "|".join(map(str, column.unique().sort()))
 
 
 def _versions(text: str) -> str:

@@ -20,6 +20,7 @@ from harness import asv_results, publish
 from harness.errors import InputError
 from harness.figures import drawings
 from harness.paper.claims import CLAIMS, VERDICT_RULE, Claim, Evidence, Outcome, Verdict, judge
+from harness.paper.experiments import EXPERIMENTS
 from harness.report.cells import cells, links
 from harness.report.missing import cut_short, unmeasured, without_numbers
 from harness.report.series import series_table
@@ -39,6 +40,12 @@ class _Judged:
     verdict: Verdict
     decided: list[Evidence]
     open: list[Evidence]
+
+    @property
+    def told(self) -> list[Evidence]:
+        """The first comparison of each outcome: at a glance why the verdict is what it is."""
+        first = {one.outcome: one for one in reversed(self.decided or self.open)}
+        return [first[outcome] for outcome in Outcome if outcome in first]
 
 
 def write(store: Store, asv_dir: Path, output: Path) -> list[str]:
@@ -128,19 +135,21 @@ def _figures(rows: pl.DataFrame, store: Store) -> Iterator[tuple[str, str, str, 
 
 
 def _inlined(svg: str) -> Markup:
-    """Return a drawing as it may stand inside a page: as wide as its column, its styles not those of the page."""
+    """Return a drawing as it may stand inside a page: not wider than it is, its styles not those of the page."""
     root = ET.fromstring(svg)
     for parent in list(root.iter()):
         for child in list(parent):
             if child.tag in (f"{{{_SVG}}}style", f"{{{_SVG}}}metadata"):
                 parent.remove(child)
-    root.attrib.pop("width", None)
-    root.attrib.pop("height", None)
+    root.set("style", f"max-width: {root.attrib.pop('width')}")
+    del root.attrib["height"]
     return Markup(ET.tostring(root, encoding="unicode"))
 
 
 def _experiments(rows: pl.DataFrame) -> list[tuple[str, list[tuple[publish.Page, Markup]]]]:
-    """Tables by experiment and profile."""
+    """Tables by experiment and profile: what is no experiment first, the others in the paper's order."""
+    order = {experiment.name: index for index, experiment in enumerate(EXPERIMENTS)}
+    rows = rows.sort(pl.col("experiment").replace_strict(order, default=-1, return_dtype=pl.Int64), maintain_order=True)
     grouped: dict[str, list[tuple[publish.Page, Markup]]] = {}
     for page in publish.pages(rows):
         experiment, _, _ = page.title.partition(": ")
@@ -172,7 +181,8 @@ def _provenance(rows: pl.DataFrame) -> tuple[pl.DataFrame, list[tuple[str, ...]]
 
 
 def _table(frame: pl.DataFrame, sources: Sequence[tuple[str, ...]] | None = None) -> Markup:
-    """Return a table with links to the cells of its rows; nothing for an empty one."""
+    """Return a table with links to the cells of its rows, without empty columns; nothing for an empty one."""
     if frame.is_empty():
         return Markup("")
+    frame = frame.select(column for column in frame if column.null_count() < frame.height)
     return to_html(frame, None if sources is None else {"rows in": [links(keys) for keys in sources]})

@@ -7,7 +7,7 @@ from typing import Any
 import polars as pl
 from markupsafe import Markup
 
-from harness.tables import to_html
+from harness.tables import split_constants, to_html
 
 __all__ = ["series_table"]
 
@@ -17,10 +17,22 @@ _NAMES = {
     "seconds_per_log_determinant": "log-determinants of new weights",
     "seconds_per_sampling": "100 samples",
 }
+_COLUMNS = {
+    "benchmark": pl.String,
+    "method": pl.String,
+    "D": pl.Int64,
+    "L": pl.Int64,
+    "cpu": pl.String,
+    "commits": pl.Int64,
+    "newest": pl.String,
+    "ms": pl.Float64,
+    "times the commit before": pl.Float64,
+    "changes": pl.String,
+}
 
 
-def series_table(history: pl.DataFrame) -> Markup:
-    """Return one row a series of `harness.asv_results.history`, what got slower first."""
+def series_table(history: pl.DataFrame) -> tuple[Markup, str]:
+    """Return one row a series of `harness.asv_results.history`, what got slower first, and what all have in common."""
     rows, sparklines = [], []
     groups = history.group_by(["metric", "method", "D", "L", "cpu", "env"], maintain_order=True)
     ordered = sorted((group for _, group in groups), key=lambda group: -(group["change"] == "slower").sum())
@@ -28,8 +40,7 @@ def series_table(history: pl.DataFrame) -> Markup:
         last = group.row(-1, named=True)
         changes = [
             f"{row['change']} at {row['commit'][:8]} ({row['ratio']:.2f} times)"
-            for row in group.iter_rows(named=True)
-            if row["change"]
+            for row in group.filter(pl.col("change").is_not_null()).iter_rows(named=True)
         ]
         rows.append(
             (
@@ -39,23 +50,13 @@ def series_table(history: pl.DataFrame) -> Markup:
                 last["commit"][:8],
                 1e3 * last["value"],
                 last["ratio"],
-                "; ".join(changes),
+                "; ".join(changes) or None,
             )
         )
         sparklines.append(_sparkline(group))
-    names = [
-        "benchmark",
-        "method",
-        "D",
-        "L",
-        "machine",
-        "commits",
-        "newest",
-        "ms",
-        "times the commit before",
-        "changes",
-    ]
-    return to_html(pl.DataFrame(rows, schema=names, orient="row"), {"history": sparklines})
+    frame, settings = split_constants(pl.DataFrame(rows, schema=_COLUMNS, orient="row"))
+    frame = frame.select(column for column in frame if column.null_count() < frame.height)
+    return to_html(frame, {"history": sparklines}), settings
 
 
 def _sparkline(group: pl.DataFrame) -> Markup:

@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import polars as pl
-from markupsafe import Markup, escape
+from markupsafe import Markup
 from tabulate import tabulate
 
 __all__ = ["render", "split_constants", "text_of", "to_html"]
+
+_LONG = 32
+"""From how many characters on a column of HTML may break its lines."""
 
 
 def render(frame: pl.DataFrame, style: str) -> str:
@@ -33,21 +36,27 @@ def to_html(frame: pl.DataFrame, extra: Mapping[str, Sequence[Markup]] | None = 
         frame: Any table of this package.
         extra: Columns to add on the right whose values are markup already, by name; one value a row.
     """
-    kinds = ["number" if _holds_numbers(column) else "text" for column in frame]
+    kinds = [_kind(column) for column in frame]
     extra = extra or {}
-    heads = [*zip(kinds, frame.columns, strict=True), *(("markup", name) for name in extra)]
-    head = Markup("").join(Markup('<th scope="col" class="{}">{}</th>').format(*pair) for pair in heads)
-    body = Markup("")
+    names = [*zip(kinds, frame.columns, strict=True), *(("markup", name) for name in extra)]
+    head = Markup("").join(Markup('<th scope="col"{}>{}</th>').format(_class(kind), name) for kind, name in names)
+    body = []
     for index, row in enumerate(frame.iter_rows()):
         texts = ["" if value is None else text_of(value) for value in row]
-        cells = [
-            *zip(kinds, map(escape, texts), strict=True),
-            *(("markup", column[index]) for column in extra.values()),
-        ]
-        body += Markup("<tr>{}</tr>\n").format(
-            Markup("").join(Markup('<td class="{}">{}</td>').format(*pair) for pair in cells)
-        )
-    return Markup("<table>\n<thead><tr>{}</tr></thead>\n<tbody>\n{}</tbody>\n</table>").format(head, body)
+        cells = [*zip(kinds, texts, strict=True), *(("markup", column[index]) for column in extra.values())]
+        body.append(Markup("").join(Markup("<td{}>{}</td>").format(_class(kind), cell) for kind, cell in cells))
+    lines = Markup("\n").join(Markup("<tr>{}</tr>").format(line) for line in body)
+    return Markup("<table>\n<thead><tr>{}</tr></thead>\n<tbody>\n{}\n</tbody>\n</table>").format(head, lines)
+
+
+def _kind(column: pl.Series) -> str:
+    if _holds_numbers(column):
+        return "number"
+    return "long" if column.dtype == pl.String and (column.str.len_chars().max() or 0) > _LONG else ""
+
+
+def _class(kind: str) -> Markup:
+    return Markup(' class="{}"').format(kind) if kind else Markup("")
 
 
 def split_constants(frame: pl.DataFrame) -> tuple[pl.DataFrame, str]:
@@ -81,7 +90,7 @@ def text_of(value: object) -> str:
 
 
 def _holds_numbers(column: pl.Series) -> bool:
-    """Whether a column is of numbers, or of text that starts with one in every row."""
-    return column.dtype.is_numeric() or (
-        column.dtype == pl.String and column.count() > 0 and bool(column.drop_nulls().str.contains(r"^\d").all())
-    )
+    """Whether a column is of numbers, or of text that is one, or starts with one and a space, in every row."""
+    if column.dtype != pl.String:
+        return column.dtype.is_numeric()
+    return column.count() > 0 and bool(column.drop_nulls().str.contains(r"^[\d,.]+( |$)").all())

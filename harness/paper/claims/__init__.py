@@ -25,11 +25,11 @@ CLAIMS: tuple[Claim, ...] = (
     ),
     Claim(
         "scaling",
-        "Its time grows as D^2 L, that of maximum likelihood as D^3 L.",
+        "Its time grows as D²L, that of maximum likelihood as D³L.",
         "Stated as complexities; the published curves have slopes of 1.45 to 2.3 for maximum likelihood.",
         f"Slopes of log time over log D, of at least {speed.POINTS} sizes from D = {speed.LARGE} on. "
         f"For: at most {2 + speed.SLOPE:g} by score matching and at least {3 - 2 * speed.SLOPE:g} by maximum "
-        "likelihood, whose products of the batch are D^2. "
+        "likelihood, whose products of the batch are D². "
         f"Partly: at least {speed.SLOPE:g} apart. In L: within {speed.SLOPE:g} of 1.",
         "harness runtime --dims 784,1600,3072 && harness runtime --dims 784 --layers 2,4,8,16",
         speed.scaling,

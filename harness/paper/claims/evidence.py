@@ -48,11 +48,13 @@ class Evidence:
 
     Args:
         outcome: What it says of the claim.
+        short: The comparison in a few words, with its main number.
         text: The comparison with its numbers: measured in `cells`, or published.
         cells: Keys of the cells that the measured numbers come from.
     """
 
     outcome: Outcome
+    short: str
     text: str
     cells: tuple[str, ...]
 

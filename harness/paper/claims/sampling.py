@@ -33,7 +33,8 @@ def normalizer(rows: pl.DataFrame) -> list[Evidence]:
             f"{matched.height:,} trainings by SSM or DSM, which never compute log Z, ended with an exact test NLL: "
             "log Z was computed afterwards, from the linear layers' determinants."
         )
-        found.append(Evidence(Outcome.FOR, text, keys(matched["cell"].to_list())))
+        short = f"{matched.height:,} trainings scored exactly afterwards"
+        found.append(Evidence(Outcome.FOR, short, text, keys(matched["cell"].to_list())))
     estimates = newest(rows.filter(pl.col("metric").str.contains("^(log_z_error|ess)_"), pl.col("status") == "ok"))
     for name, described in _ESTIMATORS.items():
         errors = estimates.filter(metric=f"log_z_error_{name}").sort("D")
@@ -49,7 +50,8 @@ def normalizer(rows: pl.DataFrame) -> list[Evidence]:
             for row in ends[: errors.height]
         )
         upto = f"below {ERROR:g} nat at {fine.height} of {errors.height} measured D"
-        found.append(Evidence(outcome, f"{described}: error {told}; {upto}.", keys(errors["cell"].to_list())))
+        short = f"{name}: {upto}"
+        found.append(Evidence(outcome, short, f"{described}: error {told}; {upto}.", keys(errors["cell"].to_list())))
     return found
 
 
@@ -82,5 +84,6 @@ def imputation(rows: pl.DataFrame) -> list[Evidence]:
             if metric in values
         ]
         text = f"{dataset}, {method}, recipe {recipe}: gain over the mean image {text_of(gain)} dB; {', '.join(told)}."
-        found.append(Evidence(outcome, text, (cell,)))
+        short = f"{text_of(gain)} dB better than the mean image ({method})"
+        found.append(Evidence(outcome, short, text, (cell,)))
     return found

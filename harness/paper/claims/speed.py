@@ -31,7 +31,8 @@ _MACHINE = ["architecture", "B", "dtype", "device", "threads", "cpu", "gpu"]
 def speedup(rows: pl.DataFrame) -> list[Evidence]:
     """Score matching beside maximum likelihood on the same layers, timed in one run, at the paper's depth."""
     found = []
-    for key, group in _timings(rows).group_by(_MACHINE, maintain_order=True):
+    timings = _timings(rows).sort(pl.col("D").max().over(_MACHINE), descending=True, maintain_order=True)
+    for key, group in timings.group_by(_MACHINE, maintain_order=True):
         group = group.filter(L=PUBLISHED_LAYERS.get(key[0], 0))
         for method in _MATCHED:
             pairs = _beside(group, method, pl.col("method") == "ebflow-ml")
@@ -48,6 +49,7 @@ def speedup(rows: pl.DataFrame) -> list[Evidence]:
 def scaling(rows: pl.DataFrame) -> list[Evidence]:
     """Log-log slopes of the median time over D, and over L, of score matching and of maximum likelihood."""
     timings = _timings(rows).filter(pl.col("D") >= LARGE, pl.col("method").is_in(["ebflow-ml", *_MATCHED[:2]]))
+    timings = timings.sort(pl.col("D").max().over(_MACHINE), descending=True, maintain_order=True)
     found = []
     for (*key, depth), group in timings.group_by([*_MACHINE, "experiment", "profile", "L"], maintain_order=True):
         rival = _slope(group.filter(method="ebflow-ml"), "D")
@@ -63,7 +65,8 @@ def scaling(rows: pl.DataFrame) -> list[Evidence]:
                 where = f"{_where(tuple(key[:-2]), None)}, D = {size:,}"
                 outcome = Outcome.FOR if abs(slope - 1) <= SLOPE else Outcome.AGAINST
                 text = f"{where}: the time of {method} grows as L to the power {slope:.2f}."
-                found.append(Evidence(outcome, text, _cells(group, method)))
+                short = f"{key[0]}: slope in L {slope:.2f} ({method})"
+                found.append(Evidence(outcome, short, text, _cells(group, method)))
     return found
 
 
@@ -107,7 +110,8 @@ def _same_layers(pairs: pl.DataFrame, method: str, where: str) -> Evidence:
         f"{where}: ebflow-ml takes {ratios} as long as {method} ({_ms(last['value_rival'])} ms against "
         f"{_ms(last['value'])} at D = {last['D']:,}){f'; published {_listed(told)}' if told else ''}."
     )
-    return Evidence(outcome, text, keys(pairs["cell"].to_list()))
+    short = f"{pairs['architecture'][0]}: {_times(last['ratio'])} times by {method} at D = {last['D']:,}"
+    return Evidence(outcome, short, text, keys(pairs["cell"].to_list()))
 
 
 def _restricted(pairs: pl.DataFrame, where: str) -> Evidence:
@@ -119,7 +123,8 @@ def _restricted(pairs: pl.DataFrame, where: str) -> Evidence:
         f"({last['linear_rival']}), takes {_times(ratio)} times as long as ebflow-dsm at D = {last['D']:,} "
         f"({_ms(last['value_rival'])} ms against {_ms(last['value'])})."
     )
-    return Evidence(outcome, text, (last["cell"],))
+    short = f"{last['architecture']}: {_times(ratio)} times against {last['method_rival']} at D = {last['D']:,}"
+    return Evidence(outcome, short, text, (last["cell"],))
 
 
 def _in_d(method: str, own: float, rival: float, where: str, cells: tuple[str, ...]) -> Evidence:
@@ -128,7 +133,8 @@ def _in_d(method: str, own: float, rival: float, where: str, cells: tuple[str, .
     else:
         outcome = Outcome.PARTLY if rival - own >= SLOPE else Outcome.AGAINST
     text = f"{where}, D from {LARGE}: the time of {method} grows as D to the power {own:.2f}, of ebflow-ml {rival:.2f}."
-    return Evidence(outcome, text, cells)
+    short = f"{where.partition(',')[0]}: slopes in D {own:.2f} ({method}) and {rival:.2f}"
+    return Evidence(outcome, short, text, cells)
 
 
 def _slope(curve: pl.DataFrame, column: str) -> float | None:

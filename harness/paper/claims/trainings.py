@@ -59,7 +59,8 @@ def parity(rows: pl.DataFrame) -> list[Evidence]:
             f"{_published(run)}."
         )
         cells = keys(run["cells"], rival["cells"], bar["cells"].explode().to_list())
-        found.append(Evidence(outcome, text, cells))
+        short = f"{_brief(run)}: {run['method']} {gap:+.1%}"
+        found.append(Evidence(outcome, short, text, cells))
     return _decided_first(found)
 
 
@@ -76,7 +77,8 @@ def matching(rows: pl.DataFrame) -> list[Evidence]:
             which = "with" if run["value"] is None else "without"
             failed = run if run["value"] is None else without
             text = f"{name}: nothing to compare, as it {failed['status']} {which} MaP ({failed['reason']})."
-            found.append(Evidence(Outcome.OPEN, text, cells))
+            short = f"{_brief(run)}: {run['method']} {failed['status']} {which} MaP"
+            found.append(Evidence(Outcome.OPEN, short, text, cells))
             continue
         gap = without["value"] / run["value"] - 1
         text = f"{name}: {_nats(run)} with MaP, {_nats(without)} without, {gap:+.0%}"
@@ -88,7 +90,8 @@ def matching(rows: pl.DataFrame) -> list[Evidence]:
             outcome = Outcome.OPEN if run["shortened"] else Outcome.AGAINST
         else:
             outcome = Outcome.FOR if enough and not without["shortened"] else Outcome.PARTLY
-        found.append(Evidence(outcome, f"{text}.", cells))
+        short = f"{_brief(run)}: {gap:+.0%} without MaP ({run['method']})"
+        found.append(Evidence(outcome, short, f"{text}.", cells))
     return _decided_first(found)
 
 
@@ -102,7 +105,10 @@ def averaging(rows: pl.DataFrame) -> list[Evidence]:
             f"{_named(run)}, {run['method']}, {'with' if run['MaP'] else 'without'} MaP: {_nats(run)} with EMA, "
             f"{_nats(without)} without, a gain of {text_of(gain)} nats."
         )
-        found.append(Evidence(_decide(gain > 0, run, without), text, keys(run["cells"], without["cells"])))
+        short = (
+            f"{_brief(run)}: {text_of(gain)} nats gained ({run['method']}, {'with' if run['MaP'] else 'without'} MaP)"
+        )
+        found.append(Evidence(_decide(gain > 0, run, without), short, text, keys(run["cells"], without["cells"])))
     return _decided_first(found)
 
 
@@ -119,7 +125,8 @@ def matrices(rows: pl.DataFrame) -> list[Evidence]:
             gap = other["value"] - run["value"]
             ends = f"full matrices {_nats(run)}, {other['linear']} {_nats(other)}"
             text = f"{_named(run)}: {ends}, {text_of(gap)} nats more."
-            found.append(Evidence(_decide(gap > 0, run, other), text, keys(run["cells"], other["cells"])))
+            short = f"{text_of(gap)} nats more with {other['linear']}"
+            found.append(Evidence(_decide(gap > 0, run, other), short, text, keys(run["cells"], other["cells"])))
     return _decided_first(found)
 
 
@@ -136,7 +143,8 @@ def glow(rows: pl.DataFrame) -> list[Evidence]:
         else:
             outcome = Outcome.OPEN if run["shortened"] else Outcome.AGAINST
         text = f"{_named(run)}: {run['method']} {_nats(run)}, published {text_of(bar)} by score matching."
-        found.append(Evidence(outcome, text, keys(run["cells"])))
+        short = f"{text_of(run['value'])} nats by {run['method']}"
+        found.append(Evidence(outcome, short, text, keys(run["cells"])))
     return _decided_first(found)
 
 
@@ -151,7 +159,9 @@ def points(rows: pl.DataFrame) -> list[Evidence]:
         own, other = (_same(fishers, some) for some in (run, rival))
         if own and other:
             text += f"; Fisher divergence {text_of(own['value'])} and {text_of(other['value'])}"
-        found.append(Evidence(_decide(gap <= POINTS, run, rival), f"{text}.", keys(run["cells"], rival["cells"])))
+        short = f"{_brief(run)}: KL {text_of(run['value'])} by {run['method']}, {text_of(rival['value'])} by ebflow-ml"
+        cells = keys(run["cells"], rival["cells"])
+        found.append(Evidence(_decide(gap <= POINTS, run, rival), short, f"{text}.", cells))
     return _decided_first(found)
 
 
@@ -238,6 +248,10 @@ def _same(runs: pl.DataFrame, run: dict[str, Any]) -> dict[str, Any] | None:
 
 def _named(run: dict[str, Any]) -> str:
     return f"{run['dataset']}, {run['architecture']}, recipe {run['base']}, L = {run['L']}"
+
+
+def _brief(run: dict[str, Any]) -> str:
+    return f"{run['dataset']} {run['architecture']} {run['base']}"
 
 
 def _nats(run: dict[str, Any]) -> str:
