@@ -62,7 +62,7 @@ class Drawing:
             for marker, text in zip(group.iter(f"{{{_SVG}}}use"), texts, strict=False):
                 ET.SubElement(marker, f"{{{_SVG}}}title").text = text
         for element in root.iter():
-            for name in {"d", "x", "y"} & element.keys():
+            for name in {"d", "x", "y"}.intersection(element.keys()):
                 element.set(name, _LONG.sub(r"\1", element.attrib[name]))
         root.set("role", "img")
         root.set("aria-label", self.title)
