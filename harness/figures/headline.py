@@ -54,8 +54,8 @@ def _draw(sweep: Sweep) -> Drawing:
     )
     caption = (
         f"Median milliseconds of a whole training iteration of the fc network, {sweep.at}; bands are 95 % intervals, "
-        f"slopes log-log regressions. At D = {size:,} {_OURS} takes {high / low:.1f} times less than the fastest maximum "
-        f"likelihood on dense matrices. {_overtaken(sweep)} {footer(sweep.rows)}."
+        f"slopes log-log regressions. At D = {size:,} {_OURS} takes {high / low:.1f} times less than the fastest "
+        f"maximum likelihood on dense matrices. {_overtaken(sweep)} {footer(sweep.rows)}."
     )
     return Drawing("headline", title, caption, sheet, cells_of(sweep.times))
 

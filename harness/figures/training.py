@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import polars as pl
 
 from harness.figures.drawing import Drawing
-from harness.figures.groups import MACHINE, cells_of, footer, groups, prepared
+from harness.figures.groups import MACHINE, cells_of, footer, groups, labelled, prepared
 from harness.figures.sheet import Sheet, label_ends
 from harness.figures.style import WIDTH, curve_styles, styled
 
@@ -28,7 +28,7 @@ def training_figures(rows: pl.DataFrame) -> Iterator[Drawing]:
     for metric in _METRICS:
         curves = rows.filter(metric=metric).filter(pl.len().over("cell") > 1)
         for name, group in groups(curves, _NAMED, _REST):
-            yield _draw(name, _labelled(group), metric)
+            yield _draw(name, labelled(group), metric)
 
 
 @styled()
@@ -84,16 +84,3 @@ def _top(group: pl.DataFrame) -> float:
     ends = group.sort("iteration").group_by("cell").last()["value"]
     low = group["value"].min()
     return low + 2 * (ends.max() - low) if len(ends) > 1 else math.inf
-
-
-def _labelled(group: pl.DataFrame) -> pl.DataFrame:
-    """Add a label to every curve: its method, and what it does not share with all others."""
-    parts = [pl.col("method")]
-    for column in ("recipe", "B", "L", "seed"):
-        if group[column].n_unique() > 1:
-            form = "{}" if column == "recipe" else f"{column} {{}}"
-            parts.append(pl.format(form, column))
-    for column in ("EMA", "MaP"):
-        if group[column].n_unique() > 1:
-            parts.append(pl.when(column).then(pl.lit(column)).otherwise(pl.lit(f"no {column}")))
-    return group.with_columns(label=pl.concat_str(parts, separator=", ")).sort("label", maintain_order=True)
