@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 import polars as pl
 from markupsafe import Markup
 
-from harness.report.commands import command
+from harness.report.commands import command, parsed
 
 __all__ = ["SHOWN", "Cell", "cells", "links"]
 
@@ -53,7 +52,7 @@ def cells(rows: pl.DataFrame) -> Iterator[Cell]:
             command(first),
             f"commit {first['commit'] or 'unknown'}, {first['gpu'] or first['cpu']}, threads = {first['threads']}, "
             f"{_versions(first['versions'])}, from {group['started_at'].min()}",
-            "\n".join([*map(_line, group.iter_rows(named=True)), first["config"]]),
+            "\n".join([_settings(first), *map(_line, group.iter_rows(named=True)), first["config"]]),
         )
 
 
@@ -68,6 +67,11 @@ def links(keys: Sequence[str]) -> Markup:
     if len(keys) == 1:
         return listed
     return Markup("<details><summary>{} cells</summary>{}</details>").format(len(keys), listed)
+
+
+def _settings(row: dict[str, Any]) -> str:
+    names = ("recipe", "seed", "shape", "B", "parameters", "dtype", "device")
+    return ", ".join(f"{name} = {row[name]}" for name in names)
 
 
 def _line(row: dict[str, Any]) -> str:
@@ -87,4 +91,4 @@ def _joined(column: pl.Series) -> str:
 
 
 def _versions(text: str) -> str:
-    return ", ".join(f"{name} {version}" for name, version in json.loads(text).items())
+    return ", ".join(f"{name} {version}" for name, version in parsed(text).items())

@@ -7,7 +7,7 @@ import re
 import shlex
 from typing import Any
 
-__all__ = ["command"]
+__all__ = ["command", "parsed"]
 
 
 def command(row: dict[str, Any]) -> str:
@@ -18,10 +18,19 @@ def command(row: dict[str, Any]) -> str:
     """
     if row["experiment"] == "asv":
         return shlex.join(["asv", "run", f"{row['commit']}^!"])
-    config = json.loads(row["config"])
+    config = parsed(row["config"])
     words = {"runtime": _runtime, "train": _train}.get(row["experiment"], _reproduce)
     options = ["--seed", row["seed"], "--threads", row["threads"], "--device", row["device"]]
     return shlex.join(map(str, ["harness", *words(row, config), *options]))
+
+
+def parsed(text: str) -> dict[str, Any]:
+    """Read a column of JSON; nothing where another program wrote something else there."""
+    try:
+        content = json.loads(text)
+    except ValueError:
+        return {}
+    return content if isinstance(content, dict) else {}
 
 
 def _reproduce(row: dict[str, Any], config: dict[str, Any]) -> list[Any]:
@@ -37,7 +46,7 @@ def _runtime(row: dict[str, Any], config: dict[str, Any]) -> list[Any]:
     words += ["--batch", row["B"], "--dtype", row["dtype"], "--repeats", config.get("repeats", 15)]
     if methods := config.get("methods"):
         words += ["--methods", ",".join(methods)]
-    return words + (["--compile"] if config.get("config", {}).get("compile") else [])
+    return words + (["--compile"] if (config.get("config") or {}).get("compile") else [])
 
 
 def _train(row: dict[str, Any], config: dict[str, Any]) -> list[Any]:

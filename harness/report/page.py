@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import tempfile
+import os
 import xml.etree.ElementTree as ET
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -60,17 +61,18 @@ def write(store: Store, asv_dir: Path, output: Path) -> list[str]:
     if rows.is_empty():
         raise InputError(f"no results in {store.folder} or {asv_dir} yet: run `harness reproduce` or `asv run` first")
     text = build(rows, store, asv_results.history(asv_dir), damaged)
+    beside = output.with_name(f".{output.name}-{os.getpid()}")
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile("w", encoding="utf-8", dir=output.parent, delete=False) as file:
-            file.write(text)
-        beside = Path(file.name)
-        beside.chmod(0o644)
+        beside.write_text(text, encoding="utf-8")
         beside.replace(output)
     except OSError as error:
         raise InputError(
             f"the report {output} cannot be written ({error.strerror}); choose another --output"
         ) from error
+    finally:
+        with suppress(OSError):
+            beside.unlink(missing_ok=True)
     return damaged
 
 
@@ -141,7 +143,7 @@ def _inlined(svg: str) -> Markup:
         for child in list(parent):
             if child.tag in (f"{{{_SVG}}}style", f"{{{_SVG}}}metadata"):
                 parent.remove(child)
-    root.set("style", f"max-width: {root.attrib.pop('width')}")
+    root.set("style", f"--width: {root.attrib.pop('width')}")
     del root.attrib["height"]
     return Markup(ET.tostring(root, encoding="unicode"))
 

@@ -110,7 +110,8 @@ def _same_layers(pairs: pl.DataFrame, method: str, where: str) -> Evidence:
         f"{where}: ebflow-ml takes {ratios} as long as {method} ({_ms(last['value_rival'])} ms against "
         f"{_ms(last['value'])} at D = {last['D']:,}){f'; published {_listed(told)}' if told else ''}."
     )
-    short = f"{pairs['architecture'][0]}: {_times(last['ratio'])} times by {method} at D = {last['D']:,}"
+    goal = f", published {_times(factors[last['D']])}" if last["D"] in factors else ""
+    short = f"{last['architecture']}: {method} {_times(last['ratio'])} times faster at D = {last['D']:,}{goal}"
     return Evidence(outcome, short, text, keys(pairs["cell"].to_list()))
 
 
@@ -123,7 +124,8 @@ def _restricted(pairs: pl.DataFrame, where: str) -> Evidence:
         f"({last['linear_rival']}), takes {_times(ratio)} times as long as ebflow-dsm at D = {last['D']:,} "
         f"({_ms(last['value_rival'])} ms against {_ms(last['value'])})."
     )
-    short = f"{last['architecture']}: {_times(ratio)} times against {last['method_rival']} at D = {last['D']:,}"
+    against = f"{last['method_rival']} ({last['linear_rival']})"
+    short = f"{last['architecture']}: ebflow-dsm {_times(ratio)} times faster than {against} at D = {last['D']:,}"
     return Evidence(outcome, short, text, (last["cell"],))
 
 

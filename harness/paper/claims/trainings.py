@@ -118,8 +118,9 @@ def matrices(rows: pl.DataFrame) -> list[Evidence]:
     runs = _longest(runs)
     full = runs.filter(method="ebflow-full-ml")
     found = []
+    restricted = runs.filter(pl.col("method").str.contains(r"^ebflow-(upper|lower|lu)-ml$")).sort("value")
     for run in full.to_dicts():
-        for other in runs.filter(pl.col("method").str.contains(r"^ebflow-(upper|lower|lu)-ml$")).to_dicts():
+        for other in restricted.to_dicts():
             if any(run[name] != other[name] for name in [*_NETWORK, "EMA", "MaP"]):
                 continue
             gap = other["value"] - run["value"]
@@ -221,7 +222,9 @@ def _beside(
     rivals = {tuple(run[name] for name in [*_NETWORK, *equal]): run for run in runs.filter(method=rival).to_dicts()}
     return [
         (run, rivals[key])
-        for run in runs.filter(pl.col("method").is_in(methods)).to_dicts()
+        for run in runs.filter(pl.col("method").is_in(methods))
+        .sort("steps", descending=True, nulls_last=True)
+        .to_dicts()
         if (key := tuple(run[name] for name in [*_NETWORK, *equal])) in rivals
     ]
 
@@ -238,7 +241,7 @@ def _crossed(runs: pl.DataFrame, switch: str) -> list[tuple[dict[str, Any], dict
         other = off.get(tuple(run[name] for name in same))
         if other is not None:
             pairs.setdefault(tuple(run[name] for name in _KIND), (run, other))
-    return [pairs[kind] for kind in sorted(pairs)]
+    return sorted(pairs.values(), key=lambda pair: -(pair[0]["steps"] or 0))
 
 
 def _same(runs: pl.DataFrame, run: dict[str, Any]) -> dict[str, Any] | None:
