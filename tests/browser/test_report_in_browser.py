@@ -11,6 +11,7 @@ import pytest
 from selenium.webdriver import Chrome, Keys
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
+from selenium.webdriver.support.wait import WebDriverWait
 
 Opened = Callable[..., Chrome]
 
@@ -149,15 +150,9 @@ def test_every_figure_shows_and_says_its_values(opened: Opened, page: Path) -> N
         assert box["width"] > 200
         assert box["height"] > 100
     mark = driver.find_element(By.CSS_SELECTOR, "figure [data-tip]")
-    driver.execute_script("arguments[0].scrollIntoView({block: 'center'})", mark)
-    box = driver.execute_script("return arguments[0].getBoundingClientRect().toJSON()", mark)
-    pointer = ActionChains(driver)
-    pointer.w3c_actions.pointer_action.move_to_location(
-        round(box["x"] + box["width"] / 2), round(box["y"] + box["height"] / 2)
-    )
-    pointer.perform()
+    ActionChains(driver).move_to_element(mark).perform()
     tip = driver.find_element(By.CSS_SELECTOR, ".tip")
-    assert tip.is_displayed()
+    WebDriverWait(driver, 10).until(lambda _: tip.is_displayed())
     assert tip.text in {
         found.get_attribute("data-tip") for found in driver.find_elements(By.CSS_SELECTOR, "figure [data-tip]")
     }

@@ -150,7 +150,7 @@ def test_every_claim_has_its_verdict_rule_and_command(make_row: Callable[..., Ro
 
 def test_full_precision_is_in_the_appendix(make_row: Callable[..., Row], tmp_path: Path) -> None:
     shown = page([make_row(value=0.12345678901234567, commit=None)], tmp_path)
-    assert "ebflow-ml seconds_per_iteration = 0.12345678901234568 s [0.4, 0.6] n = 15" in shown.text
+    assert f"ebflow-ml seconds_per_iteration = {0.12345678901234567!r} s [0.4, 0.6] n = 15" in shown.text
     assert "commit unknown, a cpu, 2 cores, threads = 2" in shown.text
 
 
