@@ -11,7 +11,7 @@ from matplotlib import colormaps
 from matplotlib.axes import Axes
 
 from harness.figures.drawing import Drawing
-from harness.figures.groups import footer, groups, labelled, prepared
+from harness.figures.groups import footer, groups, labelled, prepared, title_of
 from harness.figures.sheet import Sheet
 from harness.figures.style import WIDTH, styled
 from harness.results import Store
@@ -57,7 +57,7 @@ def picture_figures(rows: pl.DataFrame, store: Store) -> Iterator[Drawing]:
             with_it.sort(key=lambda one: (one.values.get(metric, np.inf), one.label))
             if with_it:
                 shown = group.filter(pl.col("cell").is_in([one.cell for one in with_it]))
-                yield draw(f"{name}-{suffix}", _title(shown), footer(shown), with_it)
+                yield draw(f"{name}-{suffix}", title_of(shown), footer(shown), with_it)
 
 
 def _seen(group: pl.DataFrame, store: Store) -> list[_Seen]:
@@ -147,7 +147,7 @@ def _samples(name: str, what: str, machine: str, seen: Sequence[_Seen]) -> Drawi
     for panel, title, images in zip(panels, titles, [real, *(one.arrays["samples"] for one in seen)], strict=False):
         rows = [_row(images[start : start + side]) for start in range(0, side * side, side)]
         _image(panel, np.concatenate(rows), seen[0].arrays["levels"])
-        panel.set_title(title, fontsize=6.5)
+        panel.settitle_of(title, fontsize=6.5)
     title = f"{what}: samples beside test images"
     caption = f"Samples, not chosen, with the test NLL of each method. {machine}."
     return Drawing(name, title, caption, sheet, _cells(seen))
@@ -187,7 +187,7 @@ def _panels(what: str, machine: str, count: int) -> tuple[Sheet, list[Axes]]:
 
 def _square(panel: Axes, title: str, one: _Seen) -> None:
     low, high = one.arrays["extent"]
-    panel.set_title(title, fontsize=6.5)
+    panel.settitle_of(title, fontsize=6.5)
     panel.set_aspect("equal")
     ends = [low, high] if panel.get_subplotspec().is_first_col() and panel.get_subplotspec().is_first_row() else []
     panel.set_xticks(ends)
@@ -224,11 +224,6 @@ def _image(panel: Axes, pixels: np.ndarray, levels: np.ndarray) -> None:
     panel.grid(False)
     panel.spines[:].set_visible(True)
     panel.spines[:].set(color="#cccccc", linewidth=0.4)
-
-
-def _title(group: pl.DataFrame) -> str:
-    first = group.row(0, named=True)
-    return f"{first['experiment']} ({first['profile']}), {first['dataset']}, {first['architecture']}"
 
 
 def _cells(seen: Sequence[_Seen]) -> tuple[str, ...]:
