@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import polars as pl
 
-__all__ = ["MACHINE", "cells_of", "footer", "groups", "labelled", "prepared"]
+__all__ = ["MACHINE", "cells_of", "footer", "groups", "labelled", "prepared", "title_of"]
 
 MACHINE = ("device", "cpu", "gpu", "threads", "torch", "commit")
 """What must be the same for seconds to be comparable, beside what is computed."""
@@ -70,6 +70,12 @@ def labelled(group: pl.DataFrame) -> pl.DataFrame:
         flag = pl.when(column).then(pl.lit(column)).otherwise(pl.lit(f"no {column}"))
         parts.append(flag if column in ("EMA", "MaP") else pl.format(f"{column} {{}}", column))
     return group.with_columns(label=pl.concat_str(parts, separator=", ")).sort("label", maintain_order=True)
+
+
+def title_of(group: pl.DataFrame) -> str:
+    """Name experiment, profile, dataset and architecture."""
+    first = group.row(0, named=True)
+    return f"{first['experiment']} ({first['profile']}), {first['dataset']}, {first['architecture']}"
 
 
 def cells_of(*groups: pl.DataFrame) -> tuple[str, ...]:

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 
 import polars as pl
 from matplotlib.axes import Axes
-from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+from matplotlib.ticker import NullLocator
 
 from harness.figures.drawing import Drawing
 from harness.figures.groups import MACHINE, cells_of, footer, groups, prepared
-from harness.figures.sheet import Sheet, label_ends
+from harness.figures.sheet import Sheet, label_ends, plain_log
 from harness.figures.style import INK, WIDTH, colour, curve_styles, styled
 from harness.paper import published
 from harness.paper.configurations import PUBLISHED_LAYERS
@@ -22,6 +22,7 @@ from harness.tables.runtime import newest
 __all__ = ["Sweep", "draw_times", "runtime_figures", "sweeps"]
 
 _HEIGHT = 3.6
+_TICK = 0.135  # of the axis, at least, between two numbers
 _LABELLED = 12
 """Curves that can be named at their ends; more have a legend."""
 _ITERATION = "Median of one iteration: noise, loss, backward, optimiser, averaged weights."
@@ -171,6 +172,7 @@ def draw_times(sheet: Sheet, panel: Axes, sweep: Sweep, methods: list[str], labe
         ends.append((sizes[-1], milliseconds[-1], label, styles[method]["color"]))
     panel.set_xscale("log")
     panel.set_yscale("log")
+    plain_log(panel.yaxis)
     _ticks(panel, times[sweep.axis].unique().sort().to_list())
     panel.set_xlabel("dimension D" if sweep.axis == "D" else "linear layers L")
     panel.set_ylabel("milliseconds an iteration")
@@ -208,6 +210,7 @@ def _draw_paper(panel: Axes, sweep: Sweep) -> bool:
             textcoords="offset points",
             fontsize=7,
             color="#777777",
+            bbox={"facecolor": "white", "alpha": 0.7, "linewidth": 0, "pad": 0.5},
         )
     return bool(starts)
 
@@ -267,13 +270,12 @@ def _kinds(times: pl.DataFrame) -> list[tuple[str, str, str, str]]:
 
 
 def _ticks(panel: Axes, sizes: list[int]) -> None:
-    panel.set_xticks(sizes, [str(size) for size in sizes])
+    shown = [sizes[-1]]
+    for size in sizes[-2::-1]:  # what would touch the next larger one has a tick and no number
+        if math.log(shown[-1] / size) > _TICK * math.log(sizes[-1] / sizes[0]) or size == sizes[0]:
+            shown.append(size)
+    panel.set_xticks(sizes, [str(size) if size in shown else "" for size in sizes])
     panel.xaxis.set_minor_locator(NullLocator())
-    if panel.get_yscale() == "log":
-        low, high = panel.get_ylim()
-        panel.yaxis.set_major_locator(LogLocator(subs=(1,) if high > 100 * low else (1, 2, 5)))
-        panel.yaxis.set_minor_locator(NullLocator())
-        panel.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.10g}"))
 
 
 def _said(milliseconds: float) -> str:
