@@ -9,7 +9,7 @@ import polars as pl
 
 from harness.figures.drawing import Drawing
 from harness.figures.groups import MACHINE, cells_of, footer, groups, labelled, prepared, title_of
-from harness.figures.sheet import Sheet, label_ends
+from harness.figures.sheet import Sheet, label_ends, plain_log
 from harness.figures.style import WIDTH, curve_styles, styled
 
 __all__ = ["training_figures"]
@@ -60,6 +60,7 @@ def _draw(name: str, group: pl.DataFrame, metric: str) -> Drawing:
         panel.set_ylabel(label)
     if metric == "gradient_norm":
         panels[0].set_yscale("log")
+        plain_log(panels[0].yaxis)
     if len(ends) <= _LABELLED:
         for panel, axis in zip(panels, _AXES, strict=True):
             label_ends(

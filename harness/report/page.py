@@ -31,6 +31,8 @@ from harness.tables import to_html
 __all__ = ["build", "write"]
 
 _SVG = "http://www.w3.org/2000/svg"
+_HALF = 420
+"""Points up to which two figures stand side by side."""
 
 
 @dataclass(frozen=True)
@@ -143,7 +145,10 @@ def _inlined(svg: str) -> Markup:
         for child in list(parent):
             if child.tag in (f"{{{_SVG}}}style", f"{{{_SVG}}}metadata"):
                 parent.remove(child)
-    root.set("style", f"--width: {root.attrib.pop('width')}")
+    width = root.attrib.pop("width")
+    root.set("style", f"--width: {width}")
+    if float(width.removesuffix("pt")) > _HALF:
+        root.set("data-wide", "")
     del root.attrib["height"]
     return Markup(ET.tostring(root, encoding="unicode"))
 

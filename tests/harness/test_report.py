@@ -29,7 +29,7 @@ from harness.tables import to_html
 REFERENCE = Path(__file__).parents[2] / "results" / "reference"
 HOSTILE = (
     "<script>alert(1)</script>\"><img src=x onerror=alert(1)>'></style></title></pre></svg><svg onload=alert(1)>"
-    "{{ 7 * 7 }}]]>&lt;b&gt;"
+    r"{{ 7 * 7 }}]]>&lt;b&gt;$\frac{$"
 )
 NAMES = [name for name, kind in SCHEMA.items() if kind == pl.String and name not in ("config", "versions")]
 NO_HISTORY = asv_results.history(Path("nowhere"))
@@ -117,7 +117,8 @@ def test_hostile_benchmarks(tmp_path: Path) -> None:
 def test_tables_escape() -> None:
     frame = pl.DataFrame({"<b>": ['"><img>', None], "n": [1234, 5]})
     assert str(to_html(frame)) == (
-        '<table>\n<thead><tr><th scope="col">&lt;b&gt;</th><th scope="col" class="number">n</th></tr></thead>\n<tbody>\n'
+        '<table>\n<thead><tr><th scope="col">&lt;b&gt;</th><th scope="col" class="number">n</th></tr></thead>\n'
+        "<tbody>\n"
         '<tr><td>&#34;&gt;&lt;img&gt;</td><td class="number">1,234</td></tr>\n'
         '<tr><td></td><td class="number">5</td></tr>\n</tbody>\n</table>'
     )
