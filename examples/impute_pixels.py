@@ -32,7 +32,7 @@ error = (rows["mean"] - truth)[:, missing].square().mean().sqrt()
 print(f"the mean is off by {error:.2f} of 16 grey levels (root mean square)")
 figure, panels = plt.subplots(len(rows), len(truth), figsize=(10, 4), layout="constrained")
 for panel, image in zip(panels.flat, torch.cat(list(rows.values())), strict=True):
-    panel.imshow(image[0], vmin=0, vmax=16, cmap="gray_r")
+    panel.imshow(image[0].numpy(), vmin=0, vmax=16, cmap="gray_r")
     panel.set(xticks=[], yticks=[])
 for panel, name in zip(panels[:, 0], rows, strict=True):
     panel.set_ylabel(name)

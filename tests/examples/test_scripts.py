@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
-import os
 import re
-import subprocess
-import sys
+import runpy
+from collections.abc import Callable
 from pathlib import Path
 
-import matplotlib.image
+import matplotlib.pyplot as plt
 import pytest
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 SCRIPTS = sorted(EXAMPLES.glob("*.py"))
+Run = Callable[..., str]
 
 
-def run(script: str, folder: Path, *options: str) -> str:
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "MPLBACKEND": "agg", "PYTHONWARNINGS": "error"}
-    command = [sys.executable, str(EXAMPLES / script), *options]
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=folder)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Run a script as a program, in an empty folder; return what it prints."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MPLBACKEND", "agg")
+
+    def run(script: str, *options: str) -> str:
+        monkeypatch.setattr("sys.argv", [script, *options])
+        runpy.run_path(str(EXAMPLES / script), run_name="__main__")
+        plt.close("all")
+        return capsys.readouterr().out
+
+    return run
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
@@ -32,22 +39,22 @@ def test_there_are_three() -> None:
     assert len(SCRIPTS) == 3
 
 
-def test_a_density_is_fitted_and_drawn(tmp_path: Path) -> None:
-    printed = run("fit_density.py", tmp_path, "--steps", "20")
+def test_a_density_is_fitted_and_drawn(run: Run, tmp_path: Path) -> None:
+    printed = run("fit_density.py", "--steps", "20")
     (divergence,) = re.findall(r"KL divergence (\S+) nats", printed)
     assert float(divergence) > 0
-    assert matplotlib.image.imread(tmp_path / "density.png").std() > 0.1
+    assert plt.imread(tmp_path / "density.png").std() > 0.1
 
 
-def test_score_matching_ends_below_the_gaussian_on_digits(tmp_path: Path) -> None:
-    printed = run("digits_likelihood.py", tmp_path, "--steps", "20")
+def test_score_matching_ends_below_the_gaussian_on_digits(run: Run) -> None:
+    printed = run("digits_likelihood.py", "--steps", "20")
     nll = {name: float(value) for name, value in re.findall(r"^(\w+) +(\S+) nats an image", printed, re.MULTILINE)}
     assert nll["flow"] < nll["Gaussian"]
     assert "log Z" in printed
 
 
-def test_missing_pixels_are_filled_in(tmp_path: Path) -> None:
-    printed = run("impute_pixels.py", tmp_path, "--steps", "50", "--output", "filled.png")
+def test_missing_pixels_are_filled_in(run: Run, tmp_path: Path) -> None:
+    printed = run("impute_pixels.py", "--steps", "50", "--output", "filled.png")
     (error,) = re.findall(r"off by (\S+) of 16", printed)
     assert 0 < float(error) < 8  # a guess at random is further off
-    assert matplotlib.image.imread(tmp_path / "filled.png").std() > 0.1
+    assert plt.imread(tmp_path / "filled.png").std() > 0.1
