@@ -84,6 +84,9 @@ class Split(Chain):
     Args:
         shape: Event shape, channels first, an even number of them.
         layers: From the first half to its latent.
+
+    Raises:
+        ValueError: The number of channels is odd, or a layer does not fit the shape that reaches it.
     """
 
     def __init__(self, shape: Shape, layers: Iterable[Layer]) -> None:
