@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from itertools import pairwise
 from typing import Literal
 
@@ -61,6 +62,7 @@ def fc(
         if index:
             chain.append(SmoothLeakyReLU(alpha, residual))
         dense = Dense(dimension)
+        assert dense.bias is not None
         nn.init.ones_(dense.bias)
         _negate(dense.weight)
         chain.append(dense)
@@ -269,7 +271,7 @@ def _elu(width: int) -> nn.Module:
     return nn.ELU()
 
 
-def _perceptron(dimension: int, width: int, activation: type[nn.Module]) -> nn.Module:
+def _perceptron(dimension: int, width: int, activation: Callable[[int], nn.Module]) -> nn.Module:
     widths = [dimension, width, width, width]
     hidden = [part for a, b in pairwise(widths) for part in (nn.Linear(a, b), activation(b))]
     return nn.Sequential(*hidden, nn.Linear(width, dimension))

@@ -34,6 +34,6 @@ for name, objective in {"score matching": ebflow.DSM(sigma=0.1), "likelihood": e
         print(f"{name}: KL divergence {(data.density.log_prob(test) - flow.log_prob(test)).mean():.3f} nats")
 figure, panels = plt.subplots(1, 3, figsize=(9, 3.2), layout="constrained", sharey=True)
 for panel, (name, log_density) in zip(panels, drawn.items(), strict=True):
-    panel.pcolormesh(axis.numpy(), axis.numpy(), log_density.exp().view(100, 100).T.numpy(), vmin=0, vmax=0.06)
+    panel.pcolormesh(axis.numpy(), axis.numpy(), log_density.exp().view(100, 100).T.numpy(), vmin=0, vmax=0.035)
     panel.set(title=name, aspect="equal")
 figure.savefig(arguments.output, dpi=150)
