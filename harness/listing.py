@@ -51,7 +51,7 @@ def methods_table(imports: bool = False) -> pl.DataFrame:
 
 
 def shortened(methods: pl.DataFrame) -> pl.DataFrame:
-    """Return what fits a terminal: of a method that is unavailable, why, in place of what it is."""
+    """Return what fits a terminal of 80 columns: of a method that is unavailable, why, in place of what it is."""
     status = pl.col("status")
     what = pl.when(status == "available").then("what it is").otherwise(status)
     return methods.select("method", "architectures", what.alias("what it is"))

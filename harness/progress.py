@@ -78,9 +78,11 @@ class Bars:
                 self._say()
             if time.monotonic() > self._last_line + _SECONDS_A_LINE:
                 self._last_line = time.monotonic()
-                left = self._left.cell()
-                said = [f"{done} of {total}", note, "" if left is None else f"about {in_words(left)} left"]
-                self._print(f"  {', '.join(filter(None, said))}")
+                cell, sweep = self.seconds_left()
+                left = [] if cell is None else [f"about {in_words(cell)} left"]
+                if sweep is not None and sweep != cell:
+                    left.append(f"{in_words(sweep)} in all")
+                self._print(f"  {', '.join(filter(None, [f'{done} of {total}', note, *left]))}")
 
         return advance
 
@@ -94,6 +96,10 @@ class Bars:
             self._say("; ".join(reasons))
         elif not self._named and not self._progress.console.is_terminal:
             self._say()
+
+    def seconds_left(self) -> tuple[float | None, float | None]:
+        """Return the seconds that the running cell and that all of them still take; None as long as none are known."""
+        return self._left.cell(), self._left.sweep()
 
     def _say(self, how: str = "") -> None:
         """Print the name of the cell, as it is in the log, and how it ended."""

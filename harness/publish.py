@@ -55,7 +55,10 @@ class Page:
 def pages(rows: pl.DataFrame) -> Iterator[Page]:
     """Yield every table that rows of `harness.results.SCHEMA` fill, experiment by experiment."""
     for (experiment, profile), group in rows.group_by(["experiment", "profile"], maintain_order=True):
+        metrics = set(group["metric"])
         for table in TABLES:
+            if table.metrics and metrics.isdisjoint(table.metrics):
+                continue
             frame = table.build(group)
             if frame.is_empty():
                 continue

@@ -44,10 +44,13 @@ def list_names(
         screen.print_json(listing.rows(device, threads, seed, folder, imports))
         return
     methods = listing.methods_table(imports)
-    screen.show_table("Methods", listing.shortened(methods) if screen.in_terminal() else methods)
+    experiments = listing.experiments_table()
+    if screen.in_terminal():
+        methods, experiments = listing.shortened(methods), experiments.drop("quick profile")
+    screen.show_table("Methods", methods)
     for note in listing.notes(imports):
         print(f"\n{note}", end="")
     print()
     screen.show_table("Datasets", listing.datasets_table(folder))
     screen.show_table("Recipes (harness train --recipe NAME)", listing.recipes_table())
-    screen.show_table("Experiments (harness reproduce NAME)", listing.experiments_table())
+    screen.show_table("Experiments (harness reproduce NAME)", experiments)

@@ -27,8 +27,9 @@ if TYPE_CHECKING:
 
 __all__ = ["in_terminal", "print_json", "say", "show_pages", "show_plan", "show_table"]
 
-_LONG = 24  # characters: a column of texts that are longer may break its lines, down to this width
-_GOOD = ("ok", "available")
+_LONG = 24  # characters: a column of longer texts may be narrowed to this width, and breaks its lines
+_GOOD = {"ok", "available"}
+_INDENT = (0, 0, 0, 1)
 
 
 def in_terminal() -> bool:
@@ -74,11 +75,10 @@ def show_pages(pages: Sequence[Page], folder: Path) -> None:
         if page is first[page.experiment]:
             _show_fitted(console, page.title, page.frame)
             for note in page.notes:
-                console.print(Padding(Text(note, style="dim"), (0, 0, 0, 1)))
+                console.print(Padding(Text(note, style="dim"), _INDENT))
     if len(pages) > len(first):
-        console.print(
-            f"\n {len(pages) - len(first)} more tables: harness tables | less, or in {folder / 'tables'}", style="dim"
-        )
+        more = f"{len(pages) - len(first)} more tables in {folder / 'tables'}, or by: harness tables | less"
+        console.print(Padding(Text(more, style="dim"), (1, 0, 0, 1)))
 
 
 def show_plan(frame: pl.DataFrame) -> None:
@@ -93,45 +93,60 @@ def show_plan(frame: pl.DataFrame) -> None:
 
 
 def _show_fitted(console: Console, title: str, frame: pl.DataFrame) -> None:
-    console.print(Text(f"\n {title}", style="bold"))
-    for table in _fitted(frame, console):
+    console.print()
+    console.print(Padding(Text(title, style="bold"), _INDENT))
+    for table in _fitted(_telling(frame), console):
         console.print(table)
+
+
+def _telling(frame: pl.DataFrame) -> pl.DataFrame:
+    """Leave out columns that are empty, and a status that is good in every row."""
+    return frame.drop(
+        column.name
+        for column in frame.get_columns()[1:]
+        if (values := set(column.drop_nulls())) <= {""} or (column.name == "status" and values <= _GOOD)
+    )
 
 
 def _fitted(frame: pl.DataFrame, console: Console) -> Iterator[Table]:
     """Yield a frame as tables of the console's width: columns that do not fit go below, beside the first again."""
     key, *rest = frame.columns
-    while True:
+    while rest:
         count = len(rest)
-        while count > 1 and not _fits(table := _table(frame.select(key, *rest[:count])), console):
+        while count > 1 and not _fits(frame.select(key, *rest[:count]), console):
             count -= 1
-        yield _table(frame.select(key, *rest[:count])) if count <= 1 else table
+        yield _table(frame.select(key, *rest[:count]))
         rest = rest[count:]
-        if not rest:
-            return
 
 
-def _fits(table: Table, console: Console) -> bool:
-    return Measurement.get(console, console.options.update(width=10_000), table).minimum <= console.width
+def _fits(frame: pl.DataFrame, console: Console) -> bool:
+    return Measurement.get(console, console.options.update(width=10_000), _table(frame)).minimum <= console.width
 
 
 def _table(frame: pl.DataFrame) -> Table:
-    from harness.tables.text import holds_numbers, text_of
+    from harness.tables.text import holds_numbers
 
-    table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1), header_style="bold")
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
     for column in frame:
-        texts = ["" if value is None else text_of(value) for value in column]
-        longest = max(map(len, texts), default=0)
+        longest = max((len(_text(value)) for value in column), default=0)
+        # A header may break between words, but for one like D = 784.
+        words = [column.name] if "=" in column.name else column.name.split()
         table.add_column(
             Text(column.name),
             justify="right" if holds_numbers(column) else "left",
-            no_wrap=longest <= _LONG,
-            min_width=min(longest, _LONG),
+            min_width=max(min(longest, _LONG), *map(len, words)),
             overflow="fold",
+            vertical="top",
         )
     for row in frame.iter_rows(named=True):
-        table.add_row(*(_cell(name, "" if value is None else text_of(value)) for name, value in row.items()))
+        table.add_row(*(_cell(name, _text(value)) for name, value in row.items()))
     return table
+
+
+def _text(value: object) -> str:
+    from harness.tables.text import text_of
+
+    return "" if value is None else text_of(value)
 
 
 def _cell(column: str, text: str) -> Text:
