@@ -78,11 +78,7 @@ class Bars:
                 self._say()
             if time.monotonic() > self._last_line + _SECONDS_A_LINE:
                 self._last_line = time.monotonic()
-                cell, sweep = self.seconds_left()
-                left = [] if cell is None else [f"about {in_words(cell)} left"]
-                if sweep is not None and sweep != cell:
-                    left.append(f"{in_words(sweep)} in all")
-                self._print(f"  {', '.join(filter(None, [f'{done} of {total}', note, *left]))}")
+                self._print(f"  {', '.join(filter(None, [f'{done} of {total}', note, *self._left_in_words()]))}")
 
         return advance
 
@@ -100,6 +96,11 @@ class Bars:
     def seconds_left(self) -> tuple[float | None, float | None]:
         """Return the seconds that the running cell and that all of them still take; None as long as none are known."""
         return self._left.cell(), self._left.sweep()
+
+    def _left_in_words(self) -> list[str]:
+        cell, sweep = self.seconds_left()
+        said = [] if cell is None else [f"about {in_words(cell)} left"]
+        return said if sweep in (None, cell) else [*said, f"{in_words(sweep)} in all"]
 
     def _say(self, how: str = "") -> None:
         """Print the name of the cell, as it is in the log, and how it ended."""
