@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from types import TracebackType
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TimeElapsedColumn
+from rich.table import Column
 from rich.text import Text
 
 from harness.cells import Cell
@@ -32,13 +33,14 @@ class Bars:
     """
 
     def __init__(self, cells: Sequence[Cell], costs: Sequence[float | None] | None = None, quiet: bool = False) -> None:
-        sizes = [float(cell.problem.layers * cell.problem.dimension**2) for cell in cells]
+        # Of matrix products, and of what small problems cost beside them.
+        sizes = [float(cell.problem.layers * (cell.problem.dimension + 200) ** 2) for cell in cells]
         self._left = _TimeLeft([cost or 0.0 for cost in costs] if costs else sizes, known=costs is not None)
         self._progress = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
+            _NameColumn(),
+            BarColumn(20),
+            MofNCompleteColumn(table_column=Column(no_wrap=True)),
+            TimeElapsedColumn(Column(no_wrap=True)),
             _LeftColumn(self._left),
             console=Console(stderr=True, quiet=quiet),
         )
@@ -167,13 +169,20 @@ class _TimeLeft:
         return (cell or 0.0) + pace * sum(self._waiting)
 
 
+class _NameColumn(ProgressColumn):
+    """What is running, in what the other columns leave of the line."""
+
+    def render(self, task: Task) -> Text:
+        return Text(task.description, no_wrap=True, overflow="ellipsis")
+
+
 class _LeftColumn(ProgressColumn):
     """The time left of the sweep beside the bar of all cells, and of the running cell beside its own."""
 
     max_refresh = 0.5
 
     def __init__(self, left: _TimeLeft) -> None:
-        super().__init__()
+        super().__init__(Column(no_wrap=True))
         self._left = left
 
     def render(self, task: Task) -> Text:

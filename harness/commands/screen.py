@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, TextIO
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.measure import Measurement
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
@@ -30,6 +29,7 @@ __all__ = ["in_terminal", "print_json", "say", "show_pages", "show_plan", "show_
 _LONG = 24  # characters: a column of longer texts may be narrowed to this width, and breaks its lines
 _GOOD = {"ok", "available"}
 _INDENT = (0, 0, 0, 1)
+_PADDING = (0, 1, 0, 0)
 
 
 def in_terminal() -> bool:
@@ -77,7 +77,8 @@ def show_pages(pages: Sequence[Page], folder: Path) -> None:
             for note in page.notes:
                 console.print(Padding(Text(note, style="dim"), _INDENT))
     if len(pages) > len(first):
-        more = f"{len(pages) - len(first)} more tables in {folder / 'tables'}, or by: harness tables | less"
+        count = len(pages) - len(first)
+        more = f"{count} more {'tables' if count > 1 else 'table'} in {folder / 'tables'}, or by: harness tables | less"
         console.print(Padding(Text(more, style="dim"), (1, 0, 0, 1)))
 
 
@@ -110,44 +111,48 @@ def _telling(frame: pl.DataFrame) -> pl.DataFrame:
 
 def _fitted(frame: pl.DataFrame, console: Console) -> Iterator[Table]:
     """Yield a frame as tables of the console's width: columns that do not fit go below, beside the first again."""
-    key, *rest = frame.columns
+    key, *rest = map(_Column, frame.get_columns())
     while rest:
         count = len(rest)
-        while count > 1 and not _fits(frame.select(key, *rest[:count]), console):
+        while count > 1 and _width(column.least for column in (key, *rest[:count])) > console.width:
             count -= 1
-        yield _table(frame.select(key, *rest[:count]))
+        yield _table([key, *rest[:count]], console.width)
         rest = rest[count:]
 
 
-def _fits(frame: pl.DataFrame, console: Console) -> bool:
-    return Measurement.get(console, console.options.update(width=10_000), _table(frame)).minimum <= console.width
-
-
-def _table(frame: pl.DataFrame) -> Table:
-    from harness.tables.text import holds_numbers
-
-    table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
-    for column in frame:
-        longest = max((len(_text(value)) for value in column), default=0)
-        # A header may break between words, but for one like D = 784.
-        words = [column.name] if "=" in column.name else column.name.split()
-        table.add_column(
-            Text(column.name),
-            justify="right" if holds_numbers(column) else "left",
-            min_width=max(min(longest, _LONG), *map(len, words)),
-            overflow="fold",
-            vertical="top",
-        )
-    for row in frame.iter_rows(named=True):
-        table.add_row(*(_cell(name, _text(value)) for name, value in row.items()))
+def _table(columns: Sequence[_Column], width: int) -> Table:
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=_PADDING, header_style="bold")
+    spare = max(width - _width(column.least for column in columns), 0)
+    widths = {}
+    for column in sorted(columns, key=lambda column: column.wanted - column.least):  # those that need little get it
+        more = min(column.wanted - column.least, spare)
+        widths[column.name], spare = column.least + more, spare - more
+    for column in columns:
+        table.add_column(Text(column.name), justify=column.justify, width=widths[column.name], overflow="fold")
+    for cells in zip(*(column.cells for column in columns), strict=True):
+        table.add_row(*cells)
     return table
 
 
-def _text(value: object) -> str:
-    from harness.tables.text import text_of
+def _width(widths: Iterable[int]) -> int:
+    """Return the width of a table with columns of these widths: two characters between them, and one on both sides."""
+    return sum(width + 2 for width in widths) + 1
 
-    return "" if value is None else text_of(value)
 
+class _Column:
+    """A column as text: its cells, and the least width and the width that it wants."""
 
-def _cell(column: str, text: str) -> Text:
-    return Text(text, style="yellow" if column == "status" and text not in _GOOD else "")
+    def __init__(self, values: pl.Series) -> None:
+        from harness.tables.text import holds_numbers, text_of
+
+        self.name = values.name
+        self.justify = "right" if holds_numbers(values) else "left"
+        self.cells = [Text("" if value is None else text_of(value)) for value in values]
+        if self.name == "status":
+            for cell in self.cells:
+                cell.style = "" if cell.plain in _GOOD else "yellow"
+        longest = max((len(cell) for cell in self.cells), default=0)
+        # A header may break between words, but for one like D = 784.
+        words = [self.name] if "=" in self.name else self.name.split()
+        self.least = max(min(longest, _LONG), *map(len, words))
+        self.wanted = max(longest, len(self.name))

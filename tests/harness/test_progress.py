@@ -57,7 +57,7 @@ def test_a_log_hears_of_every_cell_and_of_a_long_one_now_and_then(clock: Clock, 
         bars.finish([make_row()])
     assert logged() == [
         NAME,
-        "  3 of 30, best validation 12.5, about 6 min left, 18 min in all",
+        "  3 of 30, best validation 12.5, about 6 min left, 19 min in all",
         f"{NAME}: already there",
         NAME,
     ]
@@ -108,7 +108,7 @@ def test_the_time_left_follows_the_estimates_and_then_the_pace(clock: Clock, mak
 
 def test_without_estimates_sizes_and_the_first_cell_tell(clock: Clock, make_row: Callable[..., Row]) -> None:
     small, large = (
-        RuntimeCell("runtime", "custom", ("ebflow-dsm",), Problem(shape=(size,)), repeats=1) for size in (10, 20)
+        RuntimeCell("runtime", "custom", ("ebflow-dsm",), Problem(shape=(size,)), repeats=1) for size in (200, 600)
     )
     bars = progress.Bars([small, large], quiet=True)
     advance = bars.start(small, False)
