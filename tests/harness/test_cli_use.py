@@ -137,7 +137,7 @@ def terminal(monkeypatch: pytest.MonkeyPatch, run: Run) -> Callable[[int], None]
 
     def terminal(width: int) -> None:
         monkeypatch.setenv("COLUMNS", str(width))
-            monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+        monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
 
     return terminal
 
