@@ -159,8 +159,7 @@ def _experiments(rows: pl.DataFrame) -> list[tuple[str, list[tuple[publish.Page,
     rows = rows.sort(pl.col("experiment").replace_strict(order, default=-1, return_dtype=pl.Int64), maintain_order=True)
     grouped: dict[str, list[tuple[publish.Page, Markup]]] = {}
     for page in publish.pages(rows):
-        experiment, _, _ = page.title.partition(": ")
-        grouped.setdefault(experiment, []).append((page, _table(page.frame, page.cells)))
+        grouped.setdefault(page.experiment, []).append((page, _table(page.frame, page.cells)))
     return list(grouped.items())
 
 

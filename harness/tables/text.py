@@ -8,7 +8,7 @@ import polars as pl
 from markupsafe import Markup
 from tabulate import tabulate
 
-__all__ = ["render", "split_constants", "text_of", "to_html"]
+__all__ = ["holds_numbers", "render", "split_constants", "text_of", "to_html"]
 
 _LONG = 32
 """From how many characters on a column of HTML may break its lines."""
@@ -25,7 +25,7 @@ def render(frame: pl.DataFrame, style: str) -> str:
         return str(to_html(frame))
     bar = "\\|" if style == "github" else "|"
     rows = [["" if value is None else text_of(value).replace("|", bar) for value in row] for row in frame.rows()]
-    alignment = ["right" if _holds_numbers(column) else "left" for column in frame]
+    alignment = ["right" if holds_numbers(column) else "left" for column in frame]
     return tabulate(rows, headers=frame.columns, tablefmt=style, disable_numparse=True, colalign=alignment)
 
 
@@ -50,7 +50,7 @@ def to_html(frame: pl.DataFrame, extra: Mapping[str, Sequence[Markup]] | None = 
 
 
 def _kind(column: pl.Series) -> str:
-    if _holds_numbers(column):
+    if holds_numbers(column):
         return "number"
     return "long" if column.dtype == pl.String and (column.str.len_chars().max() or 0) > _LONG else ""
 
@@ -89,7 +89,7 @@ def text_of(value: object) -> str:
     return f"{value:,}" if isinstance(value, int) else " ".join(str(value).split())
 
 
-def _holds_numbers(column: pl.Series) -> bool:
+def holds_numbers(column: pl.Series) -> bool:
     """Whether a column is of numbers, or of text that is one, or starts with one and a space, in every row."""
     if column.dtype != pl.String:
         return column.dtype.is_numeric()
