@@ -9,6 +9,7 @@ from pathlib import Path
 import polars as pl
 
 from harness import asv_results
+from harness.figures import drawings
 from harness.paper import published
 from harness.paper.experiments import statement
 from harness.results import Store, to_frame
@@ -95,8 +96,6 @@ def with_asv(rows: pl.DataFrame, folder: Path) -> tuple[pl.DataFrame, list[str]]
 
 def write(rows: pl.DataFrame, folder: Path) -> list[Path]:
     """Write every table and figure that the rows fill, below the folder of their store; return the files."""
-    from harness.figures import drawings
-
     written = write_tables(pages(rows), folder)
     for drawing in drawings(rows, Store(folder)):
         written += drawing.write(folder / "figures")

@@ -11,14 +11,15 @@ import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import TYPE_CHECKING, Any, get_type_hints
 
-import numpy as np
 import polars as pl
 import polars.selectors as cs
-import safetensors.numpy
 
 from harness.errors import InputError, one_line
+
+if TYPE_CHECKING:
+    import numpy as np
 
 __all__ = ["SCHEMA", "Row", "Store", "cell_key", "to_frame"]
 
@@ -149,6 +150,8 @@ class Store:
         path = self.path(rows[0].experiment, rows[0].cell)
         path.parent.mkdir(parents=True, exist_ok=True)
         if arrays:
+            import safetensors.numpy
+
             _place(path.with_suffix(_ARRAYS), safetensors.numpy.save(dict(arrays)))
         else:
             path.with_suffix(_ARRAYS).unlink(missing_ok=True)
@@ -159,6 +162,8 @@ class Store:
 
     def arrays(self, experiment: str, cell: str) -> dict[str, np.ndarray]:
         """Return the arrays of one cell by name; none if it has none or their file is damaged."""
+        import safetensors.numpy
+
         try:
             return safetensors.numpy.load(self.path(experiment, cell).with_suffix(_ARRAYS).read_bytes())
         except (OSError, safetensors.SafetensorError):

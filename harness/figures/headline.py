@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import polars as pl
 
 from harness.figures.drawing import Drawing
-from harness.figures.groups import cells_of, footer
+from harness.figures.groups import cells_of, footer, provenance
 from harness.figures.runtime import Sweep, draw_times, sweeps
 from harness.figures.sheet import Sheet
 from harness.figures.style import FULL_WIDTH, INK, styled
@@ -55,7 +55,7 @@ def _draw(sweep: Sweep) -> Drawing:
     caption = (
         f"Median milliseconds of a whole training iteration of the fc network, {sweep.at}; bands are 95 % intervals, "
         f"slopes log-log regressions. At D = {size:,} {_OURS} takes {high / low:.1f} times less than the fastest "
-        f"maximum likelihood on dense matrices. {_overtaken(sweep)} {footer(sweep.rows)}."
+        f"maximum likelihood on dense matrices. {_overtaken(sweep)} {provenance(sweep.rows)}."
     )
     return Drawing("headline", title, caption, sheet, cells_of(sweep.times))
 

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import NullLocator
 
 from harness.figures.drawing import Drawing
-from harness.figures.groups import MACHINE, cells_of, footer, groups, prepared
+from harness.figures.groups import MACHINE, cells_of, footer, groups, prepared, provenance
 from harness.figures.sheet import Sheet, label_ends, plain_log
 from harness.figures.style import INK, WIDTH, colour, curve_styles, styled
 from harness.paper import published
@@ -112,7 +112,7 @@ def _seconds(sweep: Sweep) -> Drawing:
         f"slopes are log-log regressions over every {sweep.axis} shown.",
         "A ring marks the D from which on a method is faster than every dense maximum likelihood." if ringed else "",
         "Pale lines are the paper's, on its authors' GPU." if paper else "",
-        f"{footer(sweep.rows)}.",
+        f"{provenance(sweep.rows)}.",
     ]
     name = f"{sweep.name}-seconds-over-{sweep.axis}"
     title = f"{sweep.title}: time of an iteration against {sweep.axis}"
@@ -253,7 +253,7 @@ def _bound(sweep: Sweep) -> Drawing:
         sheet.legend_below(panel)
     caption = (
         "The part of an iteration that its matrix products, at the machine's own rate, and one pass of optimiser and "
-        f"average, at the rate of a copy, must take; 100 % is the bound. {footer(sweep.rows)}."
+        f"average, at the rate of a copy, must take; 100 % is the bound. {provenance(sweep.rows)}."
     )
     return Drawing(
         f"{sweep.name}-bound",
