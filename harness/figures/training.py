@@ -8,13 +8,8 @@ from collections.abc import Iterator
 import polars as pl
 
 from harness.figures.drawing import Drawing
-<<<<<<< HEAD
-from harness.figures.groups import MACHINE, cells_of, footer, groups, labelled, prepared, title_of
-from harness.figures.sheet import Sheet, label_ends, plain_log
-=======
 from harness.figures.groups import MACHINE, cells_of, footer, groups, labelled, prepared, provenance, title_of
-from harness.figures.sheet import Sheet, label_ends
->>>>>>> figures
+from harness.figures.sheet import Sheet, label_ends, plain_log
 from harness.figures.style import WIDTH, curve_styles, styled
 
 __all__ = ["training_figures"]
