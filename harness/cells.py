@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from harness import __version__, datasets
+from harness.checkpoints import TrainingCheckpoint
 from harness.cost import optimizer_bytes
 from harness.datasets import Dataset, Identity, LogitPreprocessing
 from harness.density import refusal
@@ -69,8 +70,13 @@ class Cell(Protocol):
         """
         ...
 
-    def run(self, progress: Progress) -> list[Row]:
-        """Measure; whatever a method does ends as a row."""
+    def run(self, progress: Progress, resume: TrainingCheckpoint | None = None) -> list[Row]:
+        """Measure; whatever a method does ends as a row.
+
+        Args:
+            progress: Told how far it is.
+            resume: Where a training is saved and goes on from; for cells that train.
+        """
         ...
 
 
@@ -107,7 +113,7 @@ class RuntimeCell:
         for name in self.methods:
             check_fit(registry().find(name), self.problem)
 
-    def run(self, progress: Progress) -> list[Row]:
+    def run(self, progress: Progress, resume: TrainingCheckpoint | None = None) -> list[Row]:
         """Time all methods and the machine."""
         found = [registry().find(name) for name in self.methods]
         reasons = {method.name: why_unavailable(method) for method in found}
@@ -208,7 +214,7 @@ class LikelihoodCell:
         problem = self.problem if self.preprocess else self.problem.replace(raw_pixel_alpha=1.0)
         check_fit(registry().find(self.method), problem)
 
-    def run(self, progress: Progress) -> list[Row]:
+    def run(self, progress: Progress, resume: TrainingCheckpoint | None = None) -> list[Row]:
         """Train and score; one row a metric."""
         method = registry().find(self.method)
         row = row_maker(self, method, self.problem, self.dataset)
@@ -219,7 +225,9 @@ class LikelihoodCell:
         data, problem = (data, self.problem) if self.preprocess else without_map(data, self.problem)
         batches = replace(data, preprocessing=Identity()) if self.clean_batches else data
         try:
-            outcome = fit_and_score(method, problem, data, batches, self.config, self.draws, progress, self.checkpoint)
+            outcome = fit_and_score(
+                method, problem, data, batches, self.config, self.draws, progress, self.checkpoint, resume
+            )
         except Divergence as error:
             return [row("nll", "nats", status="diverged", reason=str(error))]
         except Exception as error:  # a competitor may fail in any way; the others go on
@@ -280,7 +288,12 @@ def _likelihood_metrics(outcome: Likelihood, problem: Problem) -> list[tuple[str
 
 
 def finished_rows(cell: Cell, store: Store) -> list[Row]:
-    """Return the rows of a cell that need not run again; none if it is missing, unavailable or failed."""
+    """Return the rows of a cell that need not run again; none if it is missing, unavailable or failed.
+
+    A cell that is to keep its best weights in a file runs again too: the store has no weights.
+    """
+    if getattr(cell, "checkpoint", None) is not None:
+        return []
     rows = store.read(cell.experiment, cell_key(cell.identity()))
     return rows if all(row.status in ("ok", "diverged") for row in rows) else []
 
@@ -294,23 +307,37 @@ def run_cells(
 ) -> list[Row]:
     """Run the cells that the store lacks, one after another, keeping each as soon as it is done.
 
+    The training of a running cell is saved beside the cells until its row is there, and a stopped one goes on.
+
     Args:
         cells: In the order to run.
         store: Where finished cells lie; those that were unavailable or failed are tried again.
         on_start: Told of each cell and whether it is already there; returns the callback for its progress.
         on_rows: Told of each cell's rows.
-        fresh: Measure everything anew.
+        fresh: Measure everything anew, from the beginning.
     """
     everything: list[Row] = []
     for cell in cells:
         rows = [] if fresh else finished_rows(cell, store)
         progress = on_start(cell, bool(rows))
         if not rows:
-            rows = cell.run(progress)
+            resume = _resumed_from(cell, store)
+            if fresh:
+                resume.discard()
+            rows = cell.run(progress, resume)
             store.write(rows)
+            if any(row.status != "unavailable" for row in rows):  # the data may be elsewhere today
+                resume.discard()
         on_rows(rows)
         everything += rows
     return everything
+
+
+def _resumed_from(cell: Cell, store: Store) -> TrainingCheckpoint:
+    """Return the place of a cell's training: the same cell by another commit is another training."""
+    key = cell_key(cell.identity())
+    path = store.folder / "checkpoints" / cell.experiment / f"{key}.safetensors"
+    return TrainingCheckpoint(path, {"cell": key, "commit": capture("cpu").commit})
 
 
 def check_fit(method: Method, problem: Problem) -> None:

@@ -252,8 +252,7 @@ def train(
         _make_folder_of(checkpoint)
     if not map_:
         without_map(data, cell.problem)  # only to hear now what it has against these data
-    # A cell that is already there writes no weights.
-    _run_and_show([cell], Store(results_dir), fresh or checkpoint is not None, as_json)
+    _run_and_show([cell], Store(results_dir), fresh, as_json)
 
 
 @app.command()
@@ -358,9 +357,10 @@ def _run_and_show(cells: Sequence[Cell], store: Store, fresh: bool, as_json: boo
         # What a competitor prints must not lie among the rows.
         with Bars(len(cells)) as bars, redirect_stdout(sys.stderr):
             rows = run_cells(cells, store, bars.start, on_rows, fresh)
-    except KeyboardInterrupt:
-        _say(f"stopped; finished cells are in {store.folder}, and the same command goes on from there")
-        sys.exit(130)
+    except KeyboardInterrupt as stop:
+        running = f"{stop}; " if str(stop) else ""
+        _say(f"stopped; {running}finished cells are in {store.folder}, and the same command goes on from there")
+        sys.exit(getattr(stop, "status", 130))
     if not as_json:
         everything, damaged = store.frame()
         _show(to_frame(rows), everything, store.folder)
