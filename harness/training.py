@@ -117,7 +117,8 @@ class Trainer:
         self.config = config
         self.generator = generator
         self.dtype = dtype
-        self.loss = torch.compile(model.training_loss) if config.compile else model.training_loss
+        # A graph for each size of batch: one for all would depend on the order in which the sizes are met.
+        self.loss = torch.compile(model.training_loss, dynamic=False) if config.compile else model.training_loss
         self.parameters = [p for p in model.module.parameters() if p.requires_grad]
         self.optimizer = OPTIMIZERS[config.optimizer](
             self.parameters, lr=config.learning_rate, weight_decay=config.weight_decay
