@@ -13,6 +13,7 @@ from harness.conformance.subject import Broken, Inapplicable, Subject, closely, 
 from harness.density import build, log_prob
 from harness.method import Model
 from harness.problem import Problem
+from harness.trainer_state import load_trainer_state, trainer_state
 from harness.training import Trainer, TrainingConfig
 
 
@@ -176,13 +177,13 @@ def resume(subject: Subject) -> None:
             first.step(x)
         with torch.no_grad():
             log_prob(first.model, x)  # a validation
-        second.load_state({name: tensor.clone() for name, tensor in first.state().items()})
+        load_trainer_state(second, {name: tensor.clone() for name, tensor in trainer_state(first).items()})
         names = "the loss of the next step", "the loss after it", "log_prob after these"
         for name, ours, theirs in zip(names, followed(second), followed(first), strict=True):
             if not torch.equal(ours, theirs):
                 gap = float((ours - theirs).abs().max())
                 raise Broken(f"{problem.architecture}: {name} differs by {gap:.2g} from that of the model that went on")
-        after = first.state()
-        for name, value in second.state().items():
+        after = trainer_state(first)
+        for name, value in trainer_state(second).items():
             if not torch.equal(value, after[name]):
                 raise Broken(f"{problem.architecture}: {name} is not that of the model that went on")
