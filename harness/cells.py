@@ -12,15 +12,16 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from harness import __version__, datasets
-from harness.checkpoints import TrainingCheckpoint
+from harness.checkpoints import FollowedCheckpoint, TrainingCheckpoint
 from harness.cost import optimizer_bytes
 from harness.datasets import Dataset, Identity, LogitPreprocessing
 from harness.density import refusal
-from harness.environment import Environment, capture
+from harness.environment import Environment, capture, code_digest
 from harness.errors import InputError, one_line
 from harness.likelihood import Likelihood, fit_and_score, without_map
 from harness.machine import COPY_METRIC, CUBE_METRIC, product_metric
 from harness.method import Method
+from harness.parallel import processes
 from harness.precision import stored
 from harness.problem import Problem
 from harness.registry import registry, why_unavailable
@@ -36,6 +37,7 @@ __all__ = [
     "RuntimeCell",
     "check_fit",
     "finished_rows",
+    "follow",
     "identity_of",
     "load_data",
     "row_maker",
@@ -333,11 +335,20 @@ def run_cells(
     return everything
 
 
-def _resumed_from(cell: Cell, store: Store) -> TrainingCheckpoint:
-    """Return the place of a cell's training: the same cell by another commit is another training."""
+def follow(cell: LikelihoodCell, store: Store, fresh: bool) -> None:
+    """Take part in a training whose results another process writes: `run_cells` of this cell, in that process."""
+    if fresh or not finished_rows(cell, store):
+        replace(cell, checkpoint=None).run(
+            lambda done, total, note: None, _resumed_from(cell, store, FollowedCheckpoint)
+        )
+
+
+def _resumed_from(cell: Cell, store: Store, kind: type[TrainingCheckpoint] = TrainingCheckpoint) -> TrainingCheckpoint:
+    """Return the place of a cell's training: the same cell by other code is another training."""
     key = cell_key(cell.identity())
-    path = store.folder / "checkpoints" / cell.experiment / f"{key}.safetensors"
-    return TrainingCheckpoint(path, {"cell": key, "commit": capture("cpu").commit})
+    return kind(
+        store.folder / "checkpoints" / cell.experiment / f"{key}.safetensors", {"cell": key, "code": code_digest()}
+    )
 
 
 def check_fit(method: Method, problem: Problem) -> None:
@@ -349,6 +360,8 @@ def check_fit(method: Method, problem: Problem) -> None:
 
 def identity_of(cell: Any, environment: Environment, leave_out: Iterable[str] = ()) -> dict[str, Any]:
     """Return a cell's fields but those left out, its class, and what it runs on."""
+    # Other processes have other timings, and other rounding; one alone goes without saying.
+    parallel = {"processes": processes()} if processes() > 1 else {}
     fields = {key: value for key, value in dataclasses.asdict(cell).items() if key not in leave_out}
     return {
         "kind": type(cell).__name__,
@@ -357,6 +370,7 @@ def identity_of(cell: Any, environment: Environment, leave_out: Iterable[str] = 
         "cpu": environment.cpu,
         "gpu": environment.gpu,
         "threads": environment.threads,
+        **parallel,
         **fields,
     }
 

@@ -197,11 +197,15 @@ def train(
     """Train one method on one dataset to a test NLL, with the paper's configuration unless told otherwise.
 
     Example: harness train --method ebflow-dsm --architecture fc --dataset mnist --epochs 30
+
+    Several processes share every batch of one training: torchrun --nproc-per-node 2 -m harness train ...
     """
     from harness import datasets
+    from harness.cells import follow
     from harness.environment import prepare
     from harness.likelihood import without_map
     from harness.paper.configurations import configured_cell
+    from harness.parallel import process_group
     from harness.registry import registry, why_unavailable
     from harness.results import Store
 
@@ -252,7 +256,12 @@ def train(
         _make_folder_of(checkpoint)
     if not map_:
         without_map(data, cell.problem)  # only to hear now what it has against these data
-    _run_and_show([cell], Store(results_dir), fresh, as_json)
+    store = Store(results_dir)
+    with process_group(device) as rank:
+        if rank == 0:
+            _run_and_show([cell], store, fresh, as_json)
+        else:
+            follow(cell, store, fresh)
 
 
 @app.command()
