@@ -35,7 +35,7 @@ class TrainingCheckpoint:
 
     Args:
         path: Its folder is made with the first write.
-        made_from: What must be the same where it is read: the cell, the commit. JSON.
+        made_from: What must be the same where it is read, such as the cell and the code.
     """
 
     def __init__(self, path: Path, made_from: Mapping[str, str | None]) -> None:
