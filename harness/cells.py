@@ -22,6 +22,7 @@ from harness.likelihood import Likelihood, fit_and_score, without_map
 from harness.machine import COPY_METRIC, CUBE_METRIC, product_metric
 from harness.method import Method
 from harness.parallel import processes
+from harness.pictures import Arrays
 from harness.precision import stored
 from harness.problem import Problem
 from harness.registry import registry, why_unavailable
@@ -32,12 +33,14 @@ from harness.training import Divergence, TrainingConfig
 
 __all__ = [
     "Cell",
+    "Keep",
     "LikelihoodCell",
     "Progress",
     "RuntimeCell",
     "check_fit",
     "finished_rows",
     "follow",
+    "forget",
     "identity_of",
     "load_data",
     "row_maker",
@@ -47,6 +50,13 @@ __all__ = [
 
 Progress = Callable[[int, int, str], None]
 """Told how many steps of the running cell are done, of how many, and a note."""
+
+Keep = Callable[[Arrays], None]
+"""Given the arrays that are to lie beside a cell's rows."""
+
+
+def forget(arrays: Arrays) -> None:
+    """Keep none."""
 
 
 class Cell(Protocol):
@@ -72,11 +82,12 @@ class Cell(Protocol):
         """
         ...
 
-    def run(self, progress: Progress, resume: TrainingCheckpoint | None = None) -> list[Row]:
+    def run(self, progress: Progress, keep: Keep = forget, resume: TrainingCheckpoint | None = None) -> list[Row]:
         """Measure; whatever a method does ends as a row.
 
         Args:
             progress: Told how far it is.
+            keep: Given what it looks like, in arrays.
             resume: Where a training is saved and goes on from; for cells that train.
         """
         ...
@@ -115,7 +126,7 @@ class RuntimeCell:
         for name in self.methods:
             check_fit(registry().find(name), self.problem)
 
-    def run(self, progress: Progress, resume: TrainingCheckpoint | None = None) -> list[Row]:
+    def run(self, progress: Progress, keep: Keep = forget, resume: TrainingCheckpoint | None = None) -> list[Row]:
         """Time all methods and the machine."""
         found = [registry().find(name) for name in self.methods]
         reasons = {method.name: why_unavailable(method) for method in found}
@@ -216,7 +227,7 @@ class LikelihoodCell:
         problem = self.problem if self.preprocess else self.problem.replace(raw_pixel_alpha=1.0)
         check_fit(registry().find(self.method), problem)
 
-    def run(self, progress: Progress, resume: TrainingCheckpoint | None = None) -> list[Row]:
+    def run(self, progress: Progress, keep: Keep = forget, resume: TrainingCheckpoint | None = None) -> list[Row]:
         """Train and score; one row a metric."""
         method = registry().find(self.method)
         row = row_maker(self, method, self.problem, self.dataset)
@@ -234,6 +245,7 @@ class LikelihoodCell:
             return [row("nll", "nats", status="diverged", reason=str(error))]
         except Exception as error:  # a competitor may fail in any way; the others go on
             return [row("nll", "nats", status="failed", reason=one_line(error))]
+        keep(outcome.arrays)
         rows = [row(*parts, parameters=outcome.parameters) for parts in _likelihood_metrics(outcome, self.problem)]
         for point in outcome.report.curve:
             at = {"iteration": point.iteration, "seconds": point.seconds, "parameters": outcome.parameters}
@@ -324,10 +336,11 @@ def run_cells(
         progress = on_start(cell, bool(rows))
         if not rows:
             resume = _resumed_from(cell, store)
+            arrays: Arrays = {}
             if fresh:
                 resume.discard()
-            rows = cell.run(progress, resume)
-            store.write(rows)
+            rows = cell.run(progress, arrays.update, resume)
+            store.write(rows, arrays)
             if any(row.status != "unavailable" for row in rows):  # the data may be elsewhere today
                 resume.discard()
         on_rows(rows)
@@ -339,7 +352,7 @@ def follow(cell: LikelihoodCell, store: Store, fresh: bool) -> None:
     """Take part in a training whose results another process writes: `run_cells` of this cell, in that process."""
     if fresh or not finished_rows(cell, store):
         replace(cell, checkpoint=None).run(
-            lambda done, total, note: None, _resumed_from(cell, store, FollowedCheckpoint)
+            lambda done, total, note: None, forget, _resumed_from(cell, store, FollowedCheckpoint)
         )
 
 

@@ -9,9 +9,10 @@ from pathlib import Path
 import polars as pl
 
 from harness import asv_results
+from harness.figures import drawings
 from harness.paper import published
 from harness.paper.experiments import statement
-from harness.results import to_frame
+from harness.results import Store, to_frame
 from harness.tables import TABLES, render, split_constants
 
 __all__ = ["Page", "pages", "with_asv", "write", "write_tables"]
@@ -91,11 +92,11 @@ def with_asv(rows: pl.DataFrame, folder: Path) -> tuple[pl.DataFrame, list[str]]
 
 
 def write(rows: pl.DataFrame, folder: Path) -> list[Path]:
-    """Write every table and figure that the rows fill, below a folder; return the files."""
-    from harness.figures import curve_figures, runtime_figures
-
-    figures = folder / "figures"
-    return write_tables(pages(rows), folder) + runtime_figures(rows, figures) + curve_figures(rows, figures)
+    """Write every table and figure that the rows fill, below the folder of their store; return the files."""
+    written = write_tables(pages(rows), folder)
+    for drawing in drawings(rows, Store(folder)):
+        written += drawing.write(folder / "figures")
+    return written
 
 
 def write_tables(pages: Iterable[Page], folder: Path) -> list[Path]:

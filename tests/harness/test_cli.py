@@ -101,7 +101,7 @@ def test_runtime_measures_shows_and_resumes(run: Run) -> None:
     first = {path: path.read_bytes() for path in cells_in(results)}
     assert len(first) == 2
     assert "tables/runtime-custom-timings.md" in written(results)
-    assert "figures/runtime-custom-fc-runtime.svg" in written(results)
+    assert "figures/runtime-custom-fc-L2-seconds-over-D.svg" in written(results)
 
     again = run(*TIMING)
     assert "runtime: fc, D = 8, L = 2: already there" in again.err
@@ -248,7 +248,7 @@ def test_reproduce_one_experiment(
 
 
 def test_ctrl_c_keeps_what_is_finished(run: Run, tiny_experiment: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupted(self: LikelihoodCell, progress: Any, resume: Any) -> list[Row]:
+    def interrupted(self: LikelihoodCell, progress: Any, *others: Any) -> list[Row]:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(LikelihoodCell, "run", interrupted)
