@@ -9,7 +9,7 @@ from harness.statistics import crossing, log_slope
 from harness.tables.columns import of_ebflow, status
 from harness.tables.text import text_of
 
-__all__ = ["bounds", "newest", "runtime", "slopes", "timings"]
+__all__ = ["bounds", "newest", "runtime", "slopes", "timings", "with_compiled"]
 
 _PROBLEM = ["architecture", "shape", "D", "L", "B", "dtype", "device", "threads", "cpu", "gpu"]
 
@@ -19,10 +19,16 @@ def newest(rows: pl.DataFrame) -> pl.DataFrame:
 
     What was compiled is another method, and named so.
     """
-    compiled = pl.col("config").str.json_path_match("$.config.compile") == "true"
-    named = pl.when(compiled).then(pl.col("method") + " (compiled)").otherwise("method")
     key = ["experiment", "profile", "method", "metric", *_PROBLEM]
-    return rows.with_columns(method=named).sort("started_at").unique(key, keep="last", maintain_order=True)
+    return with_compiled(rows).sort("started_at").unique(key, keep="last", maintain_order=True)
+
+
+def with_compiled(rows: pl.DataFrame) -> pl.DataFrame:
+    """Name compiled methods so."""
+    compiled = pl.col("config").str.json_path_match("$.config.compile") == "true"
+    return rows.with_columns(
+        method=pl.when(compiled).then(pl.col("method") + " (compiled)").otherwise("method"),
+    )
 
 
 def runtime(rows: pl.DataFrame) -> pl.DataFrame:
