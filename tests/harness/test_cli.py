@@ -16,6 +16,7 @@ import torch
 
 from harness import cli, datasets, listing, registry
 from harness.cells import LikelihoodCell, RuntimeCell
+from harness.checkpoints import load_weights
 from harness.errors import InputError
 from harness.method import Method
 from harness.paper import experiments
@@ -23,7 +24,7 @@ from harness.paper.experiments import EXPERIMENTS, Experiment
 from harness.paper.recipes import RECIPES
 from harness.problem import Problem
 from harness.results import SCHEMA, Row, Store
-from harness.training import TrainingConfig, load_weights
+from harness.training import TrainingConfig
 
 Run = Callable[..., Any]
 
@@ -247,14 +248,14 @@ def test_reproduce_one_experiment(
 
 
 def test_ctrl_c_keeps_what_is_finished(run: Run, tiny_experiment: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupted(self: LikelihoodCell, progress: Any) -> list[Row]:
+    def interrupted(self: LikelihoodCell, progress: Any, *others: Any) -> list[Row]:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(LikelihoodCell, "run", interrupted)
     ended = run("reproduce", "tiny")
     assert ended.status == 130
     assert ended.err.splitlines()[-1] == (
-        "stopped: finished cells are in results/local, and the same command measures the rest"
+        "stopped: finished cells are in results/local, and the same command goes on from there"
     )
     assert len(cells_in(Path("results/local"))) == 1
 
