@@ -21,7 +21,7 @@ def without_numbers(rows: pl.DataFrame) -> tuple[pl.DataFrame, list[tuple[str, .
 
 
 def cut_short(rows: pl.DataFrame) -> tuple[pl.DataFrame, list[tuple[str, ...]]]:
-    """Return trainings of the paper profile that ended before the published length, and their cells."""
+    """Return trainings of the paper profile that ended before the length of their recipe, and their cells."""
     found = (
         rows.filter(pl.col("recipe").str.contains(r"\d of [\d,]+ epochs"))
         .group_by(["experiment", "profile", "method", "dataset", "recipe"], maintain_order=True)

@@ -98,8 +98,8 @@ def build(rows: pl.DataFrame, store: Store, history: pl.DataFrame, damaged: Sequ
     style, script = (files("harness.report").joinpath(name).read_text() for name in ("style.css", "script.js"))
     missing = [
         ("Methods without a number", _table(*without_numbers(rows))),
-        ("Trainings that ended before the published length", _table(*cut_short(rows))),
-        ("Experiments without a full run", _table(unmeasured(rows))),
+        ("Trainings that ended before the length of their recipe", _table(*cut_short(rows))),
+        ("Experiments without rows of the paper profile", _table(unmeasured(rows))),
     ]
     return environment.get_template("page.html.j2").render(
         style=Markup(style),
