@@ -19,7 +19,7 @@ from harness import authors
 from harness.errors import InputError, unknown
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Collection, Iterable, Sequence
 
     import polars as pl
 
@@ -302,6 +302,13 @@ def reproduce(
 def tables(
     asv_dir: Annotated[Path, typer.Option(help="Results of `asv run`, shown too where there are any.")] = _RESULTS
     / "asv",
+    across: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Compare timings that differ in this setting too: commit, cpu, gpu, threads, device, dtype or B. "
+            "May be given more than once."
+        ),
+    ] = None,
     device: Device = "cpu",
     threads: Threads = None,
     seed: Seed = 0,
@@ -327,7 +334,7 @@ def tables(
         for row in rows.iter_rows(named=True):
             print(json.dumps(row))
         return
-    _show(rows, rows, results_dir)
+    _show(rows, rows, results_dir, across or ())
 
 
 def main() -> None:
@@ -370,12 +377,12 @@ def _run_and_show(cells: Sequence[Cell], store: Store, fresh: bool, as_json: boo
         sys.exit(1)
 
 
-def _show(shown: pl.DataFrame, written: pl.DataFrame, folder: Path) -> None:
+def _show(shown: pl.DataFrame, written: pl.DataFrame, folder: Path, across: Collection[str] = ()) -> None:
     from harness import publish
 
-    for page in publish.pages(shown):
+    for page in publish.pages(shown, across):
         print(f"\n{page.text()}", end="")
-    files = publish.write(written, folder)
+    files = publish.write(written, folder, across)
     _say(f"written: {len(files)} files in {folder / 'tables'} and {folder / 'figures'}")
 
 
