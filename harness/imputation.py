@@ -18,6 +18,7 @@ from harness.errors import InputError, one_line
 from harness.guard import guarded
 from harness.likelihood import fit
 from harness.method import Imputes, Model
+from harness.moments import Moments, moments
 from harness.precision import stored
 from harness.problem import Problem
 from harness.registry import registry
@@ -114,7 +115,7 @@ class ImputationCell:
         return [row(*parts, parameters=count_parameters(model)) for parts in metrics]
 
     def _measure(self, model: Model, data: Dataset, progress: Progress) -> list[tuple[str, str, Estimate]]:
-        mean, covariance = _moments(data, self.problem)
+        training = _moments(data, self.problem)
         report = fit(model, self.problem, data, data, self.config, progress)
 
         missing = torch.zeros(data.shape, dtype=torch.bool, device=self.problem.device)
@@ -134,7 +135,7 @@ class ImputationCell:
             missing,
             steps=self.steps,
             step_size=self.step_size,
-            covariance=covariance if self.preconditioned else None,
+            covariance=training.covariance if self.preconditioned else None,
             adjusted=self.adjusted,
             generator=generator,
         )
@@ -152,7 +153,7 @@ class ImputationCell:
 
         filled = {
             "mean_image": data.train.to(truth.device).double().mean(0).expand(truth.shape),
-            "gaussian": _levels(data, _conditional_mean(known, missing, mean, covariance)),
+            "gaussian": _levels(data, _conditional_mean(known, missing, training)),
             "last_iterate": _levels(data, x),
             "posterior_mean": total / (self.steps - self.burn_in),
         }
@@ -187,19 +188,16 @@ def _levels(data: Dataset, x: Tensor) -> Tensor:
     return data.preprocessing.inverse(x.double()).floor().clamp(0, data.preprocessing.levels - 1)
 
 
-def _moments(data: Dataset, problem: Problem) -> tuple[Tensor, Tensor]:
-    """Mean, shape (D,), and covariance, (D, D), of the training data in model space, float64."""
+def _moments(data: Dataset, problem: Problem) -> Moments:
+    """Those of the training data in model space."""
     generator = torch.Generator(problem.device).manual_seed(problem.seed)
     rows = data.train.to(problem.device).split(_ROWS_AT_ONCE)
-    x = torch.cat([data.preprocessing.draw(raw, generator, torch.float64).flatten(1) for raw in rows])
-    mean = x.mean(0)
-    x -= mean
-    return mean, x.mT @ x / len(x)
+    return moments(data.preprocessing.draw(raw, generator, torch.float64) for raw in rows)
 
 
-def _conditional_mean(known: Tensor, missing: Tensor, mean: Tensor, covariance: Tensor) -> Tensor:
+def _conditional_mean(known: Tensor, missing: Tensor, training: Moments) -> Tensor:
     """Samples with the missing components at their Gaussian mean given the others, float64, shape of known."""
-    away = missing.flatten()
+    away, mean, covariance = missing.flatten(), training.mean, training.covariance
     flat = known.flatten(1).double()
     regression = torch.linalg.solve(covariance[~away][:, ~away], covariance[~away][:, away])
     flat[:, away] = mean[away] + (flat[:, ~away] - mean[~away]) @ regression
