@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 COPIED = ("ebflow", "harness", "baselines", "pyproject.toml", "README.md", "LICENSE", "asv.conf.json")
 
 Outcome = tuple[int, str]
@@ -71,9 +71,9 @@ def continuous(checkout: Path) -> Callable[[], Outcome]:
     }
 
     def run() -> Outcome:
+        selection = r"time_iteration\('ebflow-(dsm|ssm)', 784, 2\)"
         ended = subprocess.run(
-            [sys.executable, "-m", "asv", "continuous", *options]
-            + ["--bench", r"time_iteration\('ebflow-(dsm|ssm)', 784, 2\)", "HEAD~1", "HEAD"],
+            [sys.executable, "-m", "asv", "continuous", *options, "--bench", selection, "HEAD~1", "HEAD"],
             cwd=checkout,
             env=environment,
             capture_output=True,
