@@ -20,6 +20,7 @@ from harness.errors import InputError, one_line
 from harness.likelihood import Likelihood, fit_and_score, without_map
 from harness.machine import COPY_METRIC, CUBE_METRIC, REFERENCE_METRIC, product_metric
 from harness.method import Method
+from harness.pictures import Arrays
 from harness.precision import stored
 from harness.problem import Problem
 from harness.registry import registry, why_unavailable
@@ -30,11 +31,13 @@ from harness.training import Divergence, TrainingConfig
 
 __all__ = [
     "Cell",
+    "Keep",
     "LikelihoodCell",
     "Progress",
     "RuntimeCell",
     "check_fit",
     "finished_rows",
+    "forget",
     "identity_of",
     "load_data",
     "row_maker",
@@ -44,6 +47,13 @@ __all__ = [
 
 Progress = Callable[[int, int, str], None]
 """Told how many steps of the running cell are done, of how many, and a note."""
+
+Keep = Callable[[Arrays], None]
+"""Given the arrays that are to lie beside a cell's rows."""
+
+
+def forget(arrays: Arrays) -> None:
+    """Keep none."""
 
 
 class Cell(Protocol):
@@ -69,8 +79,8 @@ class Cell(Protocol):
         """
         ...
 
-    def run(self, progress: Progress) -> list[Row]:
-        """Measure; whatever a method does ends as a row."""
+    def run(self, progress: Progress, keep: Keep = forget) -> list[Row]:
+        """Measure; whatever a method does ends as a row, and what it looks like in arrays that are kept."""
         ...
 
 
@@ -107,7 +117,7 @@ class RuntimeCell:
         for name in self.methods:
             check_fit(registry().find(name), self.problem)
 
-    def run(self, progress: Progress) -> list[Row]:
+    def run(self, progress: Progress, keep: Keep = forget) -> list[Row]:
         """Time all methods and the machine."""
         found = [registry().find(name) for name in self.methods]
         reasons = {method.name: why_unavailable(method) for method in found}
@@ -219,7 +229,7 @@ class LikelihoodCell:
         problem = self.problem if self.preprocess else self.problem.replace(raw_pixel_alpha=1.0)
         check_fit(registry().find(self.method), problem)
 
-    def run(self, progress: Progress) -> list[Row]:
+    def run(self, progress: Progress, keep: Keep = forget) -> list[Row]:
         """Train and score; one row a metric."""
         method = registry().find(self.method)
         row = row_maker(self, method, self.problem, self.dataset)
@@ -235,6 +245,7 @@ class LikelihoodCell:
             return [row("nll", "nats", status="diverged", reason=str(error))]
         except Exception as error:  # a competitor may fail in any way; the others go on
             return [row("nll", "nats", status="failed", reason=one_line(error))]
+        keep(outcome.arrays)
         rows = [row(*parts, parameters=outcome.parameters) for parts in _likelihood_metrics(outcome, self.problem)]
         # Kept one by one: all methods are scored under the same draws, and compared draw by draw.
         rows += [
@@ -327,8 +338,9 @@ def run_cells(
         rows = [] if fresh else finished_rows(cell, store)
         progress = on_start(cell, bool(rows))
         if not rows:
-            rows = cell.run(progress)
-            store.write(rows)
+            arrays: Arrays = {}
+            rows = cell.run(progress, arrays.update)
+            store.write(rows, arrays)
         on_rows(rows)
         everything += rows
     return everything

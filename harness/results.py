@@ -8,15 +8,18 @@ import io
 import json
 import os
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import TYPE_CHECKING, Any, get_type_hints
 
 import polars as pl
 import polars.selectors as cs
 
 from harness.errors import InputError, one_line
+
+if TYPE_CHECKING:
+    import numpy as np
 
 __all__ = ["DRIFT_METRIC", "NOISY", "SCHEMA", "Row", "Store", "cell_key", "to_frame"]
 
@@ -25,6 +28,8 @@ NOISY = "noisy"
 
 DRIFT_METRIC = "reference_gemm_drift"
 """By how much it drifted: the metric of the machine's row that says it."""
+
+_ARRAYS = ".safetensors"
 
 
 @dataclass(frozen=True)
@@ -111,7 +116,7 @@ def cell_key(identity: dict[str, Any]) -> str:
 
 
 class Store:
-    """A folder with one Parquet file a cell.
+    """A folder with one Parquet file a cell, and beside it, where the cell has something to be looked at, its arrays.
 
     A file is written beside its place and renamed, so that a kill loses at most the running cell and two processes
     never mix.
@@ -141,8 +146,8 @@ class Store:
         """Return where a cell lies."""
         return self.folder / "cells" / experiment / f"{cell}.parquet"
 
-    def write(self, rows: Sequence[Row]) -> Path:
-        """Keep the rows of one cell, replacing what was there.
+    def write(self, rows: Sequence[Row], arrays: Mapping[str, np.ndarray] | None = None) -> Path:
+        """Keep the rows of one cell, replacing what was there, and before them its arrays, in a file beside.
 
         Raises:
             ValueError: A value is not finite: a number that was not measured has a status and a reason instead.
@@ -152,18 +157,25 @@ class Store:
             raise ValueError(f"a row of {rows[0].method} holds a number that is not finite")
         path = self.path(rows[0].experiment, rows[0].cell)
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile("wb", dir=path.parent, prefix=f".{path.stem}-", delete=False) as file:
-            beside = Path(file.name)
-            try:
-                frame.write_parquet(file, statistics=False)
-                file.flush()
-                os.fsync(file.fileno())
-                beside.chmod(0o644)
-                beside.replace(path)
-            except BaseException:
-                beside.unlink(missing_ok=True)
-                raise
+        if arrays:
+            import safetensors.numpy
+
+            _place(path.with_suffix(_ARRAYS), safetensors.numpy.save(dict(arrays)))
+        else:
+            path.with_suffix(_ARRAYS).unlink(missing_ok=True)
+        content = io.BytesIO()
+        frame.write_parquet(content, statistics=False)
+        _place(path, content.getvalue())
         return path
+
+    def arrays(self, experiment: str, cell: str) -> dict[str, np.ndarray]:
+        """Return the arrays of one cell by name; none if it has none or their file is damaged."""
+        import safetensors.numpy
+
+        try:
+            return safetensors.numpy.load(self.path(experiment, cell).with_suffix(_ARRAYS).read_bytes())
+        except (OSError, safetensors.SafetensorError):
+            return {}
 
     def read(self, experiment: str, cell: str) -> list[Row]:
         """Return the rows of one cell; none if it was never finished or its file is damaged."""
@@ -182,6 +194,21 @@ class Store:
             except (OSError, ValueError) as error:
                 damaged.append(f"{path}: not a readable cell ({error}); delete it to have it measured again")
         return pl.concat(frames), damaged
+
+
+def _place(path: Path, content: bytes) -> None:
+    """Write a file beside its place and rename it, so that it is whole or absent."""
+    with tempfile.NamedTemporaryFile("wb", dir=path.parent, prefix=f".{path.stem}-", delete=False) as file:
+        beside = Path(file.name)
+        try:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+            beside.chmod(0o644)
+            beside.replace(path)
+        except BaseException:
+            beside.unlink(missing_ok=True)
+            raise
 
 
 def _parse(path: Path) -> pl.DataFrame:

@@ -45,6 +45,9 @@ class Whitening(ConstantLayer):
 
     Args:
         dimension: D, the length of a sample.
+
+    Raises:
+        ValueError: The dimension is below 1.
     """
 
     def __init__(self, dimension: int) -> None:
