@@ -12,14 +12,16 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from harness import __version__, datasets
+from harness.checkpoints import FollowedCheckpoint, TrainingCheckpoint
 from harness.cost import optimizer_bytes
 from harness.datasets import Dataset, Identity, LogitPreprocessing
 from harness.density import refusal
-from harness.environment import Environment, capture
+from harness.environment import Environment, capture, code_digest
 from harness.errors import InputError, one_line
 from harness.likelihood import Likelihood, fit_and_score, without_map
 from harness.machine import COPY_METRIC, CUBE_METRIC, REFERENCE_METRIC, product_metric
 from harness.method import Method
+from harness.parallel import processes
 from harness.pictures import Arrays
 from harness.precision import stored
 from harness.problem import Problem
@@ -37,6 +39,7 @@ __all__ = [
     "RuntimeCell",
     "check_fit",
     "finished_rows",
+    "follow",
     "forget",
     "identity_of",
     "load_data",
@@ -79,8 +82,14 @@ class Cell(Protocol):
         """
         ...
 
-    def run(self, progress: Progress, keep: Keep = forget) -> list[Row]:
-        """Measure; whatever a method does ends as a row, and what it looks like in arrays that are kept."""
+    def run(self, progress: Progress, keep: Keep = forget, resume: TrainingCheckpoint | None = None) -> list[Row]:
+        """Measure; whatever a method does ends as a row.
+
+        Args:
+            progress: Told how far it is.
+            keep: Given what it looks like, in arrays.
+            resume: Where a training is saved and goes on from; for cells that train.
+        """
         ...
 
 
@@ -117,7 +126,7 @@ class RuntimeCell:
         for name in self.methods:
             check_fit(registry().find(name), self.problem)
 
-    def run(self, progress: Progress, keep: Keep = forget) -> list[Row]:
+    def run(self, progress: Progress, keep: Keep = forget, resume: TrainingCheckpoint | None = None) -> list[Row]:
         """Time all methods and the machine."""
         found = [registry().find(name) for name in self.methods]
         reasons = {method.name: why_unavailable(method) for method in found}
@@ -229,7 +238,7 @@ class LikelihoodCell:
         problem = self.problem if self.preprocess else self.problem.replace(raw_pixel_alpha=1.0)
         check_fit(registry().find(self.method), problem)
 
-    def run(self, progress: Progress, keep: Keep = forget) -> list[Row]:
+    def run(self, progress: Progress, keep: Keep = forget, resume: TrainingCheckpoint | None = None) -> list[Row]:
         """Train and score; one row a metric."""
         method = registry().find(self.method)
         row = row_maker(self, method, self.problem, self.dataset)
@@ -240,7 +249,9 @@ class LikelihoodCell:
         data, problem = (data, self.problem) if self.preprocess else without_map(data, self.problem)
         batches = replace(data, preprocessing=Identity()) if self.clean_batches else data
         try:
-            outcome = fit_and_score(method, problem, data, batches, self.config, self.draws, progress, self.checkpoint)
+            outcome = fit_and_score(
+                method, problem, data, batches, self.config, self.draws, progress, self.checkpoint, resume
+            )
         except Divergence as error:
             return [row("nll", "nats", status="diverged", reason=str(error))]
         except Exception as error:  # a competitor may fail in any way; the others go on
@@ -312,7 +323,12 @@ def _likelihood_metrics(outcome: Likelihood, problem: Problem) -> list[tuple[str
 
 
 def finished_rows(cell: Cell, store: Store) -> list[Row]:
-    """Return the rows of a cell that need not run again; none if it is missing, unavailable or failed."""
+    """Return the rows of a cell that need not run again; none if it is missing, unavailable or failed.
+
+    A cell that is to keep its best weights in a file runs again too: the store has no weights.
+    """
+    if getattr(cell, "checkpoint", None) is not None:
+        return []
     rows = store.read(cell.experiment, cell_key(cell.identity()))
     return rows if all(row.status in ("ok", "diverged") for row in rows) else []
 
@@ -326,24 +342,47 @@ def run_cells(
 ) -> list[Row]:
     """Run the cells that the store lacks, one after another, keeping each as soon as it is done.
 
+    The training of a running cell is saved beside the cells until its row is there, and a stopped one goes on.
+
     Args:
         cells: In the order to run.
         store: Where finished cells lie; those that were unavailable or failed are tried again.
         on_start: Told of each cell and whether it is already there; returns the callback for its progress.
         on_rows: Told of each cell's rows.
-        fresh: Measure everything anew.
+        fresh: Measure everything anew, from the beginning.
     """
     everything: list[Row] = []
     for cell in cells:
         rows = [] if fresh else finished_rows(cell, store)
         progress = on_start(cell, bool(rows))
         if not rows:
+            resume = _resumed_from(cell, store)
             arrays: Arrays = {}
-            rows = cell.run(progress, arrays.update)
+            if fresh:
+                resume.discard()
+            rows = cell.run(progress, arrays.update, resume)
             store.write(rows, arrays)
+            if any(row.status != "unavailable" for row in rows):  # the data may be elsewhere today
+                resume.discard()
         on_rows(rows)
         everything += rows
     return everything
+
+
+def follow(cell: LikelihoodCell, store: Store, fresh: bool) -> None:
+    """Take part in a training whose results another process writes: `run_cells` of this cell, in that process."""
+    if fresh or not finished_rows(cell, store):
+        replace(cell, checkpoint=None).run(
+            lambda done, total, note: None, forget, _resumed_from(cell, store, FollowedCheckpoint)
+        )
+
+
+def _resumed_from(cell: Cell, store: Store, kind: type[TrainingCheckpoint] = TrainingCheckpoint) -> TrainingCheckpoint:
+    """Return the place of a cell's training: the same cell by other code is another training."""
+    key = cell_key(cell.identity())
+    return kind(
+        store.folder / "checkpoints" / cell.experiment / f"{key}.safetensors", {"cell": key, "code": code_digest()}
+    )
 
 
 def check_fit(method: Method, problem: Problem) -> None:
@@ -355,6 +394,8 @@ def check_fit(method: Method, problem: Problem) -> None:
 
 def identity_of(cell: Any, environment: Environment, leave_out: Iterable[str] = ()) -> dict[str, Any]:
     """Return a cell's fields but those left out, its class, and what it runs on."""
+    # Other processes have other timings, and other rounding; one alone goes without saying.
+    parallel = {"processes": processes()} if processes() > 1 else {}
     fields = {key: value for key, value in dataclasses.asdict(cell).items() if key not in leave_out}
     return {
         "kind": type(cell).__name__,
@@ -363,6 +404,7 @@ def identity_of(cell: Any, environment: Environment, leave_out: Iterable[str] = 
         "cpu": environment.cpu,
         "gpu": environment.gpu,
         "threads": environment.threads,
+        **parallel,
         **fields,
     }
 

@@ -13,7 +13,7 @@ from harness.figures import drawings
 from harness.paper import published
 from harness.paper.experiments import statement
 from harness.results import Store, to_frame
-from harness.tables import TABLES, compare_across, noise, render, split_constants
+from harness.tables import TABLES, compare_across, noise, render, sources, split_constants
 
 __all__ = ["Page", "pages", "with_asv", "write", "write_tables"]
 
@@ -31,6 +31,7 @@ class Page:
         limits: What methods in the table declare that they cannot do, a sentence each.
         differs: How the experiment differs from the publication; empty where it does not answer one.
         caveats: What to know before comparing numbers in the table with each other or with published ones.
+        cells: Keys of the cells that each row of the table comes from; none for a published number.
     """
 
     experiment: str
@@ -41,6 +42,7 @@ class Page:
     limits: list[str]
     differs: str
     caveats: list[str]
+    cells: list[tuple[str, ...]]
 
     @property
     def notes(self) -> list[str]:
@@ -73,11 +75,13 @@ def pages(rows: pl.DataFrame, across: Collection[str] = ()) -> Iterator[Page]:
             if frame.is_empty():
                 continue
             caveats = _caveats(frame) + (noise(group) if table.timed else [])
+            cells = sources(frame, group)
             frame, settings = split_constants(frame)
             of = f"{experiment} ({profile})"
             name = f"{experiment}-{profile}-{table.name}"
             title = f"{of}: {table.title}"
-            yield Page(of, name, title, frame, settings, _limits(group), statement(experiment, profile), caveats)
+            differs = statement(experiment, profile)
+            yield Page(of, name, title, frame, settings, _limits(group), differs, caveats, cells)
 
 
 def _limits(rows: pl.DataFrame) -> list[str]:

@@ -3,26 +3,28 @@
 from __future__ import annotations
 
 import math
-import os
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from dataclasses import astuple, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
+from harness.checkpoints import TrainingCheckpoint, digest, save_weights
 from harness.datasets import Dataset
 from harness.errors import InputError, unknown
 from harness.guard import guarded
+from harness.interruption import StopRequest
 from harness.method import Calibrated, Model
 from harness.optimizers import OPTIMIZERS
+from harness.parallel import largest, processes, shared_loss
 from harness.precision import bf16_where_declared, stored, tf32_where_declared
 from harness.problem import Problem
+from harness.trainer_state import load_trainer_state, part, prefixed, trainer_state
 
 __all__ = [
     "SCHEDULES",
@@ -31,8 +33,6 @@ __all__ = [
     "Trainer",
     "TrainingConfig",
     "TrainingReport",
-    "load_weights",
-    "save_weights",
     "train",
 ]
 
@@ -119,13 +119,19 @@ class Trainer:
         self.config = config
         self.generator = generator
         self.dtype = dtype
-        self.loss = torch.compile(model.training_loss) if config.compile else model.training_loss
+        if processes() > 1 and config.compile:
+            raise InputError("training in several processes is not compiled; leave --compile out")
+        # A graph for each size of batch: one for all would depend on the order in which the sizes are met.
+        self.loss = torch.compile(model.training_loss, dynamic=False) if config.compile else model.training_loss
+        if processes() > 1:
+            self.loss = shared_loss(model)
         self.parameters = [p for p in model.module.parameters() if p.requires_grad]
         self.optimizer = OPTIMIZERS[config.optimizer](
             self.parameters, lr=config.learning_rate, weight_decay=config.weight_decay
         )
+        self.steps = 0
         self._unclipped_norm: Tensor | None = None
-        self.average = None if config.ema_decay is None else _moving_average(model.module, config.ema_decay)
+        self.average = None if config.ema_decay is None else self._moving_average(config.ema_decay)
 
     def gradient(self, x: Tensor) -> Tensor:
         """Draw noise and leave the gradient for a batch of shape (B, *event) in the parameters; return the loss.
@@ -148,10 +154,21 @@ class Trainer:
         if self.config.clip_norm is not None:
             self._unclipped_norm = nn.utils.clip_grad_norm_(self.parameters, self.config.clip_norm)
         self.optimizer.step()
+        self.steps += 1
         self.model.after_step()
         if self.average is not None:
             self.average.update_parameters(self.model.module)
         return loss
+
+    def _moving_average(self, decay: float) -> AveragedModel:
+        """Average with the warm-up that the paper's code uses; the average starts at the initial weights."""
+
+        def update(averaged: list[Tensor], current: list[Tensor], _: Tensor | int) -> None:
+            torch._foreach_lerp_(averaged, current, 1 - min(decay, (1 + self.steps) / (10 + self.steps)))
+
+        average = AveragedModel(self.model.module, multi_avg_fn=update)
+        average.update_parameters(self.model.module)
+        return average
 
     def gradient_norm(self) -> float:
         """Euclidean norm of the last batch's gradient over all parameters, before clipping."""
@@ -197,6 +214,7 @@ class TrainingReport:
     curve: list[CurvePoint] = field(default_factory=list)
     best_validation: float = float("inf")
     best_weights: dict[str, Tensor] = field(default_factory=dict)
+    stale: int = 0  # validations since the best one
     ended: str = "all epochs done"
 
 
@@ -208,8 +226,13 @@ def train(
     validate: Callable[[], float],
     progress: Callable[[int, int, str], None] = lambda done, total, note: None,
     checkpoint: Path | None = None,
+    resume: TrainingCheckpoint | None = None,
 ) -> TrainingReport:
     """Train on the dataset, validate on schedule, and leave the best validated weights in the model.
+
+    With `resume` the state is saved now and then, and a training that was killed at any moment goes on from there. On a
+    CPU it ends with the same bits as one that was not. SIGINT and SIGTERM wait for the running step or validation and a
+    last save; a second one does not. Saving is no training time.
 
     Args:
         model: Built for the problem; initialised here from one batch.
@@ -219,10 +242,12 @@ def train(
         validate: Returns the validation NLL in nats of the weights then in the model.
         progress: Told after every epoch: epochs done, epochs in all, a note.
         checkpoint: File that always holds the best validated weights (safetensors), or None.
+        resume: Where the state is saved, and lies if an earlier run was stopped, or None. It stays when training ends.
 
     Raises:
         Divergence: A loss is not finite, with its step; or every validation was not.
         TimeoutError: The start or a step took longer than `harness.guard` allows.
+        Stopped: By a signal, with the state saved.
     """
     generator = torch.Generator(problem.device).manual_seed(problem.seed)
     raw = dataset.train.to(problem.device)
@@ -239,13 +264,13 @@ def train(
     with guarded("init_batch"):
         model.init_batch(samples)
     trainer = Trainer(model, config, generator, problem.dtype)
-    schedule = torch.optim.lr_scheduler.LambdaLR(trainer.optimizer, _rate(config, math.ceil(len(raw) / problem.batch)))
+    rate = _rate(config, math.ceil(len(raw) / problem.batch))
     report = TrainingReport(seconds=time.perf_counter() - started)
-    stale = 0
+    epoch, left = 1, None  # and the samples that the epoch has not seen yet, in its order; None before it has begun
+    stop = StopRequest()
 
     def look() -> None:
         """Validate, note it on the curve, keep the weights if they are the best."""
-        nonlocal stale
         model.module.eval()
         with trainer.evaluated_weights():
             if calibrate is not None:
@@ -255,50 +280,115 @@ def train(
             norm = trainer.gradient_norm() if report.iterations else None
             report.curve.append(CurvePoint(report.iterations, report.seconds, value, norm))
             if value < report.best_validation:
-                report.best_validation, stale = value, 0
+                report.best_validation, report.stale = value, 0
                 report.best_weights = {name: tensor.clone() for name, tensor in model.module.state_dict().items()}
                 if checkpoint is not None:
                     save_weights(report.best_weights, checkpoint)
             else:
-                stale += 1
+                report.stale += 1
         model.module.train()
 
-    if config.start_samples is not None:  # a start from the data is a result of its own
-        look()
-    out_of_time = False
-    for epoch in range(1, config.epochs + 1):
-        started = time.perf_counter()
-        order = torch.randperm(len(raw), generator=generator, device=problem.device)
-        losses: list[Tensor] = []
-        with guarded("a training step") as renew:
-            for index in order.split(problem.batch):
-                renew()
-                losses.append(trainer.step(batch(index)))
-                schedule.step()
-                report.iterations += 1
-                if len(losses) == _STEPS_PER_LOOK:
-                    _check(losses, report.iterations)
-                    losses = []
-                spent = report.seconds + time.perf_counter() - started
-                if config.max_seconds is not None and spent >= config.max_seconds:
-                    out_of_time = True
-                    break
-        _check(losses, report.iterations)
-        report.seconds += time.perf_counter() - started
-        progress(epoch, config.epochs, f"best validation {report.best_validation:.1f}")
-        if epoch % config.evaluate_every == 0 or epoch == config.epochs or out_of_time:
-            look()
-        if out_of_time:
-            report.ended = f"the budget of {config.max_seconds:g} s was spent in epoch {epoch}"
-            break
-        if config.patience is not None and stale >= config.patience:
-            report.ended = f"no better validation in the last {stale} of {epoch} epochs"
-            break
+    def due() -> bool:
+        if resume is None:
+            return False
+        stop.number = largest(stop.number or 0, problem.device) or None  # all processes stop at the same step
+        return stop.number is not None or resume.due()
+
+    def save() -> None:
+        """Save the state as it is between two steps; stop if that was asked for."""
+        saved = resume.write(*_packed(trainer, report, epoch, left))
+        if stop.number is not None:
+            how = "is saved at" if saved else "could not be saved at"
+            done = min(epoch - 1, config.epochs)
+            raise stop.answer(
+                f"the running training {how} step {report.iterations}, after {done} of {config.epochs} epochs"
+            )
+
+    if resume is not None:
+        largest(0, problem.device)  # by now the one process that writes has discarded what was to be
+        resume.made_from["data"] = digest({"train": dataset.train, "validation": dataset.validation})
+        if (found := resume.read()) is not None:
+            try:
+                report, epoch, left = _unpacked(trainer, *found)
+            except ValueError as error:
+                resume.set_aside(str(error))
+            else:
+                if checkpoint is not None and report.best_weights:
+                    save_weights(report.best_weights, checkpoint)
+    if config.start_samples is not None and not report.iterations:
+        look()  # a start from the data is a result of its own
+    with stop if resume is not None else nullcontext():
+        while epoch <= config.epochs:
+            started = time.perf_counter()
+            if left is None:
+                left = torch.randperm(len(raw), generator=generator, device=problem.device)
+            losses: list[Tensor] = []
+            out_of_time = False
+            with guarded("a training step") as renew:
+                while len(left) and not out_of_time:
+                    renew()
+                    for group in trainer.optimizer.param_groups:
+                        group["lr"] = config.learning_rate * rate(report.iterations)
+                    index, left = left[: problem.batch], left[problem.batch :]
+                    losses.append(trainer.step(batch(index)))
+                    report.iterations += 1
+                    if len(losses) == _STEPS_PER_LOOK:
+                        _check(losses, report.iterations)
+                        losses = []
+                    spent = report.seconds + time.perf_counter() - started
+                    if config.max_seconds is not None:
+                        out_of_time = bool(largest(spent >= config.max_seconds, problem.device))
+                    # Not between the last step and its validation, which asks for the gradient of that step.
+                    if len(left) and not out_of_time and due():
+                        _check(losses, report.iterations)
+                        losses = []
+                        report.seconds += time.perf_counter() - started
+                        save()
+                        started = time.perf_counter()
+            _check(losses, report.iterations)
+            report.seconds += time.perf_counter() - started
+            progress(epoch, config.epochs, f"best validation {report.best_validation:.1f}")
+            if epoch % config.evaluate_every == 0 or epoch == config.epochs or out_of_time:
+                look()
+            over = out_of_time
+            if out_of_time:
+                report.ended = f"the budget of {config.max_seconds:g} s was spent in epoch {epoch}"
+            elif config.patience is not None and report.stale >= config.patience:
+                over, report.ended = True, f"no better validation in the last {report.stale} of {epoch} epochs"
+            epoch, left = config.epochs + 1 if over else epoch + 1, None
+            if due():
+                save()
     if not report.best_weights:
         raise Divergence(f"no validation NLL was finite in {report.iterations} steps")
     model.module.load_state_dict(report.best_weights)
     model.module.eval()
     return report
+
+
+def _packed(
+    trainer: Trainer, report: TrainingReport, epoch: int, left: Tensor | None
+) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Return the tensors and the numbers that a training goes on from, between two steps."""
+    tensors = prefixed("trainer", trainer_state(trainer)) | prefixed("best", report.best_weights)
+    if left is not None:
+        tensors["left"] = left
+    numbers = {name: value for name, value in vars(report).items() if name not in ("curve", "best_weights")}
+    return tensors, {**numbers, "curve": [astuple(point) for point in report.curve], "epoch": epoch}
+
+
+def _unpacked(
+    trainer: Trainer, tensors: Mapping[str, Tensor], numbers: Mapping[str, Any]
+) -> tuple[TrainingReport, int, Tensor | None]:
+    """Put the state into a trainer and return report, epoch and the samples left.
+
+    Raises:
+        ValueError: It is the state of another model.
+    """
+    load_trainer_state(trainer, part("trainer", tensors))
+    numbers = {**numbers, "curve": [CurvePoint(*point) for point in numbers["curve"]]}
+    epoch = numbers.pop("epoch")
+    left = tensors["left"].to(trainer.generator.device) if "left" in tensors else None
+    return TrainingReport(**numbers, best_weights=part("best", tensors)), epoch, left
 
 
 def _calibration(model: Model) -> Callable[[Tensor], None]:
@@ -314,29 +404,6 @@ def _rate(config: TrainingConfig, epoch: int) -> Callable[[int], float]:
     return lambda step: config.decay ** min(step // epoch, config.decay_epochs - 1)
 
 
-def save_weights(weights: dict[str, Tensor], path: Path) -> None:
-    """Keep weights in the safetensors format, which holds numbers and no code; the file is whole at any moment."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    save_file({name: tensor.contiguous() for name, tensor in weights.items()}, beside)
-    beside.replace(path)
-
-
-def load_weights(model: Model, path: Path) -> None:
-    """Put the weights of a checkpoint into a model that was built for the same problem.
-
-    Raises:
-        InputError: The file is missing, damaged, or holds the weights of another model.
-    """
-    try:
-        model.module.load_state_dict(load_file(path))
-    except (OSError, SafetensorError, RuntimeError) as error:
-        first = str(error).strip().splitlines()[0]
-        raise InputError(
-            f"{path} holds no weights for this model ({first}); give the file that this method wrote"
-        ) from error
-
-
 def _described(loss: object) -> str:
     if not isinstance(loss, Tensor):
         return "None" if loss is None else f"a {type(loss).__name__}"
@@ -347,20 +414,6 @@ def _check(losses: list[Tensor], iterations: int) -> None:
     if losses and not bool((finite := torch.stack(losses).isfinite()).all()):
         step = iterations - len(losses) + int(finite.logical_not().nonzero()[0]) + 1
         raise Divergence(f"the loss is not finite at step {step}")
-
-
-def _moving_average(module: nn.Module, decay: float) -> AveragedModel:
-    """Average with the warm-up that the paper's code uses; the average starts at the initial weights."""
-    steps = 0
-
-    def update(averaged: list[Tensor], current: list[Tensor], _: Tensor | int) -> None:
-        nonlocal steps
-        steps += 1
-        torch._foreach_lerp_(averaged, current, 1 - min(decay, (1 + steps) / (10 + steps)))
-
-    average = AveragedModel(module, multi_avg_fn=update)
-    average.update_parameters(module)
-    return average
 
 
 def _copy(values: Iterator[Tensor] | list[Tensor], module: nn.Module) -> None:

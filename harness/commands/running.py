@@ -58,9 +58,10 @@ def run_and_show(
         # What a competitor prints must not lie among the rows.
         with bars, redirect_stdout(sys.stderr):
             rows = run_cells(cells, store, bars.start, on_rows, fresh)
-    except KeyboardInterrupt:
-        screen.say(f"stopped: finished cells are in {store.folder}, and the same command measures the rest")
-        sys.exit(130)
+    except KeyboardInterrupt as stop:
+        running = f"{stop}; " if str(stop) else ""
+        screen.say(f"stopped: {running}finished cells are in {store.folder}, and the same command goes on from there")
+        sys.exit(getattr(stop, "status", 130))
     if not as_json:
         screen.show_pages(list(publish.pages(to_frame(rows))), store.folder)
         everything, damaged = store.frame()

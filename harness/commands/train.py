@@ -124,12 +124,15 @@ def train(
       harness train --dataset mnist --recipe tuned --checkpoint best.safetensors
       harness train --method gaussian --dataset my.npy
       harness train --architecture toy --dataset swirl --max-seconds 60
+      torchrun --nproc-per-node 2 -m harness train --threads 1   # two processes share every batch
     """
     from harness import datasets
+    from harness.cells import follow
     from harness.commands.running import run_and_show
     from harness.environment import prepare
     from harness.likelihood import without_map
     from harness.paper.configurations import configured_cell
+    from harness.parallel import process_group
     from harness.registry import registry, why_unavailable
     from harness.results import Store
 
@@ -180,8 +183,12 @@ def train(
         _make_folder_of(checkpoint)
     if not map_:
         without_map(data, cell.problem)  # only to hear now what it has against these data
-    # A cell that is already there writes no weights.
-    run_and_show([cell], Store(results_dir), fresh=fresh or checkpoint is not None, as_json=as_json, quiet=quiet)
+    store = Store(results_dir)
+    with process_group(device) as rank:
+        if rank == 0:
+            run_and_show([cell], store, fresh=fresh, as_json=as_json, quiet=quiet)
+        else:
+            follow(cell, store, fresh)
 
 
 def _make_folder_of(path: Path) -> None:

@@ -108,6 +108,7 @@ def _gradients(name: str, group: pl.DataFrame) -> Drawing:
             sheet.say(line, [f"{method}, {label}: {value:.3g} at step {step:,}" for value, step in steps])
         panel.set_title(method, fontsize=8)
         panel.set_yscale("log")
+        plain_log(panel.yaxis)
     for empty in list(panels.flat)[len(methods) :]:
         empty.set_visible(False)
     for panel in panels[-1]:

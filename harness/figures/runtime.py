@@ -205,7 +205,7 @@ def _draw_paper(panel: Axes, sweep: Sweep) -> bool:
         pl.col("architecture") == first["architecture"],
         pl.col("shape").str.starts_with(f"{first['channels'] or 1}x"),
     )
-    if sweep.axis != "D" or first["B"] != 100 or first["L"] != PUBLISHED_LAYERS[first["architecture"]]:
+    if sweep.axis != "D" or first["B"] != 100 or first["L"] != PUBLISHED_LAYERS.get(first["architecture"]):
         return False
     starts = []
     for (objective,), curve in shown.group_by(["objective"], maintain_order=True):

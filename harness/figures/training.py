@@ -9,7 +9,7 @@ import polars as pl
 
 from harness.figures.drawing import Drawing
 from harness.figures.groups import MACHINE, cells_of, footer, groups, labelled, prepared, provenance, title_of
-from harness.figures.sheet import Sheet, label_ends
+from harness.figures.sheet import Sheet, label_ends, plain_log
 from harness.figures.style import WIDTH, curve_styles, styled
 
 __all__ = ["training_figures"]
@@ -60,6 +60,7 @@ def _draw(name: str, group: pl.DataFrame, metric: str) -> Drawing:
         panel.set_ylabel(label)
     if metric == "gradient_norm":
         panels[0].set_yscale("log")
+        plain_log(panels[0].yaxis)
     if len(ends) <= _LABELLED:
         # Below, curves end anywhere, and names would lie on others.
         last = [(curve["iteration"][-1], curve["value"][-1], text, styles[text]["color"]) for text, curve in ends]

@@ -14,9 +14,20 @@ from harness.tables.comparison import ACROSS, compare_across, noise, ratios
 from harness.tables.likelihood import ablation, curves, differences, likelihood, points, time_to_level
 from harness.tables.runtime import bounds, runtime, slopes, timings
 from harness.tables.sampling import imputation, normalizer
-from harness.tables.text import render, split_constants
+from harness.tables.sources import sources
+from harness.tables.text import render, split_constants, to_html
 
-__all__ = ["ACROSS", "TABLES", "Table", "compare_across", "noise", "render", "split_constants"]
+__all__ = [
+    "ACROSS",
+    "TABLES",
+    "Table",
+    "compare_across",
+    "noise",
+    "render",
+    "sources",
+    "split_constants",
+    "to_html",
+]
 
 
 @dataclass(frozen=True)

@@ -145,7 +145,7 @@ def test_a_compiled_loss_tells_its_first_iteration(
     with_methods: Callable[..., None], fake_method: Callable[..., Method], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     compiled = []
-    monkeypatch.setattr(torch, "compile", lambda loss: compiled.append(loss) or loss)
+    monkeypatch.setattr(torch, "compile", lambda loss, **_: compiled.append(loss) or loss)
     with_methods(fake_method())
     rows = {row.metric: row for row in replace(TIMING, config=TrainingConfig(compile=True)).run(quiet)}
     assert len(compiled) == 1
@@ -390,7 +390,7 @@ class Counted:
     def identity(self) -> dict[str, Any]:
         return {"number": self.number}
 
-    def run(self, progress: cells.Progress, keep: cells.Keep) -> list[Row]:
+    def run(self, progress: cells.Progress, keep: cells.Keep, resume: Any = None) -> list[Row]:
         self.runs += 1
         value = float(self.runs) if self.status == "ok" else None
         key = cell_key(self.identity())
@@ -433,7 +433,7 @@ def test_a_damaged_cell_is_measured_again(tmp_path: Path, make_row: Callable[...
 
 def test_a_kill_loses_the_running_cell_alone(tmp_path: Path, make_row: Callable[..., Row]) -> None:
     class Killed(Counted):
-        def run(self, progress: cells.Progress, keep: cells.Keep) -> list[Row]:
+        def run(self, progress: cells.Progress, keep: cells.Keep, resume: Any = None) -> list[Row]:
             raise KeyboardInterrupt
 
     store = Store(tmp_path)

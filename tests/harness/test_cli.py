@@ -16,6 +16,7 @@ import torch
 
 from harness import cli, datasets, listing, registry
 from harness.cells import LikelihoodCell, RuntimeCell
+from harness.checkpoints import load_weights
 from harness.errors import InputError
 from harness.method import Method
 from harness.paper import experiments
@@ -23,7 +24,7 @@ from harness.paper.experiments import EXPERIMENTS, Experiment
 from harness.paper.recipes import RECIPES
 from harness.problem import Problem
 from harness.results import SCHEMA, Row, Store
-from harness.training import TrainingConfig, load_weights
+from harness.training import TrainingConfig
 
 Run = Callable[..., Any]
 
@@ -207,7 +208,7 @@ def test_train_on_the_user_s_own_data(run: Run) -> None:
     generator = np.random.default_rng(0)
     np.save("mine.npy", generator.normal(size=(200, 3)) @ generator.normal(size=(3, 3)) + 5)
     ended = run("train", "--method", "gaussian", "--dataset", "mine.npy", "--json")
-    assert {row["metric"] for row in ended.rows} == {"nll", "bits_per_dim", "validation_nll"}
+    assert {row["metric"] for row in ended.rows} == {"nll", "nll_of_draw", "bits_per_dim", "validation_nll"}
     assert {(row["dataset"], row["D"]) for row in ended.rows} == {("mine.npy", 3)}
 
 
@@ -258,14 +259,14 @@ def test_reproduce_one_experiment(
 
 
 def test_ctrl_c_keeps_what_is_finished(run: Run, tiny_experiment: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupted(self: LikelihoodCell, progress: Any) -> list[Row]:
+    def interrupted(self: LikelihoodCell, progress: Any, *others: Any) -> list[Row]:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(LikelihoodCell, "run", interrupted)
     ended = run("reproduce", "tiny")
     assert ended.status == 130
     assert ended.err.splitlines()[-1] == (
-        "stopped: finished cells are in results/local, and the same command measures the rest"
+        "stopped: finished cells are in results/local, and the same command goes on from there"
     )
     assert len(cells_in(Path("results/local"))) == 1
 
