@@ -21,7 +21,13 @@ from harness.errors import InputError, one_line
 if TYPE_CHECKING:
     import numpy as np
 
-__all__ = ["SCHEMA", "Row", "Store", "cell_key", "to_frame"]
+__all__ = ["DRIFT_METRIC", "NOISY", "SCHEMA", "Row", "Store", "cell_key", "to_frame"]
+
+NOISY = "noisy"
+"""The reason that an ok row has if the machine drifted while it was measured (`harness.statistics.NOISY_DRIFT`)."""
+
+DRIFT_METRIC = "reference_gemm_drift"
+"""By how much it drifted: the metric of the machine's row that says it."""
 
 _ARRAYS = ".safetensors"
 
@@ -40,10 +46,12 @@ class Row:
         architecture: With D the dimension, L the linear layers, B the batch.
         parameters: Number of trained numbers.
         metric: What was measured, in `unit`; ci_low and ci_high bound a 95 % interval from n repetitions.
-        iteration: For a metric that is followed through training, the step where this value was seen,
-        seconds: and the training time spent until then.
+        iteration: For a metric that is followed through training, the step where this value was seen; for one of
+            several repetitions or draws its number, the same for all methods that shared it.
+        seconds: For a metric that is followed through training, the training time spent until then.
         limits: What the method declares that it cannot do.
-        status: ok, diverged, failed or unavailable; the last three have no value and a reason.
+        status: ok, diverged, failed or unavailable; the last three have no value and a reason. The reason of an ok row
+            is none, or `NOISY`.
         config: Everything else that determines the cell, as JSON.
         versions: Of Python, torch and the method's libraries, as JSON.
         commit: Of this project, a + where files differed from it.

@@ -11,7 +11,6 @@ from harness.figures.groups import cells_of, footer, provenance
 from harness.figures.runtime import Sweep, draw_times, sweeps
 from harness.figures.sheet import Sheet
 from harness.figures.style import FULL_WIDTH, INK, styled
-from harness.statistics import crossing
 
 __all__ = ["headline"]
 
@@ -73,5 +72,5 @@ def _answering(sweep: Sweep) -> list[str]:
 
 
 def _overtaken(sweep: Sweep) -> str:
-    size = crossing(sweep.curve(_OURS), sweep.fastest(sweep.dense_ml))
+    size = sweep.overtakes(_OURS)
     return "" if size is None else f"A ring marks the D from which on a method is faster: {size:,} for {_OURS}."

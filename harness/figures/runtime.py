@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import polars as pl
 from matplotlib.axes import Axes
@@ -17,7 +18,7 @@ from harness.figures.style import INK, WIDTH, colour, curve_styles, styled
 from harness.paper import published
 from harness.paper.configurations import PUBLISHED_LAYERS
 from harness.statistics import crossing, log_slope
-from harness.tables.runtime import newest
+from harness.tables.comparison import comparisons, newest
 
 __all__ = ["Sweep", "draw_times", "runtime_figures", "sweeps"]
 
@@ -64,6 +65,16 @@ class Sweep:
         """The smallest seconds that any of these methods takes, by size."""
         best = methods.group_by(self.axis).agg(pl.col("value").min()).sort(self.axis)
         return dict(zip(best[self.axis].to_list(), best["value"].to_list(), strict=True))
+
+    @cached_property
+    def compared(self) -> pl.DataFrame:
+        """Every method against the fastest maximum likelihood with dense matrices, size by size."""
+        return comparisons(self.rows).filter(against="dense ML")
+
+    def overtakes(self, method: str) -> int | None:
+        """The D from which on a method is called faster than maximum likelihood with dense matrices."""
+        own = self.compared.filter(method=method)
+        return crossing(dict(zip(own["D"].to_list(), (own["verdict"] == "faster").to_list(), strict=True)))
 
     @property
     def dense_ml(self) -> pl.DataFrame:
@@ -157,12 +168,12 @@ def draw_times(sheet: Sheet, panel: Axes, sweep: Sweep, methods: list[str], labe
             linewidth=0,
         )
         if own["objective"][0] != "ml" and sweep.axis == "D":
-            found = crossing(sweep.curve(method), sweep.fastest(sweep.dense_ml))
+            found = sweep.overtakes(method)
             if found is not None:
                 ringed = True
                 panel.plot(
                     found,
-                    1e3 * sweep.curve(method)[int(found)],
+                    1e3 * sweep.curve(method)[found],
                     "o",
                     markersize=9,
                     markerfacecolor="none",

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import polars as pl
 
-from harness.tables.runtime import with_compiled
+from harness.tables.comparison import with_setting
 
 __all__ = ["sources"]
 
 _NAMES = ["method", "linear", "recipe", "dataset", "architecture", "shape", "D", "L", "B"]
-_NAMES += ["dtype", "device", "threads", "seed", "cpu", "gpu", "EMA", "MaP"]
+_NAMES += ["dtype", "device", "threads", "seed", "cpu", "gpu", "torch", "commit", "EMA", "MaP"]
 
 
 def sources(table: pl.DataFrame, rows: pl.DataFrame) -> list[tuple[str, ...]]:
@@ -19,7 +19,7 @@ def sources(table: pl.DataFrame, rows: pl.DataFrame) -> list[tuple[str, ...]]:
         table: Of this package, as it was built: constant columns still in it.
         rows: Of `harness.results.SCHEMA`, what the table was built from.
     """
-    told = with_compiled(rows).with_columns(
+    told = with_setting(rows).with_columns(
         EMA=pl.col("config").str.json_path_match("$.config.ema_decay").is_not_null(),
         MaP=pl.col("config").str.json_path_match("$.preprocess") != "false",
     )
