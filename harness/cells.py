@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -38,7 +38,6 @@ __all__ = [
     "identity_of",
     "load_data",
     "row_maker",
-    "run_cells",
     "single",
 ]
 
@@ -57,6 +56,11 @@ class Cell(Protocol):
         """What the progress bar says."""
         ...
 
+    @property
+    def exclusive(self) -> bool:
+        """Whether the result depends on the time that things take, so that the cell needs the machine to itself."""
+        ...
+
     def identity(self) -> dict[str, Any]:
         """Return what determines the result; equal identities share a file."""
         ...
@@ -71,6 +75,10 @@ class Cell(Protocol):
 
     def run(self, progress: Progress) -> list[Row]:
         """Measure; whatever a method does ends as a row."""
+        ...
+
+    def without_result(self, status: str, reason: str) -> list[Row]:
+        """Return the rows of a cell whose run could not end, with the reason."""
         ...
 
 
@@ -95,6 +103,11 @@ class RuntimeCell:
     def title(self) -> str:
         """Architecture and size."""
         return f"{self.problem.architecture}, D = {self.problem.dimension}, L = {self.problem.layers}"
+
+    @property
+    def exclusive(self) -> bool:
+        """It is a timing."""
+        return True
 
     def identity(self) -> dict[str, Any]:
         """Everything but the time of day."""
@@ -135,6 +148,15 @@ class RuntimeCell:
                 rows += [row(*parts, parameters=timing.parameters) for parts in metrics]
         row = row_maker(self, None, self.problem, "normal")
         return rows + [row(rate.metric, rate.unit, rates[rate.metric]) for rate, _ in measured.rates]
+
+    def without_result(self, status: str, reason: str) -> list[Row]:
+        """One row a method."""
+        return [
+            row_maker(self, registry().find(name), self.problem, "normal")(
+                "seconds_per_iteration", "s", status=status, reason=reason
+            )
+            for name in self.methods
+        ]
 
     def _iteration_metrics(self, timing: Timing, rates: dict[str, float]) -> list[tuple[str, str, Estimate]]:
         """List metric, unit and value of everything that is known of one method's iteration."""
@@ -198,6 +220,11 @@ class LikelihoodCell:
         """Method, data and seed."""
         return f"{self.method} on {self.dataset}, {self.problem.architecture}, seed {self.problem.seed}"
 
+    @property
+    def exclusive(self) -> bool:
+        """With a budget of seconds, what it reaches depends on what else runs."""
+        return self.config.max_seconds is not None
+
     def identity(self) -> dict[str, Any]:
         """Everything but where files lie."""
         environment = capture(self.problem.device, registry().find(self.method).requires)
@@ -231,6 +258,11 @@ class LikelihoodCell:
             if point.gradient_norm is not None:
                 rows.append(row("gradient_norm", "1", single(point.gradient_norm), **at))
         return rows
+
+    def without_result(self, status: str, reason: str) -> list[Row]:
+        """One row, in the place of the NLL."""
+        row = row_maker(self, registry().find(self.method), self.problem, self.dataset)
+        return [row("nll", "nats", status=status, reason=reason)]
 
 
 def load_data(
@@ -279,38 +311,16 @@ def _likelihood_metrics(outcome: Likelihood, problem: Problem) -> list[tuple[str
     return metrics
 
 
-def finished_rows(cell: Cell, store: Store) -> list[Row]:
-    """Return the rows of a cell that need not run again; none if it is missing, unavailable or failed."""
-    rows = store.read(cell.experiment, cell_key(cell.identity()))
-    return rows if all(row.status in ("ok", "diverged") for row in rows) else []
-
-
-def run_cells(
-    cells: Sequence[Cell],
-    store: Store,
-    on_start: Callable[[Cell, bool], Progress],
-    on_rows: Callable[[list[Row]], None] = lambda rows: None,
-    fresh: bool = False,
-) -> list[Row]:
-    """Run the cells that the store lacks, one after another, keeping each as soon as it is done.
+def finished_rows(cell: Cell, store: Store, key: str | None = None) -> list[Row]:
+    """Return the rows of a cell that need not run again; none if it is missing, unavailable or failed.
 
     Args:
-        cells: In the order to run.
-        store: Where finished cells lie; those that were unavailable or failed are tried again.
-        on_start: Told of each cell and whether it is already there; returns the callback for its progress.
-        on_rows: Told of each cell's rows.
-        fresh: Measure everything anew.
+        cell: What was asked.
+        store: Where finished cells lie.
+        key: Of the cell where it runs, if that is not this machine.
     """
-    everything: list[Row] = []
-    for cell in cells:
-        rows = [] if fresh else finished_rows(cell, store)
-        progress = on_start(cell, bool(rows))
-        if not rows:
-            rows = cell.run(progress)
-            store.write(rows)
-        on_rows(rows)
-        everything += rows
-    return everything
+    rows = store.read(cell.experiment, key or cell_key(cell.identity()))
+    return rows if all(row.status in ("ok", "diverged") for row in rows) else []
 
 
 def check_fit(method: Method, problem: Problem) -> None:
@@ -321,7 +331,13 @@ def check_fit(method: Method, problem: Problem) -> None:
 
 
 def identity_of(cell: Any, environment: Environment, leave_out: Iterable[str] = ()) -> dict[str, Any]:
-    """Return a cell's fields but those left out, its class, and what it runs on."""
+    """Return a cell's fields but those left out, its class, and what it runs on.
+
+    This version of the project is part of it, and so are the versions of Python, torch and the method's own libraries,
+    the processor and the number of threads: each may change a number, if only in its last digits. The commit is not, or
+    the change of a comment would have everything measured again; a change of the code that changes results raises the
+    version. Rows name their commit.
+    """
     fields = {key: value for key, value in dataclasses.asdict(cell).items() if key not in leave_out}
     return {
         "kind": type(cell).__name__,

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     import polars as pl
 
     from harness.cells import Cell
+    from harness.execution import Crew
+    from harness.isolation import Limits
     from harness.results import Row, Store
 
 __all__ = ["app", "main"]
@@ -341,10 +343,18 @@ def main() -> None:
         sys.exit(1)
 
 
-def _run_and_show(cells: Sequence[Cell], store: Store, fresh: bool, as_json: bool, planned: bool = False) -> None:
+def _run_and_show(
+    cells: Sequence[Cell],
+    store: Store,
+    fresh: bool,
+    as_json: bool,
+    planned: bool = False,
+    crew: Crew | None = None,
+    limits: Limits | None = None,
+) -> None:
     """Tell the plan if asked, run cells under a progress bar, print their tables and write those of the whole store."""
-    from harness.cells import run_cells
     from harness.estimate import plan
+    from harness.execution import run_cells
     from harness.progress import Bars
     from harness.results import to_frame
 
@@ -357,15 +367,15 @@ def _run_and_show(cells: Sequence[Cell], store: Store, fresh: bool, as_json: boo
     try:
         # What a competitor prints must not lie among the rows.
         with Bars(len(cells)) as bars, redirect_stdout(sys.stderr):
-            rows = run_cells(cells, store, bars.start, on_rows, fresh)
+            rows = run_cells(cells, store, bars.start, on_rows, fresh, on_end=bars.end, crew=crew, limits=limits)
     except KeyboardInterrupt:
         _say(f"stopped; finished cells are in {store.folder}, and the same command goes on from there")
         sys.exit(130)
     if not as_json:
-        everything, damaged = store.frame()
+        everything, _ = store.frame()
         _show(to_frame(rows), everything, store.folder)
-        for line in damaged:
-            _say(line)
+    for line in store.notes:
+        _say(line)
     if all(row.status != "ok" for row in rows):
         sys.exit(1)
 
