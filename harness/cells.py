@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from harness import __version__, datasets
+from harness.checkpoints import TrainingCheckpoint
 from harness.cost import optimizer_bytes
 from harness.datasets import Dataset, Identity, LogitPreprocessing
 from harness.density import refusal
@@ -73,8 +74,13 @@ class Cell(Protocol):
         """
         ...
 
-    def run(self, progress: Progress) -> list[Row]:
-        """Measure; whatever a method does ends as a row."""
+    def run(self, progress: Progress, resume: TrainingCheckpoint | None = None) -> list[Row]:
+        """Measure; whatever a method does ends as a row.
+
+        Args:
+            progress: Told how far it is.
+            resume: Where a training is saved and goes on from; for cells that train.
+        """
         ...
 
     def without_result(self, status: str, reason: str) -> list[Row]:
@@ -120,7 +126,7 @@ class RuntimeCell:
         for name in self.methods:
             check_fit(registry().find(name), self.problem)
 
-    def run(self, progress: Progress) -> list[Row]:
+    def run(self, progress: Progress, resume: TrainingCheckpoint | None = None) -> list[Row]:
         """Time all methods and the machine."""
         found = [registry().find(name) for name in self.methods]
         reasons = {method.name: why_unavailable(method) for method in found}
@@ -235,7 +241,7 @@ class LikelihoodCell:
         problem = self.problem if self.preprocess else self.problem.replace(raw_pixel_alpha=1.0)
         check_fit(registry().find(self.method), problem)
 
-    def run(self, progress: Progress) -> list[Row]:
+    def run(self, progress: Progress, resume: TrainingCheckpoint | None = None) -> list[Row]:
         """Train and score; one row a metric."""
         method = registry().find(self.method)
         row = row_maker(self, method, self.problem, self.dataset)
@@ -246,7 +252,9 @@ class LikelihoodCell:
         data, problem = (data, self.problem) if self.preprocess else without_map(data, self.problem)
         batches = replace(data, preprocessing=Identity()) if self.clean_batches else data
         try:
-            outcome = fit_and_score(method, problem, data, batches, self.config, self.draws, progress, self.checkpoint)
+            outcome = fit_and_score(
+                method, problem, data, batches, self.config, self.draws, progress, self.checkpoint, resume
+            )
         except Divergence as error:
             return [row("nll", "nats", status="diverged", reason=str(error))]
         except Exception as error:  # a competitor may fail in any way; the others go on
@@ -314,11 +322,15 @@ def _likelihood_metrics(outcome: Likelihood, problem: Problem) -> list[tuple[str
 def finished_rows(cell: Cell, store: Store, key: str | None = None) -> list[Row]:
     """Return the rows of a cell that need not run again; none if it is missing, unavailable or failed.
 
+    A cell that is to keep its best weights in a file runs again too: the store has no weights.
+
     Args:
         cell: What was asked.
         store: Where finished cells lie.
         key: Of the cell where it runs, if that is not this machine.
     """
+    if getattr(cell, "checkpoint", None) is not None:
+        return []
     rows = store.read(cell.experiment, key or cell_key(cell.identity()))
     return rows if all(row.status in ("ok", "diverged") for row in rows) else []
 

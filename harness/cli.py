@@ -254,8 +254,7 @@ def train(
         _make_folder_of(checkpoint)
     if not map_:
         without_map(data, cell.problem)  # only to hear now what it has against these data
-    # A cell that is already there writes no weights.
-    _run_and_show([cell], Store(results_dir), fresh or checkpoint is not None, as_json)
+    _run_and_show([cell], Store(results_dir), fresh, as_json)
 
 
 @app.command()
@@ -368,9 +367,10 @@ def _run_and_show(
         # What a competitor prints must not lie among the rows.
         with Bars(len(cells)) as bars, redirect_stdout(sys.stderr):
             rows = run_cells(cells, store, bars.start, on_rows, fresh, on_end=bars.end, crew=crew, limits=limits)
-    except KeyboardInterrupt:
-        _say(f"stopped; finished cells are in {store.folder}, and the same command goes on from there")
-        sys.exit(130)
+    except KeyboardInterrupt as stop:
+        running = f"{stop}; " if str(stop) else ""
+        _say(f"stopped; {running}finished cells are in {store.folder}, and the same command goes on from there")
+        sys.exit(getattr(stop, "status", 130))
     if not as_json:
         everything, _ = store.frame()
         _show(to_frame(rows), everything, store.folder)

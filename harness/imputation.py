@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from harness.cells import Progress, check_fit, identity_of, load_data, row_maker, single
+from harness.checkpoints import TrainingCheckpoint
 from harness.datasets import Dataset, LogitPreprocessing
 from harness.density import build, count_parameters
 from harness.environment import capture
@@ -97,7 +98,7 @@ class ImputationCell:
             raise InputError(f"a chain of {self.steps} steps has no mean after a burn-in of {self.burn_in}; use less")
         check_fit(registry().find(self.method), self.problem)
 
-    def run(self, progress: Progress) -> list[Row]:
+    def run(self, progress: Progress, resume: TrainingCheckpoint | None = None) -> list[Row]:
         """Train, impute, compare; one row a metric."""
         method = registry().find(self.method)
         row = row_maker(self, method, self.problem, self.dataset)
@@ -111,7 +112,7 @@ class ImputationCell:
         except InputError as error:
             return [row("psnr_posterior_mean", "dB", status="unavailable", reason=str(error))]
         try:
-            metrics = self._measure(model, data, progress)
+            metrics = self._measure(model, data, progress, resume)
         except Divergence as error:
             return [row("psnr_posterior_mean", "dB", status="diverged", reason=str(error))]
         except Exception as error:  # a competitor may fail in any way; the others go on
@@ -123,9 +124,11 @@ class ImputationCell:
         row = row_maker(self, registry().find(self.method), self.problem, self.dataset)
         return [row("psnr_posterior_mean", "dB", status=status, reason=reason)]
 
-    def _measure(self, model: Model, data: Dataset, progress: Progress) -> list[tuple[str, str, Estimate]]:
+    def _measure(
+        self, model: Model, data: Dataset, progress: Progress, resume: TrainingCheckpoint | None
+    ) -> list[tuple[str, str, Estimate]]:
         mean, covariance = _moments(data, self.problem)
-        report = fit(model, self.problem, data, data, self.config, progress)
+        report = fit(model, self.problem, data, data, self.config, progress, resume=resume)
 
         missing = torch.zeros(data.shape, dtype=torch.bool, device=self.problem.device)
         missing[:, data.shape[1] // 2 :] = True

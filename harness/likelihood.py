@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from harness.checkpoints import TrainingCheckpoint
 from harness.datasets import Dataset, Dequantize, LogitPreprocessing
 from harness.density import build, count_parameters, log_prob, score
 from harness.errors import InputError
@@ -55,6 +56,7 @@ def fit_and_score(
     draws: int,
     progress: Callable[[int, int, str], None] = lambda done, total, note: None,
     checkpoint: Path | None = None,
+    resume: TrainingCheckpoint | None = None,
 ) -> Likelihood:
     """Train a method on a dataset and score the best validated weights on the test set.
 
@@ -67,6 +69,7 @@ def fit_and_score(
         draws: K, test passes with fresh preprocessing noise.
         progress: As `harness.training.train` has it.
         checkpoint: Where to keep the best weights (safetensors), or None.
+        resume: As `harness.training.train` has it.
 
     Raises:
         Divergence: Training or scoring met a number that is not finite.
@@ -76,7 +79,7 @@ def fit_and_score(
     if draws < 1:
         raise InputError(f"the number of test draws must be at least 1, not {draws}")
     model = build(method, problem)
-    report = fit(model, problem, dataset, batches, config, progress, checkpoint)
+    report = fit(model, problem, dataset, batches, config, progress, checkpoint, resume)
     test = [nll(model, dataset.test, dataset, problem, _TEST_SEED + draw) for draw in range(draws)]
     if not all(map(math.isfinite, test)):
         raise Divergence("the test NLL is not finite")
@@ -92,6 +95,7 @@ def fit(
     config: TrainingConfig,
     progress: Callable[[int, int, str], None] = lambda done, total, note: None,
     checkpoint: Path | None = None,
+    resume: TrainingCheckpoint | None = None,
 ) -> TrainingReport:
     """Train a model that was built for the problem, or fit it in closed form, and leave the best weights in it.
 
@@ -105,7 +109,7 @@ def fit(
         with guarded("fit"):
             model.fit(_one_pass(dataset, problem))
         return TrainingReport(best_validation=validate(), ended="closed form")
-    return train(model, problem, batches, config, validate, progress, checkpoint)
+    return train(model, problem, batches, config, validate, progress, checkpoint, resume)
 
 
 @torch.no_grad()
