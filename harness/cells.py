@@ -21,6 +21,7 @@ from harness.errors import InputError, one_line
 from harness.likelihood import Likelihood, fit_and_score, without_map
 from harness.machine import COPY_METRIC, CUBE_METRIC, product_metric
 from harness.method import Method
+from harness.pictures import Arrays
 from harness.precision import stored
 from harness.problem import Problem
 from harness.registry import registry, why_unavailable
@@ -31,11 +32,13 @@ from harness.training import Divergence, TrainingConfig
 
 __all__ = [
     "Cell",
+    "Keep",
     "LikelihoodCell",
     "Progress",
     "RuntimeCell",
     "check_fit",
     "finished_rows",
+    "forget",
     "identity_of",
     "load_data",
     "row_maker",
@@ -44,6 +47,13 @@ __all__ = [
 
 Progress = Callable[[int, int, str], None]
 """Told how many steps of the running cell are done, of how many, and a note."""
+
+Keep = Callable[[Arrays], None]
+"""Given the arrays that are to lie beside a cell's rows."""
+
+
+def forget(arrays: Arrays) -> None:
+    """Keep none."""
 
 
 class Cell(Protocol):
@@ -74,11 +84,12 @@ class Cell(Protocol):
         """
         ...
 
-    def run(self, progress: Progress, resume: TrainingCheckpoint | None = None) -> list[Row]:
+    def run(self, progress: Progress, keep: Keep = forget, resume: TrainingCheckpoint | None = None) -> list[Row]:
         """Measure; whatever a method does ends as a row.
 
         Args:
             progress: Told how far it is.
+            keep: Given what a trained model looks like, in arrays.
             resume: Where a training is saved and goes on from; for cells that train.
         """
         ...
@@ -126,7 +137,7 @@ class RuntimeCell:
         for name in self.methods:
             check_fit(registry().find(name), self.problem)
 
-    def run(self, progress: Progress, resume: TrainingCheckpoint | None = None) -> list[Row]:
+    def run(self, progress: Progress, keep: Keep = forget, resume: TrainingCheckpoint | None = None) -> list[Row]:
         """Time all methods and the machine."""
         found = [registry().find(name) for name in self.methods]
         reasons = {method.name: why_unavailable(method) for method in found}
@@ -241,7 +252,7 @@ class LikelihoodCell:
         problem = self.problem if self.preprocess else self.problem.replace(raw_pixel_alpha=1.0)
         check_fit(registry().find(self.method), problem)
 
-    def run(self, progress: Progress, resume: TrainingCheckpoint | None = None) -> list[Row]:
+    def run(self, progress: Progress, keep: Keep = forget, resume: TrainingCheckpoint | None = None) -> list[Row]:
         """Train and score; one row a metric."""
         method = registry().find(self.method)
         row = row_maker(self, method, self.problem, self.dataset)
@@ -259,6 +270,7 @@ class LikelihoodCell:
             return [row("nll", "nats", status="diverged", reason=str(error))]
         except Exception as error:  # a competitor may fail in any way; the others go on
             return [row("nll", "nats", status="failed", reason=one_line(error))]
+        keep(outcome.arrays)
         rows = [row(*parts, parameters=outcome.parameters) for parts in _likelihood_metrics(outcome, self.problem)]
         for point in outcome.report.curve:
             at = {"iteration": point.iteration, "seconds": point.seconds, "parameters": outcome.parameters}

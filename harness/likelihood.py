@@ -16,6 +16,7 @@ from harness.density import build, count_parameters, log_prob, score
 from harness.errors import InputError
 from harness.guard import guarded
 from harness.method import ClosedForm, Method, Model
+from harness.pictures import Arrays, learned
 from harness.precision import stored
 from harness.problem import Problem
 from harness.training import Divergence, TrainingConfig, TrainingReport, train
@@ -37,6 +38,7 @@ class Likelihood:
         fisher: Half the mean of |score q - score p|^2; only where that score is of use.
         parameters: Trained numbers.
         report: Of the training loop.
+        arrays: What `harness.pictures.learned` sees of it.
     """
 
     test_nll: list[float]
@@ -45,6 +47,7 @@ class Likelihood:
     fisher: float | None
     parameters: int
     report: TrainingReport
+    arrays: Arrays
 
 
 def fit_and_score(
@@ -84,7 +87,8 @@ def fit_and_score(
     if not all(map(math.isfinite, test)):
         raise Divergence("the test NLL is not finite")
     kl, fisher = _against_truth(model, dataset, problem)
-    return Likelihood(test, report.best_validation, kl, fisher, count_parameters(model), report)
+    arrays = learned(method, model, dataset, problem)
+    return Likelihood(test, report.best_validation, kl, fisher, count_parameters(model), report, arrays)
 
 
 def fit(

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from harness.cells import Progress, check_fit, identity_of, row_maker
+from harness.cells import Keep, Progress, check_fit, forget, identity_of, row_maker
 from harness.checkpoints import TrainingCheckpoint
 from harness.density import build, count_parameters, sample
 from harness.environment import capture
@@ -72,7 +72,7 @@ class NormalizerCell:
         """Try the method's build without computing anything."""
         check_fit(registry().find(self.method), self.problem)
 
-    def run(self, progress: Progress, resume: TrainingCheckpoint | None = None) -> list[Row]:
+    def run(self, progress: Progress, keep: Keep = forget, resume: TrainingCheckpoint | None = None) -> list[Row]:
         """Estimate and compare; three rows an estimator."""
         method = registry().find(self.method)
         row = row_maker(self, method, self.problem, "normal")

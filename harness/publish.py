@@ -9,10 +9,10 @@ from pathlib import Path
 import polars as pl
 
 from harness import asv_results
-from harness.figures import curve_figures, runtime_figures
+from harness.figures import drawings
 from harness.paper import published
 from harness.paper.experiments import statement
-from harness.results import to_frame
+from harness.results import Store, to_frame
 from harness.tables import TABLES, render, split_constants
 
 __all__ = ["Page", "pages", "with_asv", "write"]
@@ -82,7 +82,7 @@ def with_asv(rows: pl.DataFrame, folder: Path) -> tuple[pl.DataFrame, list[str]]
 
 
 def write(rows: pl.DataFrame, folder: Path) -> list[Path]:
-    """Write every table and figure that the rows fill, below a folder; return the files."""
+    """Write every table and figure that the rows fill, below the folder of their store; return the files."""
     written = []
     tables = folder / "tables"
     tables.mkdir(parents=True, exist_ok=True)
@@ -91,5 +91,6 @@ def write(rows: pl.DataFrame, folder: Path) -> list[Path]:
             path = tables / f"{page.name}{suffix}"
             path.write_text(text)
             written.append(path)
-    figures = folder / "figures"
-    return written + runtime_figures(rows, figures) + curve_figures(rows, figures)
+    for drawing in drawings(rows, Store(folder)):
+        written += drawing.write(folder / "figures")
+    return written

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 import polars.selectors as cs
+import safetensors.numpy
 
 from harness.errors import InputError
 from harness.results.file import NewerFileError, UnreadableFileError, altered, dump, load
 from harness.results.schema import Row, reproducible, to_frame
 
 __all__ = ["Merged", "Store"]
+
+_ARRAYS = ".safetensors"
 
 
 @dataclass
@@ -34,7 +38,7 @@ class Merged:
 
 
 class Store:
-    """A folder with one Parquet file a cell, named after what determines the cell.
+    """A folder with one Parquet file a cell, named after what determines it, and beside it the cell's arrays if any.
 
     A file is written beside its place, synced and renamed, so that a kill loses at most the running cell, and of two
     processes that write one cell the later wins, whole. A file that is not the cell it should be is named in `notes`
@@ -67,8 +71,8 @@ class Store:
         """Return where a cell lies."""
         return self.folder / "cells" / experiment / f"{cell}.parquet"
 
-    def write(self, rows: Sequence[Row]) -> Path:
-        """Keep the rows of one cell, replacing what was there.
+    def write(self, rows: Sequence[Row], arrays: Mapping[str, np.ndarray] | None = None) -> Path:
+        """Keep the rows of one cell, replacing what was there, and before them its arrays.
 
         Raises:
             InputError: The disk is full, or the folder cannot be written any more.
@@ -78,8 +82,19 @@ class Store:
         if not frame.select(pl.all_horizontal(cs.float().is_finite().all())).item():
             raise ValueError(f"a row of {rows[0].method} holds a number that is not finite")
         path = self.path(rows[0].experiment, rows[0].cell)
+        if arrays:
+            _place(path.with_suffix(_ARRAYS), safetensors.numpy.save(dict(arrays)))
+        else:
+            path.with_suffix(_ARRAYS).unlink(missing_ok=True)
         _place(path, dump(frame))
         return path
+
+    def arrays(self, experiment: str, cell: str) -> dict[str, np.ndarray]:
+        """Return the arrays of one cell by name; none if it has none or their file is damaged."""
+        try:
+            return safetensors.numpy.load(self.path(experiment, cell).with_suffix(_ARRAYS).read_bytes())
+        except (OSError, safetensors.SafetensorError):
+            return {}
 
     def read(self, experiment: str, cell: str) -> list[Row]:
         """Return the rows of one cell; none if it was never finished or its file is damaged.
