@@ -119,7 +119,7 @@ def test_a_compiled_loss_tells_its_first_iteration(
     with_methods: Callable[..., None], fake_method: Callable[..., Method], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     compiled = []
-    monkeypatch.setattr(torch, "compile", lambda loss: compiled.append(loss) or loss)
+    monkeypatch.setattr(torch, "compile", lambda loss, **_: compiled.append(loss) or loss)
     with_methods(fake_method())
     rows = {row.metric: row for row in replace(TIMING, config=TrainingConfig(compile=True)).run(quiet)}
     assert len(compiled) == 1
