@@ -46,10 +46,12 @@ class Drawing:
         """Write it as SVG: text stays text, every marker has a `<title>`, no id is that of another drawing."""
         from matplotlib import rc_context
 
+        from harness.figures.style import styled
+
         file = io.StringIO()
-        with rc_context({"svg.fonttype": "none", "svg.hashsalt": self.name}):
+        with styled(), rc_context({"svg.fonttype": "none", "svg.hashsalt": self.name}):
             self.figure.savefig(
-                file, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None}
+                file, format="svg", dpi=_DPI, metadata={"Date": None, "Creator": None, "Format": None, "Type": None}
             )
         root = ET.fromstring(file.getvalue())
         for group in root.iter(f"{{{_SVG}}}g"):
@@ -70,8 +72,11 @@ class Drawing:
 
     def png(self) -> bytes:
         """Write it as PNG."""
+        from harness.figures.style import styled
+
         file = io.BytesIO()
-        self.figure.savefig(file, format="png", dpi=_DPI, metadata={"Software": None})
+        with styled():
+            self.figure.savefig(file, format="png", dpi=_DPI, metadata={"Software": None})
         return file.getvalue()
 
     def write(self, folder: Path) -> list[Path]:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import polars as pl
 
-__all__ = ["MACHINE", "cells_of", "footer", "groups", "prepared"]
+__all__ = ["MACHINE", "cells_of", "footer", "groups", "labelled", "prepared", "title_of"]
 
 MACHINE = ("device", "cpu", "gpu", "threads", "torch", "commit")
 """What must be the same for seconds to be comparable, beside what is computed."""
@@ -57,6 +57,25 @@ def footer(group: pl.DataFrame) -> str:
         )
         if part
     )
+
+
+def labelled(group: pl.DataFrame) -> pl.DataFrame:
+    """Add a label to every training: its method, its recipe where they differ, and what its method has several of."""
+    parts = [pl.col("method")]
+    if group["recipe"].n_unique() > 1:
+        parts.append(pl.col("recipe"))
+    for column in ("B", "L", "seed", "EMA", "MaP"):
+        if group.group_by("method").agg(pl.col(column).n_unique())[column].max() == 1:
+            continue
+        flag = pl.when(column).then(pl.lit(column)).otherwise(pl.lit(f"no {column}"))
+        parts.append(flag if column in ("EMA", "MaP") else pl.format(f"{column} {{}}", column))
+    return group.with_columns(label=pl.concat_str(parts, separator=", ")).sort("label", maintain_order=True)
+
+
+def title_of(group: pl.DataFrame) -> str:
+    """Name experiment, profile, dataset and architecture."""
+    first = group.row(0, named=True)
+    return f"{first['experiment']} ({first['profile']}), {first['dataset']}, {first['architecture']}"
 
 
 def cells_of(*groups: pl.DataFrame) -> tuple[str, ...]:

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 
 import polars as pl
 from matplotlib.axes import Axes
-from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+from matplotlib.ticker import NullLocator
 
 from harness.figures.drawing import Drawing
 from harness.figures.groups import MACHINE, cells_of, footer, groups, prepared
-from harness.figures.sheet import Sheet, label_ends
+from harness.figures.sheet import Sheet, label_ends, plain_log
 from harness.figures.style import INK, WIDTH, colour, curve_styles, styled
 from harness.paper import published
 from harness.paper.configurations import PUBLISHED_LAYERS
@@ -171,6 +171,7 @@ def draw_times(sheet: Sheet, panel: Axes, sweep: Sweep, methods: list[str], labe
         ends.append((sizes[-1], milliseconds[-1], label, styles[method]["color"]))
     panel.set_xscale("log")
     panel.set_yscale("log")
+    plain_log(panel.yaxis)
     _ticks(panel, times[sweep.axis].unique().sort().to_list())
     panel.set_xlabel("dimension D" if sweep.axis == "D" else "linear layers L")
     panel.set_ylabel("milliseconds an iteration")
@@ -269,11 +270,6 @@ def _kinds(times: pl.DataFrame) -> list[tuple[str, str, str, str]]:
 def _ticks(panel: Axes, sizes: list[int]) -> None:
     panel.set_xticks(sizes, [str(size) for size in sizes])
     panel.xaxis.set_minor_locator(NullLocator())
-    if panel.get_yscale() == "log":
-        low, high = panel.get_ylim()
-        panel.yaxis.set_major_locator(LogLocator(subs=(1,) if high > 100 * low else (1, 2, 5)))
-        panel.yaxis.set_minor_locator(NullLocator())
-        panel.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.10g}"))
 
 
 def _said(milliseconds: float) -> str:
