@@ -15,7 +15,7 @@ from pathlib import Path
 from harness.errors import InputError
 from harness.guard import call_limit
 
-__all__ = ["Environment", "capture", "prepare"]
+__all__ = ["Environment", "capture", "check", "glance", "prepare"]
 
 
 @dataclass(frozen=True)
@@ -33,13 +33,32 @@ def prepare(device: str, threads: int | None) -> None:
     """Check device and call limit, and fix threads, precision and the handling of memory for the whole process.
 
     Raises:
-        InputError: The device does not exist here, threads is below one, or the limit for one call is no number.
+        InputError: As `check` has it.
     """
     import torch
 
     from harness.precision import only_full_precision
 
+    check(device, threads)
+    if threads is not None:
+        torch.set_num_threads(threads)
+    only_full_precision()
+    _keep_freed_memory()
+
+
+def check(device: str, threads: int | None) -> None:
+    """Check device, threads and call limit; torch is asked for any device but cpu, and not imported for that one.
+
+    Raises:
+        InputError: The device does not exist here, threads is below one, or the limit for one call is no number.
+    """
     call_limit()
+    if threads is not None and threads < 1:
+        raise InputError(f"threads must be at least 1, not {threads}")
+    if device == "cpu":
+        return
+    import torch
+
     try:
         kind = torch.device(device).type
     except RuntimeError:
@@ -52,12 +71,6 @@ def prepare(device: str, threads: int | None) -> None:
         index = torch.device(device).index
         if index is not None and index >= torch.cuda.device_count():
             raise InputError(f"there is no {device} here: torch finds {torch.cuda.device_count()} CUDA device(s)")
-    if threads is not None:
-        if threads < 1:
-            raise InputError(f"threads must be at least 1, not {threads}")
-        torch.set_num_threads(threads)
-    only_full_precision()
-    _keep_freed_memory()
 
 
 def _keep_freed_memory() -> None:
@@ -78,16 +91,26 @@ def capture(device: str, libraries: Iterable[str] = ()) -> Environment:
     import torch
 
     on_gpu = torch.device(device).type == "cuda"
-    packages = ("torch", *(library.split(".")[0] for library in libraries))
     return Environment(
         cpu=_cpu(),
         gpu=torch.cuda.get_device_name(device) if on_gpu else None,
         threads=torch.get_num_threads(),
-        versions={"python": platform.python_version(), **{name: _version(name) for name in packages}},
+        versions=_versions(libraries),
         commit=_commit(),
     )
 
 
+def glance(libraries: Iterable[str] = ()) -> Environment:
+    """Describe this process without importing anything: of threads and GPUs nothing is known."""
+    return Environment(cpu=_cpu(), gpu=None, threads=0, versions=_versions(libraries), commit=_commit())
+
+
+def _versions(libraries: Iterable[str]) -> dict[str, str]:
+    packages = ("torch", *(library.split(".")[0] for library in libraries))
+    return {"python": platform.python_version(), **{name: _version(name) for name in packages}}
+
+
+@cache
 def _version(library: str) -> str:
     try:
         return version(library)

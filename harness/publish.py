@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import polars as pl
 
 from harness import asv_results
-from harness.figures import drawings
 from harness.paper import published
 from harness.paper.experiments import statement
 from harness.results import Store, to_frame
 from harness.tables import TABLES, render, split_constants
 
-__all__ = ["Page", "pages", "with_asv", "write"]
+__all__ = ["Page", "pages", "with_asv", "write", "write_tables"]
 
 
 @dataclass(frozen=True)
@@ -23,6 +22,7 @@ class Page:
     """One table of one experiment, ready to be written.
 
     Args:
+        experiment: What it is of, and the profile.
         name: Of its files.
         title: Experiment, profile, what is shown and in which unit.
         frame: The table.
@@ -32,6 +32,7 @@ class Page:
         caveats: What to know before comparing with the published numbers in the table.
     """
 
+    experiment: str
     name: str
     title: str
     frame: pl.DataFrame
@@ -40,25 +41,33 @@ class Page:
     differs: str
     caveats: list[str]
 
+    @property
+    def notes(self) -> list[str]:
+        """What stands below the table, a sentence or line each."""
+        caveats = [f"{text}." for text in self.caveats]
+        return [note for note in (self.settings, *self.limits, self.differs, *caveats) if note]
+
     def text(self) -> str:
         """Write the page in Markdown."""
-        caveats = [f"{text}." for text in self.caveats]
-        notes = [note for note in (self.settings, *self.limits, self.differs, *caveats) if note]
-        return "\n\n".join([f"## {self.title}", render(self.frame, "github"), *notes]) + "\n"
+        return "\n\n".join([f"## {self.title}", render(self.frame, "github"), *self.notes]) + "\n"
 
 
 def pages(rows: pl.DataFrame) -> Iterator[Page]:
     """Yield every table that rows of `harness.results.SCHEMA` fill, experiment by experiment."""
     for (experiment, profile), group in rows.group_by(["experiment", "profile"], maintain_order=True):
+        metrics = set(group["metric"])
         for table in TABLES:
+            if table.metrics and metrics.isdisjoint(table.metrics):
+                continue
             frame = table.build(group)
             if frame.is_empty():
                 continue
             caveats = _caveats(frame)
             frame, settings = split_constants(frame)
+            of = f"{experiment} ({profile})"
             name = f"{experiment}-{profile}-{table.name}"
-            title = f"{experiment} ({profile}): {table.title}"
-            yield Page(name, title, frame, settings, _limits(group), statement(experiment, profile), caveats)
+            title = f"{of}: {table.title}"
+            yield Page(of, name, title, frame, settings, _limits(group), statement(experiment, profile), caveats)
 
 
 def _limits(rows: pl.DataFrame) -> list[str]:
@@ -83,14 +92,22 @@ def with_asv(rows: pl.DataFrame, folder: Path) -> tuple[pl.DataFrame, list[str]]
 
 def write(rows: pl.DataFrame, folder: Path) -> list[Path]:
     """Write every table and figure that the rows fill, below the folder of their store; return the files."""
+    from harness.figures import drawings
+
+    written = write_tables(pages(rows), folder)
+    for drawing in drawings(rows, Store(folder)):
+        written += drawing.write(folder / "figures")
+    return written
+
+
+def write_tables(pages: Iterable[Page], folder: Path) -> list[Path]:
+    """Write tables as Markdown and LaTeX, below a folder; return the files."""
     written = []
     tables = folder / "tables"
     tables.mkdir(parents=True, exist_ok=True)
-    for page in pages(rows):
+    for page in pages:
         for suffix, text in ((".md", page.text()), (".tex", render(page.frame, "latex_booktabs") + "\n")):
             path = tables / f"{page.name}{suffix}"
             path.write_text(text)
             written.append(path)
-    for drawing in drawings(rows, Store(folder)):
-        written += drawing.write(folder / "figures")
     return written

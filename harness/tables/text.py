@@ -5,7 +5,7 @@ from __future__ import annotations
 import polars as pl
 from tabulate import tabulate
 
-__all__ = ["render", "split_constants", "text_of"]
+__all__ = ["holds_numbers", "render", "split_constants", "text_of"]
 
 
 def render(frame: pl.DataFrame, style: str) -> str:
@@ -17,7 +17,7 @@ def render(frame: pl.DataFrame, style: str) -> str:
     """
     bar = "\\|" if style == "github" else "|"
     rows = [["" if value is None else text_of(value).replace("|", bar) for value in row] for row in frame.rows()]
-    alignment = ["right" if _holds_numbers(column) else "left" for column in frame]
+    alignment = ["right" if holds_numbers(column) else "left" for column in frame]
     return tabulate(rows, headers=frame.columns, tablefmt=style, disable_numparse=True, colalign=alignment)
 
 
@@ -51,7 +51,7 @@ def text_of(value: object) -> str:
     return f"{value:,}" if isinstance(value, int) else " ".join(str(value).split())
 
 
-def _holds_numbers(column: pl.Series) -> bool:
+def holds_numbers(column: pl.Series) -> bool:
     """Whether a column is of numbers, or of text that starts with one in every row."""
     return column.dtype.is_numeric() or (
         column.dtype == pl.String and column.count() > 0 and bool(column.drop_nulls().str.contains(r"^\d").all())

@@ -21,6 +21,7 @@ from harness.errors import InputError
 from harness.method import Method
 from harness.paper import experiments
 from harness.paper.experiments import EXPERIMENTS, Experiment
+from harness.paper.recipes import RECIPES
 from harness.problem import Problem
 from harness.results import SCHEMA, Row, Store
 from harness.training import TrainingConfig
@@ -72,9 +73,16 @@ def test_list_as_rows(run: Run, with_methods: Run, fake_method: Run) -> None:
     with_methods(fake_method("gone-ml", requires=("no_such_library",)))
     ended = run("list", "--json", "--seed", "3")
     assert ended.err == ""
-    rows = {row["method"]: row for row in ended.rows}
-    assert rows.keys() == registry.registry().methods.keys()
     assert all(list(row) == list(SCHEMA) for row in ended.rows)
+    kinds = ("method", "dataset", "recipe", "experiment")
+    by_kind = {kind: [row for row in ended.rows if json.loads(row["config"])["kind"] == kind] for kind in kinds}
+    assert sum(map(len, by_kind.values())) == len(ended.rows)
+    assert [row["dataset"] for row in by_kind["dataset"]] == list(datasets.names())
+    assert [row["recipe"] for row in by_kind["recipe"]] == list(RECIPES)
+    assert [row["experiment"] for row in by_kind["experiment"]] == [experiment.name for experiment in EXPERIMENTS]
+    assert {row["dataset"] for row in ended.rows if row["status"] == "unavailable"} == {"", "mnist", "cifar10"}
+    rows = {row["method"]: row for row in by_kind["method"]}
+    assert rows.keys() == registry.registry().methods.keys()
     assert rows["ebflow-dsm"]["value"] == 1.0
     gone = rows["gone-ml"]
     assert (gone["status"], gone["value"]) == ("unavailable", None)
@@ -247,7 +255,7 @@ def test_ctrl_c_keeps_what_is_finished(run: Run, tiny_experiment: None, monkeypa
     ended = run("reproduce", "tiny")
     assert ended.status == 130
     assert ended.err.splitlines()[-1] == (
-        "stopped; finished cells are in results/local, and the same command goes on from there"
+        "stopped: finished cells are in results/local, and the same command measures the rest"
     )
     assert len(cells_in(Path("results/local"))) == 1
 
@@ -261,7 +269,7 @@ def test_tables_of_what_is_there(run: Run, make_row: Callable[..., Row], tmp_pat
     assert ended.status == 0
     assert "| ebflow-ml " in ended.out
     assert ended.err.splitlines()[0].startswith("results/local/cells/runtime/bad.parquet: not a readable cell (")
-    assert ended.err.splitlines()[1].startswith("written: 8 files in results/local/tables and results/local/figures")
+    assert ended.err.splitlines()[1].startswith("written: 6 files in results/local/tables")
     as_rows = run("tables", "--json")
     assert [row["D"] for row in as_rows.rows] == [16, 64]
     assert all(list(row) == list(SCHEMA) for row in as_rows.rows)
@@ -445,7 +453,7 @@ def test_errors_that_are_nobody_s_input_are_not_hidden(run: Run, monkeypatch: py
     def broken(*arguments: Any) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr(listing, "availability", broken)
+    monkeypatch.setattr(listing, "methods_table", broken)
     with pytest.raises(ZeroDivisionError):
         run("list")
     assert issubclass(InputError, ValueError)

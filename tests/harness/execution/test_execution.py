@@ -39,7 +39,7 @@ class Counted:
     def identity(self) -> dict[str, Any]:
         return {"number": self.number}
 
-    def run(self, progress: Progress) -> list[Row]:
+    def run(self, progress: Progress, **unused: Any) -> list[Row]:
         self.runs += 1
         value = float(self.runs) if self.status == "ok" else None
         key = cell_key(self.identity())
@@ -83,7 +83,7 @@ def test_a_damaged_cell_is_measured_again(tmp_path: Path, make_row: Callable[...
 
 def test_a_kill_loses_the_running_cell_alone(tmp_path: Path, make_row: Callable[..., Row]) -> None:
     class Killed(Counted):
-        def run(self, progress: Progress) -> list[Row]:
+        def run(self, progress: Progress, **unused: Any) -> list[Row]:
             raise KeyboardInterrupt
 
     store = Store(tmp_path)
