@@ -12,6 +12,7 @@ from harness import __version__
 from harness.commands.authors import check, new_adapter
 from harness.commands.listing import list_names
 from harness.commands.reproduce import reproduce
+from harness.commands.results import app as results
 from harness.commands.runtime import runtime
 from harness.commands.tables import tables
 from harness.commands.train import train
@@ -51,6 +52,8 @@ for panel, commands in {
 }.items():
     for name, command in commands.items():
         app.command(name, rich_help_panel=panel)(command)
+
+app.add_typer(results, name="results", rich_help_panel="Look")
 
 
 def main() -> None:

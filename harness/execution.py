@@ -99,10 +99,8 @@ def run_cells(
     cells: Sequence[Cell],
     store: Store,
     on_start: Callable[[Cell, bool], Progress],
-    on_rows: Callable[[list[Row]], None] = lambda rows: None,
+    on_end: Callable[[Cell, list[Row]], None] = lambda cell, rows: None,
     fresh: bool = False,
-    *,
-    on_end: Callable[[Cell], None] = lambda cell: None,
     crew: Crew | None = None,
     limits: Limits | None = None,
 ) -> list[Row]:
@@ -117,9 +115,8 @@ def run_cells(
         store: Where finished cells lie; those that were unavailable or failed are tried again.
         on_start: Told of each cell and whether it is already there; returns the callback for its progress. With a crew
             it is called in other threads; of a remote one, when the cell has ended.
-        on_rows: Told of each cell's rows.
+        on_end: Told of each cell that has ended, in this thread, and its rows.
         fresh: Measure everything anew, from the beginning.
-        on_end: Told of each cell that has ended.
         crew: Who runs them; all run in this process if not given.
         limits: Of every cell, which then has a process of its own.
 
@@ -131,8 +128,7 @@ def run_cells(
 
     def tell(number: int, rows: list[Row]) -> None:
         found[number] = rows
-        on_rows(rows)
-        on_end(cells[number])
+        on_end(cells[number], rows)
 
     def to_run(number: int, key: str) -> _Job | None:
         cell = cells[number]

@@ -13,13 +13,19 @@ from harness.commands.options import (
     AsJson,
     DataDir,
     Device,
+    Executor,
     Fresh,
+    Memory,
     Methods,
     Quiet,
     ResultsDir,
+    Scheduler,
     Seed,
     Threads,
+    Timeout,
+    Workers,
     existing,
+    limits,
 )
 from harness.errors import InputError
 
@@ -65,6 +71,11 @@ def reproduce(
     ] = None,
     device: Device = "cpu",
     threads: Threads = None,
+    executor: Executor = "serial",
+    workers: Workers = None,
+    scheduler: Scheduler = None,
+    timeout: Timeout = None,
+    memory: Memory = None,
     seed: Seed = 0,
     data_dir: DataDir = None,
     results_dir: ResultsDir = RESULTS,
@@ -78,18 +89,31 @@ def reproduce(
       harness reproduce
       harness reproduce table2-mnist-fc --data-dir data
       harness reproduce table2-mnist-fc --profile paper --epochs 60
+      harness reproduce --executor processes --timeout 3600
     """
     from harness.commands.running import run_and_show
     from harness.environment import prepare
+    from harness.execution import hire
     from harness.paper.experiments import Context, select
     from harness.registry import registry
     from harness.results import Store
 
     chosen = select(experiments or [], profile)
-    prepare(device, threads)
-    names = tuple(method.name for method in registry().select(methods)) if methods else ()
-    context = Context(profile, device, seed, seeds, names, epochs, existing(data_dir))
-    cells = [cell for experiment in chosen for cell in experiment.cells(context)]
-    if not cells:
-        raise InputError(f"none of these experiments has {methods}; see `harness list`, or leave --methods out")
-    run_and_show(cells, Store(results_dir), fresh=fresh, as_json=as_json, quiet=quiet, planned=True)
+    limited = limits(timeout, memory)
+    with hire(executor, workers, threads, scheduler) as crew:
+        prepare(device, crew.threads)
+        names = tuple(method.name for method in registry().select(methods)) if methods else ()
+        context = Context(profile, device, seed, seeds, names, epochs, existing(data_dir))
+        cells = [cell for experiment in chosen for cell in experiment.cells(context)]
+        if not cells:
+            raise InputError(f"none of these experiments has {methods}; see `harness list`, or leave --methods out")
+        run_and_show(
+            cells,
+            Store(results_dir),
+            fresh=fresh,
+            as_json=as_json,
+            quiet=quiet,
+            planned=True,
+            crew=crew,
+            limits=limited,
+        )

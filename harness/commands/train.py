@@ -21,11 +21,14 @@ from harness.commands.options import (
     Device,
     Dtype,
     Fresh,
+    Memory,
     Quiet,
     ResultsDir,
     Seed,
     Threads,
+    Timeout,
     existing,
+    limits,
 )
 from harness.errors import InputError
 
@@ -102,6 +105,8 @@ def train(
     compile_: Compile = False,
     device: Device = "cpu",
     threads: Threads = None,
+    timeout: Timeout = None,
+    memory: Memory = None,
     seed: Seed = 0,
     data_dir: DataDir = None,
     draws: Annotated[
@@ -133,6 +138,7 @@ def train(
     from harness.registry import registry, why_unavailable
     from harness.results import Store
 
+    limited = limits(timeout, memory)
     prepare(device, threads)
     found = registry().find(method)
     if reason := why_unavailable(found):
@@ -180,8 +186,7 @@ def train(
         _make_folder_of(checkpoint)
     if not map_:
         without_map(data, cell.problem)  # only to hear now what it has against these data
-    # A cell that is already there writes no weights.
-    run_and_show([cell], Store(results_dir), fresh=fresh or checkpoint is not None, as_json=as_json, quiet=quiet)
+    run_and_show([cell], Store(results_dir), fresh=fresh, as_json=as_json, quiet=quiet, limits=limited)
 
 
 def _make_folder_of(path: Path) -> None:

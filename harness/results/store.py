@@ -30,11 +30,13 @@ class Merged:
     Args:
         taken: How many cells were missing or unfinished here.
         known: How many were here.
+        left_out: How many could not be read there.
         notes: A line for each cell that was left out, or whose results differ from those that are here.
     """
 
     taken: int = 0
     known: int = 0
+    left_out: int = 0
     notes: list[str] = field(default_factory=list)
 
 
@@ -156,6 +158,7 @@ class Store:
                 if (reason := altered(theirs)) is not None:
                     raise UnreadableFileError(reason)
             except (OSError, UnreadableFileError) as error:
+                merged.left_out += 1
                 merged.notes.append(f"{path}: left out: {error}")
                 continue
             mine = to_frame(self.read(experiment, cell))

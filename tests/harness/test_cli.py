@@ -248,7 +248,7 @@ def test_reproduce_one_experiment(
 
 
 def test_ctrl_c_keeps_what_is_finished(run: Run, tiny_experiment: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupted(self: LikelihoodCell, progress: Any, resume: Any) -> list[Row]:
+    def interrupted(self: LikelihoodCell, progress: Any, **unused: Any) -> list[Row]:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(LikelihoodCell, "run", interrupted)
@@ -262,7 +262,8 @@ def test_ctrl_c_keeps_what_is_finished(run: Run, tiny_experiment: None, monkeypa
 
 def test_tables_of_what_is_there(run: Run, make_row: Callable[..., Row], tmp_path: Path) -> None:
     store = Store(Path("results/local"))
-    store.write([make_row(D=size, cell=f"{size:016}") for size in (16, 64)])
+    for size in (16, 64):
+        store.write([make_row(D=size, cell=f"{size:016}")])
     damaged = store.write([make_row(cell="bad")])
     damaged.write_text("[{]")
     ended = run("tables")
