@@ -21,7 +21,7 @@ Arrays = dict[str, np.ndarray]
 
 _BYTES = 150_000  # of images in one cell
 _LIMIT = 20.0  # seconds; a picture is worth no more
-_GRID, _COARSE = 100, 20
+_GRID, _COARSE = 100, 16
 _IMAGES, _IMPUTED = 64, 12
 _SEED = 4_000_003  # far from those of training, validation, test and imputation
 
@@ -34,7 +34,7 @@ def learned(method: Method, model: Model, dataset: Dataset, problem: Problem) ->
     Returns:
         Of points, on a grid over the square that holds the test data: ``extent``, its lower and upper end;
         ``log_density`` and ``true_log_density``, float32, (100, 100), rows along the second coordinate; ``score`` and
-        ``true_score``, (20, 20, 2). Of images: ``samples`` and ``real``, uint8, (N, C, H, W), and ``levels``.
+        ``true_score``, (16, 16, 2). Of images: ``samples`` and ``real``, uint8, (N, C, H, W), and ``levels``.
     """
     try:
         if dataset.density is not None and dataset.shape == (2,):

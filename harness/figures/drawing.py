@@ -16,7 +16,6 @@ __all__ = ["Drawing"]
 
 _SVG = "http://www.w3.org/2000/svg"
 _XLINK = "http://www.w3.org/1999/xlink"
-_DPI = 200
 _LONG = re.compile(r"(\.\d\d)\d+")  # a hundredth of a point is enough
 ET.register_namespace("", _SVG)
 ET.register_namespace("xlink", _XLINK)
@@ -42,6 +41,9 @@ class Drawing:
     figure: Sheet
     cells: tuple[str, ...]
 
+    def __post_init__(self) -> None:
+        self.figure.settle()
+
     def svg(self) -> str:
         """Write it as SVG: text stays text, every marker has a `<title>`, no id is that of another drawing."""
         from matplotlib import rc_context
@@ -51,7 +53,7 @@ class Drawing:
         file = io.StringIO()
         with styled(), rc_context({"svg.fonttype": "none", "svg.hashsalt": self.name}):
             self.figure.savefig(
-                file, format="svg", dpi=_DPI, metadata={"Date": None, "Creator": None, "Format": None, "Type": None}
+                file, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None}
             )
         root = ET.fromstring(file.getvalue())
         for group in root.iter(f"{{{_SVG}}}g"):
@@ -76,7 +78,7 @@ class Drawing:
 
         file = io.BytesIO()
         with styled():
-            self.figure.savefig(file, format="png", dpi=_DPI, metadata={"Software": None})
+            self.figure.savefig(file, format="png", metadata={"Software": None})
         return file.getvalue()
 
     def write(self, folder: Path) -> list[Path]:

@@ -55,7 +55,7 @@ def _dots(name: str, group: pl.DataFrame, table: pl.DataFrame) -> Drawing:
             if row["low"] is not None:
                 panel.plot([row["low"], row["high"]], [place, place], color=shade, linewidth=2, alpha=0.4)
             (point,) = panel.plot(row["NLL nats"], place, marker(row["method"]), color=shade)
-            sheet.say(point, [f"{label}: {row['NLL nats']:,.1f} nats, {row['bits/dim']:.3f} bits/dim"])
+            sheet.say(point, [f"{label}: {row['NLL nats']:,.1f} nats"])
         labels.append(label)
         if row["published NLL"] is not None:
             (paper,) = panel.plot(
@@ -74,8 +74,8 @@ def _dots(name: str, group: pl.DataFrame, table: pl.DataFrame) -> Drawing:
         )
     panel.set_yticks(range(len(labels)), labels, fontsize=7.5)
     panel.set_ylim(-0.7, len(labels) - 0.3)
-    low, high = panel.get_xlim()
-    if high > 3 * low > 0:
+    values = pl.concat([own["NLL nats"], own["published NLL"]])
+    if values.max() > 3 * values.min() > 0:
         panel.set_xscale("log")
         plain_log(panel.xaxis)
     panel.set_xlabel("test NLL, nats a sample (lower is better)")
@@ -106,7 +106,7 @@ def _gradients(name: str, group: pl.DataFrame) -> Drawing:
             )
             steps = curve.select("value", "iteration").rows()
             sheet.say(line, [f"{method}, {label}: {value:.3g} at step {step:,}" for value, step in steps])
-        panel.settitle_of(method, fontsize=8)
+        panel.set_title(method, fontsize=8)
         panel.set_yscale("log")
     for empty in list(panels.flat)[len(methods) :]:
         empty.set_visible(False)

@@ -22,6 +22,7 @@ from harness.tables.runtime import newest
 __all__ = ["Sweep", "draw_times", "runtime_figures", "sweeps"]
 
 _HEIGHT = 3.6
+_TICK = 0.135  # of the axis, at least, between two numbers
 _LABELLED = 12
 """Curves that can be named at their ends; more have a legend."""
 _ITERATION = "Median of one iteration: noise, loss, backward, optimiser, averaged weights."
@@ -209,6 +210,7 @@ def _draw_paper(panel: Axes, sweep: Sweep) -> bool:
             textcoords="offset points",
             fontsize=7,
             color="#777777",
+            bbox={"facecolor": "white", "alpha": 0.7, "linewidth": 0, "pad": 0.5},
         )
     return bool(starts)
 
@@ -268,7 +270,11 @@ def _kinds(times: pl.DataFrame) -> list[tuple[str, str, str, str]]:
 
 
 def _ticks(panel: Axes, sizes: list[int]) -> None:
-    panel.set_xticks(sizes, [str(size) for size in sizes])
+    shown = [sizes[-1]]
+    for size in sizes[-2::-1]:  # what would touch the next larger one has a tick and no number
+        if math.log(shown[-1] / size) > _TICK * math.log(sizes[-1] / sizes[0]) or size == sizes[0]:
+            shown.append(size)
+    panel.set_xticks(sizes, [str(size) if size in shown else "" for size in sizes])
     panel.xaxis.set_minor_locator(NullLocator())
 
 

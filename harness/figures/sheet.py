@@ -54,6 +54,12 @@ class Sheet(Figure):
         self.set_figheight(self.get_figheight() + height)
         self._reserve(_FOOTER + height)
 
+    def settle(self) -> None:
+        """Lay the page out for good: every drawing would move what is on it a little further."""
+        for _ in range(2):
+            self.draw_without_rendering()
+        self.set_layout_engine("none")
+
     def _reserve(self, below: float) -> None:
         """Keep the panels above so many inches."""
         share = below / self.get_figheight()

@@ -101,7 +101,7 @@ def test_runtime_measures_shows_and_resumes(run: Run) -> None:
     first = {path: path.read_bytes() for path in cells_in(results)}
     assert len(first) == 2
     assert "tables/runtime-custom-timings.md" in written(results)
-    assert "figures/runtime-custom-fc-runtime.svg" in written(results)
+    assert "figures/runtime-custom-fc-L2-seconds-over-D.svg" in written(results)
 
     again = run(*TIMING)
     assert "runtime: fc, D = 8, L = 2: already there" in again.err

@@ -71,14 +71,15 @@ def test_everything_is_written(tmp_path: Path, make_row: Callable[..., Row]) -> 
             for suffix in ("md", "tex")
         ),
         *(
-            f"figures/{prefix}-fc-runtime.{suffix}"
+            f"figures/{prefix}-fc-{sweep}.{suffix}"
             for prefix in ("runtime-custom", "figure2a-fc-quick")
+            for sweep in ("L1-seconds-over-D", "L2-seconds-over-D", "D16-seconds-over-L", "D64-seconds-over-L")
             for suffix in ("svg", "png")
         ),
     }
     assert all(path.stat().st_size > 0 for path in files)
-    assert (tmp_path / "new/figures/runtime-custom-fc-runtime.png").read_bytes().startswith(b"\x89PNG")
-    assert "<svg" in (tmp_path / "new/figures/runtime-custom-fc-runtime.svg").read_text()
+    assert (tmp_path / "new/figures/runtime-custom-fc-L2-seconds-over-D.png").read_bytes().startswith(b"\x89PNG")
+    assert "<svg" in (tmp_path / "new/figures/runtime-custom-fc-L2-seconds-over-D.svg").read_text()
     assert r"\toprule" in (tmp_path / "new/tables/runtime-custom-slopes.tex").read_text()
 
 

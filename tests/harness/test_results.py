@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 import pytest
 
@@ -170,3 +171,22 @@ def test_a_cell_from_before_a_column_was_added_is_read(tmp_path: Path, make_row:
     pl.read_parquet(path).drop("limits").write_parquet(path)
     (row,) = store.read(path.parent.name, path.stem)
     assert row == make_row(limits=None)
+
+
+def test_arrays_lie_beside_the_rows_of_their_cell(tmp_path: Path, make_row: MakeRow) -> None:
+    store = Store(tmp_path)
+    kept = {"samples": np.arange(6, dtype=np.uint8).reshape(1, 2, 3), "extent": np.array([-1.0, 1.0])}
+    path = store.write([make_row()], kept)
+    beside = path.with_suffix(".safetensors")
+    assert sorted(path.parent.iterdir()) == [path, beside]
+    found = store.arrays("runtime", path.stem)
+    assert found.keys() == kept.keys()
+    assert all(np.array_equal(found[name], kept[name]) and found[name].dtype == kept[name].dtype for name in kept)
+    assert store.frame()[1] == []
+    beside.write_bytes(b"torn")
+    assert store.arrays("runtime", path.stem) == {}
+    assert store.arrays("runtime", "another") == {}
+    # What was measured anew and has none does not keep those of before.
+    store.write([make_row()], kept)
+    store.write([make_row(status="failed", value=None, reason="so")])
+    assert list(path.parent.iterdir()) == [path]
