@@ -80,7 +80,7 @@ def _told(error: typer.TyperException) -> str:
     text = " ".join(error.format_message().split())
     if near := getattr(error, "possibilities", None):
         text = f"{error.message}. Did you mean {' or '.join(near)}?"
-    context = getattr(error, "ctx", None)
-    if not text or context is None:
+    if not text:
         return text
-    return f"{text[0].lower()}{text[1:]} (try: {context.command_path} --help)"
+    context = getattr(error, "ctx", None)
+    return f"{text[0].lower()}{text[1:]} (try: {context.command_path if context else 'harness'} --help)"
