@@ -21,7 +21,7 @@ from torch import Tensor
 from harness.errors import InputError
 from harness.method import Model
 
-__all__ = ["TrainingCheckpoint", "digest", "load_weights", "save_weights"]
+__all__ = ["FollowedCheckpoint", "TrainingCheckpoint", "digest", "load_weights", "save_weights"]
 
 _INTERVAL = 60.0  # seconds: a kill costs a minute at most, and the largest state (0.4 GB at D = 3072) is written in one
 _FORMAT = "1"  # of the training state; a file of another is not read
@@ -100,6 +100,21 @@ class TrainingCheckpoint:
         with suppress(OSError):
             for path in (self.path, *self.path.parent.glob(_beside(self.path, "*").name)):
                 path.unlink(missing_ok=True)
+
+
+class FollowedCheckpoint(TrainingCheckpoint):
+    """The same file for the processes that do not write it."""
+
+    def due(self) -> bool:
+        """Never."""
+        return False
+
+    def write(self, tensors: Mapping[str, Tensor], numbers: Mapping[str, Any]) -> bool:
+        """Leave it to the one that does."""
+        return True
+
+    def set_aside(self, reason: str) -> None:
+        """Likewise."""
 
 
 def digest(tensors: Mapping[str, Tensor], text: str = "") -> str:

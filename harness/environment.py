@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import hashlib
 import os
 import platform
 import subprocess
@@ -15,7 +16,7 @@ from pathlib import Path
 from harness.errors import InputError
 from harness.guard import call_limit
 
-__all__ = ["Environment", "capture", "check", "glance", "prepare"]
+__all__ = ["Environment", "capture", "check", "code_digest", "glance", "prepare"]
 
 
 @dataclass(frozen=True)
@@ -116,6 +117,16 @@ def _version(library: str) -> str:
         return version(library)
     except PackageNotFoundError:
         return "unknown"
+
+
+@cache
+def code_digest() -> str:
+    """Return 16 hexadecimal digits that stand for this project's Python files as they are now, committed or not."""
+    root, found = Path(__file__).parent.parent, hashlib.sha256()
+    for package in ("baselines", "ebflow", "harness"):
+        for path in sorted((root / package).rglob("*.py")):
+            found.update(f"\0{path.relative_to(root).as_posix()}\0".encode() + path.read_bytes())
+    return found.hexdigest()[:16]
 
 
 @cache

@@ -7,19 +7,19 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import CancelledError, Executor, Future, ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
 
-from harness.cells import Cell, Progress, finished_rows
-from harness.checkpoints import TrainingCheckpoint
-from harness.environment import capture, prepare
+from harness.cells import Cell, LikelihoodCell, Progress, finished_rows
+from harness.checkpoints import FollowedCheckpoint, TrainingCheckpoint
+from harness.environment import code_digest, prepare
 from harness.errors import InputError, one_line, unknown
 from harness.isolation import Limits, Outcome, alone, attempt
 from harness.results import Row, Store, cell_key
 
-__all__ = ["EXECUTORS", "Crew", "hire", "run_cells"]
+__all__ = ["EXECUTORS", "Crew", "follow", "hire", "run_cells"]
 
 EXECUTORS = ("serial", "processes", "dask")
 
@@ -176,10 +176,19 @@ class _Job:
     resume: TrainingCheckpoint
 
 
-def _resumed_from(cell: Cell, key: str, store: Store) -> TrainingCheckpoint:
-    """Return the place of a cell's training: the same cell by another commit is another training."""
+def follow(cell: LikelihoodCell, store: Store, fresh: bool) -> None:
+    """Take part in a training whose results another process writes: `run_cells` of this cell, in that process."""
+    if fresh or not finished_rows(cell, store):
+        resume = _resumed_from(cell, cell_key(cell.identity()), store, FollowedCheckpoint)
+        replace(cell, checkpoint=None).run(lambda done, total, note: None, resume=resume)
+
+
+def _resumed_from(
+    cell: Cell, key: str, store: Store, kind: type[TrainingCheckpoint] = TrainingCheckpoint
+) -> TrainingCheckpoint:
+    """Return the place of a cell's training: the same cell by other code is another training."""
     path = store.folder.absolute() / "checkpoints" / cell.experiment / f"{key}.safetensors"
-    return TrainingCheckpoint(path, {"cell": key, "commit": capture("cpu").commit})
+    return kind(path, {"cell": key, "code": code_digest()})
 
 
 @contextmanager

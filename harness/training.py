@@ -21,6 +21,7 @@ from harness.guard import guarded
 from harness.interruption import StopRequest
 from harness.method import Calibrated, Model
 from harness.optimizers import OPTIMIZERS
+from harness.parallel import largest, processes, shared_loss
 from harness.precision import bf16_where_declared, stored, tf32_where_declared
 from harness.problem import Problem
 from harness.trainer_state import load_trainer_state, part, prefixed, trainer_state
@@ -118,8 +119,12 @@ class Trainer:
         self.config = config
         self.generator = generator
         self.dtype = dtype
+        if processes() > 1 and config.compile:
+            raise InputError("training in several processes is not compiled; leave --compile out")
         # A graph for each size of batch: one for all would depend on the order in which the sizes are met.
         self.loss = torch.compile(model.training_loss, dynamic=False) if config.compile else model.training_loss
+        if processes() > 1:
+            self.loss = shared_loss(model)
         self.parameters = [p for p in model.module.parameters() if p.requires_grad]
         self.optimizer = OPTIMIZERS[config.optimizer](
             self.parameters, lr=config.learning_rate, weight_decay=config.weight_decay
@@ -284,7 +289,10 @@ def train(
         model.module.train()
 
     def due() -> bool:
-        return resume is not None and (resume.due() or stop.number is not None)
+        if resume is None:
+            return False
+        stop.number = largest(stop.number or 0, problem.device) or None  # all processes stop at the same step
+        return stop.number is not None or resume.due()
 
     def save() -> None:
         """Save the state as it is between two steps; stop if that was asked for."""
@@ -297,6 +305,7 @@ def train(
             )
 
     if resume is not None:
+        largest(0, problem.device)  # by now the one process that writes has discarded what was to be
         resume.made_from["data"] = digest({"train": dataset.train, "validation": dataset.validation})
         if (found := resume.read()) is not None:
             try:
@@ -327,7 +336,8 @@ def train(
                         _check(losses, report.iterations)
                         losses = []
                     spent = report.seconds + time.perf_counter() - started
-                    out_of_time = config.max_seconds is not None and spent >= config.max_seconds
+                    if config.max_seconds is not None:
+                        out_of_time = bool(largest(spent >= config.max_seconds, problem.device))
                     # Not between the last step and its validation, which asks for the gradient of that step.
                     if len(left) and not out_of_time and due():
                         _check(losses, report.iterations)

@@ -129,12 +129,15 @@ def train(
       harness train --dataset mnist --recipe tuned --checkpoint best.safetensors
       harness train --method gaussian --dataset my.npy
       harness train --architecture toy --dataset swirl --max-seconds 60
+      torchrun --nproc-per-node 2 -m harness train --dataset mnist
     """
     from harness import datasets
     from harness.commands.running import run_and_show
     from harness.environment import prepare
+    from harness.execution import follow
     from harness.likelihood import without_map
     from harness.paper.configurations import configured_cell
+    from harness.parallel import process_group
     from harness.registry import registry, why_unavailable
     from harness.results import Store
 
@@ -186,7 +189,12 @@ def train(
         _make_folder_of(checkpoint)
     if not map_:
         without_map(data, cell.problem)  # only to hear now what it has against these data
-    run_and_show([cell], Store(results_dir), fresh=fresh, as_json=as_json, quiet=quiet, limits=limited)
+    store = Store(results_dir)
+    with process_group(device) as rank:
+        if rank == 0:
+            run_and_show([cell], store, fresh=fresh, as_json=as_json, quiet=quiet, limits=limited)
+        else:
+            follow(cell, store, fresh)
 
 
 def _make_folder_of(path: Path) -> None:
