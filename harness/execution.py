@@ -143,8 +143,8 @@ def run_cells(
 
     def keep(job: _Job, outcome: Outcome) -> None:
         store.write(outcome.rows, outcome.arrays)
-        # Data may be elsewhere today, a limit or a kill too early: the next run goes on from there.
-        if all(row.status in ("ok", "diverged") for row in outcome.rows):
+        # What was cut off can go on, and so can what lacks its data today.
+        if not outcome.cut_off and any(row.status != "unavailable" for row in outcome.rows):
             job.resume.discard()
         tell(job.number, outcome.rows)
 
@@ -225,7 +225,7 @@ def _outcome(future: Future[Outcome], cell: Cell) -> Outcome:
     except CancelledError:
         raise InputError("the cluster is lost; the same command goes on with what is missing") from None
     except Exception as error:  # of Dask, which tried other workers before it gave up
-        return Outcome(cell.without_result("failed", one_line(error)))
+        return Outcome(cell.without_result("failed", one_line(error)), cut_off=True)
 
 
 def _keys(cells: Sequence[Cell], crew: Crew, threads: int) -> list[str]:

@@ -40,10 +40,17 @@ class Limits:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a cell has made, to be kept."""
+    """What a cell has made, to be kept.
+
+    Args:
+        rows: At least one.
+        arrays: What a trained model looks like.
+        cut_off: Whether the cell was ended by a limit or a kill, so that a later run can go on from there.
+    """
 
     rows: list[Row]
     arrays: Arrays = field(default_factory=dict)
+    cut_off: bool = False
 
 
 class Abandoned(Exception):
@@ -95,12 +102,12 @@ def alone(
             if isinstance(ended, Outcome):
                 return ended
             if ended is not None:
-                return Outcome(cell.without_result("failed", ended))
+                return Outcome(cell.without_result("failed", ended), cut_off=True)
             status, words = child.ending()
         reason = f"its process {words}"
         if status not in _FROM_OUTSIDE:
             return Outcome(cell.without_result("failed", reason))
-    return Outcome(cell.without_result("failed", f"{reason}, twice: out of memory, or by hand"))
+    return Outcome(cell.without_result("failed", f"{reason}, twice: out of memory, or by hand"), cut_off=True)
 
 
 def _listen(child: Child, limits: Limits, progress: Progress, stopped: threading.Event | None) -> Outcome | str | None:

@@ -75,7 +75,7 @@ def run_and_show(
             rows = run_cells(cells, store, bars.start, on_end, fresh, crew, limits)
     except KeyboardInterrupt as stop:
         running = f"{stop}; " if str(stop) else ""
-        screen.say(f"stopped: {running}finished cells are in {store.folder}, and the same command measures the rest")
+        screen.say(f"stopped: {running}finished cells are in {store.folder}, and the same command goes on from there")
         sys.exit(getattr(stop, "status", 130))
     if not as_json:
         screen.show_pages(list(publish.pages(to_frame(rows))), store.folder)

@@ -495,7 +495,7 @@ def test_a_program_that_is_killed_again_and_again_ends_with_the_same_rows(
         assert program.returncode == status
         if number != signal.SIGKILL:
             last = told.splitlines()[-1]
-            assert last.startswith("stopped; the running training is saved at step ")
+            assert last.startswith("stopped: the running training is saved at step ")
             assert last.endswith(f"finished cells are in {folder}, and the same command goes on from there")
     assert untimed(run(*arguments, "--results-dir", str(folder)).rows) == untimed(expected)
     assert len(expected) > 10

@@ -233,7 +233,7 @@ def test_reproduce_one_experiment(
     ended = run("reproduce", "tiny", "--seed", "4", "--results-dir", str(tmp_path / "r"))
     assert ended.status == 0
     assert ended.err.splitlines()[-1].startswith(f"{foreign}: not a readable cell (")
-    foreign.unlink()
+    assert (tmp_path / "r" / "damaged" / "old" / "foreign.parquet").read_text() == "{}"
     assert "## tiny (quick): median milliseconds an iteration" in ended.out
     assert "## tiny (quick): test negative log-likelihood" in ended.out
     assert "Differs from the publication: almost everything; all else." in ended.out
@@ -255,7 +255,7 @@ def test_ctrl_c_keeps_what_is_finished(run: Run, tiny_experiment: None, monkeypa
     ended = run("reproduce", "tiny")
     assert ended.status == 130
     assert ended.err.splitlines()[-1] == (
-        "stopped: finished cells are in results/local, and the same command measures the rest"
+        "stopped: finished cells are in results/local, and the same command goes on from there"
     )
     assert len(cells_in(Path("results/local"))) == 1
 
