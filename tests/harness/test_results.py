@@ -263,8 +263,8 @@ def test_a_whole_file_that_comes_in_between_is_not_set_aside(
     path.write_bytes(b"PAR1")
     mkdir = Path.mkdir
 
-    def meanwhile(self: Path, **named: bool) -> None:
-        mkdir(self, **named)
+    def meanwhile(self: Path, *mode: int, **named: bool) -> None:
+        mkdir(self, *mode, **named)
         if self.name == "runtime" and self.parent.name == "damaged":
             Store(tmp_path).write([make_row(value=2.0)])
 
