@@ -74,7 +74,7 @@ class Bars:
         """Show a cell; return what is told of its progress."""
         self._name, self._named = f"{cell.experiment}: {cell.title}", False
         self._last_line = time.monotonic()
-        self._left.start(0.0 if finished else getattr(cell.config, "max_seconds", None) or math.inf)
+        self._left.start(0.0 if finished else getattr(getattr(cell, "config", None), "max_seconds", None) or math.inf)
         self._progress.reset(self._running, total=None, description=cell.title, visible=True)
         if finished:
             self._say("already there")
