@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import polars as pl
 
 from harness import asv_results
+from harness.figures import drawings
 from harness.paper import published
 from harness.paper.experiments import statement
 from harness.results import Store, to_frame
-from harness.tables import TABLES, render, split_constants
+from harness.tables import TABLES, compare_across, noise, render, sources, split_constants
 
 __all__ = ["Page", "pages", "with_asv", "write", "write_tables"]
 
@@ -29,7 +30,8 @@ class Page:
         settings: What all of its rows have in common, in one line.
         limits: What methods in the table declare that they cannot do, a sentence each.
         differs: How the experiment differs from the publication; empty where it does not answer one.
-        caveats: What to know before comparing with the published numbers in the table.
+        caveats: What to know before comparing numbers in the table with each other or with published ones.
+        cells: Keys of the cells that each row of the table comes from; none for a published number.
     """
 
     experiment: str
@@ -40,6 +42,7 @@ class Page:
     limits: list[str]
     differs: str
     caveats: list[str]
+    cells: list[tuple[str, ...]]
 
     @property
     def notes(self) -> list[str]:
@@ -52,8 +55,17 @@ class Page:
         return "\n\n".join([f"## {self.title}", render(self.frame, "github"), *self.notes]) + "\n"
 
 
-def pages(rows: pl.DataFrame) -> Iterator[Page]:
-    """Yield every table that rows of `harness.results.SCHEMA` fill, experiment by experiment."""
+def pages(rows: pl.DataFrame, across: Collection[str] = ()) -> Iterator[Page]:
+    """Yield every table that rows of `harness.results.SCHEMA` fill, experiment by experiment.
+
+    Args:
+        rows: What was measured.
+        across: Settings that timings may be compared across all the same, of `harness.tables.ACROSS`.
+
+    Raises:
+        InputError: One of them is no such setting.
+    """
+    rows = compare_across(rows, across)
     for (experiment, profile), group in rows.group_by(["experiment", "profile"], maintain_order=True):
         metrics = set(group["metric"])
         for table in TABLES:
@@ -62,12 +74,14 @@ def pages(rows: pl.DataFrame) -> Iterator[Page]:
             frame = table.build(group)
             if frame.is_empty():
                 continue
-            caveats = _caveats(frame)
+            caveats = _caveats(frame) + (noise(group) if table.timed else [])
+            cells = sources(frame, group)
             frame, settings = split_constants(frame)
             of = f"{experiment} ({profile})"
             name = f"{experiment}-{profile}-{table.name}"
             title = f"{of}: {table.title}"
-            yield Page(of, name, title, frame, settings, _limits(group), statement(experiment, profile), caveats)
+            differs = statement(experiment, profile)
+            yield Page(of, name, title, frame, settings, _limits(group), differs, caveats, cells)
 
 
 def _limits(rows: pl.DataFrame) -> list[str]:
@@ -92,8 +106,6 @@ def with_asv(rows: pl.DataFrame, folder: Path) -> tuple[pl.DataFrame, list[str]]
 
 def write(rows: pl.DataFrame, folder: Path) -> list[Path]:
     """Write every table and figure that the rows fill, below the folder of their store; return the files."""
-    from harness.figures import drawings
-
     written = write_tables(pages(rows), folder)
     for drawing in drawings(rows, Store(folder)):
         written += drawing.write(folder / "figures")

@@ -32,6 +32,15 @@ def tables(
             metavar="FOLDER", help="Results of `asv run`, shown too where there are any.", rich_help_panel=OUTPUT
         ),
     ] = RESULTS / "asv",
+    across: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="SETTING",
+            help="Compare timings that differ in this setting too: commit, cpu, gpu, threads, device, dtype or B; "
+            "may be given more than once.",
+            rich_help_panel=OUTPUT,
+        ),
+    ] = None,
     device: Device = "cpu",
     threads: Threads = None,
     seed: Seed = 0,
@@ -47,6 +56,7 @@ def tables(
     Examples:
       harness tables
       harness tables | less
+      harness tables --across threads
       harness tables --results-dir results/reference --json
     """
     from harness import publish
@@ -66,7 +76,7 @@ def tables(
         for row in rows.iter_rows(named=True):
             print(json.dumps(row))
         return
-    pages = list(publish.pages(rows))
+    pages = list(publish.pages(rows, across or ()))
     screen.show_pages(pages, results_dir)
     files = publish.write_tables(pages, results_dir)
     if not quiet:

@@ -129,7 +129,7 @@ def train(
       harness train --dataset mnist --recipe tuned --checkpoint best.safetensors
       harness train --method gaussian --dataset my.npy
       harness train --architecture toy --dataset swirl --max-seconds 60
-      torchrun --nproc-per-node 2 -m harness train --dataset mnist
+      torchrun --nproc-per-node 2 -m harness train --threads 1   # two processes share every batch
     """
     from harness import datasets
     from harness.commands.running import run_and_show

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import polars as pl
 
-__all__ = ["MACHINE", "cells_of", "footer", "groups", "labelled", "prepared", "title_of"]
+__all__ = ["MACHINE", "cells_of", "footer", "groups", "labelled", "prepared", "provenance", "title_of"]
 
 MACHINE = ("device", "cpu", "gpu", "threads", "torch", "commit")
 """What must be the same for seconds to be comparable, beside what is computed."""
@@ -39,8 +39,13 @@ def groups(rows: pl.DataFrame, named: Mapping[str, str], rest: Sequence[str]) ->
             yield "-".join([*shared, *(_suffix(column, group[column][0]) for column in differing)]), group
 
 
-def footer(group: pl.DataFrame) -> str:
-    """Say in a line what all rows have in common: batch, dtype, machine, threads, torch, commit."""
+def provenance(group: pl.DataFrame, most: int | None = None) -> str:
+    """Say what rows were measured with: batch, dtype, machine, threads, torch, commits.
+
+    Args:
+        group: Of one figure.
+        most: How many commits are named rather than counted; all if not given.
+    """
     batch = _all(group, "B", "B = {}")
     machine = _all(group, "gpu", "{}") or _all(group, "cpu", "{}")
     commits = sorted({_short(commit) for commit in group["commit"]})
@@ -53,10 +58,15 @@ def footer(group: pl.DataFrame) -> str:
             _all(group, "threads", "{} thread" + "s" * (group["threads"].max() != 1)),
             _all(group.filter(pl.col("device") != "cpu"), "device", "{}"),
             _all(group, "torch", "torch {}"),
-            f"commit {', '.join(commits)}" if len(commits) <= 3 else f"{len(commits)} commits",
+            f"commit {', '.join(commits)}" if len(commits) <= (most or len(commits)) else f"{len(commits)} commits",
         )
         if part
     )
+
+
+def footer(group: pl.DataFrame) -> str:
+    """Return the provenance short enough for a line at the foot of a figure."""
+    return provenance(group, most=2)
 
 
 def labelled(group: pl.DataFrame) -> pl.DataFrame:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import polars as pl
 
 from harness.figures.drawing import Drawing
-from harness.figures.groups import cells_of, footer, groups, prepared, title_of
+from harness.figures.groups import cells_of, footer, groups, prepared, provenance, title_of
 from harness.figures.sheet import Sheet, plain_log
 from harness.figures.style import INK, WIDTH, colour, marker, styled
 from harness.tables.likelihood import likelihood
@@ -85,7 +85,7 @@ def _dots(name: str, group: pl.DataFrame, table: pl.DataFrame) -> Drawing:
         "noise where there is one seed.",
         "Open diamonds are published values, the paper's and those of other systems." if published else "",
         "The dashed line is one full-covariance Gaussian in closed form." if len(gaussian) else "",
-        f"{footer(group)}.",
+        f"{provenance(group)}.",
     ]
     return Drawing(f"{name}-likelihood", f"{what}: test NLL", " ".join(filter(None, caption)), sheet, cells_of(group))
 
@@ -108,6 +108,7 @@ def _gradients(name: str, group: pl.DataFrame) -> Drawing:
             sheet.say(line, [f"{method}, {label}: {value:.3g} at step {step:,}" for value, step in steps])
         panel.set_title(method, fontsize=8)
         panel.set_yscale("log")
+        plain_log(panel.yaxis)
     for empty in list(panels.flat)[len(methods) :]:
         empty.set_visible(False)
     for panel in panels[-1]:
@@ -117,7 +118,7 @@ def _gradients(name: str, group: pl.DataFrame) -> Drawing:
     sheet.legend_below(panels[0, 0])
     caption = (
         "Norm of the last batch's gradient before clipping, with preprocessing before matching (MaP) and inside the "
-        f"model, one curve a training. {footer(group)}."
+        f"model, one curve a training. {provenance(group)}."
     )
     return Drawing(
         f"{name}-gradient-by-map", f"{what}: gradient norm with and without MaP", caption, sheet, cells_of(group)

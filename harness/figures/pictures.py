@@ -13,7 +13,7 @@ from matplotlib.patches import PathPatch
 from matplotlib.path import Path
 
 from harness.figures.drawing import Drawing
-from harness.figures.groups import footer, groups, labelled, prepared, title_of
+from harness.figures.groups import footer, groups, labelled, prepared, provenance, title_of
 from harness.figures.sheet import Sheet
 from harness.figures.style import WIDTH, styled
 from harness.results import Store
@@ -59,7 +59,7 @@ def picture_figures(rows: pl.DataFrame, store: Store) -> Iterator[Drawing]:
             with_it.sort(key=lambda one: (one.values.get(metric, np.inf), one.label))
             if with_it:
                 shown = group.filter(pl.col("cell").is_in([one.cell for one in with_it]))
-                yield draw(f"{name}-{suffix}", title_of(shown), footer(shown), with_it)
+                yield draw(f"{name}-{suffix}", shown, with_it)
 
 
 def _seen(group: pl.DataFrame, store: Store) -> list[_Seen]:
@@ -73,9 +73,10 @@ def _seen(group: pl.DataFrame, store: Store) -> list[_Seen]:
 
 
 @styled()
-def _densities(name: str, what: str, machine: str, seen: Sequence[_Seen]) -> Drawing:
+def _densities(name: str, group: pl.DataFrame, seen: Sequence[_Seen]) -> Drawing:
+    what = title_of(group)
     truth = np.exp(seen[0].arrays["true_log_density"])
-    sheet, panels = _panels(what, machine, 1 + len(seen))
+    sheet, panels = _panels(group, 1 + len(seen))
     titles = ["true", *(one.title("kl", "KL {:.3f} nats") for one in seen)]
     for panel, title, values in zip(
         panels, titles, [truth, *(np.exp(one.arrays["log_density"]) for one in seen)], strict=False
@@ -88,19 +89,20 @@ def _densities(name: str, what: str, machine: str, seen: Sequence[_Seen]) -> Dra
     title = f"{what}: learned densities beside the true one"
     caption = (
         "Densities on one scale of colours, brightest at the highest true density; both axes in the data's own unit. "
-        f"KL is that of the model from the truth over the test set. {machine}."
+        f"KL is that of the model from the truth over the test set. {provenance(group)}."
     )
     return Drawing(name, title, caption, sheet, _cells(seen))
 
 
 @styled()
-def _scores(name: str, what: str, machine: str, seen: Sequence[_Seen]) -> Drawing:
+def _scores(name: str, group: pl.DataFrame, seen: Sequence[_Seen]) -> Drawing:
+    what = title_of(group)
     truth = seen[0].arrays["true_score"]
     density = seen[0].arrays["true_log_density"]
     at = ((np.arange(len(truth)) + 0.5) * len(density) / len(truth)).astype(int)
     near = density[np.ix_(at, at)]
     half = float(np.median(_length(truth)[near > near.max() - 4]))
-    sheet, panels = _panels(what, machine, 1 + len(seen))
+    sheet, panels = _panels(group, 1 + len(seen))
     titles = ["true", *(one.title("fisher", "Fisher {:.3g}") for one in seen)]
     low, high = seen[0].arrays["extent"]
     cells = truth.shape[0]
@@ -116,36 +118,38 @@ def _scores(name: str, what: str, machine: str, seen: Sequence[_Seen]) -> Drawin
     caption = (
         f"Gradient of log p; a needle points uphill, and has half of its greatest length at {half:.3g} nats per unit "
         "of the data, the median where data lie. "
-        f"Fisher is half the mean squared distance from the true score over the test set, nats. {machine}."
+        f"Fisher is half the mean squared distance from the true score over the test set, nats. {provenance(group)}."
     )
     return Drawing(name, title, caption, sheet, _cells(seen))
 
 
 @styled()
-def _samples(name: str, what: str, machine: str, seen: Sequence[_Seen]) -> Drawing:
+def _samples(name: str, group: pl.DataFrame, seen: Sequence[_Seen]) -> Drawing:
+    what = title_of(group)
     real = seen[0].arrays["real"]
     side = int((_PIXELS / ((1 + len(seen)) * real[0, 0].size)) ** 0.5)
     side = max(2, min(side, int(len(real) ** 0.5), 8))
-    sheet, panels = _panels(what, machine, 1 + len(seen))
+    sheet, panels = _panels(group, 1 + len(seen))
     titles = ["test images", *(one.title("nll", "{:,.1f} nats") for one in seen)]
     for panel, title, images in zip(panels, titles, [real, *(one.arrays["samples"] for one in seen)], strict=False):
         rows = [_row(images[start : start + side]) for start in range(0, side * side, side)]
         _image(panel, np.concatenate(rows), seen[0].arrays["levels"])
         panel.set_title(title, fontsize=6.5)
     title = f"{what}: samples beside test images"
-    caption = f"Samples, not chosen, with the test NLL of each method. {machine}."
+    caption = f"Samples, not chosen, with the test NLL of each method. {provenance(group)}."
     return Drawing(name, title, caption, sheet, _cells(seen))
 
 
 @styled()
-def _imputations(name: str, what: str, machine: str, seen: Sequence[_Seen]) -> Drawing:
+def _imputations(name: str, group: pl.DataFrame, seen: Sequence[_Seen]) -> Drawing:
+    what = title_of(group)
     first = seen[0].arrays
     masked = np.where(first["missing"] > 0, _MISSING, first["original"].astype(int))
     strips = [("original", first["original"]), ("given", masked), ("Gaussian's mean", first["gaussian"])]
     for one in seen:
         strips.append((one.title("psnr_posterior_mean", "mean, {:.1f} dB"), one.arrays["posterior_mean"]))
         strips.append((one.title("psnr_last_iterate", "one draw, {:.1f} dB"), one.arrays["last_iterate"]))
-    sheet = Sheet(WIDTH, 0.5 + 0.5 * len(strips), what, machine)
+    sheet = Sheet(WIDTH, 0.5 + 0.5 * len(strips), what, footer(group))
     for panel, (label, images) in zip(sheet.subplots(len(strips), 1), strips, strict=True):
         _image(panel, _row(images[:_SHOWN]), first["levels"])
         panel.set_ylabel(label, fontsize=7, rotation=0, ha="right", va="center")
@@ -153,16 +157,16 @@ def _imputations(name: str, what: str, machine: str, seen: Sequence[_Seen]) -> D
     caption = (
         "The first test images, what was given of them, and what fills them in: the exact conditional mean of one "
         "Gaussian, and of each method the mean of its chain after the burn-in and its last iterate, with the PSNR over "
-        f"all images. {machine}."
+        f"all images. {provenance(group)}."
     )
     return Drawing(name, title, caption, sheet, _cells(seen))
 
 
-def _panels(what: str, machine: str, count: int) -> tuple[Sheet, list[Axes]]:
+def _panels(group: pl.DataFrame, count: int) -> tuple[Sheet, list[Axes]]:
     """Lay out so many square panels, four in a row."""
     columns = min(_COLUMNS, count)
     rows = -(-count // columns)
-    sheet = Sheet(WIDTH, 0.55 + _PANEL * rows * _COLUMNS / max(columns, 3), what, machine)
+    sheet = Sheet(WIDTH, 0.55 + _PANEL * rows * _COLUMNS / max(columns, 3), title_of(group), footer(group))
     panels = list(sheet.subplots(rows, columns, squeeze=False).flat)
     for empty in panels[count:]:
         empty.set_visible(False)

@@ -27,6 +27,7 @@ _DASHES = ("-", (0, (4, 1.5)), (0, (1, 1)), (0, (4, 1, 1, 1)), (0, (7, 2)), (0, 
 _SETTINGS: dict[str, Any] = {
     "figure.dpi": DPI,  # laid out as it is printed
     "text.hinting": "no_hinting",
+    "text.parse_math": False,  # a name with a dollar is no formula
     "font.size": 9,
     "font.sans-serif": ["DejaVu Sans"],
     "axes.titlesize": 9,

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 import polars as pl
 
 from harness.figures.drawing import Drawing
-from harness.figures.groups import MACHINE, cells_of, footer, groups, labelled, prepared, title_of
-from harness.figures.sheet import Sheet, label_ends
+from harness.figures.groups import MACHINE, cells_of, footer, groups, labelled, prepared, provenance, title_of
+from harness.figures.sheet import Sheet, label_ends, plain_log
 from harness.figures.style import WIDTH, curve_styles, styled
 
 __all__ = ["training_figures"]
@@ -60,12 +60,11 @@ def _draw(name: str, group: pl.DataFrame, metric: str) -> Drawing:
         panel.set_ylabel(label)
     if metric == "gradient_norm":
         panels[0].set_yscale("log")
+        plain_log(panels[0].yaxis)
     if len(ends) <= _LABELLED:
-        for panel, axis in zip(panels, _AXES, strict=True):
-            label_ends(
-                panel,
-                [(curve[axis][-1], curve["value"][-1], text, styles[text]["color"]) for text, curve in ends],
-            )
+        # Below, curves end anywhere, and names would lie on others.
+        last = [(curve["iteration"][-1], curve["value"][-1], text, styles[text]["color"]) for text, curve in ends]
+        label_ends(panels[0], last)
     else:
         sheet.legend_below(panels[0])
     caption = {
@@ -75,7 +74,7 @@ def _draw(name: str, group: pl.DataFrame, metric: str) -> Drawing:
     }[metric]
     cut = "" if curves.height == group.height else f" Points above {top:,.0f} are left out."
     title = f"{what}: {label} through training"
-    return Drawing(f"{name}-{short}", title, f"{caption}{cut} {footer(group)}.", sheet, cells_of(group))
+    return Drawing(f"{name}-{short}", title, f"{caption}{cut} {provenance(group)}.", sheet, cells_of(group))
 
 
 def _top(group: pl.DataFrame) -> float:

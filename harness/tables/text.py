@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 import polars as pl
+from markupsafe import Markup
 from tabulate import tabulate
 
-__all__ = ["holds_numbers", "render", "split_constants", "text_of"]
+__all__ = ["holds_numbers", "render", "split_constants", "text_of", "to_html"]
+
+_LONG = 32
+"""From how many characters on a column of HTML may break its lines."""
 
 
 def render(frame: pl.DataFrame, style: str) -> str:
@@ -13,12 +19,44 @@ def render(frame: pl.DataFrame, style: str) -> str:
 
     Args:
         frame: Any table of this package.
-        style: As tabulate names it: github (Markdown), latex_booktabs, html.
+        style: As tabulate names it: github (Markdown) or latex_booktabs; or html.
     """
+    if style == "html":
+        return str(to_html(frame))
     bar = "\\|" if style == "github" else "|"
     rows = [["" if value is None else text_of(value).replace("|", bar) for value in row] for row in frame.rows()]
     alignment = ["right" if holds_numbers(column) else "left" for column in frame]
     return tabulate(rows, headers=frame.columns, tablefmt=style, disable_numparse=True, colalign=alignment)
+
+
+def to_html(frame: pl.DataFrame, extra: Mapping[str, Sequence[Markup]] | None = None) -> Markup:
+    """Write a frame as an HTML table; whatever its values are, none becomes markup.
+
+    Args:
+        frame: Any table of this package.
+        extra: Columns to add on the right whose values are markup already, by name; one value a row.
+    """
+    kinds = [_kind(column) for column in frame]
+    extra = extra or {}
+    names = [*zip(kinds, frame.columns, strict=True), *(("markup", name) for name in extra)]
+    head = Markup("").join(Markup('<th scope="col"{}>{}</th>').format(_class(kind), name) for kind, name in names)
+    body = []
+    for index, row in enumerate(frame.iter_rows()):
+        texts = ["" if value is None else text_of(value) for value in row]
+        cells = [*zip(kinds, texts, strict=True), *(("markup", column[index]) for column in extra.values())]
+        body.append(Markup("").join(Markup("<td{}>{}</td>").format(_class(kind), cell) for kind, cell in cells))
+    lines = Markup("\n").join(Markup("<tr>{}</tr>").format(line) for line in body)
+    return Markup("<table>\n<thead><tr>{}</tr></thead>\n<tbody>\n{}\n</tbody>\n</table>").format(head, lines)
+
+
+def _kind(column: pl.Series) -> str:
+    if holds_numbers(column):
+        return "number"
+    return "long" if column.dtype == pl.String and (column.str.len_chars().max() or 0) > _LONG else ""
+
+
+def _class(kind: str) -> Markup:
+    return Markup(' class="{}"').format(kind) if kind else Markup("")
 
 
 def split_constants(frame: pl.DataFrame) -> tuple[pl.DataFrame, str]:
@@ -36,6 +74,8 @@ def split_constants(frame: pl.DataFrame) -> tuple[pl.DataFrame, str]:
         "seeds",
         "cpu",
         "gpu",
+        "torch",
+        "commit",
     ]
     same = [name for name in settings if name in frame.columns and frame[name].n_unique() == 1]
     said = ", ".join(f"{name} = {text_of(frame[name][0])}" for name in same if frame[name][0] is not None)
@@ -52,7 +92,7 @@ def text_of(value: object) -> str:
 
 
 def holds_numbers(column: pl.Series) -> bool:
-    """Whether a column is of numbers, or of text that starts with one in every row."""
-    return column.dtype.is_numeric() or (
-        column.dtype == pl.String and column.count() > 0 and bool(column.drop_nulls().str.contains(r"^\d").all())
-    )
+    """Whether a column is of numbers, or of text that is one, or starts with one and a space, in every row."""
+    if column.dtype != pl.String:
+        return column.dtype.is_numeric()
+    return column.count() > 0 and bool(column.drop_nulls().str.contains(r"^[\d,.]+( |$)").all())

@@ -227,8 +227,8 @@ class TestWhatIsNoState:
         assert line.endswith("it is now state.aside, and training starts anew")
         assert resume.path.with_name("state.aside").read_bytes() == content
 
-    def test_of_another_commit(self, state: Path, capsys: pytest.CaptureFixture[str]) -> None:
-        self.assert_set_aside(Often(state, commit="b"), "its commit is None, that of this training is b", capsys)
+    def test_of_other_code(self, state: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        self.assert_set_aside(Often(state, code="b"), "its code is None, that of this training is b", capsys)
 
     def test_of_another_cell(self, state: Path, capsys: pytest.CaptureFixture[str]) -> None:
         self.assert_set_aside(Often(state, cell="b"), "its cell is a cell, that of this training is b", capsys)
@@ -266,7 +266,7 @@ class TestWhatIsNoState:
         self.assert_set_aside(Often(state), "it is no training state of this version", capsys)
 
     def test_of_another_model(self, state: Path, capsys: pytest.CaptureFixture[str]) -> None:
-        # The same cell in name, by code that has changed since.
+        # The same cell in name, by a method of another package that has changed since.
         with pytest.raises(Killed):
             trained("ebflow-ssm", recipe(), Often(state.with_name("other"), 1, 7), layers=3)
         state.with_name("other").replace(state)

@@ -114,6 +114,17 @@ def test_runtime_measures_shows_and_resumes(run: Run) -> None:
     assert {path: path.read_bytes() for path in cells_in(results)} != first
 
 
+def test_timings_are_compared_across_settings_on_request(run: Run) -> None:
+    once = ("runtime", "--dims", "4,8", "--layers", "1", "--methods", "ebflow-dsm", "--repeats", "2")
+    for batch in ("5", "6"):
+        run(*once, "--batch", batch)
+    assert "| ebflow-dsm (B = 6) |" in run("tables", "--across", "B").out
+    assert "(B = 6)" not in run("tables").out
+    refused = run("tables", "--across", "machine")
+    assert (refused.status, refused.out) == (2, "")
+    assert refused.err.startswith("harness: unknown setting to compare across 'machine'")
+
+
 def test_runtime_as_rows(run: Run, tmp_path: Path) -> None:
     ended = run(*TIMING, "--layers", "1,3", "--dtype", "float64", "--json", "--results-dir", str(tmp_path / "r"))
     assert ended.status == 0
@@ -197,7 +208,7 @@ def test_train_on_the_user_s_own_data(run: Run) -> None:
     generator = np.random.default_rng(0)
     np.save("mine.npy", generator.normal(size=(200, 3)) @ generator.normal(size=(3, 3)) + 5)
     ended = run("train", "--method", "gaussian", "--dataset", "mine.npy", "--json")
-    assert {row["metric"] for row in ended.rows} == {"nll", "bits_per_dim", "validation_nll"}
+    assert {row["metric"] for row in ended.rows} == {"nll", "nll_of_draw", "bits_per_dim", "validation_nll"}
     assert {(row["dataset"], row["D"]) for row in ended.rows} == {("mine.npy", 3)}
 
 
@@ -248,7 +259,7 @@ def test_reproduce_one_experiment(
 
 
 def test_ctrl_c_keeps_what_is_finished(run: Run, tiny_experiment: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupted(self: LikelihoodCell, progress: Any, **unused: Any) -> list[Row]:
+    def interrupted(self: LikelihoodCell, progress: Any, **others: Any) -> list[Row]:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(LikelihoodCell, "run", interrupted)

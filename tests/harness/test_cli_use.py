@@ -108,7 +108,7 @@ def complete(run: Run, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], list[
 
 
 def test_names_are_completed(complete: Callable[[str], list[str]]) -> None:
-    assert complete("harness re") == ["reproduce"]
+    assert complete("harness repr") == ["reproduce"]
     assert complete("harness train --method ") == list(registry().methods)
     assert complete("harness train --method gauss") == ["gaussian"]
     assert complete("harness train --dataset ") == list(names())

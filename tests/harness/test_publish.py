@@ -31,8 +31,9 @@ def test_every_experiment_has_pages_of_its_own(make_row: Callable[..., Row]) -> 
     }
     page = pages["figure2a-fc-quick-runtime"]
     assert page.title.startswith("figure2a-fc (quick): median milliseconds an iteration")
-    assert (
-        page.settings == "architecture = fc, B = 100, dtype = float32, device = cpu, threads = 2, cpu = a cpu, 2 cores"
+    assert page.settings == (
+        "architecture = fc, B = 100, dtype = float32, device = cpu, threads = 2, cpu = a cpu, 2 cores, "
+        "commit = cccccccc"
     )
     assert page.differs == statement("figure2a-fc", "quick")
     text = page.text()
