@@ -5,18 +5,18 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
 
 from harness import __version__, datasets
-from harness.checkpoints import FollowedCheckpoint, TrainingCheckpoint
+from harness.checkpoints import TrainingCheckpoint
 from harness.cost import optimizer_bytes
 from harness.datasets import Dataset, Identity, LogitPreprocessing
 from harness.density import refusal
-from harness.environment import Environment, capture, code_digest
+from harness.environment import Environment, capture
 from harness.errors import InputError, one_line
 from harness.likelihood import Likelihood, fit_and_score, without_map
 from harness.machine import COPY_METRIC, CUBE_METRIC, REFERENCE_METRIC, product_metric
@@ -39,12 +39,10 @@ __all__ = [
     "RuntimeCell",
     "check_fit",
     "finished_rows",
-    "follow",
     "forget",
     "identity_of",
     "load_data",
     "row_maker",
-    "run_cells",
     "single",
 ]
 
@@ -70,6 +68,11 @@ class Cell(Protocol):
         """What the progress bar says."""
         ...
 
+    @property
+    def exclusive(self) -> bool:
+        """Whether the result depends on the time that things take, so that the cell needs the machine to itself."""
+        ...
+
     def identity(self) -> dict[str, Any]:
         """Return what determines the result; equal identities share a file."""
         ...
@@ -90,6 +93,10 @@ class Cell(Protocol):
             keep: Given what it looks like, in arrays.
             resume: Where a training is saved and goes on from; for cells that train.
         """
+        ...
+
+    def without_result(self, status: str, reason: str) -> list[Row]:
+        """Return the rows of a cell whose run could not end, with the reason."""
         ...
 
 
@@ -114,6 +121,11 @@ class RuntimeCell:
     def title(self) -> str:
         """Architecture and size."""
         return f"{self.problem.architecture}, D = {self.problem.dimension}, L = {self.problem.layers}"
+
+    @property
+    def exclusive(self) -> bool:
+        """It is a timing."""
+        return True
 
     def identity(self) -> dict[str, Any]:
         """Everything but the time of day."""
@@ -165,6 +177,15 @@ class RuntimeCell:
             if drifted > NOISY_DRIFT:
                 return [_noisy(row) for row in rows]
         return rows
+
+    def without_result(self, status: str, reason: str) -> list[Row]:
+        """One row a method."""
+        return [
+            row_maker(self, registry().find(name), self.problem, "normal")(
+                "seconds_per_iteration", "s", status=status, reason=reason
+            )
+            for name in self.methods
+        ]
 
     def _iteration_metrics(self, timing: Timing, rates: dict[str, float]) -> list[tuple[str, str, Estimate]]:
         """List metric, unit and value of everything that is known of one method's iteration."""
@@ -228,6 +249,11 @@ class LikelihoodCell:
         """Method, data and seed."""
         return f"{self.method} on {self.dataset}, {self.problem.architecture}, seed {self.problem.seed}"
 
+    @property
+    def exclusive(self) -> bool:
+        """With a budget of seconds, what it reaches depends on what else runs."""
+        return self.config.max_seconds is not None
+
     def identity(self) -> dict[str, Any]:
         """Everything but where files lie."""
         environment = capture(self.problem.device, registry().find(self.method).requires)
@@ -269,6 +295,11 @@ class LikelihoodCell:
             if point.gradient_norm is not None:
                 rows.append(row("gradient_norm", "1", single(point.gradient_norm), **at))
         return rows
+
+    def without_result(self, status: str, reason: str) -> list[Row]:
+        """One row, in the place of the NLL."""
+        row = row_maker(self, registry().find(self.method), self.problem, self.dataset)
+        return [row("nll", "nats", status=status, reason=reason)]
 
 
 def _noisy(row: Row) -> Row:
@@ -322,67 +353,20 @@ def _likelihood_metrics(outcome: Likelihood, problem: Problem) -> list[tuple[str
     return metrics
 
 
-def finished_rows(cell: Cell, store: Store) -> list[Row]:
+def finished_rows(cell: Cell, store: Store, key: str | None = None) -> list[Row]:
     """Return the rows of a cell that need not run again; none if it is missing, unavailable or failed.
 
     A cell that is to keep its best weights in a file runs again too: the store has no weights.
+
+    Args:
+        cell: What was asked.
+        store: Where finished cells lie.
+        key: Of the cell where it runs, if that is not this machine.
     """
     if getattr(cell, "checkpoint", None) is not None:
         return []
-    rows = store.read(cell.experiment, cell_key(cell.identity()))
+    rows = store.read(cell.experiment, key or cell_key(cell.identity()))
     return rows if all(row.status in ("ok", "diverged") for row in rows) else []
-
-
-def run_cells(
-    cells: Sequence[Cell],
-    store: Store,
-    on_start: Callable[[Cell, bool], Progress],
-    on_rows: Callable[[list[Row]], None] = lambda rows: None,
-    fresh: bool = False,
-) -> list[Row]:
-    """Run the cells that the store lacks, one after another, keeping each as soon as it is done.
-
-    The training of a running cell is saved beside the cells until its row is there, and a stopped one goes on.
-
-    Args:
-        cells: In the order to run.
-        store: Where finished cells lie; those that were unavailable or failed are tried again.
-        on_start: Told of each cell and whether it is already there; returns the callback for its progress.
-        on_rows: Told of each cell's rows.
-        fresh: Measure everything anew, from the beginning.
-    """
-    everything: list[Row] = []
-    for cell in cells:
-        rows = [] if fresh else finished_rows(cell, store)
-        progress = on_start(cell, bool(rows))
-        if not rows:
-            resume = _resumed_from(cell, store)
-            arrays: Arrays = {}
-            if fresh:
-                resume.discard()
-            rows = cell.run(progress, arrays.update, resume)
-            store.write(rows, arrays)
-            if any(row.status != "unavailable" for row in rows):  # the data may be elsewhere today
-                resume.discard()
-        on_rows(rows)
-        everything += rows
-    return everything
-
-
-def follow(cell: LikelihoodCell, store: Store, fresh: bool) -> None:
-    """Take part in a training whose results another process writes: `run_cells` of this cell, in that process."""
-    if fresh or not finished_rows(cell, store):
-        replace(cell, checkpoint=None).run(
-            lambda done, total, note: None, forget, _resumed_from(cell, store, FollowedCheckpoint)
-        )
-
-
-def _resumed_from(cell: Cell, store: Store, kind: type[TrainingCheckpoint] = TrainingCheckpoint) -> TrainingCheckpoint:
-    """Return the place of a cell's training: the same cell by other code is another training."""
-    key = cell_key(cell.identity())
-    return kind(
-        store.folder / "checkpoints" / cell.experiment / f"{key}.safetensors", {"cell": key, "code": code_digest()}
-    )
 
 
 def check_fit(method: Method, problem: Problem) -> None:
@@ -393,7 +377,13 @@ def check_fit(method: Method, problem: Problem) -> None:
 
 
 def identity_of(cell: Any, environment: Environment, leave_out: Iterable[str] = ()) -> dict[str, Any]:
-    """Return a cell's fields but those left out, its class, and what it runs on."""
+    """Return a cell's fields but those left out, its class, and what it runs on.
+
+    This version of the project is part of it, and so are the versions of Python, torch and the method's own libraries,
+    the processor and the number of threads: each may change a number, if only in its last digits. The commit is not, or
+    the change of a comment would have everything measured again; a change of the code that changes results raises the
+    version. Rows name their commit.
+    """
     # Other processes have other timings, and other rounding; one alone goes without saying.
     parallel = {"processes": processes()} if processes() > 1 else {}
     fields = {key: value for key, value in dataclasses.asdict(cell).items() if key not in leave_out}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from typing import Annotated
@@ -14,12 +15,15 @@ from harness.commands.figures import figures
 from harness.commands.listing import list_names
 from harness.commands.report import report
 from harness.commands.reproduce import reproduce
+from harness.commands.results import app as results
 from harness.commands.runtime import runtime
 from harness.commands.tables import tables
 from harness.commands.train import train
 from harness.errors import InputError
 
 __all__ = ["app", "main"]
+
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 app = typer.Typer(name="harness", no_args_is_help=True, pretty_exceptions_enable=False)
 
@@ -54,6 +58,8 @@ for panel, commands in {
     for name, command in commands.items():
         app.command(name, rich_help_panel=panel)(command)
 
+app.add_typer(results, name="results", rich_help_panel="Look")
+
 
 def main() -> None:
     """Run the program; a mistake of the user's is one line and exit status 2, Ctrl-C is 130."""
@@ -68,10 +74,17 @@ def main() -> None:
         sys.exit(error.exit_code)
     except typer.Abort:
         sys.exit(130)
-    except BrokenPipeError:
+    except BrokenPipeError:  # an OSError too
         # Nobody reads on; what is left in the buffer must not be written at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         sys.exit(1)
+    except OSError as error:
+        # The system has something against a place: no room, no permission, a name that is too long.
+        if error.filename is None and error.errno not in _NO_ROOM:
+            raise
+        place = "" if error.filename is None else f"{error.filename}: "
+        print(f"harness: {place}{error.strerror}; make room or choose another place", file=sys.stderr)
+        sys.exit(2)
 
 
 def _told(error: typer.TyperException) -> str:

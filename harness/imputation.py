@@ -84,6 +84,11 @@ class ImputationCell:
         """Method, data and seed."""
         return f"imputation by {self.method} on {self.dataset}, {self.problem.architecture}, seed {self.problem.seed}"
 
+    @property
+    def exclusive(self) -> bool:
+        """With a budget of seconds, what it reaches depends on what else runs."""
+        return self.config.max_seconds is not None
+
     def identity(self) -> dict[str, Any]:
         """Everything but where files lie."""
         environment = capture(self.problem.device, registry().find(self.method).requires)
@@ -115,6 +120,11 @@ class ImputationCell:
         except Exception as error:  # a competitor may fail in any way; the others go on
             return [row("psnr_posterior_mean", "dB", status="failed", reason=one_line(error))]
         return [row(*parts, parameters=count_parameters(model)) for parts in metrics]
+
+    def without_result(self, status: str, reason: str) -> list[Row]:
+        """One row, in the place of the PSNR."""
+        row = row_maker(self, registry().find(self.method), self.problem, self.dataset)
+        return [row("psnr_posterior_mean", "dB", status=status, reason=reason)]
 
     def _measure(
         self, model: Model, data: Dataset, progress: Progress, keep: Keep, resume: TrainingCheckpoint | None

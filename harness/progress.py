@@ -8,7 +8,16 @@ from collections.abc import Sequence
 from types import TracebackType
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TaskID,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Column
 from rich.text import Text
 
@@ -17,7 +26,7 @@ from harness.cells import Progress as Callback
 from harness.estimate import in_words
 from harness.results import Row
 
-__all__ = ["Bars"]
+__all__ = ["Bars", "BarsOfMany"]
 
 _SECONDS_A_LINE = 30  # in a log file, where no bar can move
 
@@ -65,7 +74,7 @@ class Bars:
         """Show a cell; return what is told of its progress."""
         self._name, self._named = f"{cell.experiment}: {cell.title}", False
         self._last_line = time.monotonic()
-        self._left.start(0.0 if finished else getattr(cell.config, "max_seconds", None) or math.inf)
+        self._left.start(0.0 if finished else getattr(getattr(cell, "config", None), "max_seconds", None) or math.inf)
         self._progress.reset(self._running, total=None, description=cell.title, visible=True)
         if finished:
             self._say("already there")
@@ -84,14 +93,13 @@ class Bars:
 
         return advance
 
-    def finish(self, rows: Sequence[Row]) -> None:
-        """Tell that the cell has ended, and why there is no number where there is none."""
+    def end(self, cell: Cell, rows: Sequence[Row]) -> None:
+        """Tell that a cell has ended, and why there is no number where there is none."""
         self._ended += 1
         self._left.finish()
         self._progress.update(self._all, completed=self._ended)
-        reasons = dict.fromkeys(f"{row.status}: {row.reason}" for row in rows if row.status != "ok")
-        if all(row.status != "ok" for row in rows):
-            self._say("; ".join(reasons))
+        if reasons := _reasons(rows):
+            self._say(reasons)
         elif not self._named and not self._progress.console.is_terminal:
             self._say()
 
@@ -111,6 +119,61 @@ class Bars:
 
     def _print(self, line: str) -> None:
         self._progress.console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+class BarsOfMany:
+    """The progress of cells that run side by side: a bar for all of them, and one for each that is told of.
+
+    Args:
+        cells: How many in all.
+        quiet: Whether to say nothing at all.
+    """
+
+    def __init__(self, cells: int, quiet: bool = False) -> None:
+        self._progress = Progress(
+            _NameColumn(),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            console=Console(stderr=True, quiet=quiet),
+        )
+        self._all = self._progress.add_task("cells", total=cells)
+        self._running: dict[int, TaskID] = {}
+
+    def __enter__(self) -> BarsOfMany:
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for task in self._running.values():
+            self._progress.update(task, visible=False)
+        self._progress.stop()
+
+    def start(self, cell: Cell, finished: bool) -> Callback:
+        """Show a cell; return what is told of its progress. Any thread may call both."""
+        task = self._running[id(cell)] = self._progress.add_task(cell.title, total=None)
+
+        def advance(done: int, total: int, note: str) -> None:
+            self._progress.update(task, completed=done, total=total, description=f"{cell.title} {note}".strip())
+
+        return advance
+
+    def end(self, cell: Cell, rows: Sequence[Row]) -> None:
+        """Tell that a cell has ended, and why there is no number where there is none."""
+        self._progress.remove_task(self._running.pop(id(cell)))
+        self._progress.advance(self._all)
+        line = ": ".join(filter(None, [cell.experiment, cell.title, _reasons(rows)]))
+        self._progress.console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+def _reasons(rows: Sequence[Row]) -> str:
+    """Say why no row has a number, or nothing if one has."""
+    if any(row.status == "ok" for row in rows):
+        return ""
+    return "; ".join(dict.fromkeys(f"{row.status}: {row.reason}" for row in rows))
 
 
 class _TimeLeft:

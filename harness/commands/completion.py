@@ -10,6 +10,7 @@ __all__ = [
     "datasets",
     "devices",
     "dtypes",
+    "executors",
     "experiments",
     "methods",
     "profiles",
@@ -78,6 +79,12 @@ def experiments() -> Iterable[tuple[str, str]]:
 def profiles() -> Iterable[tuple[str, str]]:
     """The profiles of `reproduce`."""
     return [("quick", "minutes, shortened"), ("paper", "the published protocol")]
+
+
+@_completes
+def executors() -> Iterable[tuple[str, str]]:
+    """Who can run the cells of a sweep."""
+    return [(name, "") for name in ("serial", "processes", "dask")]
 
 
 @_completes

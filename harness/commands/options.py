@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from harness.commands import completion
 from harness.errors import InputError
+
+if TYPE_CHECKING:
+    from harness.isolation import Limits
 
 __all__ = [
     "MACHINE",
@@ -22,13 +26,19 @@ __all__ = [
     "DataDir",
     "Device",
     "Dtype",
+    "Executor",
     "Fresh",
+    "Memory",
     "Methods",
     "Quiet",
     "ResultsDir",
+    "Scheduler",
     "Seed",
     "Threads",
+    "Timeout",
+    "Workers",
     "existing",
+    "limits",
 ]
 
 MODEL = "Model and data"
@@ -82,6 +92,30 @@ Threads = Annotated[
     int | None,
     typer.Option(metavar="N", help="Threads of torch; all cores if not given.", rich_help_panel=MACHINE),
 ]
+Executor = Annotated[
+    str,
+    typer.Option(
+        metavar="NAME",
+        help="serial: one cell after another; processes: side by side, timings after the rest; dask: on a cluster.",
+        autocompletion=completion.executors,
+        rich_help_panel=MACHINE,
+    ),
+]
+Workers = Annotated[
+    int | None,
+    typer.Option(metavar="N", help="How many processes; all cores if not given.", rich_help_panel=MACHINE),
+]
+Scheduler = Annotated[
+    str | None, typer.Option(metavar="ADDRESS", help="Of Dask: tcp://HOST:8786.", rich_help_panel=MACHINE)
+]
+Timeout = Annotated[
+    float | None,
+    typer.Option(metavar="SECONDS", help="Limit of a cell, in a process of its own.", rich_help_panel=MACHINE),
+]
+Memory = Annotated[
+    float | None,
+    typer.Option(metavar="GIB", help="Limit of a cell, in a process of its own.", rich_help_panel=MACHINE),
+]
 Seed = Annotated[int, typer.Option(metavar="N", help="Of initialisation, noise and order.", rich_help_panel=MACHINE)]
 DataDir = Annotated[
     Path | None,
@@ -125,3 +159,19 @@ def existing(folder: Path | None) -> Path | None:
     if folder is not None and not folder.is_dir():
         raise InputError(f"the data folder {folder} does not exist; make it, or leave --data-dir out")
     return folder
+
+
+def limits(timeout: float | None, memory: float | None) -> Limits | None:
+    """Return what a cell may use, in seconds and GiB; None where neither is limited.
+
+    Raises:
+        InputError: A limit is not above 0.
+    """
+    from harness.isolation import Limits
+
+    for option, limit in (("timeout", timeout), ("memory", memory)):
+        if limit is not None and not 0 < limit < math.inf:
+            raise InputError(f"--{option} must be a number above 0, not {limit:g}")
+    if timeout is None and memory is None:
+        return None
+    return Limits(timeout, None if memory is None else round(memory * 2**30))

@@ -9,17 +9,24 @@ import typer
 from harness.commands import completion
 from harness.commands.options import (
     MODEL,
+    OUTPUT,
     RESULTS,
     AsJson,
     DataDir,
     Device,
+    Executor,
     Fresh,
+    Memory,
     Methods,
     Quiet,
     ResultsDir,
+    Scheduler,
     Seed,
     Threads,
+    Timeout,
+    Workers,
     existing,
+    limits,
 )
 from harness.errors import InputError
 
@@ -63,8 +70,17 @@ def reproduce(
             rich_help_panel=MODEL,
         ),
     ] = None,
+    only_plan: Annotated[
+        bool,
+        typer.Option("--plan", help="Print what there is to do, and for how long, and stop.", rich_help_panel=OUTPUT),
+    ] = False,
     device: Device = "cpu",
     threads: Threads = None,
+    executor: Executor = "serial",
+    workers: Workers = None,
+    scheduler: Scheduler = None,
+    timeout: Timeout = None,
+    memory: Memory = None,
     seed: Seed = 0,
     data_dir: DataDir = None,
     results_dir: ResultsDir = RESULTS,
@@ -78,18 +94,38 @@ def reproduce(
       harness reproduce
       harness reproduce table2-mnist-fc --data-dir data
       harness reproduce table2-mnist-fc --profile paper --epochs 60
+      harness reproduce --profile paper --plan
+      harness reproduce --executor processes --timeout 3600
     """
+    from harness.commands import screen
     from harness.commands.running import run_and_show
     from harness.environment import prepare
+    from harness.estimate import costs, plan
+    from harness.execution import hire
     from harness.paper.experiments import Context, select
     from harness.registry import registry
     from harness.results import Store
 
     chosen = select(experiments or [], profile)
-    prepare(device, threads)
-    names = tuple(method.name for method in registry().select(methods)) if methods else ()
-    context = Context(profile, device, seed, seeds, names, epochs, existing(data_dir))
-    cells = [cell for experiment in chosen for cell in experiment.cells(context)]
-    if not cells:
-        raise InputError(f"none of these experiments has {methods}; see `harness list`, or leave --methods out")
-    run_and_show(cells, Store(results_dir), fresh=fresh, as_json=as_json, quiet=quiet, planned=True)
+    limited = limits(timeout, memory)
+    with hire(executor, workers, threads, scheduler) as crew:
+        prepare(device, crew.threads)
+        names = tuple(method.name for method in registry().select(methods)) if methods else ()
+        context = Context(profile, device, seed, seeds, names, epochs, existing(data_dir))
+        cells = [cell for experiment in chosen for cell in experiment.cells(context)]
+        if not cells:
+            raise InputError(f"none of these experiments has {methods}; see `harness list`, or leave --methods out")
+        store = Store(results_dir)
+        if only_plan:
+            screen.show_table(screen.PLAN, plan(cells, costs(cells, store, fresh)))
+            return
+        run_and_show(
+            cells,
+            store,
+            fresh=fresh,
+            as_json=as_json,
+            quiet=quiet,
+            planned=True,
+            crew=crew,
+            limits=limited,
+        )

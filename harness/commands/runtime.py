@@ -17,12 +17,15 @@ from harness.commands.options import (
     Device,
     Dtype,
     Fresh,
+    Memory,
     Methods,
     Quiet,
     ResultsDir,
     Seed,
     Threads,
+    Timeout,
     existing,
+    limits,
 )
 from harness.errors import InputError, unknown
 
@@ -54,6 +57,8 @@ def runtime(
     compile_: Compile = False,
     device: Device = "cpu",
     threads: Threads = None,
+    timeout: Timeout = None,
+    memory: Memory = None,
     seed: Seed = 0,
     data_dir: DataDir = None,
     results_dir: ResultsDir = RESULTS,
@@ -77,6 +82,7 @@ def runtime(
     from harness.results import Store
     from harness.training import TrainingConfig
 
+    limited = limits(timeout, memory)
     prepare(device, threads)
     existing(data_dir)
     if repeats < 1:
@@ -109,7 +115,7 @@ def runtime(
     names = tuple(method.name for method in chosen)
     config = TrainingConfig(compile=compile_)
     cells = [RuntimeCell("runtime", "custom", names, problem, repeats, config) for problem in problems]
-    run_and_show(cells, Store(results_dir), fresh=fresh, as_json=as_json, quiet=quiet)
+    run_and_show(cells, Store(results_dir), fresh=fresh, as_json=as_json, quiet=quiet, limits=limited)
 
 
 def _integers(text: str, option: str) -> list[int]:

@@ -21,11 +21,14 @@ from harness.commands.options import (
     Device,
     Dtype,
     Fresh,
+    Memory,
     Quiet,
     ResultsDir,
     Seed,
     Threads,
+    Timeout,
     existing,
+    limits,
 )
 from harness.errors import InputError
 
@@ -102,6 +105,8 @@ def train(
     compile_: Compile = False,
     device: Device = "cpu",
     threads: Threads = None,
+    timeout: Timeout = None,
+    memory: Memory = None,
     seed: Seed = 0,
     data_dir: DataDir = None,
     draws: Annotated[
@@ -127,15 +132,16 @@ def train(
       torchrun --nproc-per-node 2 -m harness train --threads 1   # two processes share every batch
     """
     from harness import datasets
-    from harness.cells import follow
     from harness.commands.running import run_and_show
     from harness.environment import prepare
+    from harness.execution import follow
     from harness.likelihood import without_map
     from harness.paper.configurations import configured_cell
     from harness.parallel import process_group
     from harness.registry import registry, why_unavailable
     from harness.results import Store
 
+    limited = limits(timeout, memory)
     prepare(device, threads)
     found = registry().find(method)
     if reason := why_unavailable(found):
@@ -186,7 +192,7 @@ def train(
     store = Store(results_dir)
     with process_group(device) as rank:
         if rank == 0:
-            run_and_show([cell], store, fresh=fresh, as_json=as_json, quiet=quiet)
+            run_and_show([cell], store, fresh=fresh, as_json=as_json, quiet=quiet, limits=limited)
         else:
             follow(cell, store, fresh)
 

@@ -19,10 +19,11 @@ import torch
 from torch import Tensor
 
 from harness import cells, checkpoints, training
-from harness.cells import LikelihoodCell, run_cells
+from harness.cells import LikelihoodCell
 from harness.checkpoints import TrainingCheckpoint
 from harness.datasets import Dataset, GaussianNoise
 from harness.density import build
+from harness.execution import run_cells
 from harness.interruption import Stopped
 from harness.likelihood import fit
 from harness.method import Method

@@ -244,7 +244,7 @@ def test_reproduce_one_experiment(
     ended = run("reproduce", "tiny", "--seed", "4", "--results-dir", str(tmp_path / "r"))
     assert ended.status == 0
     assert ended.err.splitlines()[-1].startswith(f"{foreign}: not a readable cell (")
-    foreign.unlink()
+    assert (tmp_path / "r" / "damaged" / "old" / "foreign.parquet").read_text() == "{}"
     assert "## tiny (quick): median milliseconds an iteration" in ended.out
     assert "## tiny (quick): test negative log-likelihood" in ended.out
     assert "Differs from the publication: almost everything; all else." in ended.out
@@ -259,7 +259,7 @@ def test_reproduce_one_experiment(
 
 
 def test_ctrl_c_keeps_what_is_finished(run: Run, tiny_experiment: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupted(self: LikelihoodCell, progress: Any, *others: Any) -> list[Row]:
+    def interrupted(self: LikelihoodCell, progress: Any, **others: Any) -> list[Row]:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(LikelihoodCell, "run", interrupted)
@@ -273,7 +273,8 @@ def test_ctrl_c_keeps_what_is_finished(run: Run, tiny_experiment: None, monkeypa
 
 def test_tables_of_what_is_there(run: Run, make_row: Callable[..., Row], tmp_path: Path) -> None:
     store = Store(Path("results/local"))
-    store.write([make_row(D=size, cell=f"{size:016}") for size in (16, 64)])
+    for size in (16, 64):
+        store.write([make_row(D=size, cell=f"{size:016}")])
     damaged = store.write([make_row(cell="bad")])
     damaged.write_text("[{]")
     ended = run("tables")

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from harness import datasets
-from harness.cells import Cell, LikelihoodCell, run_cells
+from harness.cells import Cell, LikelihoodCell
+from harness.execution import run_cells
 from harness.imputation import ImputationCell
 from harness.method import Method, Model
 from harness.problem import Problem

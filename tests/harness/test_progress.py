@@ -50,11 +50,11 @@ def test_a_log_hears_of_every_cell_and_of_a_long_one_now_and_then(clock: Clock, 
         advance(1, 30, "best validation 13.5")
         clock.now += 30
         advance(3, 30, "best validation 12.5")
-        bars.finish([make_row()])
+        bars.end(CELL, [make_row()])
         bars.start(CELL, True)
-        bars.finish([make_row()])
+        bars.end(CELL, [make_row()])
         bars.start(CELL, False)
-        bars.finish([make_row()])
+        bars.end(CELL, [make_row()])
     assert logged() == [
         NAME,
         "  3 of 30, best validation 12.5, about 6 min left, 19 min in all",
@@ -68,11 +68,11 @@ def test_what_has_no_number_is_not_told_of_as_measured(logged: Any, make_row: Ca
     wild = make_row(status="diverged", value=None, reason="the loss is not finite at step 3")
     with progress.Bars([CELL, CELL, CELL]) as bars:
         bars.start(CELL, False)
-        bars.finish([gone, gone])
+        bars.end(CELL, [gone, gone])
         bars.start(CELL, False)(1, 2, "")
-        bars.finish([wild])
+        bars.end(CELL, [wild])
         bars.start(CELL, False)
-        bars.finish([make_row(), gone])  # one method of several
+        bars.end(CELL, [make_row(), gone])  # one method of several
     assert logged() == [
         f"{NAME}: unavailable: no_such_library is not installed",
         NAME,
@@ -84,7 +84,7 @@ def test_what_has_no_number_is_not_told_of_as_measured(logged: Any, make_row: Ca
 def test_quiet_is_silent(capsys: pytest.CaptureFixture[str], make_row: Callable[..., Row]) -> None:
     with progress.Bars([CELL], quiet=True) as bars:
         bars.start(CELL, False)(1, 2, "")
-        bars.finish([make_row()])
+        bars.end(CELL, [make_row()])
     assert capsys.readouterr() == ("", "")
 
 
@@ -96,13 +96,13 @@ def test_the_time_left_follows_the_estimates_and_then_the_pace(clock: Clock, mak
     advance(1, 2, "")  # twice as slow as estimated
     assert bars.seconds_left() == (10.0, 70.0)
     clock.now += 10
-    bars.finish([make_row()])
+    bars.end(CELL, [make_row()])
     bars.start(CELL, True)
-    bars.finish([make_row()])
+    bars.end(CELL, [make_row()])
     assert bars.seconds_left()[1] == 120.0  # the pace of the first
     bars.start(CELL, False)
     assert bars.seconds_left() == (40.0, 120.0)
-    bars.finish([make_row(status="unavailable", value=None, reason="gone")])
+    bars.end(CELL, [make_row(status="unavailable", value=None, reason="gone")])
     assert bars.seconds_left()[1] == 80.0  # no time was spent on it, and nothing is learnt
 
 
@@ -117,7 +117,7 @@ def test_without_estimates_sizes_and_the_first_cell_tell(clock: Clock, make_row:
     advance(1, 2, "")
     assert bars.seconds_left() == (2.0, 2.0 + 16.0)  # four times the products
     clock.now += 2
-    bars.finish([make_row()])
+    bars.end(CELL, [make_row()])
     bars.start(large, False)
     assert bars.seconds_left() == (16.0, 16.0)
 
@@ -133,3 +133,13 @@ def test_a_budget_bounds_the_time_left(clock: Clock) -> None:
     assert bars.seconds_left()[0] == 40.0
     clock.now += 50  # scoring
     assert bars.seconds_left()[0] == 0.0
+
+
+def test_cells_side_by_side_are_told_of_as_they_end(logged: Any, make_row: Callable[..., Row]) -> None:
+    other = RuntimeCell("other-experiment", "custom", ("ebflow-dsm",), Problem(shape=(5,)), repeats=1)
+    with progress.BarsOfMany(2) as bars:
+        bars.start(CELL, False)(1, 2, "")
+        bars.start(other, False)(1, 3, "")
+        bars.end(other, [make_row(status="failed", value=None, reason="its process was killed by SIGSEGV")])
+        bars.end(CELL, [make_row()])
+    assert logged() == ["other-experiment: fc, D = 5, L = 2: failed: its process was killed by SIGSEGV", NAME]
