@@ -53,7 +53,10 @@ def _read(path: Path) -> np.ndarray:
         )
     if mapped.shape[0] < _FEWEST_ROWS or mapped.shape[1] == 0:
         raise InputError(f"{path}: has shape {mapped.shape}; save {_FEWEST_ROWS} rows or more")
-    array = np.array(mapped, dtype=np.float64, order="C")
+    try:
+        array = np.array(mapped, dtype=np.float64, order="C")
+    except MemoryError as error:
+        raise InputError(f"{path}: {mapped.shape} numbers do not fit into memory; give fewer rows") from error
     bad_rows = np.flatnonzero(~np.isfinite(array).all(axis=1))
     if len(bad_rows):
         raise InputError(
