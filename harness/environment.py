@@ -17,6 +17,8 @@ from harness.guard import call_limit
 
 __all__ = ["Environment", "capture", "prepare"]
 
+_MOST_THREADS = 1024  # torch starts as many as it is told to, until the system's memory is gone
+
 
 @dataclass(frozen=True)
 class Environment:
@@ -33,7 +35,8 @@ def prepare(device: str, threads: int | None) -> None:
     """Check device and call limit, and fix threads, precision and the handling of memory for the whole process.
 
     Raises:
-        InputError: The device does not exist here, threads is below one, or the limit for one call is no number.
+        InputError: The device does not exist here, threads is below one or absurd, or the limit for one call is no
+            number.
     """
     import torch
 
@@ -55,6 +58,8 @@ def prepare(device: str, threads: int | None) -> None:
     if threads is not None:
         if threads < 1:
             raise InputError(f"threads must be at least 1, not {threads}")
+        if threads > _MOST_THREADS:
+            raise InputError(f"threads must be at most {_MOST_THREADS}, not {threads}")
         torch.set_num_threads(threads)
     only_full_precision()
     _keep_freed_memory()
