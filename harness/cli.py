@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TextIO
 import typer
 
 from harness import authors
-from harness.errors import InputError, unknown
+from harness.errors import InputError, printable, unknown
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -335,10 +335,16 @@ def main() -> None:
     try:
         app(standalone_mode=True)
     except InputError as error:
-        print(f"harness: {error}", file=sys.stderr)
+        print(f"harness: {printable(str(error))}", file=sys.stderr)
         sys.exit(2)
     except BrokenPipeError:
         sys.exit(1)
+    except OSError as error:
+        if error.filename is None:
+            raise
+        # A place that the system has something against: a name that is too long, a folder that may not be read.
+        print(f"harness: {printable(f'{error.filename}: {error.strerror}')}; choose another place", file=sys.stderr)
+        sys.exit(2)
 
 
 def _run_and_show(cells: Sequence[Cell], store: Store, fresh: bool, as_json: bool, planned: bool = False) -> None:

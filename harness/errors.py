@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
-__all__ = ["InputError", "one_line", "unknown"]
+__all__ = ["InputError", "one_line", "printable", "unknown"]
 
 
 class InputError(ValueError):
@@ -25,3 +25,8 @@ def one_line(error: BaseException) -> str:
     if isinstance(error, InputError):
         return str(error)
     return f"{type(error).__name__}: {' '.join(str(error).split())}"
+
+
+def printable(text: str) -> str:
+    """Escape what would break a line or steer the terminal, such as names that somebody else has chosen."""
+    return "".join(character if character.isprintable() else repr(character)[1:-1] for character in text)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
+from harness.tables import file_stem
 from harness.tables.runtime import newest
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ def runtime_figures(rows: pl.DataFrame, folder: Path) -> list[Path]:
             group,
             f"{experiment} ({profile}), {architecture}",
             caption,
-            folder / f"{experiment}-{profile}-{architecture}-runtime",
+            folder / file_stem(experiment, profile, architecture, "runtime"),
         )
     return written
 
@@ -84,7 +85,7 @@ def curve_figures(rows: pl.DataFrame, folder: Path) -> list[Path]:
             group,
             f"{experiment} ({profile}), {dataset}, {architecture}",
             label,
-            folder / f"{experiment}-{profile}-{dataset}-{architecture}-{short}",
+            folder / file_stem(experiment, profile, dataset, architecture, short),
         )
     return written
 
@@ -161,6 +162,7 @@ def _pyplot() -> ModuleType:
     import matplotlib
 
     matplotlib.use("agg")
+    matplotlib.rcParams["text.parse_math"] = False  # names may hold a $
     from matplotlib import pyplot
 
     return pyplot

@@ -24,14 +24,15 @@ class Bars:
     """
 
     def __init__(self, cells: int) -> None:
+        # No markup: names may hold brackets.
         self._progress = Progress(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
             TextColumn("left"),
             TimeRemainingColumn(),
-            console=Console(stderr=True),
+            console=Console(stderr=True, markup=False),
         )
         self._all = self._progress.add_task("cells", total=cells)
         self._started = 0

@@ -13,7 +13,7 @@ from harness.figures import curve_figures, runtime_figures
 from harness.paper import published
 from harness.paper.experiments import statement
 from harness.results import to_frame
-from harness.tables import TABLES, render, split_constants
+from harness.tables import TABLES, file_stem, render, split_constants
 
 __all__ = ["Page", "pages", "with_asv", "write"]
 
@@ -56,7 +56,7 @@ def pages(rows: pl.DataFrame) -> Iterator[Page]:
                 continue
             caveats = _caveats(frame)
             frame, settings = split_constants(frame)
-            name = f"{experiment}-{profile}-{table.name}"
+            name = file_stem(experiment, profile, table.name)
             title = f"{experiment} ({profile}): {table.title}"
             yield Page(name, title, frame, settings, _limits(group), statement(experiment, profile), caveats)
 

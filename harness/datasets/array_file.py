@@ -27,8 +27,11 @@ def load(path: Path, seed: int) -> Dataset:
         A set of shape `(D,)`, named after the file, with no preprocessing.
 
     Raises:
-        InputError: no such file, not a whole `.npy` file, or an array that is not as above.
+        InputError: a name that no text can hold, no such file, not a whole `.npy` file, or an array that is not as
+            above.
     """
+    if not str(path).isprintable():
+        raise InputError(f"{path}: results cannot carry this name; rename the file without its odd characters")
     rows = torch.from_numpy(_read(path))
     rows = rows[torch.randperm(len(rows), generator=torch.Generator().manual_seed(seed))]
     tenth = len(rows) // 10

@@ -13,9 +13,9 @@ import polars as pl
 from harness.tables.likelihood import ablation, curves, likelihood, points, time_to_level
 from harness.tables.runtime import bounds, runtime, slopes, timings
 from harness.tables.sampling import imputation, normalizer
-from harness.tables.text import render, split_constants
+from harness.tables.text import file_stem, render, split_constants
 
-__all__ = ["TABLES", "Table", "render", "split_constants"]
+__all__ = ["TABLES", "Table", "file_stem", "render", "split_constants"]
 
 
 @dataclass(frozen=True)

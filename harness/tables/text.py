@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from urllib.parse import quote
+
 import polars as pl
 from tabulate import tabulate
 
-__all__ = ["render", "split_constants", "text_of"]
+from harness.errors import printable
+
+__all__ = ["file_stem", "render", "split_constants", "text_of"]
 
 
 def render(frame: pl.DataFrame, style: str) -> str:
@@ -19,6 +23,11 @@ def render(frame: pl.DataFrame, style: str) -> str:
     rows = [["" if value is None else text_of(value).replace("|", bar) for value in row] for row in frame.rows()]
     alignment = ["right" if _holds_numbers(column) else "left" for column in frame]
     return tabulate(rows, headers=frame.columns, tablefmt=style, disable_numparse=True, colalign=alignment)
+
+
+def file_stem(*parts: str) -> str:
+    """Name a file after values of rows, which may be anything, such as the path of a dataset or ``../``."""
+    return quote("-".join(parts), safe=" ,+=()")
 
 
 def split_constants(frame: pl.DataFrame) -> tuple[pl.DataFrame, str]:
@@ -48,7 +57,7 @@ def text_of(value: object) -> str:
         return "yes" if value else "no"
     if isinstance(value, float):
         return f"{value:.4g}" if abs(value) < 100 else f"{value:,.1f}"
-    return f"{value:,}" if isinstance(value, int) else " ".join(str(value).split())
+    return f"{value:,}" if isinstance(value, int) else printable(" ".join(str(value).split()))
 
 
 def _holds_numbers(column: pl.Series) -> bool:

@@ -28,9 +28,9 @@ def test_every_byte_is_under_the_seal(blank: bytes) -> None:
     check_seal(sealed)
     assert len(sealed) == len(blank)
     for place in range(len(sealed)):
-        with pytest.raises(ValueError, match="it has no seal|its SHA-256 differs"):
+        with pytest.raises(ValueError, match=r"it has no seal|its SHA-256 differs"):
             check_seal(sealed[:place] + bytes([sealed[place] ^ 1]) + sealed[place + 1 :])
-        with pytest.raises(ValueError, match="it has no seal|its SHA-256 differs"):
+        with pytest.raises(ValueError, match=r"it has no seal|its SHA-256 differs"):
             check_seal(sealed[:place])
 
 
@@ -47,5 +47,5 @@ def test_only_one_blank_is_filled(content: bytes) -> None:
 
 def test_what_was_never_sealed() -> None:
     for content in (b"", b"PAR1", a_parquet(), 2 * seal(a_parquet())):
-        with pytest.raises(ValueError, match="it has no seal|its SHA-256 differs"):
+        with pytest.raises(ValueError, match=r"it has no seal|its SHA-256 differs"):
             check_seal(content)
