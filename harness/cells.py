@@ -19,15 +19,15 @@ from harness.density import refusal
 from harness.environment import Environment, capture
 from harness.errors import InputError, one_line
 from harness.likelihood import Likelihood, fit_and_score, without_map
-from harness.machine import COPY_METRIC, CUBE_METRIC, product_metric
+from harness.machine import COPY_METRIC, CUBE_METRIC, REFERENCE_METRIC, product_metric
 from harness.method import Method
 from harness.pictures import Arrays
 from harness.precision import stored
 from harness.problem import Problem
 from harness.registry import registry, why_unavailable
-from harness.results import Row, Store, cell_key
+from harness.results import DRIFT_METRIC, NOISY, Row, Store, cell_key
 from harness.runtime import Timing, measure
-from harness.statistics import Estimate, mean_interval, median_interval
+from harness.statistics import NOISY_DRIFT, Estimate, drift, mean_interval, median_interval
 from harness.training import Divergence, TrainingConfig
 
 __all__ = [
@@ -152,6 +152,7 @@ class RuntimeCell:
         measured = measure(present, self.problem, self.repeats, self.config, tick)
         timings = {timing.method.name: timing for timing in measured.timings}
         rates = {rate.metric: median_interval(values) for rate, values in measured.rates}
+        drifted = next((drift(values) for rate, values in measured.rates if rate.metric == REFERENCE_METRIC), None)
         rows = []
         for method in found:
             row = row_maker(self, method, self.problem, "normal")
@@ -163,8 +164,18 @@ class RuntimeCell:
             else:
                 metrics = self._iteration_metrics(timing, {metric: rate.value for metric, rate in rates.items()})
                 rows += [row(*parts, parameters=timing.parameters) for parts in metrics]
+                # Kept one by one: methods are compared within a repetition.
+                rows += [
+                    row("seconds_of_repetition", "s", single(seconds), parameters=timing.parameters, iteration=number)
+                    for number, seconds in enumerate(timing.seconds)
+                ]
         row = row_maker(self, None, self.problem, "normal")
-        return rows + [row(rate.metric, rate.unit, rates[rate.metric]) for rate, _ in measured.rates]
+        rows += [row(rate.metric, rate.unit, rates[rate.metric]) for rate, _ in measured.rates]
+        if drifted is not None:
+            rows.append(row(DRIFT_METRIC, "1", single(drifted)))
+            if drifted > NOISY_DRIFT:
+                return [_noisy(row) for row in rows]
+        return rows
 
     def without_result(self, status: str, reason: str) -> list[Row]:
         """One row a method."""
@@ -272,6 +283,11 @@ class LikelihoodCell:
             return [row("nll", "nats", status="failed", reason=one_line(error))]
         keep(outcome.arrays)
         rows = [row(*parts, parameters=outcome.parameters) for parts in _likelihood_metrics(outcome, self.problem)]
+        # Kept one by one: all methods are scored under the same draws, and compared draw by draw.
+        rows += [
+            row("nll_of_draw", "nats", single(value), parameters=outcome.parameters, iteration=draw)
+            for draw, value in enumerate(outcome.test_nll)
+        ]
         for point in outcome.report.curve:
             at = {"iteration": point.iteration, "seconds": point.seconds, "parameters": outcome.parameters}
             rows.append(row("validation_curve", "nats", single(point.validation_nll), **at))
@@ -283,6 +299,11 @@ class LikelihoodCell:
         """One row, in the place of the NLL."""
         row = row_maker(self, registry().find(self.method), self.problem, self.dataset)
         return [row("nll", "nats", status=status, reason=reason)]
+
+
+def _noisy(row: Row) -> Row:
+    """Mark a row of a time or a rate."""
+    return replace(row, reason=NOISY) if row.status == "ok" and row.unit in ("s", "flop/s", "B/s") else row
 
 
 def load_data(

@@ -19,7 +19,7 @@ from harness import authors
 from harness.errors import InputError, unknown
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Collection, Iterable, Sequence
 
     import polars as pl
 
@@ -303,6 +303,13 @@ def reproduce(
 def tables(
     asv_dir: Annotated[Path, typer.Option(help="Results of `asv run`, shown too where there are any.")] = _RESULTS
     / "asv",
+    across: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Compare timings that differ in this setting too: commit, cpu, gpu, threads, device, dtype or B. "
+            "May be given more than once."
+        ),
+    ] = None,
     device: Device = "cpu",
     threads: Threads = None,
     seed: Seed = 0,
@@ -328,7 +335,7 @@ def tables(
         for row in rows.iter_rows(named=True):
             print(json.dumps(row))
         return
-    _show(rows, rows, results_dir)
+    _show(rows, rows, results_dir, across or ())
 
 
 def main() -> None:
@@ -380,12 +387,12 @@ def _run_and_show(
         sys.exit(1)
 
 
-def _show(shown: pl.DataFrame, written: pl.DataFrame, folder: Path) -> None:
+def _show(shown: pl.DataFrame, written: pl.DataFrame, folder: Path, across: Collection[str] = ()) -> None:
     from harness import publish
 
-    for page in publish.pages(shown):
+    for page in publish.pages(shown, across):
         print(f"\n{page.text()}", end="")
-    files = publish.write(written, folder)
+    files = publish.write(written, folder, across)
     _say(f"written: {len(files)} files in {folder / 'tables'} and {folder / 'figures'}")
 
 

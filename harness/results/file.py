@@ -1,8 +1,7 @@
-"""The file of a cell: Parquet, and in its metadata the version of the schema and a digest of the rows."""
+"""The file of a cell: Parquet, and in its metadata the version of the schema and a seal."""
 
 from __future__ import annotations
 
-import hashlib
 import io
 import json
 from collections.abc import Callable
@@ -12,10 +11,12 @@ import polars.selectors as cs
 
 from harness.errors import one_line
 from harness.results.schema import SCHEMA, STATUSES, cell_key
+from harness.seal import BLANK, KEY, check_seal, seal
 
 __all__ = ["MIGRATIONS", "SCHEMA_VERSION", "NewerFileError", "UnreadableFileError", "altered", "dump", "load"]
 
-_METADATA = "ebflow-bench"
+_VERSION = "schema"
+_SEALED = BLANK.rstrip("0").encode()
 
 Migration = Callable[[pl.DataFrame], pl.DataFrame]
 
@@ -38,7 +39,7 @@ def _with_columns(*names: str) -> Migration:
 
 
 MIGRATIONS: tuple[Migration, ...] = (
-    # Files of version 1 name no version, and hold as many of these as there were when they were written.
+    # Files of version 1 name no version and have no seal, and hold as many of these as there were when they were written.
     _with_columns("iteration", "seconds", "limits"),
 )
 """What takes the rows of version 1 to version 2, of 2 to 3, and so on. Append; never change one that was released."""
@@ -50,9 +51,8 @@ SCHEMA_VERSION = 1 + len(MIGRATIONS)
 def dump(frame: pl.DataFrame) -> bytes:
     """Write a frame of `SCHEMA` as the content of a file."""
     buffer = io.BytesIO()
-    label = json.dumps({"schema": SCHEMA_VERSION, "sha256": _digest(frame)})
-    frame.write_parquet(buffer, statistics=False, metadata={_METADATA: label})
-    return buffer.getvalue()
+    frame.write_parquet(buffer, statistics=False, metadata={_VERSION: str(SCHEMA_VERSION), KEY: BLANK})
+    return seal(buffer.getvalue())
 
 
 def load(content: bytes, experiment: str, cell: str) -> pl.DataFrame:
@@ -68,13 +68,15 @@ def load(content: bytes, experiment: str, cell: str) -> pl.DataFrame:
         UnreadableFileError: It is damaged, or not such a file, or in another cell's place.
     """
     try:
+        if _SEALED in content:  # of version 2 or later
+            check_seal(content)
         frame = pl.read_parquet(io.BytesIO(content))
-        label = pl.read_parquet_metadata(io.BytesIO(content)).get(_METADATA)
+        metadata = pl.read_parquet_metadata(io.BytesIO(content))
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
         raise UnreadableFileError(f"no Parquet file: {one_line(error)}") from None
-    version = 1
-    if label is not None:
-        version = _checked_version(label, frame)
+    except ValueError as error:
+        raise UnreadableFileError(str(error)) from None
+    version = _version(metadata)
     for migrate in MIGRATIONS[version - 1 :]:
         frame = migrate(frame)
     if dict(frame.schema) != SCHEMA:
@@ -96,26 +98,16 @@ def altered(frame: pl.DataFrame) -> str | None:
     return None
 
 
-def _checked_version(label: str, frame: pl.DataFrame) -> int:
-    try:
-        entries = json.loads(label)
-        version, digest = entries["schema"], entries["sha256"]
-    except (ValueError, TypeError, KeyError, RecursionError):
-        raise UnreadableFileError("what it says of its version is not readable") from None
-    if not isinstance(version, int) or version < 2:
-        raise UnreadableFileError(f"there is no version {version!r} of its schema")
-    if version > SCHEMA_VERSION:
+def _version(metadata: dict[str, str]) -> int:
+    if _VERSION not in metadata and KEY not in metadata:
+        return 1
+    if not (KEY in metadata and metadata.get(_VERSION, "").isdecimal()):
+        raise UnreadableFileError("another program wrote it: it has no version or no seal")
+    if (version := int(metadata[_VERSION])) > SCHEMA_VERSION:
         raise NewerFileError(
             f"it is of version {version} of the schema, and this program reads up to {SCHEMA_VERSION}: upgrade it"
         )
-    if digest != _digest(frame):
-        raise UnreadableFileError("its rows are not those that were written: their digest differs")
     return version
-
-
-def _digest(frame: pl.DataFrame) -> str:
-    """Digest names and values as Python writes them, which does not change with the version of polars."""
-    return hashlib.sha256(json.dumps([frame.columns, frame.rows()], default=str).encode()).hexdigest()
 
 
 def _complaint(frame: pl.DataFrame, experiment: str, cell: str) -> str | None:

@@ -11,7 +11,13 @@ from typing import Any, get_type_hints
 
 import polars as pl
 
-__all__ = ["SCHEMA", "STATUSES", "Row", "cell_key", "reproducible", "to_frame"]
+__all__ = ["DRIFT_METRIC", "NOISY", "SCHEMA", "STATUSES", "Row", "cell_key", "reproducible", "to_frame"]
+
+NOISY = "noisy"
+"""The reason that an ok row has if the machine drifted while it was measured (`harness.statistics.NOISY_DRIFT`)."""
+
+DRIFT_METRIC = "reference_gemm_drift"
+"""By how much it drifted: the metric of the machine's row that says it."""
 
 STATUSES = ("ok", "diverged", "failed", "unavailable")
 
@@ -32,10 +38,12 @@ class Row:
         architecture: With D the dimension, L the linear layers, B the batch.
         parameters: Number of trained numbers.
         metric: What was measured, in `unit`; ci_low and ci_high bound a 95 % interval from n repetitions.
-        iteration: For a metric that is followed through training, the step where this value was seen,
-        seconds: and the training time spent until then.
+        iteration: For a metric that is followed through training, the step where this value was seen; for one of
+            several repetitions or draws its number, the same for all methods that shared it.
+        seconds: For a metric that is followed through training, the training time spent until then.
         limits: What the method declares that it cannot do.
-        status: ok, diverged, failed or unavailable; the last three have no value and a reason.
+        status: ok, diverged, failed or unavailable; the last three have no value and a reason. The reason of an ok row
+            is none, or `NOISY`.
         config: Everything else that determines the cell, as JSON.
         versions: Of Python, torch and the method's libraries, as JSON.
         commit: Of this project, a + where files differed from it.
@@ -101,4 +109,5 @@ def cell_key(identity: dict[str, Any]) -> str:
 
 def reproducible(rows: pl.DataFrame) -> pl.DataFrame:
     """Leave what two runs of the same cells must agree on, in one order: no times of day, durations, rates, commits."""
-    return rows.filter(~pl.col("unit").is_in(_OF_THE_CLOCK)).drop("started_at", "seconds", "commit").sort(pl.all())
+    of_the_clock = pl.col("unit").is_in(_OF_THE_CLOCK) | (pl.col("metric") == DRIFT_METRIC)
+    return rows.filter(~of_the_clock).drop("started_at", "seconds", "commit").sort(pl.all())

@@ -16,6 +16,7 @@ import safetensors.numpy
 from harness.errors import InputError
 from harness.results.file import NewerFileError, UnreadableFileError, altered, dump, load
 from harness.results.schema import Row, reproducible, to_frame
+from harness.seal import BLANK, KEY, check_seal, seal
 
 __all__ = ["Merged", "Store"]
 
@@ -83,7 +84,7 @@ class Store:
             raise ValueError(f"a row of {rows[0].method} holds a number that is not finite")
         path = self.path(rows[0].experiment, rows[0].cell)
         if arrays:
-            _place(path.with_suffix(_ARRAYS), safetensors.numpy.save(dict(arrays)))
+            _place(path.with_suffix(_ARRAYS), seal(safetensors.numpy.save(dict(arrays), {KEY: BLANK})))
         else:
             path.with_suffix(_ARRAYS).unlink(missing_ok=True)
         _place(path, dump(frame))
@@ -91,9 +92,15 @@ class Store:
 
     def arrays(self, experiment: str, cell: str) -> dict[str, np.ndarray]:
         """Return the arrays of one cell by name; none if it has none or their file is damaged."""
+        path = self.path(experiment, cell).with_suffix(_ARRAYS)
         try:
-            return safetensors.numpy.load(self.path(experiment, cell).with_suffix(_ARRAYS).read_bytes())
-        except (OSError, safetensors.SafetensorError):
+            content = path.read_bytes()
+            check_seal(content)
+            return safetensors.numpy.load(content)
+        except FileNotFoundError:
+            return {}
+        except (OSError, ValueError, safetensors.SafetensorError) as error:
+            self._note(f"{path}: no readable arrays ({error}); a new run with --fresh makes them again")
             return {}
 
     def read(self, experiment: str, cell: str) -> list[Row]:
@@ -125,36 +132,40 @@ class Store:
         """
         good = 0
         for path, frame in self._cells():
+            self.arrays(path.parent.name, path.stem)  # named if they are damaged
             if (reason := altered(frame)) is not None:
                 self._set_aside(path, _Damage(reason, path.stat().st_ino))
             else:
                 good += 1
         for path in sorted(self.folder.glob("cells/**/*")):
-            cell = path.parent.parent.parent == self.folder and path.suffix == ".parquet"
+            cell = path.parent.parent.parent == self.folder and path.suffix in (".parquet", _ARRAYS)
             if path.is_file() and not cell and not path.name.startswith("."):
                 self._note(f"{path}: not a cell's file; left where it is")
         return good
 
     def merge(self, other: Store) -> Merged:
-        """Take the cells of another store that this one lacks or has unfinished; the other is only read."""
+        """Take the cells of another store that this one lacks or has unfinished, in files of today's version.
+
+        The other store is only read.
+        """
         merged = Merged()
-        for theirs in other._files():
+        for path in other._files():
+            experiment, cell = path.parent.name, path.stem
             try:
-                content = theirs.read_bytes()
-                rows = load(content, theirs.parent.name, theirs.stem)
-                if (reason := altered(rows)) is not None:
+                theirs = load(path.read_bytes(), experiment, cell)
+                if (reason := altered(theirs)) is not None:
                     raise UnreadableFileError(reason)
             except (OSError, UnreadableFileError) as error:
-                merged.notes.append(f"{theirs}: left out: {error}")
+                merged.notes.append(f"{path}: left out: {error}")
                 continue
-            mine = self.read(theirs.parent.name, theirs.stem)
-            if not mine or (not _finished(to_frame(mine)) and _finished(rows)):
-                _place(self.path(theirs.parent.name, theirs.stem), content)
+            mine = to_frame(self.read(experiment, cell))
+            if mine.is_empty() or (not _finished(mine) and _finished(theirs)):
+                self.write([Row(**row) for row in theirs.iter_rows(named=True)], other.arrays(experiment, cell))
                 merged.taken += 1
                 continue
             merged.known += 1
-            if _finished(rows) and not reproducible(rows).equals(reproducible(to_frame(mine))):
-                merged.notes.append(f"{theirs}: other results than the same cell has in {self.folder}, which stay")
+            if _finished(theirs) and not reproducible(theirs).equals(reproducible(mine)):
+                merged.notes.append(f"{path}: other results than the same cell has in {self.folder}, which stay")
         return merged
 
     def _files(self) -> list[Path]:
