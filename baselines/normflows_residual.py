@@ -72,6 +72,12 @@ class ResidualModel(NormflowsModel):
                 z, _ = layer(z)
         return z.view(-1, *self.shape)
 
+    def get_extra_state(self) -> dict[str, Tensor]:
+        return {"generator": self.generator.get_state()}
+
+    def set_extra_state(self, state: dict[str, Tensor]) -> None:
+        self.generator.set_state(state["generator"])
+
     def _to_latent(self, x: Tensor, terms: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         import torch
 

@@ -5,45 +5,55 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
 
 from harness import __version__, datasets
+from harness.checkpoints import TrainingCheckpoint
 from harness.cost import optimizer_bytes
 from harness.datasets import Dataset, Identity, LogitPreprocessing
 from harness.density import refusal
 from harness.environment import Environment, capture
 from harness.errors import InputError, one_line
 from harness.likelihood import Likelihood, fit_and_score, without_map
-from harness.machine import COPY_METRIC, CUBE_METRIC, product_metric
+from harness.machine import COPY_METRIC, CUBE_METRIC, REFERENCE_METRIC, product_metric
 from harness.method import Method
+from harness.pictures import Arrays
 from harness.precision import stored
 from harness.problem import Problem
 from harness.registry import registry, why_unavailable
-from harness.results import Row, Store, cell_key
+from harness.results import DRIFT_METRIC, NOISY, Row, Store, cell_key
 from harness.runtime import Timing, measure
-from harness.statistics import Estimate, mean_interval, median_interval
+from harness.statistics import NOISY_DRIFT, Estimate, drift, mean_interval, median_interval
 from harness.training import Divergence, TrainingConfig
 
 __all__ = [
     "Cell",
+    "Keep",
     "LikelihoodCell",
     "Progress",
     "RuntimeCell",
     "check_fit",
     "finished_rows",
+    "forget",
     "identity_of",
     "load_data",
     "row_maker",
-    "run_cells",
     "single",
 ]
 
 Progress = Callable[[int, int, str], None]
 """Told how many steps of the running cell are done, of how many, and a note."""
+
+Keep = Callable[[Arrays], None]
+"""Given the arrays that are to lie beside a cell's rows."""
+
+
+def forget(arrays: Arrays) -> None:
+    """Keep none."""
 
 
 class Cell(Protocol):
@@ -55,6 +65,11 @@ class Cell(Protocol):
     @property
     def title(self) -> str:
         """What the progress bar says."""
+        ...
+
+    @property
+    def exclusive(self) -> bool:
+        """Whether the result depends on the time that things take, so that the cell needs the machine to itself."""
         ...
 
     def identity(self) -> dict[str, Any]:
@@ -69,8 +84,18 @@ class Cell(Protocol):
         """
         ...
 
-    def run(self, progress: Progress) -> list[Row]:
-        """Measure; whatever a method does ends as a row."""
+    def run(self, progress: Progress, keep: Keep = forget, resume: TrainingCheckpoint | None = None) -> list[Row]:
+        """Measure; whatever a method does ends as a row.
+
+        Args:
+            progress: Told how far it is.
+            keep: Given what a trained model looks like, in arrays.
+            resume: Where a training is saved and goes on from; for cells that train.
+        """
+        ...
+
+    def without_result(self, status: str, reason: str) -> list[Row]:
+        """Return the rows of a cell whose run could not end, with the reason."""
         ...
 
 
@@ -96,6 +121,11 @@ class RuntimeCell:
         """Architecture and size."""
         return f"{self.problem.architecture}, D = {self.problem.dimension}, L = {self.problem.layers}"
 
+    @property
+    def exclusive(self) -> bool:
+        """It is a timing."""
+        return True
+
     def identity(self) -> dict[str, Any]:
         """Everything but the time of day."""
         found = [registry().find(name) for name in self.methods]
@@ -107,7 +137,7 @@ class RuntimeCell:
         for name in self.methods:
             check_fit(registry().find(name), self.problem)
 
-    def run(self, progress: Progress) -> list[Row]:
+    def run(self, progress: Progress, keep: Keep = forget, resume: TrainingCheckpoint | None = None) -> list[Row]:
         """Time all methods and the machine."""
         found = [registry().find(name) for name in self.methods]
         reasons = {method.name: why_unavailable(method) for method in found}
@@ -122,6 +152,7 @@ class RuntimeCell:
         measured = measure(present, self.problem, self.repeats, self.config, tick)
         timings = {timing.method.name: timing for timing in measured.timings}
         rates = {rate.metric: median_interval(values) for rate, values in measured.rates}
+        drifted = next((drift(values) for rate, values in measured.rates if rate.metric == REFERENCE_METRIC), None)
         rows = []
         for method in found:
             row = row_maker(self, method, self.problem, "normal")
@@ -133,8 +164,27 @@ class RuntimeCell:
             else:
                 metrics = self._iteration_metrics(timing, {metric: rate.value for metric, rate in rates.items()})
                 rows += [row(*parts, parameters=timing.parameters) for parts in metrics]
+                # Kept one by one: methods are compared within a repetition.
+                rows += [
+                    row("seconds_of_repetition", "s", single(seconds), parameters=timing.parameters, iteration=number)
+                    for number, seconds in enumerate(timing.seconds)
+                ]
         row = row_maker(self, None, self.problem, "normal")
-        return rows + [row(rate.metric, rate.unit, rates[rate.metric]) for rate, _ in measured.rates]
+        rows += [row(rate.metric, rate.unit, rates[rate.metric]) for rate, _ in measured.rates]
+        if drifted is not None:
+            rows.append(row(DRIFT_METRIC, "1", single(drifted)))
+            if drifted > NOISY_DRIFT:
+                return [_noisy(row) for row in rows]
+        return rows
+
+    def without_result(self, status: str, reason: str) -> list[Row]:
+        """One row a method."""
+        return [
+            row_maker(self, registry().find(name), self.problem, "normal")(
+                "seconds_per_iteration", "s", status=status, reason=reason
+            )
+            for name in self.methods
+        ]
 
     def _iteration_metrics(self, timing: Timing, rates: dict[str, float]) -> list[tuple[str, str, Estimate]]:
         """List metric, unit and value of everything that is known of one method's iteration."""
@@ -198,6 +248,11 @@ class LikelihoodCell:
         """Method, data and seed."""
         return f"{self.method} on {self.dataset}, {self.problem.architecture}, seed {self.problem.seed}"
 
+    @property
+    def exclusive(self) -> bool:
+        """With a budget of seconds, what it reaches depends on what else runs."""
+        return self.config.max_seconds is not None
+
     def identity(self) -> dict[str, Any]:
         """Everything but where files lie."""
         environment = capture(self.problem.device, registry().find(self.method).requires)
@@ -208,7 +263,7 @@ class LikelihoodCell:
         problem = self.problem if self.preprocess else self.problem.replace(raw_pixel_alpha=1.0)
         check_fit(registry().find(self.method), problem)
 
-    def run(self, progress: Progress) -> list[Row]:
+    def run(self, progress: Progress, keep: Keep = forget, resume: TrainingCheckpoint | None = None) -> list[Row]:
         """Train and score; one row a metric."""
         method = registry().find(self.method)
         row = row_maker(self, method, self.problem, self.dataset)
@@ -219,18 +274,36 @@ class LikelihoodCell:
         data, problem = (data, self.problem) if self.preprocess else without_map(data, self.problem)
         batches = replace(data, preprocessing=Identity()) if self.clean_batches else data
         try:
-            outcome = fit_and_score(method, problem, data, batches, self.config, self.draws, progress, self.checkpoint)
+            outcome = fit_and_score(
+                method, problem, data, batches, self.config, self.draws, progress, self.checkpoint, resume
+            )
         except Divergence as error:
             return [row("nll", "nats", status="diverged", reason=str(error))]
         except Exception as error:  # a competitor may fail in any way; the others go on
             return [row("nll", "nats", status="failed", reason=one_line(error))]
+        keep(outcome.arrays)
         rows = [row(*parts, parameters=outcome.parameters) for parts in _likelihood_metrics(outcome, self.problem)]
+        # Kept one by one: all methods are scored under the same draws, and compared draw by draw.
+        rows += [
+            row("nll_of_draw", "nats", single(value), parameters=outcome.parameters, iteration=draw)
+            for draw, value in enumerate(outcome.test_nll)
+        ]
         for point in outcome.report.curve:
             at = {"iteration": point.iteration, "seconds": point.seconds, "parameters": outcome.parameters}
             rows.append(row("validation_curve", "nats", single(point.validation_nll), **at))
             if point.gradient_norm is not None:
                 rows.append(row("gradient_norm", "1", single(point.gradient_norm), **at))
         return rows
+
+    def without_result(self, status: str, reason: str) -> list[Row]:
+        """One row, in the place of the NLL."""
+        row = row_maker(self, registry().find(self.method), self.problem, self.dataset)
+        return [row("nll", "nats", status=status, reason=reason)]
+
+
+def _noisy(row: Row) -> Row:
+    """Mark a row of a time or a rate."""
+    return replace(row, reason=NOISY) if row.status == "ok" and row.unit in ("s", "flop/s", "B/s") else row
 
 
 def load_data(
@@ -279,38 +352,20 @@ def _likelihood_metrics(outcome: Likelihood, problem: Problem) -> list[tuple[str
     return metrics
 
 
-def finished_rows(cell: Cell, store: Store) -> list[Row]:
-    """Return the rows of a cell that need not run again; none if it is missing, unavailable or failed."""
-    rows = store.read(cell.experiment, cell_key(cell.identity()))
-    return rows if all(row.status in ("ok", "diverged") for row in rows) else []
+def finished_rows(cell: Cell, store: Store, key: str | None = None) -> list[Row]:
+    """Return the rows of a cell that need not run again; none if it is missing, unavailable or failed.
 
-
-def run_cells(
-    cells: Sequence[Cell],
-    store: Store,
-    on_start: Callable[[Cell, bool], Progress],
-    on_rows: Callable[[list[Row]], None] = lambda rows: None,
-    fresh: bool = False,
-) -> list[Row]:
-    """Run the cells that the store lacks, one after another, keeping each as soon as it is done.
+    A cell that is to keep its best weights in a file runs again too: the store has no weights.
 
     Args:
-        cells: In the order to run.
-        store: Where finished cells lie; those that were unavailable or failed are tried again.
-        on_start: Told of each cell and whether it is already there; returns the callback for its progress.
-        on_rows: Told of each cell's rows.
-        fresh: Measure everything anew.
+        cell: What was asked.
+        store: Where finished cells lie.
+        key: Of the cell where it runs, if that is not this machine.
     """
-    everything: list[Row] = []
-    for cell in cells:
-        rows = [] if fresh else finished_rows(cell, store)
-        progress = on_start(cell, bool(rows))
-        if not rows:
-            rows = cell.run(progress)
-            store.write(rows)
-        on_rows(rows)
-        everything += rows
-    return everything
+    if getattr(cell, "checkpoint", None) is not None:
+        return []
+    rows = store.read(cell.experiment, key or cell_key(cell.identity()))
+    return rows if all(row.status in ("ok", "diverged") for row in rows) else []
 
 
 def check_fit(method: Method, problem: Problem) -> None:
@@ -321,7 +376,13 @@ def check_fit(method: Method, problem: Problem) -> None:
 
 
 def identity_of(cell: Any, environment: Environment, leave_out: Iterable[str] = ()) -> dict[str, Any]:
-    """Return a cell's fields but those left out, its class, and what it runs on."""
+    """Return a cell's fields but those left out, its class, and what it runs on.
+
+    This version of the project is part of it, and so are the versions of Python, torch and the method's own libraries,
+    the processor and the number of threads: each may change a number, if only in its last digits. The commit is not, or
+    the change of a comment would have everything measured again; a change of the code that changes results raises the
+    version. Rows name their commit.
+    """
     fields = {key: value for key, value in dataclasses.asdict(cell).items() if key not in leave_out}
     return {
         "kind": type(cell).__name__,

@@ -19,11 +19,13 @@ from harness import authors
 from harness.errors import InputError, printable, unknown
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Collection, Iterable, Sequence
 
     import polars as pl
 
     from harness.cells import Cell
+    from harness.execution import Crew
+    from harness.isolation import Limits
     from harness.results import Row, Store
 
 __all__ = ["app", "main"]
@@ -252,8 +254,7 @@ def train(
         _make_folder_of(checkpoint)
     if not map_:
         without_map(data, cell.problem)  # only to hear now what it has against these data
-    # A cell that is already there writes no weights.
-    _run_and_show([cell], Store(results_dir), fresh or checkpoint is not None, as_json)
+    _run_and_show([cell], Store(results_dir), fresh, as_json)
 
 
 @app.command()
@@ -302,6 +303,13 @@ def reproduce(
 def tables(
     asv_dir: Annotated[Path, typer.Option(help="Results of `asv run`, shown too where there are any.")] = _RESULTS
     / "asv",
+    across: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Compare timings that differ in this setting too: commit, cpu, gpu, threads, device, dtype or B. "
+            "May be given more than once."
+        ),
+    ] = None,
     device: Device = "cpu",
     threads: Threads = None,
     seed: Seed = 0,
@@ -327,7 +335,7 @@ def tables(
         for row in rows.iter_rows(named=True):
             print(json.dumps(row))
         return
-    _show(rows, rows, results_dir)
+    _show(rows, rows, results_dir, across or ())
 
 
 def main() -> None:
@@ -347,10 +355,18 @@ def main() -> None:
         sys.exit(2)
 
 
-def _run_and_show(cells: Sequence[Cell], store: Store, fresh: bool, as_json: bool, planned: bool = False) -> None:
+def _run_and_show(
+    cells: Sequence[Cell],
+    store: Store,
+    fresh: bool,
+    as_json: bool,
+    planned: bool = False,
+    crew: Crew | None = None,
+    limits: Limits | None = None,
+) -> None:
     """Tell the plan if asked, run cells under a progress bar, print their tables and write those of the whole store."""
-    from harness.cells import run_cells
     from harness.estimate import plan
+    from harness.execution import run_cells
     from harness.progress import Bars
     from harness.results import to_frame
 
@@ -363,25 +379,26 @@ def _run_and_show(cells: Sequence[Cell], store: Store, fresh: bool, as_json: boo
     try:
         # What a competitor prints must not lie among the rows.
         with Bars(len(cells)) as bars, redirect_stdout(sys.stderr):
-            rows = run_cells(cells, store, bars.start, on_rows, fresh)
-    except KeyboardInterrupt:
-        _say(f"stopped; finished cells are in {store.folder}, and the same command goes on from there")
-        sys.exit(130)
+            rows = run_cells(cells, store, bars.start, on_rows, fresh, on_end=bars.end, crew=crew, limits=limits)
+    except KeyboardInterrupt as stop:
+        running = f"{stop}; " if str(stop) else ""
+        _say(f"stopped; {running}finished cells are in {store.folder}, and the same command goes on from there")
+        sys.exit(getattr(stop, "status", 130))
     if not as_json:
-        everything, damaged = store.frame()
+        everything, _ = store.frame()
         _show(to_frame(rows), everything, store.folder)
-        for line in damaged:
-            _say(line)
+    for line in store.notes:
+        _say(line)
     if all(row.status != "ok" for row in rows):
         sys.exit(1)
 
 
-def _show(shown: pl.DataFrame, written: pl.DataFrame, folder: Path) -> None:
+def _show(shown: pl.DataFrame, written: pl.DataFrame, folder: Path, across: Collection[str] = ()) -> None:
     from harness import publish
 
-    for page in publish.pages(shown):
+    for page in publish.pages(shown, across):
         print(f"\n{page.text()}", end="")
-    files = publish.write(written, folder)
+    files = publish.write(written, folder, across)
     _say(f"written: {len(files)} files in {folder / 'tables'} and {folder / 'figures'}")
 
 

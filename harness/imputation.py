@@ -10,7 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from harness.cells import Progress, check_fit, identity_of, load_data, row_maker, single
+from harness.cells import Keep, Progress, check_fit, forget, identity_of, load_data, row_maker, single
+from harness.checkpoints import TrainingCheckpoint
 from harness.datasets import Dataset, LogitPreprocessing
 from harness.density import build, count_parameters
 from harness.environment import capture
@@ -18,6 +19,7 @@ from harness.errors import InputError, one_line
 from harness.guard import guarded
 from harness.likelihood import fit
 from harness.method import Imputes, Model
+from harness.pictures import as_levels, imputed
 from harness.precision import stored
 from harness.problem import Problem
 from harness.registry import registry
@@ -81,6 +83,11 @@ class ImputationCell:
         """Method, data and seed."""
         return f"imputation by {self.method} on {self.dataset}, {self.problem.architecture}, seed {self.problem.seed}"
 
+    @property
+    def exclusive(self) -> bool:
+        """With a budget of seconds, what it reaches depends on what else runs."""
+        return self.config.max_seconds is not None
+
     def identity(self) -> dict[str, Any]:
         """Everything but where files lie."""
         environment = capture(self.problem.device, registry().find(self.method).requires)
@@ -92,7 +99,7 @@ class ImputationCell:
             raise InputError(f"a chain of {self.steps} steps has no mean after a burn-in of {self.burn_in}; use less")
         check_fit(registry().find(self.method), self.problem)
 
-    def run(self, progress: Progress) -> list[Row]:
+    def run(self, progress: Progress, keep: Keep = forget, resume: TrainingCheckpoint | None = None) -> list[Row]:
         """Train, impute, compare; one row a metric."""
         method = registry().find(self.method)
         row = row_maker(self, method, self.problem, self.dataset)
@@ -106,16 +113,23 @@ class ImputationCell:
         except InputError as error:
             return [row("psnr_posterior_mean", "dB", status="unavailable", reason=str(error))]
         try:
-            metrics = self._measure(model, data, progress)
+            metrics = self._measure(model, data, progress, keep, resume)
         except Divergence as error:
             return [row("psnr_posterior_mean", "dB", status="diverged", reason=str(error))]
         except Exception as error:  # a competitor may fail in any way; the others go on
             return [row("psnr_posterior_mean", "dB", status="failed", reason=one_line(error))]
         return [row(*parts, parameters=count_parameters(model)) for parts in metrics]
 
-    def _measure(self, model: Model, data: Dataset, progress: Progress) -> list[tuple[str, str, Estimate]]:
+    def without_result(self, status: str, reason: str) -> list[Row]:
+        """One row, in the place of the PSNR."""
+        row = row_maker(self, registry().find(self.method), self.problem, self.dataset)
+        return [row("psnr_posterior_mean", "dB", status=status, reason=reason)]
+
+    def _measure(
+        self, model: Model, data: Dataset, progress: Progress, keep: Keep, resume: TrainingCheckpoint | None
+    ) -> list[tuple[str, str, Estimate]]:
         mean, covariance = _moments(data, self.problem)
-        report = fit(model, self.problem, data, data, self.config, progress)
+        report = fit(model, self.problem, data, data, self.config, progress, resume=resume)
 
         missing = torch.zeros(data.shape, dtype=torch.bool, device=self.problem.device)
         missing[:, data.shape[1] // 2 :] = True
@@ -144,7 +158,7 @@ class ImputationCell:
             moves += float((there != x).flatten(1).any(1).double().mean())
             x = there
             if step >= self.burn_in:
-                total += _levels(data, x)
+                total += as_levels(data.preprocessing, x)
             progress(step + 1, self.steps, "sampling")
         if not bool(x.isfinite().all()):
             raise Divergence("the chain is not finite: use a smaller step")
@@ -152,10 +166,11 @@ class ImputationCell:
 
         filled = {
             "mean_image": data.train.to(truth.device).double().mean(0).expand(truth.shape),
-            "gaussian": _levels(data, _conditional_mean(known, missing, mean, covariance)),
-            "last_iterate": _levels(data, x),
+            "gaussian": as_levels(data.preprocessing, _conditional_mean(known, missing, mean, covariance)),
+            "last_iterate": as_levels(data.preprocessing, x),
             "posterior_mean": total / (self.steps - self.burn_in),
         }
+        keep(imputed(truth, missing, filled, data.preprocessing.levels))
         peak = data.preprocessing.levels - 1
         found = {name: peak_signal_to_noise(levels, truth, missing, peak) for name, levels in filled.items()}
         gain = found["posterior_mean"] - found["mean_image"]
@@ -180,11 +195,6 @@ def peak_signal_to_noise(levels: Tensor, truth: Tensor, missing: Tensor, peak: f
     """
     error = (levels.double() - truth.double())[:, missing].square().mean(1)
     return 10 * torch.log10(peak**2 / error.clamp_min(1 / 12))
-
-
-def _levels(data: Dataset, x: Tensor) -> Tensor:
-    """The grey levels, float64, whose dequantised values lie at x in model space."""
-    return data.preprocessing.inverse(x.double()).floor().clamp(0, data.preprocessing.levels - 1)
 
 
 def _moments(data: Dataset, problem: Problem) -> tuple[Tensor, Tensor]:

@@ -10,11 +10,13 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from harness.checkpoints import TrainingCheckpoint
 from harness.datasets import Dataset, Dequantize, LogitPreprocessing
 from harness.density import build, count_parameters, log_prob, score
 from harness.errors import InputError
 from harness.guard import guarded
 from harness.method import ClosedForm, Method, Model
+from harness.pictures import Arrays, learned
 from harness.precision import stored
 from harness.problem import Problem
 from harness.training import Divergence, TrainingConfig, TrainingReport, train
@@ -36,6 +38,7 @@ class Likelihood:
         fisher: Half the mean of |score q - score p|^2; only where that score is of use.
         parameters: Trained numbers.
         report: Of the training loop.
+        arrays: What `harness.pictures.learned` sees of it.
     """
 
     test_nll: list[float]
@@ -44,6 +47,7 @@ class Likelihood:
     fisher: float | None
     parameters: int
     report: TrainingReport
+    arrays: Arrays
 
 
 def fit_and_score(
@@ -55,6 +59,7 @@ def fit_and_score(
     draws: int,
     progress: Callable[[int, int, str], None] = lambda done, total, note: None,
     checkpoint: Path | None = None,
+    resume: TrainingCheckpoint | None = None,
 ) -> Likelihood:
     """Train a method on a dataset and score the best validated weights on the test set.
 
@@ -67,6 +72,7 @@ def fit_and_score(
         draws: K, test passes with fresh preprocessing noise.
         progress: As `harness.training.train` has it.
         checkpoint: Where to keep the best weights (safetensors), or None.
+        resume: As `harness.training.train` has it.
 
     Raises:
         Divergence: Training or scoring met a number that is not finite.
@@ -76,12 +82,13 @@ def fit_and_score(
     if draws < 1:
         raise InputError(f"the number of test draws must be at least 1, not {draws}")
     model = build(method, problem)
-    report = fit(model, problem, dataset, batches, config, progress, checkpoint)
+    report = fit(model, problem, dataset, batches, config, progress, checkpoint, resume)
     test = [nll(model, dataset.test, dataset, problem, _TEST_SEED + draw) for draw in range(draws)]
     if not all(map(math.isfinite, test)):
         raise Divergence("the test NLL is not finite")
     kl, fisher = _against_truth(model, dataset, problem)
-    return Likelihood(test, report.best_validation, kl, fisher, count_parameters(model), report)
+    arrays = learned(method, model, dataset, problem)
+    return Likelihood(test, report.best_validation, kl, fisher, count_parameters(model), report, arrays)
 
 
 def fit(
@@ -92,6 +99,7 @@ def fit(
     config: TrainingConfig,
     progress: Callable[[int, int, str], None] = lambda done, total, note: None,
     checkpoint: Path | None = None,
+    resume: TrainingCheckpoint | None = None,
 ) -> TrainingReport:
     """Train a model that was built for the problem, or fit it in closed form, and leave the best weights in it.
 
@@ -105,7 +113,7 @@ def fit(
         with guarded("fit"):
             model.fit(_one_pass(dataset, problem))
         return TrainingReport(best_validation=validate(), ended="closed form")
-    return train(model, problem, batches, config, validate, progress, checkpoint)
+    return train(model, problem, batches, config, validate, progress, checkpoint, resume)
 
 
 @torch.no_grad()

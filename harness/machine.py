@@ -12,10 +12,13 @@ from harness.cost import LayerCost
 from harness.precision import lowered, stored, tf32_where_declared
 from harness.problem import Problem
 
-__all__ = ["COPY_METRIC", "CUBE_METRIC", "Rate", "product_metric", "rates"]
+__all__ = ["COPY_METRIC", "CUBE_METRIC", "REFERENCE_METRIC", "Rate", "product_metric", "rates", "reference"]
 
 CUBE_METRIC = "gemm_rate_square"
 COPY_METRIC = "copy_bandwidth"
+REFERENCE_METRIC = "reference_gemm"
+
+_REFERENCE_SIZE = 256
 
 
 @dataclass(frozen=True)
@@ -54,6 +57,14 @@ def rates(problem: Problem, costs: Iterable[LayerCost]) -> list[Rate]:
     source = torch.ones(shape, device=problem.device, dtype=stored(problem.dtype))
     target = torch.empty_like(source)
     return [*found, Rate(COPY_METRIC, "B/s", 2 * source.nbytes, lambda: target.copy_(source))]
+
+
+def reference(device: str) -> Rate:
+    """Return a product that is the same in every run, whatever the problem, by which a machine is watched."""
+    like = {"device": device, "dtype": torch.float32}
+    left, right = (torch.ones(_REFERENCE_SIZE, _REFERENCE_SIZE, **like) for _ in range(2))
+    result = torch.empty_like(left)
+    return Rate(REFERENCE_METRIC, "flop/s", 2 * _REFERENCE_SIZE**3, lambda: torch.mm(left, right, out=result))
 
 
 def _products(problem: Problem, metric: str, height: int) -> Rate:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
 
-__all__ = ["Calibrated", "ClosedForm", "Imputes", "Method", "Model", "NormalizerEstimates", "SharedWeights"]
+__all__ = ["Calibrated", "ClosedForm", "Imputes", "Method", "Model", "NormalizerEstimates", "SharedWeights", "Stateful"]
 
 _NAME = re.compile(r"[a-z0-9]([a-z0-9._-]*[a-z0-9])?")
 
@@ -30,6 +30,9 @@ class Model(Protocol):
 
     The base distribution is N(0, I) and belongs to the harness: it derives log_prob and samples from `to_latent` and
     `to_data`. Subclass it to inherit the hooks that do nothing.
+
+    A training that was stopped goes on in a new model: built, started from the same data and given the module's state
+    dict. What else a model remembers between steps, such as a generator of its own, it offers as `Stateful`.
     """
 
     module: nn.Module
@@ -82,6 +85,17 @@ class Calibrated(Protocol):
 
     def calibrate(self, x: Tensor) -> None:
         """Set the last layer to it, given training data of shape (N, *event)."""
+
+
+@runtime_checkable
+class Stateful(Protocol):
+    """A model that remembers more than the state dict of its module, and what follows from building and starting it."""
+
+    def get_extra_state(self) -> dict[str, Tensor]:
+        """Return what else its losses and densities depend on, such as the state of a generator."""
+
+    def set_extra_state(self, state: dict[str, Tensor]) -> None:
+        """Take up what `get_extra_state` of a model of the same problem has returned."""
 
 
 @runtime_checkable

@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from harness.cells import Progress, check_fit, identity_of, row_maker
+from harness.cells import Keep, Progress, check_fit, forget, identity_of, row_maker
+from harness.checkpoints import TrainingCheckpoint
 from harness.density import build, count_parameters, sample
 from harness.environment import capture
 from harness.errors import one_line
@@ -58,6 +59,11 @@ class NormalizerCell:
         """Method and size."""
         return f"log Z of {self.method}, D = {self.problem.dimension}, L = {self.problem.layers}"
 
+    @property
+    def exclusive(self) -> bool:
+        """Nothing is timed."""
+        return False
+
     def identity(self) -> dict[str, Any]:
         """Everything but the time of day."""
         return identity_of(self, capture(self.problem.device, registry().find(self.method).requires))
@@ -66,7 +72,7 @@ class NormalizerCell:
         """Try the method's build without computing anything."""
         check_fit(registry().find(self.method), self.problem)
 
-    def run(self, progress: Progress) -> list[Row]:
+    def run(self, progress: Progress, keep: Keep = forget, resume: TrainingCheckpoint | None = None) -> list[Row]:
         """Estimate and compare; three rows an estimator."""
         method = registry().find(self.method)
         row = row_maker(self, method, self.problem, "normal")
@@ -93,6 +99,11 @@ class NormalizerCell:
         except Exception as error:  # a competitor may fail in any way; the others go on
             return [row("log_z_error_prior", "nats", status="failed", reason=one_line(error))]
         return rows
+
+    def without_result(self, status: str, reason: str) -> list[Row]:
+        """One row, in the place of an error."""
+        row = row_maker(self, registry().find(self.method), self.problem, "normal")
+        return [row("log_z_error_prior", "nats", status=status, reason=reason)]
 
     def _estimate(self, model: Any, progress: Progress) -> dict[str, list[tuple[float, float, float]]]:
         """Return absolute error, standard error and effective samples of every repetition of every estimator."""

@@ -1,4 +1,4 @@
-"""Live progress on standard error: one bar for all cells, one for the running one, both with the time left."""
+"""Live progress on standard error: one bar for all cells, one for each that runs, all with the time left."""
 
 from __future__ import annotations
 
@@ -6,7 +6,15 @@ import time
 from types import TracebackType
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
 from harness.cells import Cell
 from harness.cells import Progress as Callback
@@ -35,9 +43,8 @@ class Bars:
             console=Console(stderr=True, markup=False),
         )
         self._all = self._progress.add_task("cells", total=cells)
-        self._started = 0
         self._last_line = time.monotonic()
-        self._running = self._progress.add_task("", total=None, visible=False)
+        self._running: dict[int, TaskID] = {}
 
     def __enter__(self) -> Bars:
         self._progress.start()
@@ -46,27 +53,29 @@ class Bars:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if kind is None:
-            self._progress.update(self._all, completed=self._started)
-        self._progress.update(self._running, visible=False)
+        for task in self._running.values():
+            self._progress.update(task, visible=False)
         self._progress.stop()
 
     def start(self, cell: Cell, finished: bool) -> Callback:
         """Show a cell; say so in a line of its own where no bar can be drawn, and when it is already there."""
-        self._progress.update(self._all, completed=self._started)
-        self._started += 1
-        self._progress.reset(self._running, total=None, description=cell.title, visible=True)
+        task = self._progress.add_task(cell.title, total=None)
+        self._running[id(cell)] = task
         if finished:
             self._progress.console.print(f"{cell.experiment}: {cell.title}: already there")
         elif not self._progress.console.is_terminal:
             self._progress.console.print(f"{cell.experiment}: {cell.title}")
 
         def advance(done: int, total: int, note: str) -> None:
-            self._progress.update(
-                self._running, completed=done, total=total, description=f"{cell.title} {note}".strip()
-            )
+            self._progress.update(task, completed=done, total=total, description=f"{cell.title} {note}".strip())
             if not self._progress.console.is_terminal and time.monotonic() > self._last_line + _SECONDS_A_LINE:
                 self._last_line = time.monotonic()
-                self._progress.console.print(f"  {done} of {total} {note}".rstrip())
+                among = f"{cell.title}: " if len(self._running) > 1 else ""
+                self._progress.console.print(f"  {among}{done} of {total} {note}".rstrip())
 
         return advance
+
+    def end(self, cell: Cell) -> None:
+        """Count a cell as done, and show it no more."""
+        self._progress.remove_task(self._running.pop(id(cell)))
+        self._progress.advance(self._all)

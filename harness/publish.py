@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import polars as pl
 
 from harness import asv_results
-from harness.figures import curve_figures, runtime_figures
+from harness.figures import drawings
 from harness.paper import published
 from harness.paper.experiments import statement
-from harness.results import to_frame
-from harness.tables import TABLES, file_stem, render, split_constants
+from harness.results import Store, to_frame
+from harness.tables import TABLES, compare_across, file_stem, noise, render, split_constants
 
 __all__ = ["Page", "pages", "with_asv", "write"]
 
@@ -29,7 +29,7 @@ class Page:
         settings: What all of its rows have in common, in one line.
         limits: What methods in the table declare that they cannot do, a sentence each.
         differs: How the experiment differs from the publication; empty where it does not answer one.
-        caveats: What to know before comparing with the published numbers in the table.
+        caveats: What to know before comparing numbers in the table with each other or with published ones.
     """
 
     name: str
@@ -47,14 +47,23 @@ class Page:
         return "\n\n".join([f"## {self.title}", render(self.frame, "github"), *notes]) + "\n"
 
 
-def pages(rows: pl.DataFrame) -> Iterator[Page]:
-    """Yield every table that rows of `harness.results.SCHEMA` fill, experiment by experiment."""
+def pages(rows: pl.DataFrame, across: Collection[str] = ()) -> Iterator[Page]:
+    """Yield every table that rows of `harness.results.SCHEMA` fill, experiment by experiment.
+
+    Args:
+        rows: What was measured.
+        across: Settings that timings may be compared across all the same, of `harness.tables.ACROSS`.
+
+    Raises:
+        InputError: One of them is no such setting.
+    """
+    rows = compare_across(rows, across)
     for (experiment, profile), group in rows.group_by(["experiment", "profile"], maintain_order=True):
         for table in TABLES:
             frame = table.build(group)
             if frame.is_empty():
                 continue
-            caveats = _caveats(frame)
+            caveats = _caveats(frame) + (noise(group) if table.timed else [])
             frame, settings = split_constants(frame)
             name = file_stem(experiment, profile, table.name)
             title = f"{experiment} ({profile}): {table.title}"
@@ -81,15 +90,16 @@ def with_asv(rows: pl.DataFrame, folder: Path) -> tuple[pl.DataFrame, list[str]]
     return pl.concat([rows, to_frame(found)]), damaged
 
 
-def write(rows: pl.DataFrame, folder: Path) -> list[Path]:
-    """Write every table and figure that the rows fill, below a folder; return the files."""
+def write(rows: pl.DataFrame, folder: Path, across: Collection[str] = ()) -> list[Path]:
+    """Write every table, as `pages` yields them, and figure that the rows fill, below the folder of their store."""
     written = []
     tables = folder / "tables"
     tables.mkdir(parents=True, exist_ok=True)
-    for page in pages(rows):
+    for page in pages(rows, across):
         for suffix, text in ((".md", page.text()), (".tex", render(page.frame, "latex_booktabs") + "\n")):
             path = tables / f"{page.name}{suffix}"
             path.write_text(text)
             written.append(path)
-    figures = folder / "figures"
-    return written + runtime_figures(rows, figures) + curve_figures(rows, figures)
+    for drawing in drawings(rows, Store(folder)):
+        written += drawing.write(folder / "figures")
+    return written

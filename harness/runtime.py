@@ -2,7 +2,7 @@
 
 An iteration is everything between two batches: noise, loss, backward, clipping, optimiser, averaging. The batch lies in
 memory. Methods are interleaved repetition by repetition, in an order that rotates, so that a machine that drifts drifts
-for all.
+for all. Whether it did is told by a small product, always the same, that is timed between their turns.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from torch import Tensor
 from harness.density import build, count_parameters
 from harness.errors import one_line
 from harness.guard import guarded
-from harness.machine import Rate, rates
+from harness.machine import Rate, rates, reference
 from harness.memory import peak_bytes
 from harness.method import Method
 from harness.precision import stored
@@ -28,8 +28,11 @@ from harness.training import Trainer, TrainingConfig
 
 __all__ = ["Block", "Measurement", "Timing", "measure", "time_block", "trainer_on_noise"]
 
+
 _WARM_UP_STEPS = 3
 _SHORTEST_BLOCK = 0.02  # seconds; shorter blocks would time the clock
+_REFERENCE_BLOCK = 0.002  # seconds; about as long as the turns that a busy scheduler hands out
+_REFERENCE_SHARE = 0.01  # of the time that methods are timed
 
 
 @dataclass
@@ -44,9 +47,9 @@ class Block:
     number: int = 1
     seconds: list[float] = field(default_factory=list)
 
-    def calibrate(self) -> None:
-        """Choose the number of calls in a row."""
-        self.number = max(1, math.ceil(_SHORTEST_BLOCK / self.time(1)))
+    def calibrate(self, shortest: float = _SHORTEST_BLOCK) -> None:
+        """Choose the number of calls in a row, for so many seconds at least."""
+        self.number = max(1, math.ceil(shortest / self.time(1)))
 
     def repeat(self) -> None:
         """Measure once more."""
@@ -83,7 +86,10 @@ class Timing:
 
 @dataclass(frozen=True)
 class Measurement:
-    """Timings of the methods, and the machine's rates with their own repetitions, in amounts a second."""
+    """Timings of the methods, and the machine's rates with their own repetitions, in amounts a second.
+
+    The last of the rates is the reference product's, with its samples in the order of time.
+    """
 
     timings: list[Timing]
     rates: list[tuple[Rate, list[float]]]
@@ -115,6 +121,7 @@ def measure(
     for _, block in machine:
         block.call()
         block.calibrate()
+    watch = _Watch(problem.device)
     for repetition in range(repeats):
         turn = repetition % max(1, len(turns))
         for timing, blocks in turns[turn:] + turns[:turn]:
@@ -122,12 +129,34 @@ def measure(
                 with _failure_noted(timing):
                     for block in blocks:
                         block.repeat()
+                        watch.after(block.number * block.seconds[-1])
             progress()
         for _, block in machine:
             block.repeat()
+    if turns:
+        machine.append((watch.rate, watch.block))
     return Measurement(
         timings, [(rate, [rate.amount / seconds for seconds in block.seconds]) for rate, block in machine]
     )
+
+
+class _Watch:
+    """Times the reference product again whenever methods have run a hundred times as long as it takes."""
+
+    def __init__(self, device: str) -> None:
+        self.rate = reference(device)
+        self.block = Block(self.rate.call, device)
+        self.block.call()
+        self.block.calibrate(_REFERENCE_BLOCK)
+        self.block.repeat()
+        self.spent = 0.0
+
+    def after(self, seconds: float) -> None:
+        """Note for how long a method has just run, and look at the machine if it is time."""
+        self.spent += seconds
+        if self.spent * _REFERENCE_SHARE >= self.block.number * self.block.seconds[-1]:
+            self.block.repeat()
+            self.spent = 0.0
 
 
 @contextmanager

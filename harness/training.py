@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import math
-import os
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from dataclasses import astuple, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
+from harness.checkpoints import TrainingCheckpoint, digest, save_weights
 from harness.datasets import Dataset
 from harness.errors import InputError, unknown
 from harness.guard import guarded
-from harness.method import Calibrated, Model
+from harness.interruption import StopRequest
+from harness.method import Calibrated, Model, Stateful
 from harness.optimizers import OPTIMIZERS
 from harness.precision import bf16_where_declared, stored, tf32_where_declared
 from harness.problem import Problem
@@ -31,8 +31,6 @@ __all__ = [
     "Trainer",
     "TrainingConfig",
     "TrainingReport",
-    "load_weights",
-    "save_weights",
     "train",
 ]
 
@@ -124,8 +122,9 @@ class Trainer:
         self.optimizer = OPTIMIZERS[config.optimizer](
             self.parameters, lr=config.learning_rate, weight_decay=config.weight_decay
         )
+        self.steps = 0
         self._unclipped_norm: Tensor | None = None
-        self.average = None if config.ema_decay is None else _moving_average(model.module, config.ema_decay)
+        self.average = None if config.ema_decay is None else self._moving_average(config.ema_decay)
 
     def gradient(self, x: Tensor) -> Tensor:
         """Draw noise and leave the gradient for a batch of shape (B, *event) in the parameters; return the loss.
@@ -148,10 +147,67 @@ class Trainer:
         if self.config.clip_norm is not None:
             self._unclipped_norm = nn.utils.clip_grad_norm_(self.parameters, self.config.clip_norm)
         self.optimizer.step()
+        self.steps += 1
         self.model.after_step()
         if self.average is not None:
             self.average.update_parameters(self.model.module)
         return loss
+
+    def state(self) -> dict[str, Tensor]:
+        """Return all that the next steps depend on, by name: not copies, but what the next step changes."""
+        state = {"steps": torch.tensor(self.steps), "generator": self.generator.get_state()}
+        state |= _prefixed("model", self.model.module.state_dict())
+        if self.average is not None:
+            state |= _prefixed("average", dict(self.average.module.named_parameters()))
+        for number, parameter in enumerate(self.parameters):
+            state |= _prefixed(f"optimizer.{number}", self.optimizer.state.get(parameter, {}))
+        if isinstance(self.model, Stateful):
+            state |= _prefixed("extra", self.model.get_extra_state())
+        return state
+
+    def load_state(self, state: Mapping[str, Tensor]) -> None:
+        """Take up the state of a trainer of the same model and recipe.
+
+        Raises:
+            ValueError: It is that of another; nothing is changed.
+        """
+        optimizer = [_part(f"optimizer.{number}", state) for number in range(len(self.parameters))]
+        # An optimiser has its state from the first step on, as large as the weights but for counters.
+        odd = [
+            f"optimizer.{number}.{key}"
+            for number, (parameter, kept) in enumerate(zip(self.parameters, optimizer, strict=True))
+            for key, value in kept.items()
+            if value.shape not in (parameter.shape, ())
+        ]
+        own = {name: tensor for name, tensor in self.state().items() if not name.startswith(("optimizer.", "extra."))}
+        odd += [name for name, tensor in own.items() if name not in state or state[name].shape != tensor.shape]
+        odd += [name for name in _part("model", state) if f"model.{name}" not in own]
+        if odd:
+            raise ValueError(f"it does not fit in {odd[0]}")
+        self.steps = int(state["steps"])
+        self.generator.set_state(state["generator"])
+        self.model.module.load_state_dict(_part("model", state))
+        if self.average is not None:
+            average = _part("average", state)
+            _copy((average[name] for name, _ in self.average.module.named_parameters()), self.average.module)
+        for parameter, kept in zip(self.parameters, optimizer, strict=True):
+            for key, value in kept.items():
+                # In the weights' own order in memory, which the fused kernels and their rounding follow.
+                like = parameter if value.shape == parameter.shape else value
+                place = torch.empty_like(like, dtype=value.dtype, device=parameter.device)
+                self.optimizer.state[parameter][key] = place.copy_(value)
+        if isinstance(self.model, Stateful):
+            self.model.set_extra_state(_part("extra", state))
+
+    def _moving_average(self, decay: float) -> AveragedModel:
+        """Average with the warm-up that the paper's code uses; the average starts at the initial weights."""
+
+        def update(averaged: list[Tensor], current: list[Tensor], _: Tensor | int) -> None:
+            torch._foreach_lerp_(averaged, current, 1 - min(decay, (1 + self.steps) / (10 + self.steps)))
+
+        average = AveragedModel(self.model.module, multi_avg_fn=update)
+        average.update_parameters(self.model.module)
+        return average
 
     def gradient_norm(self) -> float:
         """Euclidean norm of the last batch's gradient over all parameters, before clipping."""
@@ -197,6 +253,7 @@ class TrainingReport:
     curve: list[CurvePoint] = field(default_factory=list)
     best_validation: float = float("inf")
     best_weights: dict[str, Tensor] = field(default_factory=dict)
+    stale: int = 0  # validations since the best one
     ended: str = "all epochs done"
 
 
@@ -208,8 +265,13 @@ def train(
     validate: Callable[[], float],
     progress: Callable[[int, int, str], None] = lambda done, total, note: None,
     checkpoint: Path | None = None,
+    resume: TrainingCheckpoint | None = None,
 ) -> TrainingReport:
     """Train on the dataset, validate on schedule, and leave the best validated weights in the model.
+
+    With `resume` the state is saved now and then, and a training that was killed at any moment goes on from there. On a
+    CPU it ends with the same bits as one that was not. SIGINT and SIGTERM wait for the running step or validation and a
+    last save; a second one does not. Saving is no training time.
 
     Args:
         model: Built for the problem; initialised here from one batch.
@@ -219,10 +281,12 @@ def train(
         validate: Returns the validation NLL in nats of the weights then in the model.
         progress: Told after every epoch: epochs done, epochs in all, a note.
         checkpoint: File that always holds the best validated weights (safetensors), or None.
+        resume: Where the state is saved, and lies if an earlier run was stopped, or None. It stays when training ends.
 
     Raises:
         Divergence: A loss is not finite, with its step; or every validation was not.
         TimeoutError: The start or a step took longer than `harness.guard` allows.
+        Stopped: By a signal, with the state saved.
     """
     generator = torch.Generator(problem.device).manual_seed(problem.seed)
     raw = dataset.train.to(problem.device)
@@ -239,13 +303,13 @@ def train(
     with guarded("init_batch"):
         model.init_batch(samples)
     trainer = Trainer(model, config, generator, problem.dtype)
-    schedule = torch.optim.lr_scheduler.LambdaLR(trainer.optimizer, _rate(config, math.ceil(len(raw) / problem.batch)))
+    rate = _rate(config, math.ceil(len(raw) / problem.batch))
     report = TrainingReport(seconds=time.perf_counter() - started)
-    stale = 0
+    epoch, left = 1, None  # and the samples that the epoch has not seen yet, in its order; None before it has begun
+    stop = StopRequest()
 
     def look() -> None:
         """Validate, note it on the curve, keep the weights if they are the best."""
-        nonlocal stale
         model.module.eval()
         with trainer.evaluated_weights():
             if calibrate is not None:
@@ -255,50 +319,110 @@ def train(
             norm = trainer.gradient_norm() if report.iterations else None
             report.curve.append(CurvePoint(report.iterations, report.seconds, value, norm))
             if value < report.best_validation:
-                report.best_validation, stale = value, 0
+                report.best_validation, report.stale = value, 0
                 report.best_weights = {name: tensor.clone() for name, tensor in model.module.state_dict().items()}
                 if checkpoint is not None:
                     save_weights(report.best_weights, checkpoint)
             else:
-                stale += 1
+                report.stale += 1
         model.module.train()
 
-    if config.start_samples is not None:  # a start from the data is a result of its own
-        look()
-    out_of_time = False
-    for epoch in range(1, config.epochs + 1):
-        started = time.perf_counter()
-        order = torch.randperm(len(raw), generator=generator, device=problem.device)
-        losses: list[Tensor] = []
-        with guarded("a training step") as renew:
-            for index in order.split(problem.batch):
-                renew()
-                losses.append(trainer.step(batch(index)))
-                schedule.step()
-                report.iterations += 1
-                if len(losses) == _STEPS_PER_LOOK:
-                    _check(losses, report.iterations)
-                    losses = []
-                spent = report.seconds + time.perf_counter() - started
-                if config.max_seconds is not None and spent >= config.max_seconds:
-                    out_of_time = True
-                    break
-        _check(losses, report.iterations)
-        report.seconds += time.perf_counter() - started
-        progress(epoch, config.epochs, f"best validation {report.best_validation:.1f}")
-        if epoch % config.evaluate_every == 0 or epoch == config.epochs or out_of_time:
-            look()
-        if out_of_time:
-            report.ended = f"the budget of {config.max_seconds:g} s was spent in epoch {epoch}"
-            break
-        if config.patience is not None and stale >= config.patience:
-            report.ended = f"no better validation in the last {stale} of {epoch} epochs"
-            break
+    def due() -> bool:
+        return resume is not None and (resume.due() or stop.number is not None)
+
+    def save() -> None:
+        """Save the state as it is between two steps; stop if that was asked for."""
+        saved = resume.write(*_packed(trainer, report, epoch, left))
+        if stop.number is not None:
+            how = "is saved at" if saved else "could not be saved at"
+            done = min(epoch - 1, config.epochs)
+            raise stop.answer(
+                f"the running training {how} step {report.iterations}, after {done} of {config.epochs} epochs"
+            )
+
+    if resume is not None:
+        resume.made_from["data"] = digest({"train": dataset.train, "validation": dataset.validation})
+        if (found := resume.read()) is not None:
+            try:
+                report, epoch, left = _unpacked(trainer, *found)
+            except ValueError as error:
+                resume.set_aside(str(error))
+            else:
+                if checkpoint is not None and report.best_weights:
+                    save_weights(report.best_weights, checkpoint)
+    if config.start_samples is not None and not report.iterations:
+        look()  # a start from the data is a result of its own
+    with stop if resume is not None else nullcontext():
+        while epoch <= config.epochs:
+            started = time.perf_counter()
+            if left is None:
+                left = torch.randperm(len(raw), generator=generator, device=problem.device)
+            losses: list[Tensor] = []
+            out_of_time = False
+            with guarded("a training step") as renew:
+                while len(left) and not out_of_time:
+                    renew()
+                    for group in trainer.optimizer.param_groups:
+                        group["lr"] = config.learning_rate * rate(report.iterations)
+                    index, left = left[: problem.batch], left[problem.batch :]
+                    losses.append(trainer.step(batch(index)))
+                    report.iterations += 1
+                    if len(losses) == _STEPS_PER_LOOK:
+                        _check(losses, report.iterations)
+                        losses = []
+                    spent = report.seconds + time.perf_counter() - started
+                    out_of_time = config.max_seconds is not None and spent >= config.max_seconds
+                    # Not between the last step and its validation, which asks for the gradient of that step.
+                    if len(left) and not out_of_time and due():
+                        _check(losses, report.iterations)
+                        losses = []
+                        report.seconds += time.perf_counter() - started
+                        save()
+                        started = time.perf_counter()
+            _check(losses, report.iterations)
+            report.seconds += time.perf_counter() - started
+            progress(epoch, config.epochs, f"best validation {report.best_validation:.1f}")
+            if epoch % config.evaluate_every == 0 or epoch == config.epochs or out_of_time:
+                look()
+            over = out_of_time
+            if out_of_time:
+                report.ended = f"the budget of {config.max_seconds:g} s was spent in epoch {epoch}"
+            elif config.patience is not None and report.stale >= config.patience:
+                over, report.ended = True, f"no better validation in the last {report.stale} of {epoch} epochs"
+            epoch, left = config.epochs + 1 if over else epoch + 1, None
+            if due():
+                save()
     if not report.best_weights:
         raise Divergence(f"no validation NLL was finite in {report.iterations} steps")
     model.module.load_state_dict(report.best_weights)
     model.module.eval()
     return report
+
+
+def _packed(
+    trainer: Trainer, report: TrainingReport, epoch: int, left: Tensor | None
+) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Return the tensors and the numbers that a training goes on from, between two steps."""
+    tensors = _prefixed("trainer", trainer.state()) | _prefixed("best", report.best_weights)
+    if left is not None:
+        tensors["left"] = left
+    numbers = {name: value for name, value in vars(report).items() if name not in ("curve", "best_weights")}
+    return tensors, {**numbers, "curve": [astuple(point) for point in report.curve], "epoch": epoch}
+
+
+def _unpacked(
+    trainer: Trainer, tensors: Mapping[str, Tensor], numbers: Mapping[str, Any]
+) -> tuple[TrainingReport, int, Tensor | None]:
+    """Put the state into a trainer and return report, epoch and the samples left.
+
+    Raises:
+        ValueError: It is the state of another model.
+    """
+    trainer.load_state(_part("trainer", tensors))
+    numbers = {**numbers, "curve": [CurvePoint(*point) for point in numbers["curve"]]}
+    epoch = numbers.pop("epoch")
+    left = tensors["left"].to(trainer.generator.device) if "left" in tensors else None
+    return TrainingReport(**numbers, best_weights=_part("best", tensors)), epoch, left
 
 
 def _calibration(model: Model) -> Callable[[Tensor], None]:
@@ -314,29 +438,6 @@ def _rate(config: TrainingConfig, epoch: int) -> Callable[[int], float]:
     return lambda step: config.decay ** min(step // epoch, config.decay_epochs - 1)
 
 
-def save_weights(weights: dict[str, Tensor], path: Path) -> None:
-    """Keep weights in the safetensors format, which holds numbers and no code; the file is whole at any moment."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    save_file({name: tensor.contiguous() for name, tensor in weights.items()}, beside)
-    beside.replace(path)
-
-
-def load_weights(model: Model, path: Path) -> None:
-    """Put the weights of a checkpoint into a model that was built for the same problem.
-
-    Raises:
-        InputError: The file is missing, damaged, or holds the weights of another model.
-    """
-    try:
-        model.module.load_state_dict(load_file(path))
-    except (OSError, SafetensorError, RuntimeError) as error:
-        first = str(error).strip().splitlines()[0]
-        raise InputError(
-            f"{path} holds no weights for this model ({first}); give the file that this method wrote"
-        ) from error
-
-
 def _described(loss: object) -> str:
     if not isinstance(loss, Tensor):
         return "None" if loss is None else f"a {type(loss).__name__}"
@@ -349,21 +450,17 @@ def _check(losses: list[Tensor], iterations: int) -> None:
         raise Divergence(f"the loss is not finite at step {step}")
 
 
-def _moving_average(module: nn.Module, decay: float) -> AveragedModel:
-    """Average with the warm-up that the paper's code uses; the average starts at the initial weights."""
-    steps = 0
-
-    def update(averaged: list[Tensor], current: list[Tensor], _: Tensor | int) -> None:
-        nonlocal steps
-        steps += 1
-        torch._foreach_lerp_(averaged, current, 1 - min(decay, (1 + steps) / (10 + steps)))
-
-    average = AveragedModel(module, multi_avg_fn=update)
-    average.update_parameters(module)
-    return average
-
-
-def _copy(values: Iterator[Tensor] | list[Tensor], module: nn.Module) -> None:
+def _copy(values: Iterable[Tensor], module: nn.Module) -> None:
     with torch.no_grad():
         for parameter, value in zip(module.parameters(), values, strict=True):
             parameter.copy_(value)
+
+
+def _prefixed(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {f"{prefix}.{name}": tensor for name, tensor in tensors.items()}
+
+
+def _part(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return what `_prefixed` has put under this prefix, under its own names."""
+    start = f"{prefix}."
+    return {name.removeprefix(start): tensor for name, tensor in tensors.items() if name.startswith(start)}

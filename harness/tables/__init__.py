@@ -10,12 +10,13 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from harness.tables.likelihood import ablation, curves, likelihood, points, time_to_level
+from harness.tables.comparison import ACROSS, compare_across, noise, ratios
+from harness.tables.likelihood import ablation, curves, differences, likelihood, points, time_to_level
 from harness.tables.runtime import bounds, runtime, slopes, timings
 from harness.tables.sampling import imputation, normalizer
 from harness.tables.text import file_stem, render, split_constants
 
-__all__ = ["TABLES", "Table", "file_stem", "render", "split_constants"]
+__all__ = ["ACROSS", "TABLES", "Table", "compare_across", "file_stem", "noise", "render", "split_constants"]
 
 
 @dataclass(frozen=True)
@@ -26,11 +27,13 @@ class Table:
         name: Of its files.
         title: With units.
         build: From the rows of one experiment to the table; empty where no row is for it.
+        timed: Whether it shows times, which a noisy machine taints.
     """
 
     name: str
     title: str
     build: Callable[[pl.DataFrame], pl.DataFrame]
+    timed: bool = False
 
 
 TABLES: tuple[Table, ...] = (
@@ -39,11 +42,30 @@ TABLES: tuple[Table, ...] = (
         "median milliseconds an iteration (noise, loss, backward, optimiser, averaging), and how much of them its "
         "matrix products and one pass of the optimiser take at the machine's own rates",
         runtime,
+        timed=True,
     ),
-    Table("slopes", "log-log slopes of the runtime, and where a method overtakes maximum likelihood", slopes),
-    Table("bounds", "loss and backward, and the whole iteration, beside what they cost at the machine's rates", bounds),
-    Table("timings", "every timing, milliseconds with 95 % interval (99 % in asv's results)", timings),
+    Table(
+        "slopes", "log-log slopes of the runtime, and where a method overtakes maximum likelihood", slopes, timed=True
+    ),
+    Table(
+        "ratios",
+        "seconds an iteration over those of the reference, paired repetition by repetition, with 95 % interval",
+        ratios,
+        timed=True,
+    ),
+    Table(
+        "bounds",
+        "loss and backward, and the whole iteration, beside what they cost at the machine's rates",
+        bounds,
+        timed=True,
+    ),
+    Table("timings", "every timing, milliseconds with 95 % interval (99 % in asv's results)", timings, timed=True),
     Table("likelihood", "test negative log-likelihood, nats a sample in the data's own space", likelihood),
+    Table(
+        "differences",
+        "test negative log-likelihood minus that of the best method, paired, nats with 95 % interval",
+        differences,
+    ),
     Table("points", "divergence from the exact density, nats", points),
     Table("ablation", "EMA and MaP, test negative log-likelihood, nats, and gradient norm", ablation),
     Table("imputation", "PSNR of the missing pixels, dB (gain: posterior mean over mean image)", imputation),

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import polars as pl
 
-__all__ = ["of_ebflow", "status"]
+from harness.results import NOISY
+
+__all__ = ["is_noisy", "of_ebflow", "status"]
 
 
 def of_ebflow(numbers: pl.DataFrame) -> pl.DataFrame:
@@ -15,3 +17,8 @@ def of_ebflow(numbers: pl.DataFrame) -> pl.DataFrame:
 def status() -> pl.Expr:
     """The status, and the reason where there is one."""
     return pl.concat_str("status", "reason", separator=": ", ignore_nulls=True).alias("status")
+
+
+def is_noisy() -> pl.Expr:
+    """Whether a row was measured on a machine that drifted meanwhile."""
+    return (pl.col("status") == "ok") & (pl.col("reason") == NOISY).fill_null(False)

@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
+from collections.abc import Mapping, Sequence
+from statistics import fmean
 
 import polars as pl
 
 from harness.paper import published
-from harness.statistics import mean_interval
+from harness.statistics import LEVEL, Comparison, Estimate, holm, mean_interval, paired_difference
 from harness.tables.columns import of_ebflow, status
 
-__all__ = ["ablation", "curves", "likelihood", "points", "time_to_level"]
+__all__ = ["ablation", "curves", "differences", "likelihood", "points", "time_to_level"]
 
 _STRUCTURE = [
     *("method", "recipe", "dataset", "architecture", "shape", "D", "L", "B", "dtype", "device", "threads"),
     *("EMA", "MaP", "settings"),
 ]
 """What tells two trainings apart, seeds aside."""
+
+
+_Numbered = Sequence[Mapping[tuple[int, ...], float]]
 
 
 def likelihood(rows: pl.DataFrame) -> pl.DataFrame:
@@ -61,15 +67,62 @@ def likelihood(rows: pl.DataFrame) -> pl.DataFrame:
     )
 
 
+def differences(rows: pl.DataFrame) -> pl.DataFrame:
+    """Test NLL of every training minus that of the best one of the same data and network, where both can be paired.
+
+    With two common seeds or more the pairs are seeds, and the difference is one of methods. With one common seed they
+    are the draws of the test noise, which all methods are scored with: the difference is then one of these two trained
+    models, and says nothing of how another seed would end. All differences of one set and network are corrected
+    together.
+    """
+    rows = _with_settings(rows).filter(pl.col("status") == "ok")
+    shared = ["dataset", "architecture", "shape", "D", "dtype", "device"]
+    shown = ["dataset", "architecture", "method", "recipe", "EMA", "MaP", "L", "B", "dtype", "device"]
+    found = []
+    for _, group in rows.group_by(shared, maintain_order=True):
+        trainings = [
+            (
+                dict(zip(_STRUCTURE, key, strict=True)),
+                _numbered(own.filter(metric="nll"), "seed"),
+                _numbered(own.filter(metric="nll_of_draw"), "seed", "iteration"),
+            )
+            for key, own in group.filter(pl.col("metric").is_in(["nll", "nll_of_draw"])).group_by(
+                _STRUCTURE, maintain_order=True
+            )
+        ]
+        best, *others = sorted(trainings, key=lambda training: fmean(training[1].values()))
+        compared = [(training[0], *_paired(training[1:], best[1:])) for training in others]
+        compared = [line for line in compared if line[1].p is not None]
+        corrected = holm([comparison.p for _, comparison, _ in compared])
+        for p, (named, comparison, pairs) in zip(corrected, compared, strict=True):
+            estimate = comparison.estimate
+            verdict = "not told apart" if p >= 1 - LEVEL else "lower" if estimate.value < 0 else "higher"
+            reference = f"{best[0]['method']}, {best[0]['recipe']}"
+            line = (reference, *dataclasses.astuple(estimate), pairs, verdict)
+            found.append((*(named[name] for name in shown), *line))
+    schema = {name: rows.schema[name] for name in shown} | {
+        "reference": pl.String,
+        "difference nats": pl.Float64,
+        "low": pl.Float64,
+        "high": pl.Float64,
+        "n": pl.Int64,
+        "paired over": pl.String,
+        "verdict": pl.String,
+    }
+    return pl.DataFrame(found, schema=schema, orient="row").sort("dataset", "architecture", "difference nats")
+
+
 def points(rows: pl.DataFrame) -> pl.DataFrame:
     """Test NLL, KL and Fisher divergence (nats) of the synthetic sets, from their exact density."""
     rows = _with_settings(rows)
     rows = rows.filter(_has_divergence(rows))
     table = _over_seeds(rows, "kl")
-    nll = _over_seeds(rows, "nll").select(*_STRUCTURE, pl.col("value").alias("NLL nats"))
-    fisher = _over_seeds(rows, "fisher").select(*_STRUCTURE, pl.col("value").alias("Fisher"))
+    nll, fisher = (
+        _over_seeds(rows, metric).select(*_STRUCTURE, pl.col("value").alias(name), _half().alias(f"{name} +-"))
+        for metric, name in (("nll", "NLL nats"), ("fisher", "Fisher"))
+    )
     failures = _over_seeds(rows.filter(pl.col("status") != "ok"), "nll")
-    return (
+    table = (
         pl.concat([table, failures])
         .join(nll, on=_STRUCTURE, how="left")
         .join(fisher, on=_STRUCTURE, how="left")
@@ -82,12 +135,17 @@ def points(rows: pl.DataFrame) -> pl.DataFrame:
             "L",
             "B",
             "NLL nats",
+            "NLL nats +-",
             pl.col("value").alias("KL nats"),
+            _half().alias("KL nats +-"),
             "Fisher",
+            "Fisher +-",
             "seeds",
             "status",
         )
     )
+    # One seed has no interval of what is found once: no column for it.
+    return table.select(column for column in table if not (column.name.endswith("+-") and column.count() == 0))
 
 
 def ablation(rows: pl.DataFrame) -> pl.DataFrame:
@@ -223,27 +281,55 @@ def _without_seed(config: str) -> str:
     return json.dumps(content)
 
 
+def _numbered(rows: pl.DataFrame, *columns: str) -> dict[tuple[int, ...], float]:
+    """Values by what numbers them."""
+    return {tuple(numbers): value for *numbers, value in rows.select(*columns, "value").iter_rows()}
+
+
+def _paired(own: _Numbered, best: _Numbered) -> tuple[Comparison, str]:
+    """Compare over common seeds, or over the draws of the one common seed; the pairs' name."""
+    (seeds, draws), (best_seeds, best_draws) = own, best
+    common = sorted(seeds.keys() & best_seeds.keys())
+    if len(common) >= 2:
+        return paired_difference([seeds[key] for key in common], [best_seeds[key] for key in common]), "seeds"
+    common = sorted(draws.keys() & best_draws.keys())
+    if not common:
+        return Comparison(Estimate(0.0, None, None, 0), None), "none"
+    return paired_difference([draws[key] for key in common], [best_draws[key] for key in common]), "draws"
+
+
+def _half() -> pl.Expr:
+    """Half of the width of an interval of a mean, which is symmetric."""
+    return (pl.col("high") - pl.col("low")) / 2
+
+
 def _over_seeds(rows: pl.DataFrame, metric: str) -> pl.DataFrame:
     """Average one metric over seeds, with a t-interval from two seeds on; one seed keeps its own interval."""
-    keys = _STRUCTURE
-    groups = []
-    for key, group in rows.filter(metric=metric).group_by(keys, maintain_order=True):
-        good = group.filter(status="ok")
-        values = good["value"].to_list()
-        value = low = high = None
-        if len(values) == 1:
-            value, low, high = values[0], good["ci_low"][0], good["ci_high"][0]
-        elif values:
-            estimate = mean_interval(values)
-            value, low, high = estimate.value, estimate.low, estimate.high
-        statuses = "; ".join(dict.fromkeys(group.select(status())["status"].to_list()))
-        groups.append((*key, value, low, high, len(values), group["parameters"].max(), statuses))
-    schema = {name: rows.schema[name] for name in keys} | {
-        "value": pl.Float64,
-        "low": pl.Float64,
-        "high": pl.Float64,
-        "seeds": pl.Int64,
-        "parameters": pl.Int64,
-        "status": pl.String,
-    }
-    return pl.DataFrame(groups, schema=schema, orient="row")
+    good = pl.col("status") == "ok"
+    interval = pl.Struct({"value": pl.Float64, "low": pl.Float64, "high": pl.Float64, "n": pl.Int64})
+    over_seeds = pl.col("values").map_elements(
+        lambda values: dataclasses.asdict(mean_interval(values.to_list())) if len(values) else None,
+        return_dtype=interval,
+    )
+    single = pl.col("seeds") == 1
+    return (
+        rows.filter(metric=metric)
+        .group_by(_STRUCTURE, maintain_order=True)
+        .agg(
+            pl.col("value").filter(good).alias("values"),
+            pl.col("ci_low", "ci_high").filter(good).first(),
+            good.sum().cast(pl.Int64).alias("seeds"),
+            pl.col("parameters").max(),
+            status().unique(maintain_order=True).str.join("; "),
+        )
+        .with_columns(over_seeds.alias("estimate"))
+        .select(
+            *_STRUCTURE,
+            pl.col("estimate").struct.field("value"),
+            pl.when(single).then("ci_low").otherwise(pl.col("estimate").struct.field("low")).alias("low"),
+            pl.when(single).then("ci_high").otherwise(pl.col("estimate").struct.field("high")).alias("high"),
+            "seeds",
+            "parameters",
+            "status",
+        )
+    )

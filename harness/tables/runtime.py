@@ -2,48 +2,45 @@
 
 from __future__ import annotations
 
+import dataclasses
+from typing import Any
+
 import polars as pl
 
 from harness.paper import published
 from harness.statistics import crossing, log_slope
-from harness.tables.columns import of_ebflow, status
+from harness.tables.columns import is_noisy, of_ebflow, status
+from harness.tables.comparison import PLACE, SETTING, comparisons, newest
 from harness.tables.text import text_of
 
-__all__ = ["bounds", "newest", "runtime", "slopes", "timings"]
-
-_PROBLEM = ["architecture", "shape", "D", "L", "B", "dtype", "device", "threads", "cpu", "gpu"]
-
-
-def newest(rows: pl.DataFrame) -> pl.DataFrame:
-    """Rows of timings, each once: of several runs of a method on a problem and machine the newest counts.
-
-    What was compiled is another method, and named so.
-    """
-    compiled = pl.col("config").str.json_path_match("$.config.compile") == "true"
-    named = pl.when(compiled).then(pl.col("method") + " (compiled)").otherwise("method")
-    key = ["experiment", "profile", "method", "metric", *_PROBLEM]
-    return rows.with_columns(method=named).sort("started_at").unique(key, keep="last", maintain_order=True)
+__all__ = ["bounds", "runtime", "slopes", "timings"]
 
 
 def runtime(rows: pl.DataFrame) -> pl.DataFrame:
     """Median milliseconds an iteration, one column for every D, and why a method has a gap.
 
-    In brackets the fraction of them that the bound is, where there is one.
+    In brackets the fraction of them that the bound is, where there is one; a star where the machine was noisy. What was
+    not timed in the same setting stands in a line of its own.
     """
     rows = newest(rows)
     timings = rows.filter(metric="seconds_per_iteration")
     sizes = timings["D"].unique().sort().to_list()
-    index = ["method", "linear", "architecture", "L", "B", "dtype", "device", "threads", "cpu", "gpu"]
-    statuses = timings.group_by(index, maintain_order=True).agg(status().unique(maintain_order=True).str.join("; "))
+    index = ["method", "linear", "architecture", "L", *SETTING]
+    # A noisy timing is no gap.
+    reasons = pl.when(pl.col("status") == "ok").then(pl.lit("ok")).otherwise(status())
+    statuses = timings.group_by(index, maintain_order=True).agg(
+        reasons.unique(maintain_order=True).str.join("; ").alias("status")
+    )
     order = pl.col("value").filter(D=sizes[-1]).first() if sizes else pl.col("value").first()
     statuses = statuses.join(timings.group_by(index).agg(order.alias("order")), on=index, nulls_equal=True)
-    bounds = rows.filter(metric="iteration_bound").select("method", *_PROBLEM, bound="value")
+    bounds = rows.filter(metric="iteration_bound").select("method", *PLACE, bound="value")
     return (
-        timings.join(bounds, on=["method", *_PROBLEM], how="left", nulls_equal=True)
-        .with_columns(value=pl.struct("value", "bound").map_elements(_with_fraction, return_dtype=pl.String))
+        timings.with_columns(noisy=is_noisy())
+        .join(bounds, on=["method", *PLACE], how="left", nulls_equal=True)
+        .with_columns(value=pl.struct("value", "bound", "noisy").map_elements(_with_fraction, return_dtype=pl.String))
         .pivot("D", index=index, values="value", aggregate_function="first")
         .join(statuses, on=index, how="left", nulls_equal=True)
-        .sort("architecture", "L", "B", "order", nulls_last=True)
+        .sort("architecture", "L", *SETTING, "order", nulls_last=True)
         .select(*index, *(pl.col(str(size)).alias(f"D = {size}") for size in sizes), "status")
     )
 
@@ -52,16 +49,18 @@ def bounds(rows: pl.DataFrame) -> pl.DataFrame:
     """What the cost model says, and what was measured: times in milliseconds, memory in copies of all weights."""
     rows = newest(rows).filter(status="ok")
     known = rows.filter(metric="gradient_bound")
-    wide = known.select("method", "linear", "parameters", *_PROBLEM)
+    wide = known.select("method", "linear", "parameters", "config", *PLACE)
     metrics = ["seconds_per_gradient", "gradient_bound", "seconds_per_iteration", "iteration_bound", "flops"]
     for metric in [*metrics, "peak_memory", "optimizer_bytes"]:
-        found = rows.filter(metric=metric).select("method", *_PROBLEM, pl.col("value").alias(metric))
-        wide = wide.join(found, on=["method", *_PROBLEM], how="left", nulls_equal=True)
-    item = pl.when(pl.col("dtype") == "float64").then(8).otherwise(4)
-    return wide.sort("architecture", "D", "L", "B", "seconds_per_iteration").select(
+        found = rows.filter(metric=metric).select("method", *PLACE, pl.col("value").alias(metric))
+        wide = wide.join(found, on=["method", *PLACE], how="left", nulls_equal=True)
+    # The column is empty where a user compares across dtypes.
+    dtype = pl.coalesce(pl.col("config").str.json_path_match("$.problem.dtype"), "dtype")
+    item = pl.when(dtype == "float64").then(8).otherwise(4)
+    return wide.sort("architecture", "D", "L", *SETTING, "seconds_per_iteration").select(
         "method",
         "linear",
-        *(name for name in _PROBLEM if name != "shape"),
+        *(name for name in PLACE if name != "shape"),
         (pl.col("seconds_per_gradient") * 1e3).alias("loss and backward ms"),
         (pl.col("gradient_bound") * 1e3).alias("bound ms"),
         (pl.col("seconds_per_gradient") / pl.col("gradient_bound")).alias("times the bound"),
@@ -91,7 +90,7 @@ def timings(rows: pl.DataFrame) -> pl.DataFrame:
         .filter(pl.col("metric").is_in(list(names)))
         .join(of_ebflow(published.runtime()), on=["architecture", "method", "shape"], how="left")
         .with_columns(pl.col("metric").replace_strict(names).alias("what"))
-        .sort("what", "architecture", "D", "L", "B", "value", nulls_last=True)
+        .sort("what", "architecture", "D", "L", *SETTING, "value", nulls_last=True)
         .select(
             "what",
             "method",
@@ -100,13 +99,8 @@ def timings(rows: pl.DataFrame) -> pl.DataFrame:
             "shape",
             "D",
             "L",
-            "B",
             "parameters",
-            "dtype",
-            "device",
-            "threads",
-            "cpu",
-            "gpu",
+            *SETTING,
             (pl.col("value") * 1e3).alias("ms"),
             (pl.col("ci_low") * 1e3).alias("low"),
             (pl.col("ci_high") * 1e3).alias("high"),
@@ -120,30 +114,28 @@ def timings(rows: pl.DataFrame) -> pl.DataFrame:
 def slopes(rows: pl.DataFrame) -> pl.DataFrame:
     """How a method's time grows: log-log slopes in D and in L, and the D from which on it beats maximum likelihood.
 
-    The rivals are the fastest ML method with any dense matrix, and the fastest ML method at all, whose matrices may
-    be restricted (LU factors). A crossing is the smallest measured D from which on the method is faster at every
-    larger one.
+    The rivals are the fastest ML method with any dense matrix, and the fastest ML method at all, whose matrices may be
+    restricted (LU factors); what is compiled is compared with what is compiled. A crossing is the smallest measured D
+    from which on the method is called faster (`harness.statistics`) at every larger one.
     """
+    rows = newest(rows)
+    fine = rows.filter(pl.col("metric") == "seconds_per_iteration", pl.col("status") == "ok")
+    faster = _faster(comparisons(rows))
     found = []
-    fine = newest(rows).filter(pl.col("metric") == "seconds_per_iteration", pl.col("status") == "ok")
-    for (architecture, *_), group in fine.group_by(
-        ["architecture", "B", "dtype", "device", "threads", "cpu"], maintain_order=True
-    ):
-        for method, own in group.group_by("method", maintain_order=True):
-            for (layers,), curve in own.group_by(["L"], maintain_order=True):
-                times = _by(curve, "D")
-                if len(times) < 2:
-                    continue
-                rivals = group.filter(pl.col("L") == layers, pl.col("objective") == "ml", pl.col("method") != method[0])
-                crossings = [
-                    crossing(times, _fastest(some)) if some.height else None
-                    for some in (rivals.filter(linear="dense"), rivals)
-                ]
-                found.append((architecture, method[0], "D", f"L = {layers}", *_slope(times), *crossings))
-            for (dimension,), curve in own.group_by(["D"], maintain_order=True):
-                times = _by(curve, "L")
-                if len(times) >= 2:
-                    found.append((architecture, method[0], "L", f"D = {dimension}", *_slope(times), None, None))
+    for (method, architecture, *setting), own in fine.group_by("method", "architecture", *SETTING, maintain_order=True):
+        for (layers,), curve in own.group_by("L", maintain_order=True):
+            times = _by(curve, "D")
+            if len(times) < 2:
+                continue
+            crossings = [
+                crossing(faster.get((method, architecture, layers, *setting, against), {}))
+                for against in ("dense ML", "any ML")
+            ]
+            found.append((architecture, method, "D", f"L = {layers}", *_slope(times), *crossings, *setting))
+        for (dimension,), curve in own.group_by("D", maintain_order=True):
+            times = _by(curve, "L")
+            if len(times) >= 2:
+                found.append((architecture, method, "L", f"D = {dimension}", *_slope(times), None, None, *setting))
     schema = {
         "architecture": pl.String,
         "method": pl.String,
@@ -152,10 +144,21 @@ def slopes(rows: pl.DataFrame) -> pl.DataFrame:
         "slope": pl.Float64,
         "low": pl.Float64,
         "high": pl.Float64,
+        "n": pl.Int64,
         "faster than dense ML from D": pl.Int64,
         "faster than any ML from D": pl.Int64,
+        **{name: rows.schema[name] for name in SETTING},
     }
-    return pl.DataFrame(found, schema=schema, orient="row").sort("architecture", "in", "at", "slope")
+    return pl.DataFrame(found, schema=schema, orient="row").sort("architecture", *SETTING, "in", "at", "slope")
+
+
+def _faster(compared: pl.DataFrame) -> dict[tuple[Any, ...], dict[int, bool]]:
+    """Whether a method is called faster, by its place without D, and D."""
+    found: dict[tuple[Any, ...], dict[int, bool]] = {}
+    for line in compared.iter_rows(named=True):
+        key = (line["method"], line["architecture"], line["L"], *(line[name] for name in SETTING), line["against"])
+        found.setdefault(key, {})[line["D"]] = line["verdict"] == "faster"
+    return found
 
 
 def _by(curve: pl.DataFrame, column: str) -> dict[int, float]:
@@ -163,18 +166,14 @@ def _by(curve: pl.DataFrame, column: str) -> dict[int, float]:
     return dict(zip(medians[column].to_list(), medians["value"].to_list(), strict=True))
 
 
-def _fastest(rivals: pl.DataFrame) -> dict[int, float]:
-    fastest = rivals.group_by("D").agg(pl.col("value").min()).sort("D")
-    return dict(zip(fastest["D"].to_list(), fastest["value"].to_list(), strict=True))
+def _slope(times: dict[int, float]) -> tuple[float, float | None, float | None, int]:
+    return dataclasses.astuple(log_slope(list(times), list(times.values())))
 
 
-def _slope(times: dict[int, float]) -> tuple[float, float | None, float | None]:
-    estimate = log_slope(list(times), list(times.values()))
-    return estimate.value, estimate.low, estimate.high
-
-
-def _with_fraction(cell: dict[str, float | None]) -> str | None:
+def _with_fraction(cell: dict[str, Any]) -> str | None:
     if cell["value"] is None:
         return None
-    milliseconds = text_of(cell["value"] * 1e3)
-    return milliseconds if cell["bound"] is None else f"{milliseconds} ({cell['bound'] / cell['value']:.0%})"
+    text = text_of(cell["value"] * 1e3)
+    if cell["bound"] is not None:
+        text += f" ({cell['bound'] / cell['value']:.0%})"
+    return text + "*" * cell["noisy"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import polars as pl
 
 from harness.tables.columns import status
-from harness.tables.runtime import newest
+from harness.tables.comparison import newest
 
 __all__ = ["imputation", "normalizer"]
 
@@ -43,7 +43,7 @@ def normalizer(rows: pl.DataFrame) -> pl.DataFrame:
 
 def _wide(rows: pl.DataFrame, kind: str, index: list[str | pl.Expr]) -> pl.DataFrame:
     """One row a cell of this kind, one column a metric; of several runs the newest."""
-    own = newest(rows).filter(pl.col("config").str.json_path_match("$.kind") == kind)
+    own = newest(rows, "dataset", "recipe", "seed").filter(pl.col("config").str.json_path_match("$.kind") == kind)
     if own.is_empty():
         return pl.DataFrame()
     return own.select(*index, "metric", "value").pivot("metric", index=own.select(*index).columns, values="value")

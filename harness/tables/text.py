@@ -45,6 +45,8 @@ def split_constants(frame: pl.DataFrame) -> tuple[pl.DataFrame, str]:
         "seeds",
         "cpu",
         "gpu",
+        "torch",
+        "commit",
     ]
     same = [name for name in settings if name in frame.columns and frame[name].n_unique() == 1]
     said = ", ".join(f"{name} = {text_of(frame[name][0])}" for name in same if frame[name][0] is not None)

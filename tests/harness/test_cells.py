@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from harness import cells, datasets
-from harness.cells import LikelihoodCell, RuntimeCell, run_cells
+from harness.cells import LikelihoodCell, RuntimeCell
 from harness.cost import LayerCost
 from harness.density import build, count_parameters
 from harness.environment import capture
@@ -22,7 +22,7 @@ from harness.errors import InputError
 from harness.method import Method
 from harness.problem import Problem
 from harness.registry import registry
-from harness.results import Row, Store, cell_key
+from harness.results import cell_key
 from harness.training import TrainingConfig
 
 TIMING = RuntimeCell("runtime", "custom", ("fake",), Problem(shape=(3,), batch=4), repeats=3)
@@ -343,76 +343,6 @@ def test_the_key_does_not_change_with_the_commit(cell: Any, monkeypatch: pytest.
     elsewhere = replace(capture("cpu"), commit="another")
     monkeypatch.setattr(cells, "capture", lambda device, libraries: elsewhere)
     assert cell_key(cell.identity()) == before
-
-
-class Counted:
-    """A cell that counts its runs and ends as it is told."""
-
-    experiment = "train"
-    profile = "custom"
-    title = "counted"
-
-    def __init__(self, make_row: Callable[..., Row], number: int, status: str = "ok") -> None:
-        self.make_row, self.number, self.status = make_row, number, status
-        self.runs = 0
-
-    def identity(self) -> dict[str, Any]:
-        return {"number": self.number}
-
-    def run(self, progress: cells.Progress) -> list[Row]:
-        self.runs += 1
-        value = float(self.runs) if self.status == "ok" else None
-        key = cell_key(self.identity())
-        return [self.make_row(cell=key, experiment="train", status=self.status, value=value)]
-
-
-def test_a_second_run_fills_only_what_is_missing(tmp_path: Path, make_row: Callable[..., Row]) -> None:
-    store = Store(tmp_path)
-    statuses = ["ok", "diverged", "unavailable", "failed", "ok"]
-    sweep = [Counted(make_row, number, status) for number, status in enumerate(statuses)]
-    first = run_cells(sweep[:-1], store, lambda cell, finished: quiet)
-    assert [row.status for row in first] == statuses[:-1]
-    told: list[tuple[int, bool]] = []
-    shown: list[int] = []
-
-    def start(cell: Any, finished: bool) -> cells.Progress:
-        told.append((cell.number, finished))
-        return quiet
-
-    second = run_cells(sweep, store, start, lambda rows: shown.append(len(rows)))
-    # What has a result stays; what was unavailable or failed is tried again.
-    assert told == [(0, True), (1, True), (2, False), (3, False), (4, False)]
-    assert [cell.runs for cell in sweep] == [1, 1, 2, 2, 1]
-    assert [row.status for row in second] == statuses
-    assert shown == [1] * 5
-    run_cells(sweep, store, start, fresh=True)
-    assert [cell.runs for cell in sweep] == [2, 2, 3, 3, 2]
-
-
-def test_a_damaged_cell_is_measured_again(tmp_path: Path, make_row: Callable[..., Row]) -> None:
-    store = Store(tmp_path)
-    cell = Counted(make_row, 0)
-    run_cells([cell], store, lambda cell, finished: quiet)
-    (path,) = tmp_path.rglob("*.parquet")
-    path.write_bytes(path.read_bytes()[:50])
-    run_cells([cell], store, lambda cell, finished: quiet)
-    assert cell.runs == 2
-    assert store.frame()[1] == []
-
-
-def test_a_kill_loses_the_running_cell_alone(tmp_path: Path, make_row: Callable[..., Row]) -> None:
-    class Killed(Counted):
-        def run(self, progress: cells.Progress) -> list[Row]:
-            raise KeyboardInterrupt
-
-    store = Store(tmp_path)
-    with pytest.raises(KeyboardInterrupt):
-        run_cells(
-            [Counted(make_row, 0), Killed(make_row, 1), Counted(make_row, 2)], store, lambda cell, finished: quiet
-        )
-    frame, damaged = store.frame()
-    assert frame["cell"].to_list() == [cell_key({"number": 0})]
-    assert damaged == []
 
 
 def test_titles_tell_cells_apart() -> None:

@@ -16,13 +16,14 @@ import torch
 
 from harness import cli, datasets, listing, registry
 from harness.cells import LikelihoodCell, RuntimeCell
+from harness.checkpoints import load_weights
 from harness.errors import InputError
 from harness.method import Method
 from harness.paper import experiments
 from harness.paper.experiments import EXPERIMENTS, Experiment
 from harness.problem import Problem
 from harness.results import SCHEMA, Row, Store
-from harness.training import TrainingConfig, load_weights
+from harness.training import TrainingConfig
 
 Run = Callable[..., Any]
 
@@ -239,7 +240,7 @@ def test_reproduce_one_experiment(
 
 
 def test_ctrl_c_keeps_what_is_finished(run: Run, tiny_experiment: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupted(self: LikelihoodCell, progress: Any) -> list[Row]:
+    def interrupted(self: LikelihoodCell, progress: Any, resume: Any) -> list[Row]:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(LikelihoodCell, "run", interrupted)

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from harness import datasets, likelihood
+from harness.checkpoints import load_weights
 from harness.datasets import Dataset, GaussianNoise, Identity
 from harness.density import build
 from harness.errors import InputError
@@ -20,7 +21,7 @@ from harness.likelihood import fit_and_score, nll, without_map
 from harness.method import Method, Model
 from harness.problem import Problem
 from harness.registry import registry
-from harness.training import Divergence, TrainingConfig, load_weights
+from harness.training import Divergence, TrainingConfig
 
 DIGITS = Problem(shape=(1, 8, 8), layers=1, dtype="float64")
 

@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 import torch
 
-from harness.cells import LikelihoodCell, RuntimeCell, check_fit, run_cells
+from harness.cells import LikelihoodCell, RuntimeCell, check_fit
 from harness.density import build, log_prob
+from harness.execution import run_cells
 from harness.method import Method, Model
 from harness.problem import Problem
 from harness.results import Store

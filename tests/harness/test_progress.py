@@ -16,7 +16,9 @@ def lines(capsys: pytest.CaptureFixture[str], seconds: float, monkeypatch: pytes
     with progress.Bars(2) as bars:
         advance = bars.start(CELL, False)
         advance(3, 30, "best validation 12.5")
+        bars.end(CELL)
         bars.start(CELL, True)
+        bars.end(CELL)
     printed = capsys.readouterr()
     assert printed.out == ""
     return [line.strip() for line in printed.err.splitlines() if "━" not in line]

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import io
+import math
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import polars as pl
 import pytest
 
+from harness.errors import InputError
 from harness.results import SCHEMA, Row, Store, cell_key, to_frame
 
 MakeRow = Callable[..., Row]
@@ -65,7 +68,7 @@ def test_a_failure_while_writing_leaves_the_old_file(
         raise OSError("no space left on device")
 
     monkeypatch.setattr(*{"fsync": (os, "fsync", fail), "replace": (Path, "replace", fail)}[broken])
-    with pytest.raises(OSError, match="no space left"):
+    with pytest.raises(InputError, match=r"cannot be written \(no space left on device\); make room"):
         store.write([make_row(value=2.0)])
     assert store.read("runtime", path.stem) == [make_row(value=1.0)]
     assert list(path.parent.iterdir()) == [path]
@@ -98,7 +101,7 @@ def test_a_killed_writer_leaves_nothing_that_is_read(tmp_path: Path, make_row: M
 
 def parquet(row: Row, **columns: object) -> bytes:
     buffer = io.BytesIO()
-    to_frame([row]).with_columns(**columns).write_parquet(buffer)
+    to_frame([replace(row, cell="bad")]).with_columns(**columns).write_parquet(buffer)
     return buffer.getvalue()
 
 
@@ -111,6 +114,12 @@ def parquet(row: Row, **columns: object) -> bytes:
         (lambda row: b"[{}]", "no Parquet file"),
         (lambda row: b"\xff\xfe\x00", "no Parquet file"),
         (lambda row: parquet(row, new_column=pl.lit(1)), "its rows have other columns than this version writes"),
+        (lambda row: parquet(row, cell=pl.lit("good")), "it holds rows of cell good, which belong elsewhere"),
+        (lambda row: parquet(row, experiment=pl.lit("x")), "it holds rows of experiment x, which belong elsewhere"),
+        (lambda row: parquet(row, value=pl.lit(math.inf)), "it holds a number that is not finite"),
+        (lambda row: parquet(row, value=pl.lit(None, pl.Float64)), "status and value contradict each other"),
+        (lambda row: parquet(row, status=pl.lit("failed")), "status and value contradict each other"),
+        (lambda row: parquet(row, status=pl.lit("great")), "status and value contradict each other"),
         (lambda row: parquet(row, value=pl.lit("fast")), "its rows have other columns than this version writes"),
     ],
 )
@@ -124,8 +133,11 @@ def test_a_file_that_is_no_cell_is_named_and_the_others_are_read(
     frame, damaged = store.frame()
     assert frame["cell"].to_list() == ["0123456789abcdef"]
     assert len(damaged) == 1
+    aside = tmp_path / "damaged" / "runtime" / "bad.parquet"
     assert damaged[0].startswith(f"{bad}: not a readable cell (")
-    assert damaged[0].endswith("delete it to have it measured again")
+    assert damaged[0].endswith(f"): moved to {aside}")
+    assert aside.read_bytes() == content(make_row())
+    assert not bad.exists()
     assert "\n" not in damaged[0]
     assert any(part in damaged[0] for part in reason.split("|"))
     # Asked for by itself it counts as never measured.

@@ -13,7 +13,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from harness import training
+from harness import checkpoints, training
+from harness.checkpoints import load_weights, save_weights
 from harness.datasets import Dataset, Identity
 from harness.density import build
 from harness.errors import InputError
@@ -21,7 +22,7 @@ from harness.method import Method, Model
 from harness.problem import Problem
 from harness.registry import registry
 from harness.runtime import trainer_on_noise
-from harness.training import Divergence, Trainer, TrainingConfig, load_weights, save_weights, train
+from harness.training import Divergence, Trainer, TrainingConfig, train
 
 PROBLEM = Problem(shape=(3,), batch=10, dtype="float64", seed=4)
 
@@ -432,11 +433,11 @@ def test_a_checkpoint_is_whole_at_any_moment(tmp_path: Path, monkeypatch: pytest
     path = tmp_path / "weights"
     save_weights({"weight": torch.ones(3, dtype=torch.float64)}, path)
 
-    def cut_off(weights: dict[str, Tensor], place: Path) -> None:
+    def cut_off(weights: dict[str, Tensor], place: Path, metadata: Any) -> None:
         Path(place).write_bytes(b"half")
         raise OSError("no space left")
 
-    monkeypatch.setattr(training, "save_file", cut_off)
+    monkeypatch.setattr(checkpoints, "save_file", cut_off)
     with pytest.raises(OSError, match=r"no space left"):
         save_weights({"weight": torch.zeros(3, dtype=torch.float64)}, path)
     model = Recorded()

@@ -1,0 +1,209 @@
+"""Runs a sweep of cells: one after another, side by side in processes, or on the workers of a cluster."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import CancelledError, Executor, Future, ThreadPoolExecutor, as_completed
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+
+from harness.cells import Cell, Progress, finished_rows
+from harness.environment import prepare
+from harness.errors import InputError, one_line, unknown
+from harness.isolation import Limits, alone, attempt
+from harness.results import Row, Store, cell_key
+
+__all__ = ["EXECUTORS", "Crew", "hire", "run_cells"]
+
+EXECUTORS = ("serial", "processes", "dask")
+
+
+@dataclass(frozen=True)
+class Crew:
+    """Who runs the cells of a sweep that may run side by side.
+
+    Args:
+        executor: Each of its calls takes until the process of one cell ends; None to run all in this process.
+        threads: Of torch in every worker, and in this process for the cells that run alone; None for torch's choice.
+        remote: Whether workers may be on other machines.
+        note: What to tell the user about it.
+    """
+
+    executor: Executor | None = None
+    threads: int | None = None
+    remote: bool = False
+    note: str = ""
+
+
+@contextmanager
+def hire(name: str, workers: int | None, threads: int | None, scheduler: str | None) -> Iterator[Crew]:
+    """Find those who run the cells, for as long as the context lasts.
+
+    Args:
+        name: One of `EXECUTORS`.
+        workers: How many processes; None for as many as there are cores for their threads.
+        threads: Of each; None for the cores shared among the processes, one on a cluster, torch's choice in this
+            process.
+        scheduler: Address of a Dask scheduler.
+
+    Raises:
+        InputError: An option is missing or out of place, Dask is not installed, or nobody answers at the address.
+    """
+    if name not in EXECUTORS:
+        raise unknown("executor", name, EXECUTORS)
+    if workers is not None and name != "processes":
+        raise InputError("--workers is for --executor processes; a Dask cluster has as many as were started")
+    if (scheduler is not None) != (name == "dask"):
+        raise InputError("--executor dask and --scheduler ADDRESS go together; give both or neither")
+    if workers is not None and workers < 1:
+        raise InputError(f"workers must be at least 1, not {workers}")
+    if threads is not None and threads < 1:
+        raise InputError(f"threads must be at least 1, not {threads}")
+    if name == "serial":
+        yield Crew(threads=threads)
+    elif name == "dask":
+        with _dask(str(scheduler)) as executor:
+            told = f"cells run on the workers of {scheduler}, threads of each: {threads or 1}"
+            yield Crew(executor, threads or 1, remote=True, note=told)
+    else:
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        workers = workers or max(1, cores // (threads or 1))
+        threads = threads or max(1, cores // workers)
+        crowded = f"; that is more than {cores} cores, and seconds mean little" if workers * threads > cores else ""
+        # Its threads only wait, each for the process of one cell.
+        with ThreadPoolExecutor(workers) as executor:
+            yield Crew(executor, threads, note=f"{workers} processes, threads of each: {threads}{crowded}")
+
+
+@contextmanager
+def _dask(address: str) -> Iterator[Executor]:
+    try:
+        from distributed import Client
+    except ImportError:
+        raise InputError("Dask is not installed: pip install 'ebflow-bench[cluster]'") from None
+    try:
+        client = Client(address, set_as_default=False)
+    except (OSError, ValueError, TypeError) as error:
+        raise InputError(f"no Dask scheduler answers at {address} ({one_line(error)}); start one first") from None
+    with client:
+        yield client.get_executor()
+
+
+def run_cells(
+    cells: Sequence[Cell],
+    store: Store,
+    on_start: Callable[[Cell, bool], Progress],
+    on_rows: Callable[[list[Row]], None] = lambda rows: None,
+    fresh: bool = False,
+    *,
+    on_end: Callable[[Cell], None] = lambda cell: None,
+    crew: Crew | None = None,
+    limits: Limits | None = None,
+) -> list[Row]:
+    """Run the cells that the store lacks, keeping each as soon as it is done.
+
+    This process alone writes to the store. Cells that need the machine to themselves run on this one, one by one, after
+    the others.
+
+    Args:
+        cells: In the order of the rows that are returned.
+        store: Where finished cells lie; those that were unavailable or failed are tried again.
+        on_start: Told of each cell and whether it is already there; returns the callback for its progress. With a crew
+            it is called in other threads; of a remote one, when the cell has ended.
+        on_rows: Told of each cell's rows.
+        fresh: Measure everything anew.
+        on_end: Told of each cell that has ended.
+        crew: Who runs them; all run in this process if not given.
+        limits: Of every cell, which then has a process of its own.
+
+    Raises:
+        InputError: A result cannot be kept, or the cluster is lost.
+    """
+    crew, threads = crew or Crew(), torch.get_num_threads()
+    found: dict[int, list[Row]] = {}
+
+    def keep(number: int, rows: list[Row], new: bool = True) -> None:
+        if new:
+            store.write(rows)
+        found[number] = rows
+        on_rows(rows)
+        on_end(cells[number])
+
+    def known(number: int, key: str) -> bool:
+        rows = [] if fresh else finished_rows(cells[number], store, key)
+        if rows:
+            on_start(cells[number], True)
+            keep(number, rows, new=False)
+        return bool(rows)
+
+    together = [number for number, cell in enumerate(cells) if crew.executor is not None and not cell.exclusive]
+    keys = zip(together, _keys([cells[number] for number in together], crew, threads), strict=True)
+    left = {number: cells[number] for number, key in keys if not known(number, key)}
+    with _submitted(left, crew, threads, limits or Limits(), on_start) as futures:
+        for future in as_completed(futures):
+            number = futures[future]
+            if crew.remote:
+                on_start(cells[number], False)
+            keep(number, _rows(future, cells[number]))
+    for number, cell in enumerate(cells):
+        if number not in found and not known(number, cell_key(cell.identity())):
+            progress = on_start(cell, False)
+            keep(number, attempt(cell, progress) if limits is None else alone(cell, limits, threads, progress))
+    return [row for _, rows in sorted(found.items()) for row in rows]
+
+
+@contextmanager
+def _submitted(
+    cells: Mapping[int, Cell],
+    crew: Crew,
+    threads: int,
+    limits: Limits,
+    on_start: Callable[[Cell, bool], Progress],
+) -> Iterator[dict[Future[list[Row]], int]]:
+    """Give cells to a crew; when the context is left early, running ones are stopped and waiting ones cancelled."""
+    stopped = threading.Event()
+
+    def here(cell: Cell) -> list[Row]:
+        return alone(cell, limits, threads, on_start(cell, False), stopped)
+
+    futures: dict[Future[list[Row]], int] = {}
+    try:
+        for number, cell in cells.items():
+            # What cannot travel to another machine is left out there.
+            call = partial(alone, cell, limits, threads) if crew.remote else partial(here, cell)
+            futures[crew.executor.submit(call)] = number
+        yield futures
+    finally:
+        stopped.set()
+        for future in futures:
+            future.cancel()
+
+
+def _rows(future: Future[list[Row]], cell: Cell) -> list[Row]:
+    """Return what a worker made of a cell; that it was lost is a row too."""
+    try:
+        return future.result()
+    except CancelledError:
+        raise InputError("the cluster is lost; the same command goes on with what is missing") from None
+    except Exception as error:  # of Dask, which tried other workers before it gave up
+        return cell.without_result("failed", one_line(error))
+
+
+def _keys(cells: Sequence[Cell], crew: Crew, threads: int) -> list[str]:
+    """Name cells where they run: processor and versions of a cluster's workers are part of the names."""
+    if not crew.remote or not cells:
+        return [cell_key(cell.identity()) for cell in cells]
+    try:
+        return crew.executor.submit(_keys_here, cells, threads).result()
+    except Exception as error:  # an installation that differs raises anything at all
+        raise InputError(f"the workers of the cluster cannot run these cells ({one_line(error)})") from None
+
+
+def _keys_here(cells: Sequence[Cell], threads: int) -> list[str]:
+    prepare("cpu", threads)
+    return [cell_key(cell.identity()) for cell in cells]

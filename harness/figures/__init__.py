@@ -1,0 +1,29 @@
+"""Figures, drawn with matplotlib from frames of rows and from the arrays that lie beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from harness.figures.drawing import Drawing
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from harness.results import Store
+
+__all__ = ["Drawing", "drawings"]
+
+
+def drawings(rows: pl.DataFrame, store: Store) -> Iterator[Drawing]:
+    """Draw everything that rows and arrays have a figure for, one drawing at a time.
+
+    Args:
+        rows: A frame of `harness.results.SCHEMA`.
+        store: Where the arrays of the rows' cells lie.
+    """
+    from harness.figures import headline, runtime, training  # matplotlib is imported when something is drawn
+
+    yield from headline.headline(rows)
+    yield from runtime.runtime_figures(rows)
+    yield from training.training_figures(rows)

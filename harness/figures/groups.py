@@ -1,0 +1,80 @@
+"""Which rows may stand in one figure, what its files are called, and what its footer says of them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+
+import polars as pl
+
+__all__ = ["MACHINE", "cells_of", "footer", "groups", "prepared"]
+
+MACHINE = ("device", "cpu", "gpu", "threads", "torch", "commit")
+"""What must be the same for seconds to be comparable, beside what is computed."""
+
+
+def prepared(rows: pl.DataFrame) -> pl.DataFrame:
+    """Add what the rows say in JSON, or inside another column, and figures are grouped by."""
+    return rows.with_columns(
+        torch=pl.col("versions").str.json_path_match("$.torch"),
+        channels=pl.col("shape").str.extract(r"^(\d+)x"),
+        compiled=pl.col("config").str.json_path_match("$.config.compile") == "true",
+        MaP=pl.col("config").str.json_path_match("$.preprocess") == "true",
+        EMA=pl.col("config").str.json_path_match("$.config.ema_decay").is_not_null(),
+    )
+
+
+def groups(rows: pl.DataFrame, named: Mapping[str, str], rest: Sequence[str]) -> Iterator[tuple[str, pl.DataFrame]]:
+    """Split rows into those that may stand in one figure, each with the beginning of its name.
+
+    Args:
+        rows: Those that have a place in some figure, as `prepared` returns them.
+        named: Columns whose values are always in the name, with the format of each.
+        rest: Columns that must be the same too; in the name where figures differ in nothing else.
+    """
+    for names, own in rows.group_by(list(named), maintain_order=True):
+        shared = [form.format(name) for form, name in zip(named.values(), names, strict=True)]
+        differing = [column for column in rest if own[column].n_unique() > 1]
+        for _, group in own.group_by(list(rest), maintain_order=True):
+            yield "-".join([*shared, *(_suffix(column, group[column][0]) for column in differing)]), group
+
+
+def footer(group: pl.DataFrame) -> str:
+    """Say in a line what all rows have in common: batch, dtype, machine, threads, torch, commit."""
+    batch = _all(group, "B", "B = {}")
+    machine = _all(group, "gpu", "{}") or _all(group, "cpu", "{}")
+    commits = sorted({_short(commit) for commit in group["commit"]})
+    return ", ".join(
+        part
+        for part in (
+            batch,
+            _all(group, "dtype", "{}"),
+            machine,
+            _all(group, "threads", "{} thread" + "s" * (group["threads"].max() != 1)),
+            _all(group.filter(pl.col("device") != "cpu"), "device", "{}"),
+            _all(group, "torch", "torch {}"),
+            f"commit {', '.join(commits)}" if len(commits) <= 3 else f"{len(commits)} commits",
+        )
+        if part
+    )
+
+
+def cells_of(*groups: pl.DataFrame) -> tuple[str, ...]:
+    """Return the keys of the cells that rows come from."""
+    return tuple(sorted({cell for group in groups for cell in group["cell"]}))
+
+
+def _all(group: pl.DataFrame, column: str, text: str) -> str:
+    values = group[column].drop_nulls().unique().sort().to_list()
+    return text.format(" and ".join(map(str, values))) if values else ""
+
+
+def _suffix(column: str, value: object) -> str:
+    if column == "commit":
+        return _short(value if isinstance(value, str) else None).replace("+", "-changed")
+    text = {"B": "B{}", "threads": "{}-threads", "torch": "torch-{}", "channels": "{}-channels"}.get(column, "{}")
+    return re.sub(r"[^A-Za-z0-9.]+", "-", text.format("no" if value is None else value)).strip("-")
+
+
+def _short(commit: str | None) -> str:
+    return "unknown" if commit is None else commit[:8] + ("+" if commit.endswith("+") else "")

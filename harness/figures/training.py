@@ -1,0 +1,99 @@
+"""What was followed through training: NLL against steps and seconds, and the gradient's norm."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import polars as pl
+
+from harness.figures.drawing import Drawing
+from harness.figures.groups import MACHINE, cells_of, footer, groups, prepared
+from harness.figures.sheet import Sheet, label_ends
+from harness.figures.style import WIDTH, curve_styles, styled
+
+__all__ = ["training_figures"]
+
+_NAMED = {"experiment": "{}", "profile": "{}", "dataset": "{}", "architecture": "{}"}
+# Seconds are compared: what they depend on is the same, the commit aside, for a long experiment spans several.
+_REST = ["dtype", *(column for column in MACHINE if column != "commit")]
+_METRICS = {"validation_curve": ("validation NLL, nats", "nll"), "gradient_norm": ("gradient norm", "gradient")}
+_AXES = {"iteration": "training steps", "seconds": "seconds of training, the start included"}
+_LABELLED = 7
+
+
+def training_figures(rows: pl.DataFrame) -> Iterator[Drawing]:
+    """Draw what was followed in every training, one figure for every dataset, architecture and metric."""
+    rows = prepared(rows).filter(pl.col("iteration").is_not_null(), pl.col("status") == "ok")
+    for metric in _METRICS:
+        curves = rows.filter(metric=metric).filter(pl.len().over("cell") > 1)
+        for name, group in groups(curves, _NAMED, _REST):
+            yield _draw(name, _labelled(group), metric)
+
+
+@styled()
+def _draw(name: str, group: pl.DataFrame, metric: str) -> Drawing:
+    label, short = _METRICS[metric]
+    top = _top(group) if metric == "validation_curve" else math.inf
+    curves = group.filter(pl.col("value") <= top)
+    first = group.row(0, named=True)
+    what = f"{first['experiment']} ({first['profile']}), {first['dataset']}, {first['architecture']}"
+    sheet = Sheet(WIDTH, 5.0, what, footer(group))
+    panels = sheet.subplots(2, 1, sharey=True)
+    styles = curve_styles(curves.select("label", "method", "objective", "linear").unique(maintain_order=True).rows())
+    ends = {}
+    for (text,), curve in curves.group_by(["label"], maintain_order=True):
+        curve = curve.sort("iteration")
+        said = [
+            f"{text}: {value:,.1f} nats at step {step:,}, {seconds:,.0f} s"
+            if metric == "validation_curve"
+            else f"{text}: {value:.3g} at step {step:,}, {seconds:,.0f} s"
+            for value, step, seconds in curve.select("value", "iteration", "seconds").rows()
+        ]
+        for panel, axis in zip(panels, _AXES, strict=True):
+            (line,) = panel.plot(
+                curve[axis].to_list(), curve["value"].to_list(), label=text, markersize=3, **styles[text]
+            )
+            sheet.say(line, said)
+        ends[text] = curve
+    for panel, axis in zip(panels, _AXES, strict=True):
+        panel.set_xlabel(_AXES[axis])
+        panel.set_ylabel(label)
+    if metric == "gradient_norm":
+        panels[0].set_yscale("log")
+    if len(ends) <= _LABELLED:
+        for panel, axis in zip(panels, _AXES, strict=True):
+            label_ends(
+                panel,
+                [(curve[axis][-1], curve["value"][-1], text, styles[text]["color"]) for text, curve in ends.items()],
+            )
+    else:
+        sheet.legend_below(panels[0])
+    caption = {
+        "validation_curve": "NLL of the validation set in nats a sample, in the data's own space, of the weights that "
+        "would be kept.",
+        "gradient_norm": "Norm of the last batch's gradient before clipping, at every validation.",
+    }[metric]
+    cut = "" if curves.height == group.height else f" Points above {top:,.0f} are left out."
+    title = f"{what}: {label} through training"
+    return Drawing(f"{name}-{short}", title, f"{caption}{cut} {footer(group)}.", sheet, cells_of(group))
+
+
+def _top(group: pl.DataFrame) -> float:
+    """Return up to where validation NLLs are shown: where curves end decides, for they may start very far above."""
+    ends = group.sort("iteration").group_by("cell").last()["value"]
+    low = group["value"].min()
+    return low + 2 * (ends.max() - low) if len(ends) > 1 else math.inf
+
+
+def _labelled(group: pl.DataFrame) -> pl.DataFrame:
+    """Add a label to every curve: its method, and what it does not share with all others."""
+    parts = [pl.col("method")]
+    for column in ("recipe", "B", "L", "seed"):
+        if group[column].n_unique() > 1:
+            form = "{}" if column == "recipe" else f"{column} {{}}"
+            parts.append(pl.format(form, column))
+    for column in ("EMA", "MaP"):
+        if group[column].n_unique() > 1:
+            parts.append(pl.when(column).then(pl.lit(column)).otherwise(pl.lit(f"no {column}")))
+    return group.with_columns(label=pl.concat_str(parts, separator=", ")).sort("label", maintain_order=True)

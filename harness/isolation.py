@@ -1,0 +1,124 @@
+"""A cell in a process of its own, under limits: however it ends, there are rows that say so."""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+
+from harness.cells import Cell, Progress
+from harness.child import Child
+from harness.environment import prepare
+from harness.errors import one_line
+from harness.results import Row
+
+__all__ = ["Limits", "Stopped", "alone", "attempt"]
+
+_LOOK = 0.1  # seconds between two looks at the memory of a process
+_FROM_OUTSIDE = (-9, -15)
+"""SIGKILL and SIGTERM: a machine that ran out of memory or an operator ended the process, and not what it did."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a cell may use; None for no limit.
+
+    Args:
+        seconds: From the start of its process.
+        memory: Bytes that its process and that one's descendants hold in memory, looked at ten times a second. (The
+            system's own limits are on address space, of which torch reserves much more than it uses.)
+    """
+
+    seconds: float | None = None
+    memory: int | None = None
+
+
+class Stopped(Exception):
+    """The sweep is being ended; the cell has no result."""
+
+
+def attempt(cell: Cell, progress: Progress) -> list[Row]:
+    """Run a cell in this process; an error, a sys.exit and a number that is not finite end as rows."""
+    try:
+        rows = cell.run(progress)
+    except (Exception, SystemExit) as error:
+        return cell.without_result("failed", one_line(error))
+    for row in rows:
+        for number in (row.value, row.ci_low, row.ci_high):
+            if number is not None and not math.isfinite(number):
+                return cell.without_result("failed", f"its {row.metric} is {number}")
+    return rows
+
+
+def alone(
+    cell: Cell,
+    limits: Limits,
+    threads: int,
+    progress: Progress = lambda done, total, note: None,
+    stopped: threading.Event | None = None,
+) -> list[Row]:
+    """Run a cell in a fresh process.
+
+    A process that somebody else killed is started again, once: the next kill may not be meant for it. Nothing else is
+    tried twice, because it would end in the same way.
+
+    Args:
+        cell: Picklable, and so is all it needs.
+        limits: Its process is killed at the first that it passes.
+        threads: Of torch.
+        progress: Told what the cell tells.
+        stopped: Once set, the process is killed.
+
+    Raises:
+        Stopped: It was.
+    """
+    status, reason = 0, ""
+    for _ in range(2):
+        with Child(_in_child, cell, threads, threads=threads) as child:
+            ended = _listen(child, limits, progress, stopped)
+            if isinstance(ended, list):
+                return ended
+            if ended is not None:
+                return cell.without_result("failed", ended)
+            status, words = child.ending()
+            reason = f"its process {words}"
+        if status not in _FROM_OUTSIDE:
+            return cell.without_result("failed", reason)
+    return cell.without_result("failed", f"{reason}, twice: out of memory, or by hand")
+
+
+def _listen(
+    child: Child, limits: Limits, progress: Progress, stopped: threading.Event | None
+) -> list[Row] | str | None:
+    """Return the rows that a process sends, or which limit it passed, or None if it ended without a word."""
+    deadline = math.inf if limits.seconds is None else time.monotonic() + limits.seconds
+    while True:
+        try:
+            if child.connection.poll(_LOOK):
+                message = child.connection.recv()
+                if isinstance(message, list):
+                    return message
+                progress(*message)
+        except (EOFError, ConnectionError):
+            return None
+        if stopped is not None and stopped.is_set():
+            raise Stopped
+        if time.monotonic() > deadline:
+            return f"it took longer than {limits.seconds:g} s, the limit for a cell (--timeout)"
+        if limits.memory is not None and (used := child.memory()) > limits.memory:
+            return f"it used {used / 2**30:.1f} GiB, and {limits.memory / 2**30:.1f} is the limit for a cell (--memory)"
+
+
+def _in_child(connection: Connection, cell: Cell, threads: int) -> None:
+    prepare("cpu", threads)  # the device is the cell's own matter
+    last = -math.inf
+
+    def progress(done: int, total: int, note: str) -> None:
+        nonlocal last
+        if time.monotonic() > last + _LOOK or done == total:
+            last = time.monotonic()
+            connection.send((done, total, note))
+
+    connection.send(attempt(cell, progress))

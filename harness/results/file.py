@@ -1,0 +1,129 @@
+"""The file of a cell: Parquet, and in its metadata the version of the schema and a seal."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable
+
+import polars as pl
+import polars.selectors as cs
+
+from harness.errors import one_line
+from harness.results.schema import SCHEMA, STATUSES, cell_key
+from harness.seal import BLANK, KEY, check_seal, seal
+
+__all__ = ["MIGRATIONS", "SCHEMA_VERSION", "NewerFileError", "UnreadableFileError", "altered", "dump", "load"]
+
+_VERSION = "schema"
+_SEALED = BLANK.rstrip("0").encode()
+
+Migration = Callable[[pl.DataFrame], pl.DataFrame]
+
+
+class UnreadableFileError(ValueError):
+    """The file is no cell that this version wrote; the message says why."""
+
+
+class NewerFileError(UnreadableFileError):
+    """The file is of a later version than this one."""
+
+
+def _with_columns(*names: str) -> Migration:
+    """Add columns, empty, where they are missing."""
+
+    def migrate(frame: pl.DataFrame) -> pl.DataFrame:
+        return frame.with_columns(pl.lit(None, SCHEMA[name]).alias(name) for name in names if name not in frame.columns)
+
+    return migrate
+
+
+MIGRATIONS: tuple[Migration, ...] = (
+    # Files of version 1 name no version and have no seal, and hold as many of these as there were when they were written.
+    _with_columns("iteration", "seconds", "limits"),
+)
+"""What takes the rows of version 1 to version 2, of 2 to 3, and so on. Append; never change one that was released."""
+
+SCHEMA_VERSION = 1 + len(MIGRATIONS)
+"""Of the files that are written."""
+
+
+def dump(frame: pl.DataFrame) -> bytes:
+    """Write a frame of `SCHEMA` as the content of a file."""
+    buffer = io.BytesIO()
+    frame.write_parquet(buffer, statistics=False, metadata={_VERSION: str(SCHEMA_VERSION), KEY: BLANK})
+    return seal(buffer.getvalue())
+
+
+def load(content: bytes, experiment: str, cell: str) -> pl.DataFrame:
+    """Read the content of a file, of whatever version, as a frame of today's `SCHEMA`.
+
+    Args:
+        content: All bytes of the file.
+        experiment: That its folder is named after.
+        cell: Key that it is named after.
+
+    Raises:
+        NewerFileError: It is of a later version.
+        UnreadableFileError: It is damaged, or not such a file, or in another cell's place.
+    """
+    try:
+        if _SEALED in content:  # of version 2 or later
+            check_seal(content)
+        frame = pl.read_parquet(io.BytesIO(content))
+        metadata = pl.read_parquet_metadata(io.BytesIO(content))
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
+        raise UnreadableFileError(f"no Parquet file: {one_line(error)}") from None
+    except ValueError as error:
+        raise UnreadableFileError(str(error)) from None
+    version = _version(metadata)
+    for migrate in MIGRATIONS[version - 1 :]:
+        frame = migrate(frame)
+    if dict(frame.schema) != SCHEMA:
+        raise UnreadableFileError("its rows have other columns than this version writes")
+    if (complaint := _complaint(frame, experiment, cell)) is not None:
+        raise UnreadableFileError(complaint)
+    return frame.select(*SCHEMA)
+
+
+def altered(frame: pl.DataFrame) -> str | None:
+    """Say what shows that a cell's rows are not those of its key: the key is the digest of the column `config`."""
+    for config in frame["config"].unique():
+        try:
+            key = cell_key(json.loads(config))
+        except (ValueError, RecursionError):
+            return "its configuration is no JSON"
+        if key != frame["cell"][0]:
+            return f"its configuration is that of cell {key}"
+    return None
+
+
+def _version(metadata: dict[str, str]) -> int:
+    if _VERSION not in metadata and KEY not in metadata:
+        return 1
+    if not (KEY in metadata and metadata.get(_VERSION, "").isdecimal()):
+        raise UnreadableFileError("another program wrote it: it has no version or no seal")
+    if (version := int(metadata[_VERSION])) > SCHEMA_VERSION:
+        raise NewerFileError(
+            f"it is of version {version} of the schema, and this program reads up to {SCHEMA_VERSION}: upgrade it"
+        )
+    return version
+
+
+def _complaint(frame: pl.DataFrame, experiment: str, cell: str) -> str | None:
+    if frame.is_empty():
+        return "it holds no rows"
+    for column, place in (("cell", cell), ("experiment", experiment)):
+        for found in frame[column].unique():
+            if found != place:
+                return f"it holds rows of {column} {found}, which belong elsewhere"
+    if not frame.select(pl.all_horizontal(cs.float().is_finite().all())).item():
+        return "it holds a number that is not finite"
+    of_a_value = frame.select("method", "metric", "iteration")
+    if of_a_value.is_duplicated().any():
+        method, metric, _ = of_a_value.filter(of_a_value.is_duplicated()).row(0)
+        return f"it holds {metric} of {method} twice"
+    has_value = pl.col("value").is_not_null()
+    if not frame.select((pl.col("status").is_in(STATUSES) & ((pl.col("status") == "ok") == has_value)).all()).item():
+        return "it holds a row whose status and value contradict each other"
+    return None

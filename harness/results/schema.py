@@ -1,0 +1,113 @@
+"""The one schema of a result row, and the name of the cell that a row belongs to."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, get_type_hints
+
+import polars as pl
+
+__all__ = ["DRIFT_METRIC", "NOISY", "SCHEMA", "STATUSES", "Row", "cell_key", "reproducible", "to_frame"]
+
+NOISY = "noisy"
+"""The reason that an ok row has if the machine drifted while it was measured (`harness.statistics.NOISY_DRIFT`)."""
+
+DRIFT_METRIC = "reference_gemm_drift"
+"""By how much it drifted: the metric of the machine's row that says it."""
+
+STATUSES = ("ok", "diverged", "failed", "unavailable")
+
+_OF_THE_CLOCK = ("s", "flop/s", "B/s")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One measured number, or the reason why there is none.
+
+    Args:
+        cell: Key of the cell that made it; the name of its file.
+        experiment: What asked for it, such as ``table2-mnist-fc`` or ``runtime``.
+        profile: How far the protocol was shortened: quick, paper, or custom.
+        recipe: How it was trained: a name of `harness.paper.configurations`, and what was changed; none for a timing.
+        method: Name of the method, with its objective and the form of its linear layers beside it; or ``machine``.
+        dataset: Name of the data, or ``normal`` for the synthetic batches of a timing.
+        architecture: With D the dimension, L the linear layers, B the batch.
+        parameters: Number of trained numbers.
+        metric: What was measured, in `unit`; ci_low and ci_high bound a 95 % interval from n repetitions.
+        iteration: For a metric that is followed through training, the step where this value was seen; for one of
+            several repetitions or draws its number, the same for all methods that shared it.
+        seconds: For a metric that is followed through training, the training time spent until then.
+        limits: What the method declares that it cannot do.
+        status: ok, diverged, failed or unavailable; the last three have no value and a reason. The reason of an ok row
+            is none, or `NOISY`.
+        config: Everything else that determines the cell, as JSON.
+        versions: Of Python, torch and the method's libraries, as JSON.
+        commit: Of this project, a + where files differed from it.
+        started_at: UTC, ISO 8601.
+    """
+
+    cell: str
+    experiment: str
+    profile: str
+    recipe: str
+    method: str
+    objective: str
+    linear: str
+    dataset: str
+    architecture: str
+    shape: str
+    D: int
+    L: int
+    B: int
+    parameters: int | None
+    seed: int
+    dtype: str
+    device: str
+    threads: int
+    metric: str
+    value: float | None
+    unit: str
+    ci_low: float | None
+    ci_high: float | None
+    n: int | None
+    status: str
+    reason: str | None
+    config: str
+    versions: str
+    cpu: str
+    gpu: str | None
+    commit: str | None
+    started_at: str
+    iteration: int | None = None
+    seconds: float | None = None
+    limits: str | None = None
+
+
+def _polars_type(hint: Any) -> type[pl.DataType]:
+    return next(
+        kind for base, kind in ((float, pl.Float64), (int, pl.Int64), (str, pl.String)) if hint in (base, base | None)
+    )
+
+
+SCHEMA: dict[str, type[pl.DataType]] = {name: _polars_type(hint) for name, hint in get_type_hints(Row).items()}
+"""Column names and types of every frame of rows."""
+
+
+def to_frame(rows: Iterable[Row]) -> pl.DataFrame:
+    """Put rows into a frame of `SCHEMA`."""
+    return pl.DataFrame([dataclasses.asdict(row) for row in rows], schema=SCHEMA)
+
+
+def cell_key(identity: dict[str, Any]) -> str:
+    """Name a cell by what determines it: 16 hexadecimal digits of the SHA-256 of its canonical JSON."""
+    return hashlib.sha256(json.dumps(identity, sort_keys=True, allow_nan=False).encode()).hexdigest()[:16]
+
+
+def reproducible(rows: pl.DataFrame) -> pl.DataFrame:
+    """Leave what two runs of the same cells must agree on, in one order: no times of day, durations, rates, commits."""
+    of_the_clock = pl.col("unit").is_in(_OF_THE_CLOCK) | (pl.col("metric") == DRIFT_METRIC)
+    return rows.filter(~of_the_clock).drop("started_at", "seconds", "commit").sort(pl.all())
