@@ -8,12 +8,14 @@ from collections.abc import Callable
 from functools import cache
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+import typer
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from harness import cells, checking, cli, datasets, estimate
+from harness import cells, checking, cli, datasets, estimate, execution
 from harness.estimate import plan
 from harness.paper.configurations import RECIPES
 from harness.paper.experiments import EXPERIMENTS
@@ -39,75 +41,55 @@ def _one_of(*names: str) -> st.SearchStrategy[str]:
 
 
 _METHODS = st.lists(_one_of(*registry().methods), min_size=1, max_size=3).map(",".join)
-_COMMON = {
+_DATASETS = _one_of(*datasets.names(), "data.npy", "occupied", "folder/data.npy")
+VALUES = {
+    "--architecture": _one_of("fc", "cnn", "glow", "toy", "multimodal"),
+    "--dataset": _DATASETS,
     "--device": _one_of("cpu", "cuda", "cuda:7", "cpu:1", "meta", "cuda:99999999999999999999", "cpu:-1"),
-    "--threads": _NUMBERS,
-    "--seed": _NUMBERS,
-    "--data-dir": _PATHS,
-    "--json": None,
+    "--dims": _LISTS,
+    "--dtype": _one_of("float32", "float64", "tf32", "bf16"),
+    "--layers": _LISTS,
+    "--method": _one_of(*registry().methods),
+    "--methods": _METHODS,
+    "--optimizer": _one_of("adam", "rmsprop"),
+    "--profile": _one_of("quick", "paper"),
+    "--recipe": _one_of(*RECIPES),
+    "experiments": _one_of(*(experiment.name for experiment in EXPERIMENTS)),
+    "name": _one_of("my_flow", "class", "__init__"),
+    "what": _one_of(*registry().methods, "data.npy", "folder", "occupied.py"),
 }
-_KEPT = _COMMON | {"--results-dir": _PATHS, "--fresh": None, "--no-fresh": None}
-_DTYPES = _one_of("float32", "float64", "tf32", "bf16")
-_ARCHITECTURES = _one_of("fc", "cnn", "glow", "toy", "multimodal")
-OPTIONS: dict[str, dict[str, st.SearchStrategy[str] | None]] = {
-    "list": _COMMON,
-    "runtime": _KEPT
-    | {
-        "--architecture": _ARCHITECTURES,
-        "--dims": _LISTS,
-        "--layers": _LISTS,
-        "--batch": _NUMBERS,
-        "--methods": _METHODS,
-        "--dtype": _DTYPES,
-        "--compile": None,
-        "--repeats": _NUMBERS,
-    },
-    "train": _KEPT
-    | {
-        "--method": _one_of(*registry().methods),
-        "--architecture": _ARCHITECTURES,
-        "--dataset": _one_of(*datasets.names(), "data.npy", "occupied", "folder/data.npy"),
-        "--recipe": _one_of(*RECIPES),
-        "--epochs": _NUMBERS,
-        "--layers": _NUMBERS,
-        "--learning-rate": _NUMBERS,
-        "--optimizer": _one_of("adam", "rmsprop"),
-        "--noise": _NUMBERS,
-        "--batch": _NUMBERS,
-        "--dtype": _DTYPES,
-        "--compile": None,
-        "--patience": _NUMBERS,
-        "--max-seconds": _NUMBERS,
-        "--draws": _NUMBERS,
-        "--no-ema": None,
-        "--without-map": None,
-        "--checkpoint": _PATHS,
-    },
-    "reproduce": _KEPT
-    | {
-        "": _one_of(*(experiment.name for experiment in EXPERIMENTS)),
-        "--profile": _one_of("quick", "paper"),
-        "--methods": _METHODS,
-        "--seeds": _NUMBERS,
-        "--epochs": _NUMBERS,
-    },
-    "tables": _COMMON | {"--results-dir": _PATHS, "--asv-dir": _PATHS},
-    "check": {"": _one_of(*registry().methods, "data.npy", "folder", "occupied.py"), "--json": None},
-    "new-adapter": {"": _WORDS | _one_of("my_flow", "class", "__init__"), "--folder": _PATHS},
-}
+"""What is sometimes right, by option or argument; all others take numbers, paths or words."""
+
+_NOT_OURS = ("--help", "--install-completion", "--show-completion")
+
+
+def _commands(group: Any, before: tuple[str, ...] = ()) -> dict[tuple[str, ...], list[Any]]:
+    """Every command that the program has, and its parameters."""
+    found = {}
+    for name, command in group.commands.items():
+        if hasattr(command, "commands"):
+            found |= _commands(command, (*before, name))
+        else:
+            found[*before, name] = [p for p in command.params if p.opts[0] not in _NOT_OURS]
+    return found
+
+
+COMMANDS = _commands(typer.main.get_command(cli.app))
 
 
 @st.composite
 def command_lines(draw: st.DrawFn) -> list[str]:
-    """A command with some of its options, now and then one that it does not have."""
-    command = draw(st.sampled_from(sorted(OPTIONS)))
-    words = [command]
-    if "--methods" in OPTIONS[command]:  # all of them take a second each
+    """A command with a few of its options, now and then with words that it has no place for."""
+    name = draw(st.sampled_from(sorted(COMMANDS)))
+    words = list(name)
+    parameters = COMMANDS[name]
+    if any("--methods" in parameter.opts for parameter in parameters):  # to try all of them takes seconds
         words += ["--methods", draw(_METHODS)]
-    for option in draw(st.lists(st.sampled_from(sorted(OPTIONS[command])), max_size=4)):
-        values = OPTIONS[command][option]
-        words += [option] if option else []
-        words += [draw(values)] if values is not None else []
+    for parameter in draw(st.lists(st.sampled_from(parameters), max_size=4)):
+        option = draw(st.sampled_from(parameter.opts + parameter.secondary_opts))
+        words += [option] if option.startswith("-") else []
+        if not getattr(parameter, "is_flag", False):
+            words.append(draw(VALUES.get(option, _NUMBERS | _PATHS)))
     return words + (draw(st.lists(_WORDS, max_size=2)) if draw(st.integers(0, 9)) == 0 else [])
 
 
@@ -119,7 +101,7 @@ def nothing_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     """Take the work away, and build no model twice."""
     monkeypatch.setattr(cells, "refusal", _refusal)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    monkeypatch.setattr(cells, "run_cells", lambda cells, *_: [])
+    monkeypatch.setattr(execution, "run_cells", lambda *_, **options: [])
     monkeypatch.setattr(estimate, "plan", lambda cells, store, fresh: plan(cells[:0], store, fresh))
     monkeypatch.setattr(checking, "findings", lambda *_: iter([]))
 
@@ -137,12 +119,12 @@ def test_every_command_line_ends_with_a_status(
     empty_folder: Callable[..., Any],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    if words[0].startswith(("--install", "--show")):
-        return  # they write the user's shell's settings
     with empty_folder() as folder:
         (folder / "occupied").write_text("a file")
         (folder / "occupied.py").write_text("METHODS = []")
-        (folder / "folder").mkdir()
+        for name in ("folder", "\udcff"):
+            (folder / name).mkdir()
+        np.save(folder / "folder" / "data.npy", np.ones((20, 2)))
         monkeypatch.setattr(sys, "argv", ["harness", *words])
         # As Python opens them: what cannot be encoded is escaped on one, and an error on the other.
         out, err = (io.TextIOWrapper(io.BytesIO(), "utf-8", errors) for errors in ("strict", "backslashreplace"))
