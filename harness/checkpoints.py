@@ -78,7 +78,7 @@ class TrainingCheckpoint:
             return self.set_aside(f"it cannot be read: {error}")
         if metadata.get("format") != _FORMAT:
             return self.set_aside("it is no training state of this version")
-        if metadata.get("sha256") != digest(tensors, metadata["state"]):
+        if metadata.get("sha256") != digest(tensors, metadata.get("state", "")):
             return self.set_aside("it is damaged")
         state = json.loads(metadata["state"])
         for name, value in self.made_from.items():

@@ -8,6 +8,7 @@ import hashlib
 import io
 import tarfile
 from collections.abc import Callable
+from contextlib import redirect_stderr
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -173,7 +174,7 @@ def test_altered_weights_are_refused(
 def test_an_altered_state_of_a_training_is_set_aside(
     content: bytes, within_time: Callable[..., Any], empty_folder: Callable[..., Any]
 ) -> None:
-    with empty_folder() as folder, within_time():
+    with empty_folder() as folder, within_time(), redirect_stderr(io.StringIO()):
         (folder / "file").write_bytes(content)
         found = TrainingCheckpoint(folder / "file", {"cell": "c"}).read()
         if found is None:
