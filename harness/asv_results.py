@@ -9,12 +9,15 @@ import math
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
+from harness.errors import one_line
 from harness.registry import registry
 from harness.results import Row
 
 __all__ = ["read"]
+
+_MOST_POINTS = 10_000  # of one benchmark; asv lists every combination of its parameters
 
 _BENCHMARKS = {
     "iteration.TrainingIteration.time_iteration": "seconds_per_iteration",
@@ -37,11 +40,16 @@ def read(folder: Path) -> tuple[list[Row], list[str]]:
         try:
             # asv writes bare NaN, which json reads and polars does not.
             content = json.loads(path.read_text())
-            key = content["params"]["machine"], content["env_name"]
-            if key not in newest or content["date"] >= newest[key][0]:
-                newest[key] = content["date"], list(_rows(content))
+            key, date = (content["params"]["machine"], content["env_name"]), content["date"]
+            if not isinstance(date, int):
+                raise ValueError(f"its date is {date!r}, no time in milliseconds")
+            if key not in newest or date >= newest[key][0]:
+                rows = list(_rows(content))
+                for row in rows:
+                    _check(row)
+                newest[key] = date, rows
         except Exception as error:  # a damaged file may surprise in any place
-            damaged.append(f"{path}: not a readable asv result ({type(error).__name__}: {error}); delete it")
+            damaged.append(f"{path}: not a readable asv result ({one_line(error)}); delete it")
     return [row for _, rows in newest.values() for row in rows], damaged
 
 
@@ -53,6 +61,8 @@ def _rows(content: dict[str, Any]) -> Iterator[Row]:
             continue
         entry = dict(zip(columns, content["results"][benchmark], strict=False))
         started_at = datetime.fromtimestamp(entry["started_at"] / 1e3, UTC).isoformat(timespec="seconds")
+        if math.prod(map(len, entry["params"])) > _MOST_POINTS:
+            raise ValueError(f"it names more than {_MOST_POINTS} points of {benchmark}")
         points = itertools.product(*(map(ast.literal_eval, values) for values in entry["params"]))
         for index, (name, dimension, layers) in enumerate(points):
             value = entry["result"][index] if entry["result"] else None
@@ -94,6 +104,24 @@ def _rows(content: dict[str, Any]) -> Iterator[Row]:
                 commit=content["commit_hash"],
                 started_at=started_at,
             )
+
+
+def _check(row: Row) -> None:
+    """Hold a row to the types of the schema, which JSON does not know, and its numbers to what a timing can be.
+
+    Raises:
+        ValueError: It is of no asv benchmark.
+    """
+    hints = get_type_hints(Row)
+    for name, value in vars(row).items():
+        hint = float | int | None if hints[name] == float | None else hints[name]
+        if isinstance(value, bool) or not isinstance(value, hint):
+            raise ValueError(f"its {name} is {value!r}")
+    timed = [number for number in (row.value, row.ci_low, row.ci_high) if number is not None]
+    if not all(0 < number < math.inf for number in timed):
+        raise ValueError(f"a time of {row.method} is {min(timed)} s")
+    if not all(0 < size < 2**31 for size in (row.D, row.L)):
+        raise ValueError(f"{row.method} was timed at D = {row.D}, L = {row.L}")
 
 
 def _finite(entry: dict[str, Any], column: str, index: int) -> Any:

@@ -328,7 +328,7 @@ def tables(
     rows, damaged = store.frame()
     rows, notes = publish.with_asv(rows, asv_dir)
     for line in (*damaged, *notes):
-        _say(line)
+        _say(printable(line))
     if rows.is_empty():
         raise InputError(f"no results in {results_dir} or {asv_dir} yet: run `harness reproduce` or `asv run` first")
     if as_json:
@@ -388,7 +388,7 @@ def _run_and_show(
         everything, _ = store.frame()
         _show(to_frame(rows), everything, store.folder)
     for line in store.notes:
-        _say(line)
+        _say(printable(line))
     if all(row.status != "ok" for row in rows):
         sys.exit(1)
 

@@ -21,10 +21,9 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> InputError:
 
 
 def one_line(error: BaseException) -> str:
-    """Write any exception as one line: its type and its message; an InputError's message says enough."""
-    if isinstance(error, InputError):
-        return str(error)
-    return f"{type(error).__name__}: {' '.join(str(error).split())}"
+    """Write any exception as one printable line: its type and its message; an InputError's message says enough."""
+    message = " ".join(str(error).split())
+    return printable(message if isinstance(error, InputError) else f"{type(error).__name__}: {message}")
 
 
 def printable(text: str) -> str:
