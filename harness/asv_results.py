@@ -117,6 +117,8 @@ def _check(row: Row) -> None:
         hint = float | int | None if hints[name] == float | None else hints[name]
         if isinstance(value, bool) or not isinstance(value, hint):
             raise ValueError(f"its {name} is {value!r}")
+        if isinstance(value, int) and abs(value) >= 2**63:
+            raise ValueError(f"its {name} is too large")
     timed = [number for number in (row.value, row.ci_low, row.ci_high) if number is not None]
     if not all(0 < number < math.inf for number in timed):
         raise ValueError(f"a time of {row.method} is {min(timed)} s")
