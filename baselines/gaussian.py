@@ -35,21 +35,15 @@ class GaussianModel(EnergyModel):
         """
         import torch
 
-        count, origin, total, products = 0, 0.0, 0.0, 0.0
-        for batch in batches:
-            x = batch.flatten(1).double()
-            # Seen from near the mean, or far from zero the products would drown the covariance.
-            origin = origin if count else x.mean(0)
-            x = x - origin
-            count, total, products = count + len(x), total + x.sum(0), products + x.mT @ x
-        shift = total / count
-        mean = origin + shift
-        covariance = products / count - torch.outer(shift, shift)
+        from harness.moments import moments
+
+        found = moments(batches)
+        mean = found.mean
         try:
-            factor = torch.linalg.cholesky(covariance)
+            factor = torch.linalg.cholesky(found.covariance)
         except torch.linalg.LinAlgError:
             raise ValueError(
-                f"the covariance of {count} samples in {len(mean)} dimensions is singular: use more data"
+                f"the covariance of {found.n} samples in {len(mean)} dimensions is singular: use more data"
             ) from None
         identity = torch.eye(len(mean), dtype=mean.dtype, device=mean.device)
         whitening = torch.linalg.solve_triangular(factor, identity, upper=False)

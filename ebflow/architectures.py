@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from itertools import pairwise
 from typing import Literal
 
@@ -48,6 +49,9 @@ def fc(
         alpha: Of the smooth leaky ReLU.
         residual: Of the smooth leaky ReLU.
         before: Layers in front, such as `raw_pixels`.
+
+    Raises:
+        ValueError: layers is below 1, or a layer in front does not fit the shape.
     """
     _at_least_one(layers)
     dimension = math.prod(shape)
@@ -58,6 +62,7 @@ def fc(
         if index:
             chain.append(SmoothLeakyReLU(alpha, residual))
         dense = Dense(dimension)
+        assert dense.bias is not None
         nn.init.ones_(dense.bias)
         _negate(dense.weight)
         chain.append(dense)
@@ -75,6 +80,9 @@ def whitened_fc(shape: Shape, layers: int = 2, *, alpha: float = 0.3, residual: 
         layers: L, the number of dense layers.
         alpha: Of the smooth leaky ReLU.
         residual: Of the smooth leaky ReLU.
+
+    Raises:
+        ValueError: layers is below 1.
     """
     dimension = math.prod(shape)
     before = () if len(shape) == 1 else (Reshape(shape, (dimension,)),)
@@ -96,6 +104,9 @@ def cnn(
         alpha: Of the smooth leaky ReLU.
         residual: Of the smooth leaky ReLU.
         before: Layers in front, such as `raw_pixels`.
+
+    Raises:
+        ValueError: layers is no multiple of three, or the shape is not that of such images.
     """
     _at_least_one(layers)
     if layers % 3:
@@ -128,6 +139,9 @@ def glow(shape: Shape, layers: int = 32, *, width: int = 512, before: tuple[Laye
         layers: L, the number of 1 x 1 convolutions: a multiple of two.
         width: Channels of the coupling networks' two hidden layers.
         before: Layers in front, such as `raw_pixels`.
+
+    Raises:
+        ValueError: layers is no multiple of two, or the shape is not that of such images.
     """
     _at_least_one(layers)
     if layers % 2:
@@ -147,6 +161,9 @@ def toy(shape: Shape = (2,), layers: int = 11, *, width: int = 64) -> EBFlow:
         shape: Event shape (D,), D of at least 2.
         layers: L, the number of dense layers.
         width: Of the coupling networks' three hidden layers.
+
+    Raises:
+        ValueError: layers is below 1, or the shape is not that of vectors of at least two components.
     """
     _at_least_one(layers)
     if len(shape) != 1 or shape[0] < 2:
@@ -173,6 +190,9 @@ def multimodal(shape: Shape = (10,), layers: int = 11, *, matrix: Matrix = "full
         layers: L, the number of linear layers; lu counts as one.
         matrix: Form of the linear layers.
         alpha: Of the smooth leaky ReLU.
+
+    Raises:
+        ValueError: layers is below 1, or the shape is not that of vectors.
     """
     _at_least_one(layers)
     if len(shape) != 1:
@@ -251,7 +271,7 @@ def _elu(width: int) -> nn.Module:
     return nn.ELU()
 
 
-def _perceptron(dimension: int, width: int, activation: type[nn.Module]) -> nn.Module:
+def _perceptron(dimension: int, width: int, activation: Callable[[int], nn.Module]) -> nn.Module:
     widths = [dimension, width, width, width]
     hidden = [part for a, b in pairwise(widths) for part in (nn.Linear(a, b), activation(b))]
     return nn.Sequential(*hidden, nn.Linear(width, dimension))

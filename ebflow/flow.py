@@ -93,11 +93,12 @@ class EBFlow(Chain):
         Returns:
             Shapes (B, *shape) and (B,).
         """
-        if not self._has_closed_form:
+        layers = self._closed_forms()
+        if layers is None:
             return self._curvature_by_autograd(x, v)
         _require_samples(x, self.shape)
         pullbacks = []
-        for layer in self.layers:
+        for layer in layers:
             x, v, pullback = layer.linearize_along(x, v)
             pullbacks.append(pullback)
         score, curvature = -x, -v.flatten(1).square().sum(1)
@@ -116,21 +117,23 @@ class EBFlow(Chain):
         Returns:
             v . grad E and v^T (Hessian of E) v, both of shape (B,).
         """
-        if not self._has_closed_form:
+        layers = self._closed_forms()
+        if layers is None:
             score, curvature = self._curvature_by_autograd(x, v)
             return -(score * v).flatten(1).sum(1), -curvature
         _require_samples(x, self.shape)
         dx, ddx = v, torch.zeros_like(v)
         first = second = x.new_zeros(len(x))
-        for layer in self.layers:
+        for layer in layers:
             x, dx, ddx, dlog, ddlog = layer.taylor(x, dx, ddx)
             first, second = first - dlog, second - ddlog
         x, dx, ddx = x.flatten(1), dx.flatten(1), ddx.flatten(1)
         return first + (x * dx).sum(1), second + (dx.square() + x * ddx).sum(1)
 
-    @property
-    def _has_closed_form(self) -> bool:
-        return all(isinstance(layer, ClosedForm) for layer in self.layers)
+    def _closed_forms(self) -> list[ClosedForm] | None:
+        """All layers, or None where one of them brings no closed form."""
+        found = [layer for layer in self.layers if isinstance(layer, ClosedForm)]
+        return found if len(found) == len(self.layers) else None
 
     def _curvature_by_autograd(self, x: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         recording = torch.is_grad_enabled()
@@ -192,7 +195,7 @@ class EBFlow(Chain):
         """Name the singular layer, if any; a meta tensor holds no value to check."""
         if log_normalizer.device.type == "meta" or bool(torch.isfinite(log_normalizer)):
             return log_normalizer
-        names = {module: name for name, module in self.layers.named_modules()}
+        names = {module: name.removeprefix("layers.") for name, module in self.named_modules()}
         for layer in self.constant_layers():
             if not bool(torch.isfinite(layer.log_abs_det())):
                 raise SingularJacobianError(

@@ -83,8 +83,8 @@ def fold(flow: EBFlow) -> EBFlow:
     for index, (layer, following) in enumerate(pairwise(layers)):
         if isinstance(layer, Whitening) and isinstance(following, Dense):
             dense = Dense(len(following.weight)).to(following.weight)
-            dense.weight.copy_(following.weight @ layer.matrix)
-            dense.bias.copy_(following.transform(layer.offset()))
+            weight, bias = following.weight @ layer.matrix, following.transform(layer.offset())
+            dense.load_state_dict({"weight": weight, "bias": bias})
             return EBFlow(flow.shape, [*layers[:index], dense, *layers[index + 2 :]])
     return flow
 
@@ -112,6 +112,7 @@ def _fit_units(dense: Dense, activation: ElementwiseLayer, u: Tensor) -> None:
         for b in _BIASES:
             best, better = _improved(best, activation, u, slope, torch.full_like(bias, b))
             bias = bias.masked_fill(better, b)
+    assert dense.bias is not None  # or it could not have been whitened
     dense.weight.mul_(slope[:, None])
     dense.bias.mul_(slope).add_(bias)
 

@@ -15,6 +15,7 @@ from torch.nn.functional import logsigmoid
 
 from ebflow.flow import EBFlow
 from ebflow.layers.base import Shape
+from ebflow.layers.whitening import mean_and_covariance
 
 __all__ = ["Gaussian", "NormalizerEstimate", "bridge_sampling", "importance_sampling"]
 
@@ -65,12 +66,10 @@ class Gaussian:
         Raises:
             ValueError: The covariance is singular: too few samples, or a component that depends on others.
         """
-        flat = x.flatten(1).double()
-        mean = flat.mean(0)
-        centred = flat - mean
-        factor, trouble = torch.linalg.cholesky_ex(centred.mT @ centred / len(flat))
+        mean, covariance = mean_and_covariance(x.flatten(1))
+        factor, trouble = torch.linalg.cholesky_ex(covariance)
         if bool(trouble):
-            raise ValueError(f"the covariance of {len(flat)} samples of {len(mean)} components is singular")
+            raise ValueError(f"the covariance of {len(x)} samples of {len(mean)} components is singular")
         return cls(tuple(x.shape[1:]), mean.to(x.dtype), factor.to(x.dtype))
 
     def sample(self, n: int, generator: torch.Generator | None = None) -> Tensor:

@@ -114,7 +114,10 @@ class DSM(Objective):
     Its optimum is the density of the data blurred by N(0, sigma^2 I).
 
     Args:
-        sigma: Standard deviation of the noise.
+        sigma: Standard deviation of the noise, in units of the space that the flow models.
+
+    Raises:
+        ValueError: sigma is not above 0.
     """
 
     sigma: float
@@ -137,7 +140,10 @@ class FDSSM(Objective):
     ((E+ - E-)^2 / 8 + 2 E0 - E+ - E-) / epsilon^2. As epsilon goes to 0 this is sliced score matching divided by D.
 
     Args:
-        epsilon: Length of the step.
+        epsilon: Length of the step, in units of the space that the flow models.
+
+    Raises:
+        ValueError: epsilon is not above 0.
     """
 
     epsilon: float

@@ -9,13 +9,15 @@ import math
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any, NamedTuple, get_type_hints
+
+import polars as pl
 
 from harness.errors import one_line
 from harness.registry import registry
 from harness.results import Row
 
-__all__ = ["read"]
+__all__ = ["HISTORY", "INTERVALS_APART", "history", "read"]
 
 _MOST_POINTS = 10_000  # of one benchmark; asv lists every combination of its parameters
 
@@ -25,6 +27,29 @@ _BENCHMARKS = {
     "evaluation.Sampling.time_sampling": "seconds_per_sampling",
 }
 
+_SERIES = ["metric", "method", "D", "L", "cpu", "env"]
+HISTORY: dict[str, type[pl.DataType] | pl.DataType] = {
+    "metric": pl.String,
+    "method": pl.String,
+    "D": pl.Int64,
+    "L": pl.Int64,
+    "cpu": pl.String,
+    "env": pl.String,
+    "cell": pl.String,
+    "commit": pl.String,
+    "date": pl.Datetime("ms", "UTC"),
+    "value": pl.Float64,
+    "ci_low": pl.Float64,
+    "ci_high": pl.Float64,
+}
+"""Column names and types of `history`: one row a benchmark point and commit, value in seconds."""
+
+INTERVALS_APART = 1.5
+"""A commit is slower or faster than the one before if asv's 99 % intervals lie apart and the medians by this factor.
+
+On shared cores identical code differs by up to 1.13 in long runs and 1.6 in short ones.
+"""
+
 
 def read(folder: Path) -> tuple[list[Row], list[str]]:
     """Return the rows of the newest commit of every machine and environment, and one line for every damaged file.
@@ -32,7 +57,54 @@ def read(folder: Path) -> tuple[list[Row], list[str]]:
     Args:
         folder: ``results_dir`` of ``asv.conf.json``.
     """
-    newest: dict[tuple[str, str], tuple[str, list[Row]]] = {}
+    newest: dict[tuple[str, str], _Result] = {}
+    results, damaged = _results(folder)
+    for result in results:
+        key = result.machine, result.env
+        if key not in newest or result.date >= newest[key].date:
+            newest[key] = result
+    return [row for result in newest.values() for row in result.rows], damaged
+
+
+def history(folder: Path) -> pl.DataFrame:
+    """Return every benchmark point of every commit in a folder, and how it compares with the commit before.
+
+    Args:
+        folder: ``results_dir`` of ``asv.conf.json``; damaged files are left out, `read` names them.
+
+    Returns:
+        `HISTORY`, oldest first within a series, with ratio (to the value of the commit before; None for the first) and
+        change: slower, faster, or None, by `INTERVALS_APART`.
+    """
+    points = [
+        {"env": result.env, "date": datetime.fromtimestamp(result.date / 1e3, UTC)}
+        | {name: getattr(row, name) for name in HISTORY if name not in ("env", "date")}
+        for result in _results(folder)[0]
+        for row in result.rows
+        if row.value is not None
+    ]
+    before = {name: pl.col(name).shift(1).over(_SERIES) for name in ("value", "ci_low", "ci_high")}
+    slower = (pl.col("ratio") >= INTERVALS_APART) & (pl.col("ci_low") > before["ci_high"])
+    faster = (pl.col("ratio") <= 1 / INTERVALS_APART) & (pl.col("ci_high") < before["ci_low"])
+    return (
+        pl.DataFrame(points, schema=HISTORY)
+        .sort([*_SERIES, "date"])
+        .with_columns(ratio=pl.col("value") / before["value"])
+        .with_columns(change=pl.when(slower).then(pl.lit("slower")).when(faster).then(pl.lit("faster")))
+    )
+
+
+class _Result(NamedTuple):
+    """One result file: what was run on a commit, whose date is in milliseconds."""
+
+    machine: str
+    env: str
+    date: int
+    rows: list[Row]
+
+
+def _results(folder: Path) -> tuple[list[_Result], list[str]]:
+    results = []
     damaged = []
     for path in sorted(folder.glob("*/*.json")):
         if path.name == "machine.json":
@@ -40,17 +112,14 @@ def read(folder: Path) -> tuple[list[Row], list[str]]:
         try:
             # asv writes bare NaN, which json reads and polars does not.
             content = json.loads(path.read_text())
-            key, date = (content["params"]["machine"], content["env_name"]), content["date"]
-            if not isinstance(date, int):
-                raise ValueError(f"its date is {date!r}, no time in milliseconds")
-            if key not in newest or date >= newest[key][0]:
-                rows = list(_rows(content))
-                for row in rows:
-                    _check(row)
-                newest[key] = date, rows
+            machine, env, date = content["params"]["machine"], content["env_name"], int(content["date"])
+            rows = list(_rows(content))
+            for row in rows:
+                _check(row)
+            results.append(_Result(machine, env, date, rows))
         except Exception as error:  # a damaged file may surprise in any place
             damaged.append(f"{path}: not a readable asv result ({one_line(error)}); delete it")
-    return [row for _, rows in newest.values() for row in rows], damaged
+    return results, damaged
 
 
 def _rows(content: dict[str, Any]) -> Iterator[Row]:

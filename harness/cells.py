@@ -21,6 +21,7 @@ from harness.errors import InputError, one_line
 from harness.likelihood import Likelihood, fit_and_score, without_map
 from harness.machine import COPY_METRIC, CUBE_METRIC, REFERENCE_METRIC, product_metric
 from harness.method import Method
+from harness.parallel import processes
 from harness.pictures import Arrays
 from harness.precision import stored
 from harness.problem import Problem
@@ -89,7 +90,7 @@ class Cell(Protocol):
 
         Args:
             progress: Told how far it is.
-            keep: Given what a trained model looks like, in arrays.
+            keep: Given what it looks like, in arrays.
             resume: Where a training is saved and goes on from; for cells that train.
         """
         ...
@@ -383,6 +384,8 @@ def identity_of(cell: Any, environment: Environment, leave_out: Iterable[str] = 
     the change of a comment would have everything measured again; a change of the code that changes results raises the
     version. Rows name their commit.
     """
+    # Other processes have other timings, and other rounding; one alone goes without saying.
+    parallel = {"processes": processes()} if processes() > 1 else {}
     fields = {key: value for key, value in dataclasses.asdict(cell).items() if key not in leave_out}
     return {
         "kind": type(cell).__name__,
@@ -391,6 +394,7 @@ def identity_of(cell: Any, environment: Environment, leave_out: Iterable[str] = 
         "cpu": environment.cpu,
         "gpu": environment.gpu,
         "threads": environment.threads,
+        **parallel,
         **fields,
     }
 

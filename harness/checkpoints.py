@@ -21,9 +21,9 @@ from torch import Tensor
 from harness.errors import InputError
 from harness.method import Model
 
-__all__ = ["TrainingCheckpoint", "digest", "load_weights", "save_weights"]
+__all__ = ["FollowedCheckpoint", "TrainingCheckpoint", "digest", "load_weights", "save_weights"]
 
-_INTERVAL = 60.0  # seconds: a kill costs a minute at most, and the largest state (0.4 GB at D = 3072) is written in one
+_INTERVAL = 60.0  # seconds: what a kill costs at most; the largest state, 0.4 GB at D = 3072, is written in seconds
 _FORMAT = "1"  # of the training state; a file of another is not read
 
 
@@ -35,7 +35,7 @@ class TrainingCheckpoint:
 
     Args:
         path: Its folder is made with the first write.
-        made_from: What must be the same where it is read: the cell, the commit. JSON.
+        made_from: What must be the same where it is read, such as the cell and the code.
     """
 
     def __init__(self, path: Path, made_from: Mapping[str, str | None]) -> None:
@@ -54,7 +54,7 @@ class TrainingCheckpoint:
             tensors: By name.
             numbers: JSON; floats come back to the bit.
         """
-        # Clones of their own: tied weights share memory, which the format has no place for.
+        # Clones: tied weights share memory, which the format has no place for.
         tensors = {
             name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format) for name, tensor in tensors.items()
         }
@@ -98,6 +98,21 @@ class TrainingCheckpoint:
         with suppress(OSError):
             for path in (self.path, *self.path.parent.glob(_beside(self.path, "*").name)):
                 path.unlink(missing_ok=True)
+
+
+class FollowedCheckpoint(TrainingCheckpoint):
+    """The same file for the processes that do not write it."""
+
+    def due(self) -> bool:
+        """Never."""
+        return False
+
+    def write(self, tensors: Mapping[str, Tensor], numbers: Mapping[str, Any]) -> bool:
+        """Leave it to the one that does."""
+        return True
+
+    def set_aside(self, reason: str) -> None:
+        """Likewise."""
 
 
 def digest(tensors: Mapping[str, Tensor], text: str = "") -> str:

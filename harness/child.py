@@ -15,6 +15,8 @@ from typing import Any
 
 __all__ = ["Child"]
 
+_TIME_TO_SAVE = 10.0  # seconds; the largest state of a training is written in one
+
 
 class Child:
     """A fresh Python process that runs one function; use as a context, at whose end it is killed.
@@ -69,6 +71,12 @@ class Child:
         if status >= 0:
             return status, f"ended with exit status {status}"
         return status, f"was killed by {signal.Signals(-status).name}"
+
+    def interrupt(self) -> None:
+        """Ask it to end, and give it time to save its work."""
+        self._process.terminate()
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(_TIME_TO_SAVE)
 
     def stop(self) -> None:
         """End it and its descendants, whatever they do."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import hashlib
 import os
 import platform
 import subprocess
@@ -15,7 +16,7 @@ from pathlib import Path
 from harness.errors import InputError
 from harness.guard import call_limit
 
-__all__ = ["Environment", "capture", "prepare"]
+__all__ = ["Environment", "capture", "check", "code_digest", "glance", "prepare"]
 
 _MOST_THREADS = 1024  # torch starts as many as it is told to, until the system's memory is gone
 
@@ -35,14 +36,35 @@ def prepare(device: str, threads: int | None) -> None:
     """Check device and call limit, and fix threads, precision and the handling of memory for the whole process.
 
     Raises:
-        InputError: The device does not exist here, threads is below one or absurd, or the limit for one call is no
-            number.
+        InputError: As `check` has it.
     """
     import torch
 
     from harness.precision import only_full_precision
 
+    check(device, threads)
+    if threads is not None:
+        torch.set_num_threads(threads)
+    only_full_precision()
+    _keep_freed_memory()
+
+
+def check(device: str, threads: int | None) -> None:
+    """Check device, threads and call limit; torch is asked for any device but cpu, and not imported for that one.
+
+    Raises:
+        InputError: The device does not exist here, threads is below one or absurd, or the limit for one call is no
+            number.
+    """
     call_limit()
+    if threads is not None and threads < 1:
+        raise InputError(f"threads must be at least 1, not {threads}")
+    if threads is not None and threads > _MOST_THREADS:
+        raise InputError(f"threads must be at most {_MOST_THREADS}, not {threads}")
+    if device == "cpu":
+        return
+    import torch
+
     try:
         kind = torch.device(device).type
     except RuntimeError:
@@ -55,14 +77,6 @@ def prepare(device: str, threads: int | None) -> None:
         index = torch.device(device).index
         if index is not None and index >= torch.cuda.device_count():
             raise InputError(f"there is no {device} here: torch finds {torch.cuda.device_count()} CUDA device(s)")
-    if threads is not None:
-        if threads < 1:
-            raise InputError(f"threads must be at least 1, not {threads}")
-        if threads > _MOST_THREADS:
-            raise InputError(f"threads must be at most {_MOST_THREADS}, not {threads}")
-        torch.set_num_threads(threads)
-    only_full_precision()
-    _keep_freed_memory()
 
 
 def _keep_freed_memory() -> None:
@@ -83,21 +97,41 @@ def capture(device: str, libraries: Iterable[str] = ()) -> Environment:
     import torch
 
     on_gpu = torch.device(device).type == "cuda"
-    packages = ("torch", *(library.split(".")[0] for library in libraries))
     return Environment(
         cpu=_cpu(),
         gpu=torch.cuda.get_device_name(device) if on_gpu else None,
         threads=torch.get_num_threads(),
-        versions={"python": platform.python_version(), **{name: _version(name) for name in packages}},
+        versions=_versions(libraries),
         commit=_commit(),
     )
 
 
+def glance(libraries: Iterable[str] = ()) -> Environment:
+    """Describe this process without importing anything: of threads and GPUs nothing is known."""
+    return Environment(cpu=_cpu(), gpu=None, threads=0, versions=_versions(libraries), commit=_commit())
+
+
+def _versions(libraries: Iterable[str]) -> dict[str, str]:
+    packages = ("torch", *(library.split(".")[0] for library in libraries))
+    return {"python": platform.python_version(), **{name: _version(name) for name in packages}}
+
+
+@cache
 def _version(library: str) -> str:
     try:
         return version(library)
     except PackageNotFoundError:
         return "unknown"
+
+
+@cache
+def code_digest() -> str:
+    """Return 16 hexadecimal digits that stand for this project's Python files as they are now, committed or not."""
+    root, found = Path(__file__).parent.parent, hashlib.sha256()
+    for package in ("baselines", "ebflow", "harness"):
+        for path in sorted((root / package).rglob("*.py")):
+            found.update(f"\0{path.relative_to(root).as_posix()}\0".encode() + path.read_bytes())
+    return found.hexdigest()[:16]
 
 
 @cache

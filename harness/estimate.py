@@ -18,22 +18,32 @@ from harness.results import Store
 from harness.runtime import time_block, trainer_on_noise
 from harness.training import TrainingConfig
 
-__all__ = ["plan", "seconds"]
+__all__ = ["costs", "in_words", "plan", "seconds"]
 
 
-def plan(cells: Sequence[Cell], store: Store, fresh: bool) -> pl.DataFrame:
-    """Tell what is there, what is left, and how long that will take: one row an experiment.
+def costs(cells: Sequence[Cell], store: Store, fresh: bool) -> list[float | None]:
+    """Estimate what every cell of a sweep will take, in seconds; None for one that is there already.
 
     Args:
         cells: Of a sweep.
         store: Where finished ones lie.
-        fresh: Whether they count.
+        fresh: Whether those are measured anew.
+    """
+    return [seconds(cell) if fresh or not finished_rows(cell, store) else None for cell in cells]
+
+
+def plan(cells: Sequence[Cell], costs: Sequence[float | None]) -> pl.DataFrame:
+    """Tell what is there, what is left, and how long that will take: one row an experiment.
+
+    Args:
+        cells: Of a sweep.
+        costs: As the function of that name has them.
     """
     rows = []
     for experiment in dict.fromkeys(cell.experiment for cell in cells):
-        own = [cell for cell in cells if cell.experiment == experiment]
-        left = [cell for cell in own if fresh or not finished_rows(cell, store)]
-        rows.append((experiment, len(own), len(left), _in_words(sum(map(seconds, left)))))
+        own = [cost for cell, cost in zip(cells, costs, strict=True) if cell.experiment == experiment]
+        left = [cost for cost in own if cost is not None]
+        rows.append((experiment, len(own), len(left), in_words(sum(left))))
     return pl.DataFrame(rows, schema=["experiment", "cells", "to do", "about"], orient="row")
 
 
@@ -79,7 +89,8 @@ def _step(name: str, problem: Problem, config: TrainingConfig) -> float:
         return 0.0
 
 
-def _in_words(total: float) -> str:
+def in_words(total: float) -> str:
+    """Write a number of seconds as one would say it: 90 s, 3 min, 5 h, 12 days."""
     for size, unit in ((86_400, "days"), (3600, "h"), (60, "min")):
         if total >= 2 * size:
             return f"{total / size:.0f} {unit}"

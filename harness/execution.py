@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import CancelledError, Executor, Future, ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
 
-from harness.cells import Cell, Progress, finished_rows
-from harness.environment import prepare
+from harness.cells import Cell, LikelihoodCell, Progress, finished_rows
+from harness.checkpoints import FollowedCheckpoint, TrainingCheckpoint
+from harness.environment import code_digest, prepare
 from harness.errors import InputError, one_line, unknown
-from harness.isolation import Limits, alone, attempt
+from harness.isolation import Limits, Outcome, alone, attempt
 from harness.results import Row, Store, cell_key
 
-__all__ = ["EXECUTORS", "Crew", "hire", "run_cells"]
+__all__ = ["EXECUTORS", "Crew", "follow", "hire", "run_cells"]
 
 EXECUTORS = ("serial", "processes", "dask")
 
@@ -98,26 +99,24 @@ def run_cells(
     cells: Sequence[Cell],
     store: Store,
     on_start: Callable[[Cell, bool], Progress],
-    on_rows: Callable[[list[Row]], None] = lambda rows: None,
+    on_end: Callable[[Cell, list[Row]], None] = lambda cell, rows: None,
     fresh: bool = False,
-    *,
-    on_end: Callable[[Cell], None] = lambda cell: None,
     crew: Crew | None = None,
     limits: Limits | None = None,
 ) -> list[Row]:
     """Run the cells that the store lacks, keeping each as soon as it is done.
 
-    This process alone writes to the store. Cells that need the machine to themselves run on this one, one by one, after
-    the others.
+    This process alone writes results. The training of a running cell is saved beside the cells, by the process that
+    runs it, until its result is there, and a stopped one goes on. Cells that need the machine to themselves run on this
+    one, one by one, after the others.
 
     Args:
         cells: In the order of the rows that are returned.
         store: Where finished cells lie; those that were unavailable or failed are tried again.
         on_start: Told of each cell and whether it is already there; returns the callback for its progress. With a crew
             it is called in other threads; of a remote one, when the cell has ended.
-        on_rows: Told of each cell's rows.
-        fresh: Measure everything anew.
-        on_end: Told of each cell that has ended.
+        on_end: Told of each cell that has ended, in this thread, and its rows.
+        fresh: Measure everything anew, from the beginning.
         crew: Who runs them; all run in this process if not given.
         limits: Of every cell, which then has a process of its own.
 
@@ -127,56 +126,91 @@ def run_cells(
     crew, threads = crew or Crew(), torch.get_num_threads()
     found: dict[int, list[Row]] = {}
 
-    def keep(number: int, rows: list[Row], new: bool = True) -> None:
-        if new:
-            store.write(rows)
+    def tell(number: int, rows: list[Row]) -> None:
         found[number] = rows
-        on_rows(rows)
-        on_end(cells[number])
+        on_end(cells[number], rows)
 
-    def known(number: int, key: str) -> bool:
-        rows = [] if fresh else finished_rows(cells[number], store, key)
-        if rows:
-            on_start(cells[number], True)
-            keep(number, rows, new=False)
-        return bool(rows)
+    def to_run(number: int, key: str) -> _Job | None:
+        cell = cells[number]
+        if not fresh and (rows := finished_rows(cell, store, key)):
+            on_start(cell, True)
+            tell(number, rows)
+            return None
+        resume = _resumed_from(cell, key, store)
+        if fresh:
+            resume.discard()
+        return _Job(number, cell, resume)
+
+    def keep(job: _Job, outcome: Outcome) -> None:
+        store.write(outcome.rows, outcome.arrays)
+        # What was cut off can go on, and so can what lacks its data today.
+        if not outcome.cut_off and any(row.status != "unavailable" for row in outcome.rows):
+            job.resume.discard()
+        tell(job.number, outcome.rows)
 
     together = [number for number, cell in enumerate(cells) if crew.executor is not None and not cell.exclusive]
     keys = zip(together, _keys([cells[number] for number in together], crew, threads), strict=True)
-    left = {number: cells[number] for number, key in keys if not known(number, key)}
-    with _submitted(left, crew, threads, limits or Limits(), on_start) as futures:
+    jobs = [job for number, key in keys if (job := to_run(number, key)) is not None]
+    with _submitted(jobs, crew, threads, limits or Limits(), on_start) as futures:
         for future in as_completed(futures):
-            number = futures[future]
+            job = futures[future]
             if crew.remote:
-                on_start(cells[number], False)
-            keep(number, _rows(future, cells[number]))
+                on_start(job.cell, False)
+            keep(job, _outcome(future, job.cell))
     for number, cell in enumerate(cells):
-        if number not in found and not known(number, cell_key(cell.identity())):
+        if number not in found and (job := to_run(number, cell_key(cell.identity()))) is not None:
             progress = on_start(cell, False)
-            keep(number, attempt(cell, progress) if limits is None else alone(cell, limits, threads, progress))
+            if limits is None:
+                keep(job, attempt(cell, progress, job.resume))
+            else:
+                keep(job, alone(cell, limits, threads, job.resume, progress))
     return [row for _, rows in sorted(found.items()) for row in rows]
+
+
+@dataclass(frozen=True)
+class _Job:
+    """A cell that is to run, its place in the sweep, and where its training is saved."""
+
+    number: int
+    cell: Cell
+    resume: TrainingCheckpoint
+
+
+def follow(cell: LikelihoodCell, store: Store, fresh: bool) -> None:
+    """Take part in a training whose results another process writes: `run_cells` of this cell, in that process."""
+    if fresh or not finished_rows(cell, store):
+        resume = _resumed_from(cell, cell_key(cell.identity()), store, FollowedCheckpoint)
+        replace(cell, checkpoint=None).run(lambda done, total, note: None, resume=resume)
+
+
+def _resumed_from(
+    cell: Cell, key: str, store: Store, kind: type[TrainingCheckpoint] = TrainingCheckpoint
+) -> TrainingCheckpoint:
+    """Return the place of a cell's training: the same cell by other code is another training."""
+    path = store.folder.absolute() / "checkpoints" / cell.experiment / f"{key}.safetensors"
+    return kind(path, {"cell": key, "code": code_digest()})
 
 
 @contextmanager
 def _submitted(
-    cells: Mapping[int, Cell],
+    jobs: Sequence[_Job],
     crew: Crew,
     threads: int,
     limits: Limits,
     on_start: Callable[[Cell, bool], Progress],
-) -> Iterator[dict[Future[list[Row]], int]]:
+) -> Iterator[dict[Future[Outcome], _Job]]:
     """Give cells to a crew; when the context is left early, running ones are stopped and waiting ones cancelled."""
     stopped = threading.Event()
 
-    def here(cell: Cell) -> list[Row]:
-        return alone(cell, limits, threads, on_start(cell, False), stopped)
+    def here(job: _Job) -> Outcome:
+        return alone(job.cell, limits, threads, job.resume, on_start(job.cell, False), stopped)
 
-    futures: dict[Future[list[Row]], int] = {}
+    futures: dict[Future[Outcome], _Job] = {}
     try:
-        for number, cell in cells.items():
-            # What cannot travel to another machine is left out there.
-            call = partial(alone, cell, limits, threads) if crew.remote else partial(here, cell)
-            futures[crew.executor.submit(call)] = number
+        for job in jobs:
+            # Neither progress nor the event can travel to another machine.
+            call = partial(alone, job.cell, limits, threads, job.resume) if crew.remote else partial(here, job)
+            futures[crew.executor.submit(call)] = job
         yield futures
     finally:
         stopped.set()
@@ -184,14 +218,14 @@ def _submitted(
             future.cancel()
 
 
-def _rows(future: Future[list[Row]], cell: Cell) -> list[Row]:
+def _outcome(future: Future[Outcome], cell: Cell) -> Outcome:
     """Return what a worker made of a cell; that it was lost is a row too."""
     try:
         return future.result()
     except CancelledError:
         raise InputError("the cluster is lost; the same command goes on with what is missing") from None
     except Exception as error:  # of Dask, which tried other workers before it gave up
-        return cell.without_result("failed", one_line(error))
+        return Outcome(cell.without_result("failed", one_line(error)), cut_off=True)
 
 
 def _keys(cells: Sequence[Cell], crew: Crew, threads: int) -> list[str]:

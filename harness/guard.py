@@ -41,7 +41,7 @@ def call_limit() -> float:
 
 
 @contextmanager
-def guarded(call: str) -> Iterator[Callable[[], None]]:
+def guarded(call: str, limit: float = math.inf) -> Iterator[Callable[[], None]]:
     """Run a competitor's code under the time limit for one call, and outlive its `sys.exit`.
 
     The limit is kept in the main thread, where the system has interval timers; elsewhere there is none. It ends code
@@ -50,6 +50,7 @@ def guarded(call: str) -> Iterator[Callable[[], None]]:
 
     Args:
         call: What is called, for the message.
+        limit: Seconds, where it is worth less than the limit for all calls.
 
     Yields:
         A function that starts the limit anew, for many short calls under one guard.
@@ -58,7 +59,7 @@ def guarded(call: str) -> Iterator[Callable[[], None]]:
         TimeoutError: The code took longer than the limit.
         RuntimeError: The code wanted to end the program.
     """
-    limit = call_limit()
+    limit = min(limit, call_limit())
     expired = _Expired()
     try:
         with _alarm(limit, expired) as renew:

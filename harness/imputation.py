@@ -19,6 +19,7 @@ from harness.errors import InputError, one_line
 from harness.guard import guarded
 from harness.likelihood import fit
 from harness.method import Imputes, Model
+from harness.moments import Moments, moments
 from harness.pictures import as_levels, imputed
 from harness.precision import stored
 from harness.problem import Problem
@@ -128,7 +129,7 @@ class ImputationCell:
     def _measure(
         self, model: Model, data: Dataset, progress: Progress, keep: Keep, resume: TrainingCheckpoint | None
     ) -> list[tuple[str, str, Estimate]]:
-        mean, covariance = _moments(data, self.problem)
+        training = _moments(data, self.problem)
         report = fit(model, self.problem, data, data, self.config, progress, resume=resume)
 
         missing = torch.zeros(data.shape, dtype=torch.bool, device=self.problem.device)
@@ -148,7 +149,7 @@ class ImputationCell:
             missing,
             steps=self.steps,
             step_size=self.step_size,
-            covariance=covariance if self.preconditioned else None,
+            covariance=training.covariance if self.preconditioned else None,
             adjusted=self.adjusted,
             generator=generator,
         )
@@ -166,7 +167,7 @@ class ImputationCell:
 
         filled = {
             "mean_image": data.train.to(truth.device).double().mean(0).expand(truth.shape),
-            "gaussian": as_levels(data.preprocessing, _conditional_mean(known, missing, mean, covariance)),
+            "gaussian": as_levels(data.preprocessing, _conditional_mean(known, missing, training)),
             "last_iterate": as_levels(data.preprocessing, x),
             "posterior_mean": total / (self.steps - self.burn_in),
         }
@@ -197,19 +198,16 @@ def peak_signal_to_noise(levels: Tensor, truth: Tensor, missing: Tensor, peak: f
     return 10 * torch.log10(peak**2 / error.clamp_min(1 / 12))
 
 
-def _moments(data: Dataset, problem: Problem) -> tuple[Tensor, Tensor]:
-    """Mean, shape (D,), and covariance, (D, D), of the training data in model space, float64."""
+def _moments(data: Dataset, problem: Problem) -> Moments:
+    """Those of the training data in model space."""
     generator = torch.Generator(problem.device).manual_seed(problem.seed)
     rows = data.train.to(problem.device).split(_ROWS_AT_ONCE)
-    x = torch.cat([data.preprocessing.draw(raw, generator, torch.float64).flatten(1) for raw in rows])
-    mean = x.mean(0)
-    x -= mean
-    return mean, x.mT @ x / len(x)
+    return moments(data.preprocessing.draw(raw, generator, torch.float64) for raw in rows)
 
 
-def _conditional_mean(known: Tensor, missing: Tensor, mean: Tensor, covariance: Tensor) -> Tensor:
+def _conditional_mean(known: Tensor, missing: Tensor, training: Moments) -> Tensor:
     """Samples with the missing components at their Gaussian mean given the others, float64, shape of known."""
-    away = missing.flatten()
+    away, mean, covariance = missing.flatten(), training.mean, training.covariance
     flat = known.flatten(1).double()
     regression = torch.linalg.solve(covariance[~away][:, ~away], covariance[~away][:, away])
     flat[:, away] = mean[away] + (flat[:, ~away] - mean[~away]) @ regression

@@ -5,16 +5,19 @@ from __future__ import annotations
 import math
 import threading
 import time
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 
 from harness.cells import Cell, Progress
+from harness.checkpoints import TrainingCheckpoint
 from harness.child import Child
 from harness.environment import prepare
 from harness.errors import one_line
+from harness.pictures import Arrays
 from harness.results import Row
 
-__all__ = ["Limits", "Stopped", "alone", "attempt"]
+__all__ = ["Abandoned", "Limits", "Outcome", "alone", "attempt"]
 
 _LOOK = 0.1  # seconds between two looks at the memory of a process
 _FROM_OUTSIDE = (-9, -15)
@@ -35,83 +38,100 @@ class Limits:
     memory: int | None = None
 
 
-class Stopped(Exception):
+@dataclass(frozen=True)
+class Outcome:
+    """What a cell has made, to be kept.
+
+    Args:
+        rows: At least one.
+        arrays: What a trained model looks like.
+        cut_off: Whether the cell was ended by a limit or a kill, so that a later run can go on from there.
+    """
+
+    rows: list[Row]
+    arrays: Arrays = field(default_factory=dict)
+    cut_off: bool = False
+
+
+class Abandoned(Exception):
     """The sweep is being ended; the cell has no result."""
 
 
-def attempt(cell: Cell, progress: Progress) -> list[Row]:
+def attempt(cell: Cell, progress: Progress, resume: TrainingCheckpoint | None) -> Outcome:
     """Run a cell in this process; an error, a sys.exit and a number that is not finite end as rows."""
+    arrays: Arrays = {}
     try:
-        rows = cell.run(progress)
+        rows = cell.run(progress, keep=arrays.update, resume=resume)
     except (Exception, SystemExit) as error:
-        return cell.without_result("failed", one_line(error))
+        return Outcome(cell.without_result("failed", one_line(error)))
     for row in rows:
         for number in (row.value, row.ci_low, row.ci_high):
             if number is not None and not math.isfinite(number):
-                return cell.without_result("failed", f"its {row.metric} is {number}")
-    return rows
+                return Outcome(cell.without_result("failed", f"its {row.metric} is {number}"))
+    return Outcome(rows, arrays)
 
 
 def alone(
     cell: Cell,
     limits: Limits,
     threads: int,
+    resume: TrainingCheckpoint | None = None,
     progress: Progress = lambda done, total, note: None,
     stopped: threading.Event | None = None,
-) -> list[Row]:
+) -> Outcome:
     """Run a cell in a fresh process.
 
-    A process that somebody else killed is started again, once: the next kill may not be meant for it. Nothing else is
-    tried twice, because it would end in the same way.
+    A process that somebody else killed is started again, once, and goes on from the last state of its training: the
+    next kill may not be meant for it. Nothing else is tried twice, because it would end in the same way.
 
     Args:
         cell: Picklable, and so is all it needs.
         limits: Its process is killed at the first that it passes.
         threads: Of torch.
+        resume: Where a training is saved and goes on from.
         progress: Told what the cell tells.
-        stopped: Once set, the process is killed.
+        stopped: Once set, the process is asked to end, and killed if it does not.
 
     Raises:
-        Stopped: It was.
+        Abandoned: It was.
     """
-    status, reason = 0, ""
+    reason = ""
     for _ in range(2):
-        with Child(_in_child, cell, threads, threads=threads) as child:
+        with Child(_in_child, cell, threads, resume, threads=threads) as child:
             ended = _listen(child, limits, progress, stopped)
-            if isinstance(ended, list):
+            if isinstance(ended, Outcome):
                 return ended
             if ended is not None:
-                return cell.without_result("failed", ended)
+                return Outcome(cell.without_result("failed", ended), cut_off=True)
             status, words = child.ending()
-            reason = f"its process {words}"
+        reason = f"its process {words}"
         if status not in _FROM_OUTSIDE:
-            return cell.without_result("failed", reason)
-    return cell.without_result("failed", f"{reason}, twice: out of memory, or by hand")
+            return Outcome(cell.without_result("failed", reason))
+    return Outcome(cell.without_result("failed", f"{reason}, twice: out of memory, or by hand"), cut_off=True)
 
 
-def _listen(
-    child: Child, limits: Limits, progress: Progress, stopped: threading.Event | None
-) -> list[Row] | str | None:
-    """Return the rows that a process sends, or which limit it passed, or None if it ended without a word."""
+def _listen(child: Child, limits: Limits, progress: Progress, stopped: threading.Event | None) -> Outcome | str | None:
+    """Return what a process sends in the end, or which limit it passed, or None if it ended without a word."""
     deadline = math.inf if limits.seconds is None else time.monotonic() + limits.seconds
     while True:
         try:
             if child.connection.poll(_LOOK):
                 message = child.connection.recv()
-                if isinstance(message, list):
+                if isinstance(message, Outcome):
                     return message
                 progress(*message)
         except (EOFError, ConnectionError):
             return None
         if stopped is not None and stopped.is_set():
-            raise Stopped
+            child.interrupt()
+            raise Abandoned
         if time.monotonic() > deadline:
             return f"it took longer than {limits.seconds:g} s, the limit for a cell (--timeout)"
         if limits.memory is not None and (used := child.memory()) > limits.memory:
             return f"it used {used / 2**30:.1f} GiB, and {limits.memory / 2**30:.1f} is the limit for a cell (--memory)"
 
 
-def _in_child(connection: Connection, cell: Cell, threads: int) -> None:
+def _in_child(connection: Connection, cell: Cell, threads: int, resume: TrainingCheckpoint | None) -> None:
     prepare("cpu", threads)  # the device is the cell's own matter
     last = -math.inf
 
@@ -121,4 +141,5 @@ def _in_child(connection: Connection, cell: Cell, threads: int) -> None:
             last = time.monotonic()
             connection.send((done, total, note))
 
-    connection.send(attempt(cell, progress))
+    with suppress(KeyboardInterrupt):  # asked to end: the state of its training is saved
+        connection.send(attempt(cell, progress, resume))

@@ -1,91 +1,110 @@
-"""What `harness list` shows."""
+"""What `harness list` shows: one table, or one row of the result schema, for everything that has a name."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import Literal
 
 import polars as pl
 
-from harness.environment import capture
-from harness.registry import import_notes, registry, why_unavailable
+from harness import datasets
+from harness.environment import glance
+from harness.method import Method
+from harness.paper.experiments import EXPERIMENTS
+from harness.paper.recipes import RECIPES
+from harness.registry import import_notes, registry, why_missing, why_unavailable
 from harness.results import Row, cell_key
 
-if TYPE_CHECKING:
-    from harness.paper.experiments import Experiment
-
-__all__ = ["availability", "datasets_table", "experiments_table", "methods_table", "notes", "recipes_table"]
+__all__ = ["datasets_table", "experiments_table", "methods_table", "notes", "recipes_table", "rows", "shortened"]
 
 
-def methods_table() -> pl.DataFrame:
-    """One line a method, and one for every module of methods that could not be read."""
+def methods_table(imports: bool = False) -> pl.DataFrame:
+    """One line a method, and one for every module of methods that could not be read.
+
+    Args:
+        imports: Whether libraries are imported, and not only looked for.
+    """
     known = registry()
-    rows = [
+    lines = [
         (
             m.name,
             m.objective,
             m.linear,
             ", ".join(m.architectures),
-            why_unavailable(m) or "available",
+            _reason(m, imports) or "available",
             "; ".join(filter(None, [m.summary, m.limits])),
             m.paper,
         )
         for m in known.methods.values()
     ]
-    rows += [
+    lines += [
         (f"({module})", "", "", "", f"not readable: {reason}", "", "")
         for module, reason in known.broken_modules.items()
     ]
     return pl.DataFrame(
-        rows, schema=["method", "objective", "linear", "architectures", "status", "what it is", "paper"], orient="row"
+        lines, schema=["method", "objective", "linear", "architectures", "status", "what it is", "paper"], orient="row"
     )
 
 
-def notes() -> list[str]:
-    """Say what modules of methods and their libraries did to the process at import, a line each; it was undone."""
+def shortened(methods: pl.DataFrame) -> pl.DataFrame:
+    """Return what fits a terminal of 80 columns: of a method that is unavailable, why, in place of what it is."""
+    status = pl.col("status")
+    what = pl.when(status == "available").then("what it is").otherwise(status)
+    return methods.select("method", "architectures", what.alias("what it is"))
+
+
+def notes(imports: bool = False) -> list[str]:
+    """Say what modules of methods, and their libraries if imported, did to the process, a line each; it was undone."""
     known = registry()
-    said = [note for m in known.methods.values() for note in (*known.notes.get(m.name, []), *import_notes(m))]
+    said = [note for found in known.notes.values() for note in found]
+    if imports:
+        said += [note for method in known.methods.values() for note in import_notes(method)]
     return list(dict.fromkeys(said))
 
 
-def datasets_table(reasons: Mapping[str, str | None]) -> pl.DataFrame:
-    """One line a dataset."""
-    rows = [(name, reason or "available") for name, reason in reasons.items()]
-    return pl.DataFrame(rows, schema=["dataset", "status"], orient="row")
+def datasets_table(data_dir: Path | None = None) -> pl.DataFrame:
+    """One line a dataset; data_dir is the folder of MNIST and CIFAR-10."""
+    lines = [(name, datasets.why_unavailable(name, data_dir) or "available") for name in datasets.names()]
+    return pl.DataFrame(lines, schema=["dataset", "status"], orient="row")
 
 
-def experiments_table(experiments: Iterable[Experiment]) -> pl.DataFrame:
+def experiments_table() -> pl.DataFrame:
     """One line an experiment."""
-    rows = [(experiment.name, experiment.title, experiment.shortened) for experiment in experiments]
-    return pl.DataFrame(rows, schema=["experiment", "what it answers", "quick profile"], orient="row")
+    lines = [(experiment.name, experiment.title, experiment.shortened) for experiment in EXPERIMENTS]
+    return pl.DataFrame(lines, schema=["experiment", "what it answers", "quick profile"], orient="row")
 
 
-def recipes_table(recipes: Mapping[str, str]) -> pl.DataFrame:
+def recipes_table() -> pl.DataFrame:
     """Every training configuration by name, and what it changes."""
-    return pl.DataFrame(list(recipes.items()), schema=["recipe", "what it is"], orient="row")
+    return pl.DataFrame(list(RECIPES.items()), schema=["recipe", "what it is"], orient="row")
 
 
-def availability(device: str, seed: int) -> list[Row]:
-    """Return one row a method in the result schema: metric ``available``, with the reason where it is not."""
+def rows(device: str, threads: int | None, seed: int, data_dir: Path | None = None, imports: bool = False) -> list[Row]:
+    """Return everything in the result schema: metric ``available``, with the reason where something is not.
+
+    A row names one method, dataset, recipe or experiment in the column of that name; ``config`` says which, and what
+    it is. Nothing is run, so that threads are those that were asked for, or 0.
+    """
     started_at = datetime.now(UTC).isoformat(timespec="seconds")
-    rows = []
-    for method in registry().methods.values():
-        reason = why_unavailable(method)
-        environment = capture(device, method.requires)
-        identity = {"kind": "availability", "method": method.name, "versions": environment.versions}
-        rows.append(
+    found = []
+    for entry in _entries(data_dir, imports):
+        environment = glance(entry.method.requires if entry.method else ())
+        identity = {"kind": entry.kind, "name": entry.name, "summary": entry.summary, "versions": environment.versions}
+        found.append(
             Row(
                 cell=cell_key(identity),
-                experiment="list",
+                experiment=entry.name if entry.kind == "experiment" else "list",
                 profile="custom",
-                recipe="none",
-                method=method.name,
-                objective=method.objective,
-                linear=method.linear,
-                dataset="",
-                architecture=",".join(method.architectures),
+                recipe=entry.name if entry.kind == "recipe" else "none",
+                method=entry.name if entry.kind == "method" else "none",
+                objective=entry.method.objective if entry.method else "none",
+                linear=entry.method.linear if entry.method else "none",
+                dataset=entry.name if entry.kind == "dataset" else "",
+                architecture=",".join(entry.method.architectures) if entry.method else "",
                 shape="",
                 D=0,
                 L=0,
@@ -94,22 +113,48 @@ def availability(device: str, seed: int) -> list[Row]:
                 seed=seed,
                 dtype="",
                 device=device,
-                threads=environment.threads,
+                threads=threads or 0,
                 metric="available",
-                value=None if reason else 1.0,
+                value=None if entry.reason else 1.0,
                 unit="1",
                 ci_low=None,
                 ci_high=None,
                 n=None,
-                status="unavailable" if reason else "ok",
-                reason=reason,
+                status="unavailable" if entry.reason else "ok",
+                reason=entry.reason,
                 config=json.dumps(identity, sort_keys=True),
                 versions=json.dumps(environment.versions, sort_keys=True),
                 cpu=environment.cpu,
                 gpu=environment.gpu,
                 commit=environment.commit,
                 started_at=started_at,
-                limits=method.limits,
+                limits=entry.method.limits if entry.method else None,
             )
         )
-    return rows
+    return found
+
+
+@dataclass(frozen=True)
+class _Entry:
+    kind: Literal["method", "dataset", "recipe", "experiment"]
+    name: str
+    summary: str = ""
+    reason: str | None = None
+    method: Method | None = None
+
+
+def _entries(data_dir: Path | None, imports: bool) -> Iterator[_Entry]:
+    for method in registry().methods.values():
+        yield _Entry("method", method.name, method.summary, _reason(method, imports), method)
+    for module, reason in registry().broken_modules.items():
+        yield _Entry("method", f"({module})", reason=f"not readable: {reason}")
+    for name in datasets.names():
+        yield _Entry("dataset", name, reason=datasets.why_unavailable(name, data_dir))
+    for name, summary in RECIPES.items():
+        yield _Entry("recipe", name, summary)
+    for experiment in EXPERIMENTS:
+        yield _Entry("experiment", experiment.name, experiment.title)
+
+
+def _reason(method: Method, imports: bool) -> str | None:
+    return why_unavailable(method) if imports else why_missing(method)

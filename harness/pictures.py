@@ -8,8 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from harness.datasets import Dataset
-from harness.datasets.preprocessing import Dequantize
+from harness.datasets import Dataset, Dequantize
 from harness.density import log_prob, sample, score
 from harness.guard import guarded
 from harness.method import Method, Model
@@ -21,8 +20,9 @@ __all__ = ["Arrays", "as_levels", "imputed", "learned"]
 Arrays = dict[str, np.ndarray]
 
 _BYTES = 150_000  # of images in one cell
-_GRID, _COARSE = 100, 20
-_SAMPLES, _REAL, _IMPUTED = 64, 16, 12
+_LIMIT = 20.0  # seconds; a picture is worth no more
+_GRID, _COARSE = 100, 16
+_IMAGES, _IMPUTED = 64, 12
 _SEED = 4_000_003  # far from those of training, validation, test and imputation
 
 
@@ -34,7 +34,7 @@ def learned(method: Method, model: Model, dataset: Dataset, problem: Problem) ->
     Returns:
         Of points, on a grid over the square that holds the test data: ``extent``, its lower and upper end;
         ``log_density`` and ``true_log_density``, float32, (100, 100), rows along the second coordinate; ``score`` and
-        ``true_score``, (20, 20, 2). Of images: ``samples`` and ``real``, uint8, (N, C, H, W), and ``levels``. Else none.
+        ``true_score``, (16, 16, 2). Of images: ``samples`` and ``real``, uint8, (N, C, H, W), and ``levels``.
     """
     try:
         if dataset.density is not None and dataset.shape == (2,):
@@ -74,7 +74,7 @@ def _density(model: Model, dataset: Dataset, problem: Problem) -> Arrays:
     data = dataset.preprocessing.draw(dataset.test.to(problem.device), generator, torch.float64)
     low, high = math.floor(float(data.min())), math.ceil(float(data.max()))
     fine, coarse = (_grid(low, high, cells, problem) for cells in (_GRID, _COARSE))
-    with guarded("a density on a grid"):
+    with guarded("a density on a grid", _LIMIT):
         with torch.no_grad():
             density = log_prob(model, fine)
         found = {"log_density": density, "score": score(model, coarse)}
@@ -82,7 +82,7 @@ def _density(model: Model, dataset: Dataset, problem: Problem) -> Arrays:
     if (exact := dataset.density.score(coarse)) is not None:
         found["true_score"] = exact
     shapes = {"score": (_COARSE, _COARSE, 2), "log_density": (_GRID, _GRID)}
-    arrays = {name: values.float().cpu().numpy() for name, values in found.items()}
+    arrays = {name: values.float().nan_to_num().cpu().numpy() for name, values in found.items()}
     arrays = {name: values.reshape(shapes[name.removeprefix("true_")]) for name, values in arrays.items()}
     return {**arrays, "extent": np.array([low, high], dtype=np.float32)}
 
@@ -96,10 +96,10 @@ def _grid(low: float, high: float, cells: int, problem: Problem) -> Tensor:
 
 def _samples(model: Model, dataset: Dataset, problem: Problem) -> Arrays:
     generator = torch.Generator(problem.device).manual_seed(_SEED)
-    real = dataset.test[:_REAL]
-    count = max(1, min(_SAMPLES, _BYTES // dataset.dimension - _REAL))
+    count = max(1, min(_IMAGES, _BYTES // (2 * dataset.dimension)))
+    real = dataset.test[:count]
     x = dataset.preprocessing.draw(real.to(problem.device), generator, stored(problem.dtype))
-    with torch.no_grad(), guarded("samples"):
+    with torch.no_grad(), guarded("samples", _LIMIT):
         latent = model.to_latent(x)[0].shape[1:]
         drawn = sample(model, tuple(latent), count, generator)
     levels = as_levels(dataset.preprocessing, drawn.nan_to_num()).view(count, *dataset.shape)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,9 +13,9 @@ from harness.figures import drawings
 from harness.paper import published
 from harness.paper.experiments import statement
 from harness.results import Store, to_frame
-from harness.tables import TABLES, compare_across, file_stem, noise, render, split_constants
+from harness.tables import TABLES, compare_across, file_stem, noise, render, sources, split_constants
 
-__all__ = ["Page", "pages", "with_asv", "write"]
+__all__ = ["Page", "pages", "with_asv", "write", "write_tables"]
 
 
 @dataclass(frozen=True)
@@ -23,6 +23,7 @@ class Page:
     """One table of one experiment, ready to be written.
 
     Args:
+        experiment: What it is of, and the profile.
         name: Of its files.
         title: Experiment, profile, what is shown and in which unit.
         frame: The table.
@@ -30,8 +31,10 @@ class Page:
         limits: What methods in the table declare that they cannot do, a sentence each.
         differs: How the experiment differs from the publication; empty where it does not answer one.
         caveats: What to know before comparing numbers in the table with each other or with published ones.
+        cells: Keys of the cells that each row of the table comes from; none for a published number.
     """
 
+    experiment: str
     name: str
     title: str
     frame: pl.DataFrame
@@ -39,12 +42,17 @@ class Page:
     limits: list[str]
     differs: str
     caveats: list[str]
+    cells: list[tuple[str, ...]]
+
+    @property
+    def notes(self) -> list[str]:
+        """What stands below the table, a sentence or line each."""
+        caveats = [f"{text}." for text in self.caveats]
+        return [note for note in (self.settings, *self.limits, self.differs, *caveats) if note]
 
     def text(self) -> str:
         """Write the page in Markdown."""
-        caveats = [f"{text}." for text in self.caveats]
-        notes = [note for note in (self.settings, *self.limits, self.differs, *caveats) if note]
-        return "\n\n".join([f"## {self.title}", render(self.frame, "github"), *notes]) + "\n"
+        return "\n\n".join([f"## {self.title}", render(self.frame, "github"), *self.notes]) + "\n"
 
 
 def pages(rows: pl.DataFrame, across: Collection[str] = ()) -> Iterator[Page]:
@@ -59,15 +67,21 @@ def pages(rows: pl.DataFrame, across: Collection[str] = ()) -> Iterator[Page]:
     """
     rows = compare_across(rows, across)
     for (experiment, profile), group in rows.group_by(["experiment", "profile"], maintain_order=True):
+        metrics = set(group["metric"])
         for table in TABLES:
+            if table.metrics and metrics.isdisjoint(table.metrics):
+                continue
             frame = table.build(group)
             if frame.is_empty():
                 continue
             caveats = _caveats(frame) + (noise(group) if table.timed else [])
+            cells = sources(frame, group)
             frame, settings = split_constants(frame)
+            of = f"{experiment} ({profile})"
             name = file_stem(experiment, profile, table.name)
-            title = f"{experiment} ({profile}): {table.title}"
-            yield Page(name, title, frame, settings, _limits(group), statement(experiment, profile), caveats)
+            title = f"{of}: {table.title}"
+            differs = statement(experiment, profile)
+            yield Page(of, name, title, frame, settings, _limits(group), differs, caveats, cells)
 
 
 def _limits(rows: pl.DataFrame) -> list[str]:
@@ -90,16 +104,22 @@ def with_asv(rows: pl.DataFrame, folder: Path) -> tuple[pl.DataFrame, list[str]]
     return pl.concat([rows, to_frame(found)]), damaged
 
 
-def write(rows: pl.DataFrame, folder: Path, across: Collection[str] = ()) -> list[Path]:
-    """Write every table, as `pages` yields them, and figure that the rows fill, below the folder of their store."""
+def write(rows: pl.DataFrame, folder: Path) -> list[Path]:
+    """Write every table and figure that the rows fill, below the folder of their store; return the files."""
+    written = write_tables(pages(rows), folder)
+    for drawing in drawings(rows, Store(folder)):
+        written += drawing.write(folder / "figures")
+    return written
+
+
+def write_tables(pages: Iterable[Page], folder: Path) -> list[Path]:
+    """Write tables as Markdown and LaTeX, below a folder; return the files."""
     written = []
     tables = folder / "tables"
     tables.mkdir(parents=True, exist_ok=True)
-    for page in pages(rows, across):
+    for page in pages:
         for suffix, text in ((".md", page.text()), (".tex", render(page.frame, "latex_booktabs") + "\n")):
             path = tables / f"{page.name}{suffix}"
             path.write_text(text)
             written.append(path)
-    for drawing in drawings(rows, Store(folder)):
-        written += drawing.write(folder / "figures")
     return written

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.machinery
 import importlib.util
 import pkgutil
 import sys
@@ -18,7 +19,16 @@ from harness.errors import InputError, one_line, unknown
 from harness.guard import call_limit
 from harness.method import Method
 
-__all__ = ["ENTRY_POINT_GROUP", "Registry", "import_notes", "load_file", "read_modules", "registry", "why_unavailable"]
+__all__ = [
+    "ENTRY_POINT_GROUP",
+    "Registry",
+    "import_notes",
+    "load_file",
+    "read_modules",
+    "registry",
+    "why_missing",
+    "why_unavailable",
+]
 
 ENTRY_POINT_GROUP = "ebflow_bench.methods"
 """Other packages name a module that declares ``METHODS`` under this entry-point group."""
@@ -94,8 +104,16 @@ def load_file(path: Path) -> Registry:
     return found
 
 
+def why_missing(method: Method) -> str | None:
+    """Return which library of the method's is not installed, in one line, or None; nothing is imported.
+
+    A library that is there and breaks when it is imported is found by `why_unavailable` alone.
+    """
+    return next((reason for library in method.requires if (reason := _not_found(library))), None)
+
+
 def why_unavailable(method: Method) -> str | None:
-    """Return why the method cannot run here, in one line, or None."""
+    """Import the method's libraries; return why it cannot run here, in one line, or None."""
     return next((reason for library in method.requires if (reason := _import_failure(library)[0])), None)
 
 
@@ -148,6 +166,28 @@ def _run_file(path: Path) -> ModuleType:
 
 
 @cache
+def _not_found(library: str) -> str | None:
+    """Look for a library, part by part: finding a submodule by its whole name would import the package."""
+    package, *parts = library.split(".")
+    try:
+        spec = importlib.util.find_spec(package)
+    except (ImportError, ValueError):  # a finder refuses it; a module without a specification was put in its place
+        spec = None
+    if spec is None:
+        return _install(package)
+    for part in parts:
+        name = f"{spec.name}.{part}"
+        spec = importlib.machinery.PathFinder.find_spec(name, spec.submodule_search_locations or [])
+        if spec is None:
+            return f"{library} is broken: there is no {name} in the {package} installed here"
+    return None
+
+
+def _install(package: str) -> str:
+    return f"{package} is not installed: pip install {package}"
+
+
+@cache
 def _import_failure(library: str) -> tuple[str | None, list[str]]:
     """Import a library; return why it failed, or None, and what the import did."""
     # Every library builds on torch, and what it does to torch is seen only if torch was there before.
@@ -159,7 +199,7 @@ def _import_failure(library: str) -> tuple[str | None, list[str]]:
             importlib.import_module(library)
     except ModuleNotFoundError as error:
         if error.name == package:
-            return f"{package} is not installed: pip install {package}", []
+            return _install(package), []
         return f"{library} is broken: {one_line(error)}", notes
     except Exception as error:  # a broken installation raises anything at all
         return f"{library} is broken: {one_line(error)}", notes

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
+import scipy  # which imports scipy.stats where that is first used: it takes half a second, and tables need none of it
 
 __all__ = [
     "LEVEL",
@@ -70,7 +70,7 @@ def median_interval(values: Sequence[float]) -> Estimate:
         return Estimate(median, None, None, len(values))
     if len(set(values)) == 1:
         return Estimate(median, median, median, len(values))
-    found = stats.bootstrap(
+    found = scipy.stats.bootstrap(
         (np.asarray(values),), np.median, n_resamples=2000, confidence_level=LEVEL, method="percentile", rng=0
     ).confidence_interval
     return Estimate(median, float(found.low), float(found.high), len(values))
@@ -81,7 +81,7 @@ def mean_interval(values: Sequence[float]) -> Estimate:
     mean = float(np.mean(values))
     if len(values) < 2:
         return Estimate(mean, None, None, len(values))
-    half = float(stats.t.ppf(0.5 + LEVEL / 2, len(values) - 1) * stats.sem(values))
+    half = _quantile(len(values) - 1) * float(np.std(values, ddof=1)) / len(values) ** 0.5
     return Estimate(mean, mean - half, mean + half, len(values))
 
 
@@ -96,10 +96,10 @@ def paired_difference(values: Sequence[float], reference: Sequence[float]) -> Co
     estimate = mean_interval(differences)
     if estimate.n < 2:
         return Comparison(estimate, None)
-    error = float(stats.sem(differences))
+    error = float(np.std(differences, ddof=1)) / estimate.n**0.5
     if error == 0:
         return Comparison(estimate, float(estimate.value == 0))
-    return Comparison(estimate, float(2 * stats.t.sf(abs(estimate.value) / error, estimate.n - 1)))
+    return Comparison(estimate, 2 * float(scipy.special.stdtr(estimate.n - 1, -abs(estimate.value) / error)))
 
 
 def paired_ratio(values: Sequence[float], reference: Sequence[float]) -> Comparison:
@@ -142,11 +142,19 @@ def log_slope(sizes: Sequence[float], seconds: Sequence[float]) -> Estimate:
     """
     if len(set(sizes)) < 2:
         raise ValueError("a slope needs at least two different sizes")
-    fit = stats.linregress(np.log(sizes), np.log(seconds))
+    x, y = np.log(sizes), np.log(seconds)
+    x, y = x - x.mean(), y - y.mean()
+    slope = float(x @ y / (x @ x))
     if len(sizes) < 3:
-        return Estimate(float(fit.slope), None, None, len(sizes))
-    half = float(stats.t.ppf(0.5 + LEVEL / 2, len(sizes) - 2) * fit.stderr)
-    return Estimate(float(fit.slope), float(fit.slope) - half, float(fit.slope) + half, len(sizes))
+        return Estimate(slope, None, None, len(sizes))
+    rest = y - slope * x
+    half = _quantile(len(sizes) - 2) * float(np.sqrt(rest @ rest / (len(sizes) - 2) / (x @ x)))
+    return Estimate(slope, slope - half, slope + half, len(sizes))
+
+
+def _quantile(freedom: int) -> float:
+    """Return Student's t that 95 % of its distribution lie within."""
+    return float(scipy.special.stdtrit(freedom, 0.5 + LEVEL / 2))
 
 
 def crossing(faster: Mapping[int, bool]) -> int | None:

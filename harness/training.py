@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import astuple, dataclass, field
 from pathlib import Path
@@ -19,10 +19,12 @@ from harness.datasets import Dataset
 from harness.errors import InputError, unknown
 from harness.guard import guarded
 from harness.interruption import StopRequest
-from harness.method import Calibrated, Model, Stateful
+from harness.method import Calibrated, Model
 from harness.optimizers import OPTIMIZERS
+from harness.parallel import largest, processes, shared_loss
 from harness.precision import bf16_where_declared, stored, tf32_where_declared
 from harness.problem import Problem
+from harness.trainer_state import load_trainer_state, part, prefixed, trainer_state
 
 __all__ = [
     "SCHEDULES",
@@ -117,7 +119,12 @@ class Trainer:
         self.config = config
         self.generator = generator
         self.dtype = dtype
-        self.loss = torch.compile(model.training_loss) if config.compile else model.training_loss
+        if processes() > 1 and config.compile:
+            raise InputError("training in several processes is not compiled; leave --compile out")
+        # A graph for each size of batch: one for all would depend on the order in which the sizes are met.
+        self.loss = torch.compile(model.training_loss, dynamic=False) if config.compile else model.training_loss
+        if processes() > 1:
+            self.loss = shared_loss(model)
         self.parameters = [p for p in model.module.parameters() if p.requires_grad]
         self.optimizer = OPTIMIZERS[config.optimizer](
             self.parameters, lr=config.learning_rate, weight_decay=config.weight_decay
@@ -152,52 +159,6 @@ class Trainer:
         if self.average is not None:
             self.average.update_parameters(self.model.module)
         return loss
-
-    def state(self) -> dict[str, Tensor]:
-        """Return all that the next steps depend on, by name: not copies, but what the next step changes."""
-        state = {"steps": torch.tensor(self.steps), "generator": self.generator.get_state()}
-        state |= _prefixed("model", self.model.module.state_dict())
-        if self.average is not None:
-            state |= _prefixed("average", dict(self.average.module.named_parameters()))
-        for number, parameter in enumerate(self.parameters):
-            state |= _prefixed(f"optimizer.{number}", self.optimizer.state.get(parameter, {}))
-        if isinstance(self.model, Stateful):
-            state |= _prefixed("extra", self.model.get_extra_state())
-        return state
-
-    def load_state(self, state: Mapping[str, Tensor]) -> None:
-        """Take up the state of a trainer of the same model and recipe.
-
-        Raises:
-            ValueError: It is that of another; nothing is changed.
-        """
-        optimizer = [_part(f"optimizer.{number}", state) for number in range(len(self.parameters))]
-        # An optimiser has its state from the first step on, as large as the weights but for counters.
-        odd = [
-            f"optimizer.{number}.{key}"
-            for number, (parameter, kept) in enumerate(zip(self.parameters, optimizer, strict=True))
-            for key, value in kept.items()
-            if value.shape not in (parameter.shape, ())
-        ]
-        own = {name: tensor for name, tensor in self.state().items() if not name.startswith(("optimizer.", "extra."))}
-        odd += [name for name, tensor in own.items() if name not in state or state[name].shape != tensor.shape]
-        odd += [name for name in _part("model", state) if f"model.{name}" not in own]
-        if odd:
-            raise ValueError(f"it does not fit in {odd[0]}")
-        self.steps = int(state["steps"])
-        self.generator.set_state(state["generator"])
-        self.model.module.load_state_dict(_part("model", state))
-        if self.average is not None:
-            average = _part("average", state)
-            _copy((average[name] for name, _ in self.average.module.named_parameters()), self.average.module)
-        for parameter, kept in zip(self.parameters, optimizer, strict=True):
-            for key, value in kept.items():
-                # In the weights' own order in memory, which the fused kernels and their rounding follow.
-                like = parameter if value.shape == parameter.shape else value
-                place = torch.empty_like(like, dtype=value.dtype, device=parameter.device)
-                self.optimizer.state[parameter][key] = place.copy_(value)
-        if isinstance(self.model, Stateful):
-            self.model.set_extra_state(_part("extra", state))
 
     def _moving_average(self, decay: float) -> AveragedModel:
         """Average with the warm-up that the paper's code uses; the average starts at the initial weights."""
@@ -328,7 +289,10 @@ def train(
         model.module.train()
 
     def due() -> bool:
-        return resume is not None and (resume.due() or stop.number is not None)
+        if resume is None:
+            return False
+        stop.number = largest(stop.number or 0, problem.device) or None  # all processes stop at the same step
+        return stop.number is not None or resume.due()
 
     def save() -> None:
         """Save the state as it is between two steps; stop if that was asked for."""
@@ -341,6 +305,7 @@ def train(
             )
 
     if resume is not None:
+        largest(0, problem.device)  # by now the one process that writes has discarded what was to be
         resume.made_from["data"] = digest({"train": dataset.train, "validation": dataset.validation})
         if (found := resume.read()) is not None:
             try:
@@ -371,7 +336,8 @@ def train(
                         _check(losses, report.iterations)
                         losses = []
                     spent = report.seconds + time.perf_counter() - started
-                    out_of_time = config.max_seconds is not None and spent >= config.max_seconds
+                    if config.max_seconds is not None:
+                        out_of_time = bool(largest(spent >= config.max_seconds, problem.device))
                     # Not between the last step and its validation, which asks for the gradient of that step.
                     if len(left) and not out_of_time and due():
                         _check(losses, report.iterations)
@@ -403,7 +369,7 @@ def _packed(
     trainer: Trainer, report: TrainingReport, epoch: int, left: Tensor | None
 ) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Return the tensors and the numbers that a training goes on from, between two steps."""
-    tensors = _prefixed("trainer", trainer.state()) | _prefixed("best", report.best_weights)
+    tensors = prefixed("trainer", trainer_state(trainer)) | prefixed("best", report.best_weights)
     if left is not None:
         tensors["left"] = left
     numbers = {name: value for name, value in vars(report).items() if name not in ("curve", "best_weights")}
@@ -418,11 +384,11 @@ def _unpacked(
     Raises:
         ValueError: It is the state of another model.
     """
-    trainer.load_state(_part("trainer", tensors))
+    load_trainer_state(trainer, part("trainer", tensors))
     numbers = {**numbers, "curve": [CurvePoint(*point) for point in numbers["curve"]]}
     epoch = numbers.pop("epoch")
     left = tensors["left"].to(trainer.generator.device) if "left" in tensors else None
-    return TrainingReport(**numbers, best_weights=_part("best", tensors)), epoch, left
+    return TrainingReport(**numbers, best_weights=part("best", tensors)), epoch, left
 
 
 def _calibration(model: Model) -> Callable[[Tensor], None]:
@@ -450,17 +416,7 @@ def _check(losses: list[Tensor], iterations: int) -> None:
         raise Divergence(f"the loss is not finite at step {step}")
 
 
-def _copy(values: Iterable[Tensor], module: nn.Module) -> None:
+def _copy(values: Iterator[Tensor] | list[Tensor], module: nn.Module) -> None:
     with torch.no_grad():
         for parameter, value in zip(module.parameters(), values, strict=True):
             parameter.copy_(value)
-
-
-def _prefixed(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {f"{prefix}.{name}": tensor for name, tensor in tensors.items()}
-
-
-def _part(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return what `_prefixed` has put under this prefix, under its own names."""
-    start = f"{prefix}."
-    return {name.removeprefix(start): tensor for name, tensor in tensors.items() if name.startswith(start)}

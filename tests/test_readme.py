@@ -4,41 +4,111 @@ from __future__ import annotations
 
 import doctest
 import re
+import shlex
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
+import typer.main
+from typer.testing import CliRunner
 
 from harness import datasets
+from harness.cli import app
 from harness.conformance import CHECKS, run_check
 from harness.likelihood import fit_and_score
+from harness.paper.configurations import RECIPES
+from harness.paper.experiments import EXPERIMENTS
 from harness.problem import Problem
-from harness.registry import Registry, read_modules
+from harness.registry import Registry, read_modules, registry
 from harness.runtime import measure
 from harness.training import TrainingConfig
 
-README = Path(__file__).parents[1] / "README.md"
-GUIDE = README.parent / "docs" / "adding-a-baseline.md"
+ROOT = Path(__file__).parents[1]
+README, GUIDE, QUICKSTART = ROOT / "README.md", ROOT / "docs/adding-a-baseline.md", ROOT / "docs/quickstart.md"
+PAGES = [README, ROOT / "CONTRIBUTING.md", ROOT / "results/README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+GUIDES_METHOD = "plain-dense-ml"
+
+
+def blocks(page: Path, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", page.read_text(), re.DOTALL | re.MULTILINE)
+
+
+def commands(page: Path) -> list[list[str]]:
+    """The arguments of every `harness ...` that a page shows, in the blocks of a shell or in a line of text."""
+    shown = [line for block in blocks(page, "sh") for line in block.splitlines()]
+    shown += re.findall(r"`(harness [a-z][^`]*)`", page.read_text())
+    words = [shlex.split(line, comments=True) for line in shown]
+    return [line[1:] for line in words if line[:1] == ["harness"]]
+
+
+def shown_commands() -> list[Any]:
+    return [
+        pytest.param(arguments, id=f"{page.stem}: {' '.join(arguments)}")
+        for page in PAGES
+        for arguments in commands(page)
+    ]
 
 
 @pytest.fixture
 def adapter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Registry:
     """The guide's competitor, found in a module of its own."""
-    (code,) = re.findall(r"```python\n(.*?)```", GUIDE.read_text(), re.DOTALL)
+    (code,) = blocks(GUIDE, "python")
     (tmp_path / "guide_adapter.py").write_text(code)
     monkeypatch.syspath_prepend(tmp_path)
     return read_modules(["guide_adapter"])
 
 
-def test_snippet_runs() -> None:
-    outcome = doctest.testfile(str(README), module_relative=False)
-    assert outcome.attempted >= 9
-    assert outcome.failed == 0
+@pytest.mark.parametrize("page", [page for page in PAGES if blocks(page, "python")], ids=lambda page: page.stem)
+def test_snippets_run(page: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All of a page's snippets, one after another as a reader would type them; what is shown must come out."""
+    monkeypatch.chdir(ROOT)
+    names: dict[str, Any] = {"__name__": page.stem}
+    runner = doctest.DocTestRunner()
+    for code in blocks(page, "python"):
+        if ">>>" in code:
+            snippet = doctest.DocTestParser().get_doctest(code, names, page.name, str(page), 0)
+            runner.run(snippet, clear_globs=False)
+            names = snippet.globs
+        else:
+            exec(compile(code, str(page), "exec"), names)
+    assert runner.summarize(verbose=False).failed == 0
+
+
+def test_the_readme_and_the_quickstart_have_snippets() -> None:
+    assert all(blocks(page, "python") for page in (README, QUICKSTART))
+
+
+@pytest.mark.parametrize("arguments", shown_commands())
+def test_a_shown_command_is_one_that_the_program_takes(arguments: list[str]) -> None:
+    """Options, methods, experiments and recipes exist; nothing is run."""
+    program = typer.main.get_command(app)
+    name, *rest = arguments
+    parsed = program.commands[name].make_context(name, rest, resilient_parsing=False).params
+    methods = [*(parsed.get("methods") or "").split(","), parsed.get("method"), *(rest if name == "check" else [])]
+    known = {*registry().methods, GUIDES_METHOD, "my-flow-ml", "M", "", None}
+    assert [method for method in methods if method not in known and not method.endswith(".py")] == []
+    experiments = {experiment.name for experiment in EXPERIMENTS} | {"EXPERIMENT", "..."}
+    assert set(parsed.get("experiments") or []) <= experiments
+    assert parsed.get("recipe", "paper") in RECIPES
+
+
+def test_the_commands_of_the_quickstart_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All but the last, which takes minutes."""
+    monkeypatch.chdir(tmp_path)  # where no results lie
+    monkeypatch.delenv("HARNESS_RESULTS_DIR", raising=False)
+    *quick, last = commands(QUICKSTART)
+    assert last[0] == "reproduce"
+    assert {arguments[0] for arguments in quick} == {"list", "runtime", "train", "tables"}
+    for arguments in quick:
+        done = CliRunner().invoke(app, arguments)
+        assert done.exit_code == 0, done.output
+    assert list(tmp_path.glob("results/local/tables/*.md"))
 
 
 def test_adapter_is_timed_and_trained(adapter: Registry) -> None:
     assert adapter.broken_modules == {}
-    method = adapter.find("plain-dense-ml")
+    method = adapter.find(GUIDES_METHOD)
     config = TrainingConfig(epochs=3, evaluate_every=1, learning_rate=0.003)
 
     (timing,) = measure([method], Problem(shape=(6,)), repeats=2, config=config).timings
@@ -54,8 +124,21 @@ def test_adapter_is_timed_and_trained(adapter: Registry) -> None:
 
 
 def test_adapter_keeps_the_contract(adapter: Registry) -> None:
-    findings = [run_check(adapter.find("plain-dense-ml"), check) for check in CHECKS.values()]
+    findings = [run_check(adapter.find(GUIDES_METHOD), check) for check in CHECKS.values()]
     assert [finding for finding in findings if finding.status != "passed"] == []
+
+
+def test_the_guides_package_is_the_example_package() -> None:
+    """What it says of a package of one's own stands in the one that is built and installed in the tests."""
+    example = ROOT / "examples/diagonal_flow"
+    (settings,) = blocks(GUIDE, "toml")
+    (conformance,) = blocks(GUIDE, "py")
+    real = (example / "pyproject.toml").read_text() + (example / "tests/test_conformance.py").read_text()
+    headings = re.findall(r"^(?:\[.*\]|conformance = )", settings, re.MULTILINE)
+    assert len(headings) == 3
+    assert [line for line in headings if line not in real] == []
+    code = [line.split("  #")[0] for line in conformance.splitlines()]
+    assert [line for line in code if line not in real] == []
 
 
 def test_quoted_tables_are_those_of_the_reference_results() -> None:
@@ -66,10 +149,10 @@ def test_quoted_tables_are_those_of_the_reference_results() -> None:
     assert [line for line in quoted if line not in generated.splitlines()] == []
 
 
-def test_pictures_and_links_exist() -> None:
-    targets = re.findall(r"\]\((?!https)([^)]+)\)", README.read_text())
-    assert len(targets) >= 4
-    assert [target for target in targets if not (README.parent / target).exists()] == []
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_pictures_and_links_exist(page: Path) -> None:
+    targets = re.findall(r"\]\((?!https?:)([^)#]+)(?:#[^)]*)?\)", page.read_text())
+    assert [target for target in targets if not (page.parent / target).exists()] == []
 
 
 def test_length() -> None:

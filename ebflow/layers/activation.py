@@ -19,6 +19,9 @@ class SmoothLeakyReLU(ElementwiseLayer):
     Args:
         alpha: Slope far to the left, in (0, 1).
         residual: Whether x is added, which doubles the slopes' floor (the paper's CNN and CIFAR-10 settings).
+
+    Raises:
+        ValueError: alpha is not between 0 and 1.
     """
 
     def __init__(self, alpha: float = 0.3, residual: bool = False) -> None:

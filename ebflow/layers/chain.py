@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -28,7 +29,7 @@ class Chain(VaryingLayer):
 
     def __init__(self, shape: Shape, layers: Iterable[Layer]) -> None:
         super().__init__()
-        self.layers = nn.ModuleList(layers)
+        self.layers = cast("Sequence[Layer]", nn.ModuleList(layers))  # torch does not say what a list holds
         self.shape = tuple(shape)
         latent_shape = self.shape
         for layer in self.layers:
@@ -84,6 +85,9 @@ class Split(Chain):
     Args:
         shape: Event shape, channels first, an even number of them.
         layers: From the first half to its latent.
+
+    Raises:
+        ValueError: The number of channels is odd, or a layer does not fit the shape that reaches it.
     """
 
     def __init__(self, shape: Shape, layers: Iterable[Layer]) -> None:

@@ -21,6 +21,9 @@ class Convolution(ConstantLayer):
     Args:
         shape: Event shape (C, H, W).
         kernel_size: An odd number.
+
+    Raises:
+        ValueError: The shape is not that of images, or the kernel size is even or below 1.
     """
 
     def __init__(self, shape: Shape, kernel_size: int) -> None:
@@ -69,6 +72,9 @@ class Convolution1x1(ConstantLayer):
 
     Args:
         shape: Event shape (C, H, W).
+
+    Raises:
+        ValueError: The shape is not that of images.
     """
 
     def __init__(self, shape: Shape) -> None:

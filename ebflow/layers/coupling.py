@@ -53,6 +53,9 @@ class ChannelCoupling(VaryingLayer):
     Args:
         shape: Event shape (C, H, W), C even.
         network: From (B, C / 2, H, W) to (B, C, H, W).
+
+    Raises:
+        ValueError: The shape is not that of images of an even number of channels.
     """
 
     def __init__(self, shape: Shape, network: nn.Module) -> None:

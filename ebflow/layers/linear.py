@@ -16,6 +16,9 @@ class Dense(ConstantLayer):
     Args:
         dimension: D, the length of a sample.
         bias: Whether there is a b.
+
+    Raises:
+        ValueError: The dimension is below 1.
     """
 
     def __init__(self, dimension: int, bias: bool = True) -> None:
@@ -89,6 +92,9 @@ class Triangular(ConstantLayer):
     Args:
         dimension: D, the length of a sample.
         upper: Which triangle: in an upper one z_i depends on x_i, ..., x_D, in a lower one on x_1, ..., x_i.
+
+    Raises:
+        ValueError: The dimension is below 1.
     """
 
     def __init__(self, dimension: int, *, upper: bool) -> None:

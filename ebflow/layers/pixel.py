@@ -19,6 +19,9 @@ class Scale(FixedLayer):
         shape: Event shape.
         shift: Subtracted first.
         divisor: Not zero.
+
+    Raises:
+        ValueError: The divisor is zero or not a number.
     """
 
     def __init__(self, shape: Shape, shift: float, divisor: float) -> None:
@@ -46,7 +49,14 @@ class Scale(FixedLayer):
 
 
 class Logit(ElementwiseLayer):
-    """y = (log x - log(1 - x)) / alpha; NaN outside (0, 1), so that a value out of range never passes unseen."""
+    """y = (log x - log(1 - x)) / alpha; NaN outside (0, 1), so that a value out of range never passes unseen.
+
+    Args:
+        alpha: Above zero.
+
+    Raises:
+        ValueError: alpha is not above zero.
+    """
 
     def __init__(self, alpha: float) -> None:
         super().__init__()

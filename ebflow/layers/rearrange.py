@@ -27,6 +27,9 @@ class Permutation(Rearrangement):
 
     Args:
         permutation: p as an integer tensor, shape (C,).
+
+    Raises:
+        ValueError: It is no permutation of 0, ..., C - 1.
     """
 
     def __init__(self, permutation: Tensor) -> None:
@@ -49,7 +52,15 @@ class Permutation(Rearrangement):
 
 
 class Reshape(Rearrangement):
-    """The same components in another event shape."""
+    """The same components in another event shape.
+
+    Args:
+        before: Event shape on the data's side.
+        after: Event shape on the latent's side.
+
+    Raises:
+        ValueError: The two do not hold equally many components.
+    """
 
     def __init__(self, before: Shape, after: Shape) -> None:
         super().__init__()

@@ -7,7 +7,15 @@ from torch import Tensor
 
 from ebflow.layers.base import ConstantLayer, Shape, require_shape
 
-__all__ = ["Whitening", "mean_and_whitening"]
+__all__ = ["Whitening", "mean_and_covariance", "mean_and_whitening"]
+
+
+def mean_and_covariance(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the mean, shape (D,), and the covariance, shape (D, D), of samples of shape (N, D), in float64."""
+    x = x.double()
+    mean = x.mean(0)
+    centred = x - mean
+    return mean, centred.mT @ centred / len(x)
 
 
 def mean_and_whitening(x: Tensor) -> tuple[Tensor, Tensor]:
@@ -19,10 +27,8 @@ def mean_and_whitening(x: Tensor) -> tuple[Tensor, Tensor]:
     Raises:
         ValueError: The covariance is singular: too few samples, or a component that depends on the others.
     """
-    x = x.double()
-    mean = x.mean(0)
-    centred = x - mean
-    variance, axes = torch.linalg.eigh(centred.mT @ centred / len(x))
+    mean, covariance = mean_and_covariance(x)
+    variance, axes = torch.linalg.eigh(covariance)
     if not bool(variance[0] > 1e-12 * variance[-1]):
         raise ValueError(
             f"the covariance of {len(x)} samples in {x.shape[1]} dimensions is singular: start from more samples"
@@ -39,6 +45,9 @@ class Whitening(ConstantLayer):
 
     Args:
         dimension: D, the length of a sample.
+
+    Raises:
+        ValueError: The dimension is below 1.
     """
 
     def __init__(self, dimension: int) -> None:

@@ -12,6 +12,9 @@ from harness.conformance.catalogue import check
 from harness.conformance.subject import Broken, Inapplicable, Subject, closely, parameters
 from harness.density import build, log_prob
 from harness.method import Model
+from harness.problem import Problem
+from harness.trainer_state import load_trainer_state, trainer_state
+from harness.training import Trainer, TrainingConfig
 
 
 @check(
@@ -144,3 +147,43 @@ def first_call(subject: Subject) -> None:
         first, second = (build(subject.method, problem) for _ in range(2))
         log_prob(second, 10 * x)
         closely(log_prob(second, x), log_prob(first, x), 1e-12, f"{problem.architecture}: after seeing other data")
+
+
+@check(
+    "A training that is stopped and goes on in a new model takes the same steps, to the bit",
+    "a counter, an average or a generator outside the module's state dict: make it a buffer, or offer "
+    "harness.method.Stateful",
+)
+def resume(subject: Subject) -> None:
+    """Two steps, a new model that is started from the same data and given the state, and two steps in both."""
+    if not subject.method.iterative:
+        raise Inapplicable("it is fitted in closed form")
+    for problem in subject.one_of_each():
+        x = subject.draw(problem)
+
+        def trainer(problem: Problem = problem) -> Trainer:
+            model = subject.started(problem)
+            model.module.train()
+            return Trainer(model, TrainingConfig(learning_rate=1e-3), torch.Generator().manual_seed(0))
+
+        def followed(trainer: Trainer, x: Tensor = x) -> list[Tensor]:
+            losses = [trainer.step(x) for _ in range(2)]
+            trainer.model.module.eval()
+            with torch.no_grad():
+                return [*losses, log_prob(trainer.model, x)]
+
+        first, second = trainer(), trainer()
+        for _ in range(2):
+            first.step(x)
+        with torch.no_grad():
+            log_prob(first.model, x)  # a validation
+        load_trainer_state(second, {name: tensor.clone() for name, tensor in trainer_state(first).items()})
+        names = "the loss of the next step", "the loss after it", "log_prob after these"
+        for name, ours, theirs in zip(names, followed(second), followed(first), strict=True):
+            if not torch.equal(ours, theirs):
+                gap = float((ours - theirs).abs().max())
+                raise Broken(f"{problem.architecture}: {name} differs by {gap:.2g} from that of the model that went on")
+        after = trainer_state(first)
+        for name, value in trainer_state(second).items():
+            if not torch.equal(value, after[name]):
+                raise Broken(f"{problem.architecture}: {name} is not that of the model that went on")

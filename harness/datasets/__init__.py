@@ -1,20 +1,27 @@
-"""The data of the benchmark: synthetic densities, digits, MNIST, CIFAR-10, and a user's own arrays."""
+"""The data of the benchmark: synthetic densities, digits, MNIST, CIFAR-10, and a user's own arrays.
+
+Names and availability are known without torch; what computes is imported when it is asked for.
+"""
 
 from __future__ import annotations
 
+from importlib import import_module
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from harness.datasets import array_file, cifar10, digits, files, mnist, points
-from harness.datasets.base import Dataset
-from harness.datasets.densities import Checkerboard, Density, Multimodal, Sine, Swirl
-from harness.datasets.preprocessing import (
-    Dequantize,
-    GaussianNoise,
-    Identity,
-    LogitPreprocessing,
-    Preprocessing,
-)
+from harness.datasets import cifar10, files, mnist
 from harness.errors import InputError, unknown
+
+if TYPE_CHECKING:
+    from harness.datasets.base import Dataset
+    from harness.datasets.densities import Checkerboard, Density, Multimodal, Sine, Swirl
+    from harness.datasets.preprocessing import (
+        Dequantize,
+        GaussianNoise,
+        Identity,
+        LogitPreprocessing,
+        Preprocessing,
+    )
 
 __all__ = [
     "Checkerboard",
@@ -33,12 +40,23 @@ __all__ = [
     "why_unavailable",
 ]
 
+_SYNTHETIC = ("sine", "swirl", "checkerboard", "multimodal10")
 _PUBLISHED = {"mnist": mnist, "cifar10": cifar10}
+_MODULES = ("base", "densities", "preprocessing")  # where the classes of `__all__` are defined
+
+
+def __getattr__(name: str) -> Any:
+    """Return a class of this package, from its module."""
+    if name in __all__:
+        for module in _MODULES:
+            if (found := vars(import_module(f"{__name__}.{module}")).get(name)) is not None:
+                return found
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def names() -> tuple[str, ...]:
     """Names that `load` knows, smallest dimension first."""
-    return (*points.DENSITIES, "digits", *_PUBLISHED)
+    return (*_SYNTHETIC, "digits", *_PUBLISHED)
 
 
 def why_unavailable(name: str, data_dir: Path | None = None) -> str | None:
@@ -79,10 +97,16 @@ def load(name: str, data_dir: Path | None = None, *, seed: int = 0) -> Dataset:
             the wrong kind, or no network to fetch it.
     """
     if name.endswith(".npy"):
+        from harness.datasets import array_file
+
         return array_file.load(Path(name), seed)
-    if name in points.DENSITIES:
+    if name in _SYNTHETIC:
+        from harness.datasets import points
+
         return points.load(name, seed)
     if name == "digits":
+        from harness.datasets import digits
+
         return digits.load()
     if name in _PUBLISHED:
         return _PUBLISHED[name].load(files.data_folder(data_dir))

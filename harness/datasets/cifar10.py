@@ -5,15 +5,15 @@ from __future__ import annotations
 import io
 import tarfile
 from pathlib import Path
-
-import numpy as np
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from harness.datasets import files
-from harness.datasets.base import Dataset
-from harness.datasets.preprocessing import LogitPreprocessing
 from harness.errors import InputError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from harness.datasets.base import Dataset
 
 __all__ = ["load", "why_unavailable"]
 
@@ -48,6 +48,11 @@ def load(folder: Path) -> Dataset:
         InputError: a file is not the published one, is missing and cannot be downloaded, or cannot be
             unpacked.
     """
+    import torch
+
+    from harness.datasets.base import Dataset
+    from harness.datasets.preprocessing import LogitPreprocessing
+
     if _missing(folder):
         archive = folder / _ARCHIVE
         if not archive.exists():
@@ -109,5 +114,8 @@ def _unpack(archive: Path) -> None:
 
 def _images(path: Path, sha256: str) -> Tensor:
     """Images of one file, `(N, 3, 32, 32)`: each record is a label byte and 3 x 32 x 32 pixels."""
+    import numpy as np
+    import torch
+
     records = np.frombuffer(files.read(path, sha256), np.uint8).reshape(_IMAGES_A_FILE, _RECORD)
     return torch.from_numpy(records[:, 1:].reshape(-1, 3, 32, 32).copy())

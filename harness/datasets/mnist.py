@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-
-import numpy as np
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from harness.datasets import files
-from harness.datasets.base import Dataset
-from harness.datasets.preprocessing import LogitPreprocessing
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from harness.datasets.base import Dataset
 
 __all__ = ["load", "why_unavailable"]
 
@@ -59,6 +59,9 @@ def load(folder: Path) -> Dataset:
     Raises:
         InputError: a file is not the published one, or is missing and cannot be downloaded.
     """
+    from harness.datasets.base import Dataset
+    from harness.datasets.preprocessing import LogitPreprocessing
+
     images, test = _images(folder, _TRAIN), _images(folder, _TEST)
     return Dataset(
         "mnist",
@@ -86,6 +89,9 @@ def why_unavailable(folder: Path) -> str | None:
 
 
 def _images(folder: Path, file: _IdxFile) -> Tensor:
+    import numpy as np
+    import torch
+
     content = _local(folder, file)
     if content is None:
         archive = folder / "mnist" / f"{file.name}.gz"

@@ -22,8 +22,16 @@ def drawings(rows: pl.DataFrame, store: Store) -> Iterator[Drawing]:
         rows: A frame of `harness.results.SCHEMA`.
         store: Where the arrays of the rows' cells lie.
     """
-    from harness.figures import headline, runtime, training  # matplotlib is imported when something is drawn
+    from harness.figures import (
+        headline,
+        likelihood,
+        pictures,
+        runtime,
+        training,
+    )  # matplotlib is imported when something is drawn
 
     yield from headline.headline(rows)
     yield from runtime.runtime_figures(rows)
+    yield from likelihood.likelihood_figures(rows)
     yield from training.training_figures(rows)
+    yield from pictures.picture_figures(rows, store)

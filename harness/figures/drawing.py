@@ -18,7 +18,6 @@ __all__ = ["Drawing"]
 
 _SVG = "http://www.w3.org/2000/svg"
 _XLINK = "http://www.w3.org/1999/xlink"
-_DPI = 200
 _LONG = re.compile(r"(\.\d\d)\d+")  # a hundredth of a point is enough
 ET.register_namespace("", _SVG)
 ET.register_namespace("xlink", _XLINK)
@@ -44,12 +43,17 @@ class Drawing:
     figure: Sheet
     cells: tuple[str, ...]
 
+    def __post_init__(self) -> None:
+        self.figure.settle()
+
     def svg(self) -> str:
         """Write it as SVG: text stays text, every marker has a `<title>`, no id is that of another drawing."""
         from matplotlib import rc_context
 
+        from harness.figures.style import styled
+
         file = io.StringIO()
-        with rc_context({"svg.fonttype": "none", "svg.hashsalt": self.name}):
+        with styled(), rc_context({"svg.fonttype": "none", "svg.hashsalt": self.name}):
             self.figure.savefig(
                 file, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None}
             )
@@ -72,8 +76,11 @@ class Drawing:
 
     def png(self) -> bytes:
         """Write it as PNG."""
+        from harness.figures.style import styled
+
         file = io.BytesIO()
-        self.figure.savefig(file, format="png", dpi=_DPI, metadata={"Software": None})
+        with styled():
+            self.figure.savefig(file, format="png", metadata={"Software": None})
         return file.getvalue()
 
     def write(self, folder: Path) -> list[Path]:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import polars as pl
 
-__all__ = ["MACHINE", "cells_of", "footer", "groups", "prepared"]
+__all__ = ["MACHINE", "cells_of", "footer", "groups", "labelled", "prepared", "provenance", "title_of"]
 
 MACHINE = ("device", "cpu", "gpu", "threads", "torch", "commit")
 """What must be the same for seconds to be comparable, beside what is computed."""
@@ -39,8 +39,13 @@ def groups(rows: pl.DataFrame, named: Mapping[str, str], rest: Sequence[str]) ->
             yield "-".join([*shared, *(_suffix(column, group[column][0]) for column in differing)]), group
 
 
-def footer(group: pl.DataFrame) -> str:
-    """Say in a line what all rows have in common: batch, dtype, machine, threads, torch, commit."""
+def provenance(group: pl.DataFrame, most: int | None = None) -> str:
+    """Say what rows were measured with: batch, dtype, machine, threads, torch, commits.
+
+    Args:
+        group: Of one figure.
+        most: How many commits are named rather than counted; all if not given.
+    """
     batch = _all(group, "B", "B = {}")
     machine = _all(group, "gpu", "{}") or _all(group, "cpu", "{}")
     commits = sorted({_short(commit) for commit in group["commit"]})
@@ -53,10 +58,34 @@ def footer(group: pl.DataFrame) -> str:
             _all(group, "threads", "{} thread" + "s" * (group["threads"].max() != 1)),
             _all(group.filter(pl.col("device") != "cpu"), "device", "{}"),
             _all(group, "torch", "torch {}"),
-            f"commit {', '.join(commits)}" if len(commits) <= 3 else f"{len(commits)} commits",
+            f"commit {', '.join(commits)}" if len(commits) <= (most or len(commits)) else f"{len(commits)} commits",
         )
         if part
     )
+
+
+def footer(group: pl.DataFrame) -> str:
+    """Return the provenance short enough for a line at the foot of a figure."""
+    return provenance(group, most=2)
+
+
+def labelled(group: pl.DataFrame) -> pl.DataFrame:
+    """Add a label to every training: its method, its recipe where they differ, and what its method has several of."""
+    parts = [pl.col("method")]
+    if group["recipe"].n_unique() > 1:
+        parts.append(pl.col("recipe"))
+    for column in ("B", "L", "seed", "EMA", "MaP"):
+        if group.group_by("method").agg(pl.col(column).n_unique())[column].max() == 1:
+            continue
+        flag = pl.when(column).then(pl.lit(column)).otherwise(pl.lit(f"no {column}"))
+        parts.append(flag if column in ("EMA", "MaP") else pl.format(f"{column} {{}}", column))
+    return group.with_columns(label=pl.concat_str(parts, separator=", ")).sort("label", maintain_order=True)
+
+
+def title_of(group: pl.DataFrame) -> str:
+    """Name experiment, profile, dataset and architecture."""
+    first = group.row(0, named=True)
+    return f"{first['experiment']} ({first['profile']}), {first['dataset']}, {first['architecture']}"
 
 
 def cells_of(*groups: pl.DataFrame) -> tuple[str, ...]:

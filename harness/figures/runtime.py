@@ -5,23 +5,25 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import polars as pl
 from matplotlib.axes import Axes
-from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+from matplotlib.ticker import NullLocator
 
 from harness.figures.drawing import Drawing
-from harness.figures.groups import MACHINE, cells_of, footer, groups, prepared
-from harness.figures.sheet import Sheet, label_ends
+from harness.figures.groups import MACHINE, cells_of, footer, groups, prepared, provenance
+from harness.figures.sheet import Sheet, label_ends, plain_log
 from harness.figures.style import INK, WIDTH, colour, curve_styles, styled
 from harness.paper import published
 from harness.paper.configurations import PUBLISHED_LAYERS
 from harness.statistics import crossing, log_slope
-from harness.tables.runtime import newest
+from harness.tables.comparison import comparisons, newest
 
 __all__ = ["Sweep", "draw_times", "runtime_figures", "sweeps"]
 
 _HEIGHT = 3.6
+_TICK = 0.135  # of the axis, at least, between two numbers
 _LABELLED = 12
 """Curves that can be named at their ends; more have a legend."""
 _ITERATION = "Median of one iteration: noise, loss, backward, optimiser, averaged weights."
@@ -63,6 +65,16 @@ class Sweep:
         """The smallest seconds that any of these methods takes, by size."""
         best = methods.group_by(self.axis).agg(pl.col("value").min()).sort(self.axis)
         return dict(zip(best[self.axis].to_list(), best["value"].to_list(), strict=True))
+
+    @cached_property
+    def compared(self) -> pl.DataFrame:
+        """Every method against the fastest maximum likelihood with dense matrices, size by size."""
+        return comparisons(self.rows).filter(against="dense ML")
+
+    def overtakes(self, method: str) -> int | None:
+        """The D from which on a method is called faster than maximum likelihood with dense matrices."""
+        own = self.compared.filter(method=method)
+        return crossing(dict(zip(own["D"].to_list(), (own["verdict"] == "faster").to_list(), strict=True)))
 
     @property
     def dense_ml(self) -> pl.DataFrame:
@@ -111,7 +123,7 @@ def _seconds(sweep: Sweep) -> Drawing:
         f"slopes are log-log regressions over every {sweep.axis} shown.",
         "A ring marks the D from which on a method is faster than every dense maximum likelihood." if ringed else "",
         "Pale lines are the paper's, on its authors' GPU." if paper else "",
-        f"{footer(sweep.rows)}.",
+        f"{provenance(sweep.rows)}.",
     ]
     name = f"{sweep.name}-seconds-over-{sweep.axis}"
     title = f"{sweep.title}: time of an iteration against {sweep.axis}"
@@ -156,12 +168,12 @@ def draw_times(sheet: Sheet, panel: Axes, sweep: Sweep, methods: list[str], labe
             linewidth=0,
         )
         if own["objective"][0] != "ml" and sweep.axis == "D":
-            found = crossing(sweep.curve(method), sweep.fastest(sweep.dense_ml))
+            found = sweep.overtakes(method)
             if found is not None:
                 ringed = True
                 panel.plot(
                     found,
-                    1e3 * sweep.curve(method)[int(found)],
+                    1e3 * sweep.curve(method)[found],
                     "o",
                     markersize=9,
                     markerfacecolor="none",
@@ -171,6 +183,7 @@ def draw_times(sheet: Sheet, panel: Axes, sweep: Sweep, methods: list[str], labe
         ends.append((sizes[-1], milliseconds[-1], label, styles[method]["color"]))
     panel.set_xscale("log")
     panel.set_yscale("log")
+    plain_log(panel.yaxis)
     _ticks(panel, times[sweep.axis].unique().sort().to_list())
     panel.set_xlabel("dimension D" if sweep.axis == "D" else "linear layers L")
     panel.set_ylabel("milliseconds an iteration")
@@ -192,7 +205,7 @@ def _draw_paper(panel: Axes, sweep: Sweep) -> bool:
         pl.col("architecture") == first["architecture"],
         pl.col("shape").str.starts_with(f"{first['channels'] or 1}x"),
     )
-    if sweep.axis != "D" or first["B"] != 100 or first["L"] != PUBLISHED_LAYERS[first["architecture"]]:
+    if sweep.axis != "D" or first["B"] != 100 or first["L"] != PUBLISHED_LAYERS.get(first["architecture"]):
         return False
     starts = []
     for (objective,), curve in shown.group_by(["objective"], maintain_order=True):
@@ -208,6 +221,7 @@ def _draw_paper(panel: Axes, sweep: Sweep) -> bool:
             textcoords="offset points",
             fontsize=7,
             color="#777777",
+            bbox={"facecolor": "white", "alpha": 0.7, "linewidth": 0, "pad": 0.5},
         )
     return bool(starts)
 
@@ -250,7 +264,7 @@ def _bound(sweep: Sweep) -> Drawing:
         sheet.legend_below(panel)
     caption = (
         "The part of an iteration that its matrix products, at the machine's own rate, and one pass of optimiser and "
-        f"average, at the rate of a copy, must take; 100 % is the bound. {footer(sweep.rows)}."
+        f"average, at the rate of a copy, must take; 100 % is the bound. {provenance(sweep.rows)}."
     )
     return Drawing(
         f"{sweep.name}-bound",
@@ -267,13 +281,12 @@ def _kinds(times: pl.DataFrame) -> list[tuple[str, str, str, str]]:
 
 
 def _ticks(panel: Axes, sizes: list[int]) -> None:
-    panel.set_xticks(sizes, [str(size) for size in sizes])
+    shown = [sizes[-1]]
+    for size in sizes[-2::-1]:  # what would touch the next larger one has a tick and no number
+        if math.log(shown[-1] / size) > _TICK * math.log(sizes[-1] / sizes[0]) or size == sizes[0]:
+            shown.append(size)
+    panel.set_xticks(sizes, [str(size) if size in shown else "" for size in sizes])
     panel.xaxis.set_minor_locator(NullLocator())
-    if panel.get_yscale() == "log":
-        low, high = panel.get_ylim()
-        panel.yaxis.set_major_locator(LogLocator(subs=(1,) if high > 100 * low else (1, 2, 5)))
-        panel.yaxis.set_minor_locator(NullLocator())
-        panel.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.10g}"))
 
 
 def _said(milliseconds: float) -> str:

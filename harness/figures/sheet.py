@@ -7,11 +7,13 @@ from typing import Any
 
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from harness.figures.style import text_colour
 
-__all__ = ["Sheet", "label_ends"]
+__all__ = ["Sheet", "label_ends", "plain_log"]
 
 _FOOTER = 0.2  # inches
 _LINE = 10.5  # points between the baselines of two labels
@@ -38,8 +40,11 @@ class Sheet(Figure):
     def legend_below(self, panel: Axes, columns: int = 2) -> None:
         """Name the curves of a panel below all panels; the sheet grows by the legend."""
         place = self.get_figwidth() / 2, _FOOTER
+        handles, labels = panel.get_legend_handles_labels()
+        named = dict(zip(labels, handles, strict=True))  # one line in the legend for curves of one name
         legend = self.legend(
-            *panel.get_legend_handles_labels(),
+            list(named.values()),
+            list(named),
             loc="lower center",
             ncols=columns,
             bbox_to_anchor=place,
@@ -48,6 +53,12 @@ class Sheet(Figure):
         height = legend.get_window_extent().height / self.dpi
         self.set_figheight(self.get_figheight() + height)
         self._reserve(_FOOTER + height)
+
+    def settle(self) -> None:
+        """Lay the page out for good: every drawing would move what is on it a little further."""
+        for _ in range(2):
+            self.draw_without_rendering()
+        self.set_layout_engine("none")
 
     def _reserve(self, below: float) -> None:
         """Keep the panels above so many inches."""
@@ -59,6 +70,14 @@ class Sheet(Figure):
         name = f"points-{len(self.said)}"
         points.set_gid(name)
         self.said[name] = list(texts)
+
+
+def plain_log(axis: Axis) -> None:
+    """Put plain numbers on a log axis with its final limits: powers of ten, or 1, 2, 5 where it spans few of them."""
+    low, high = axis.get_view_interval()
+    axis.set_major_locator(LogLocator(subs=(1,) if high > 100 * low else (1, 2, 5)))
+    axis.set_minor_locator(NullLocator())
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.10g}"))
 
 
 def label_ends(panel: Axes, ends: Sequence[tuple[float, float, str, Any]]) -> None:

@@ -9,10 +9,11 @@ from zlib import crc32
 
 import matplotlib.style
 
-__all__ = ["FULL_WIDTH", "INK", "WIDTH", "colour", "curve_styles", "marker", "styled", "text_colour"]
+__all__ = ["DPI", "FULL_WIDTH", "INK", "WIDTH", "colour", "curve_styles", "marker", "styled", "text_colour"]
 
 WIDTH = 4.8  # inches, printed at 3.3
 FULL_WIDTH = 7.2
+DPI = 200
 INK = "#333333"
 
 # Okabe and Ito's colours, told apart by readers with any colour vision; the marker says whose code it is.
@@ -24,6 +25,9 @@ _OTHER_MARKERS = "vPX*<>"
 _DASHES = ("-", (0, (4, 1.5)), (0, (1, 1)), (0, (4, 1, 1, 1)), (0, (7, 2)), (0, (2, 2)), (0, (6, 1, 1, 1, 1, 1)))
 
 _SETTINGS: dict[str, Any] = {
+    "figure.dpi": DPI,  # laid out as it is printed
+    "text.hinting": "no_hinting",
+    "text.parse_math": False,  # a name with a dollar is no formula
     "font.size": 9,
     "font.sans-serif": ["DejaVu Sans"],
     "axes.titlesize": 9,

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 import polars as pl
 
 from harness.figures.drawing import Drawing
-from harness.figures.groups import MACHINE, cells_of, footer, groups, prepared
-from harness.figures.sheet import Sheet, label_ends
+from harness.figures.groups import MACHINE, cells_of, footer, groups, labelled, prepared, provenance, title_of
+from harness.figures.sheet import Sheet, label_ends, plain_log
 from harness.figures.style import WIDTH, curve_styles, styled
 
 __all__ = ["training_figures"]
@@ -28,7 +28,7 @@ def training_figures(rows: pl.DataFrame) -> Iterator[Drawing]:
     for metric in _METRICS:
         curves = rows.filter(metric=metric).filter(pl.len().over("cell") > 1)
         for name, group in groups(curves, _NAMED, _REST):
-            yield _draw(name, _labelled(group), metric)
+            yield _draw(name, labelled(group), metric)
 
 
 @styled()
@@ -36,13 +36,12 @@ def _draw(name: str, group: pl.DataFrame, metric: str) -> Drawing:
     label, short = _METRICS[metric]
     top = _top(group) if metric == "validation_curve" else math.inf
     curves = group.filter(pl.col("value") <= top)
-    first = group.row(0, named=True)
-    what = f"{first['experiment']} ({first['profile']}), {first['dataset']}, {first['architecture']}"
+    what = title_of(group)
     sheet = Sheet(WIDTH, 5.0, what, footer(group))
     panels = sheet.subplots(2, 1, sharey=True)
     styles = curve_styles(curves.select("label", "method", "objective", "linear").unique(maintain_order=True).rows())
-    ends = {}
-    for (text,), curve in curves.group_by(["label"], maintain_order=True):
+    ends = []
+    for (_, text), curve in curves.group_by(["cell", "label"], maintain_order=True):
         curve = curve.sort("iteration")
         said = [
             f"{text}: {value:,.1f} nats at step {step:,}, {seconds:,.0f} s"
@@ -55,18 +54,17 @@ def _draw(name: str, group: pl.DataFrame, metric: str) -> Drawing:
                 curve[axis].to_list(), curve["value"].to_list(), label=text, markersize=3, **styles[text]
             )
             sheet.say(line, said)
-        ends[text] = curve
+        ends.append((text, curve))
     for panel, axis in zip(panels, _AXES, strict=True):
         panel.set_xlabel(_AXES[axis])
         panel.set_ylabel(label)
     if metric == "gradient_norm":
         panels[0].set_yscale("log")
+        plain_log(panels[0].yaxis)
     if len(ends) <= _LABELLED:
-        for panel, axis in zip(panels, _AXES, strict=True):
-            label_ends(
-                panel,
-                [(curve[axis][-1], curve["value"][-1], text, styles[text]["color"]) for text, curve in ends.items()],
-            )
+        # Below, curves end anywhere, and names would lie on others.
+        last = [(curve["iteration"][-1], curve["value"][-1], text, styles[text]["color"]) for text, curve in ends]
+        label_ends(panels[0], last)
     else:
         sheet.legend_below(panels[0])
     caption = {
@@ -76,7 +74,7 @@ def _draw(name: str, group: pl.DataFrame, metric: str) -> Drawing:
     }[metric]
     cut = "" if curves.height == group.height else f" Points above {top:,.0f} are left out."
     title = f"{what}: {label} through training"
-    return Drawing(f"{name}-{short}", title, f"{caption}{cut} {footer(group)}.", sheet, cells_of(group))
+    return Drawing(f"{name}-{short}", title, f"{caption}{cut} {provenance(group)}.", sheet, cells_of(group))
 
 
 def _top(group: pl.DataFrame) -> float:
@@ -84,16 +82,3 @@ def _top(group: pl.DataFrame) -> float:
     ends = group.sort("iteration").group_by("cell").last()["value"]
     low = group["value"].min()
     return low + 2 * (ends.max() - low) if len(ends) > 1 else math.inf
-
-
-def _labelled(group: pl.DataFrame) -> pl.DataFrame:
-    """Add a label to every curve: its method, and what it does not share with all others."""
-    parts = [pl.col("method")]
-    for column in ("recipe", "B", "L", "seed"):
-        if group[column].n_unique() > 1:
-            form = "{}" if column == "recipe" else f"{column} {{}}"
-            parts.append(pl.format(form, column))
-    for column in ("EMA", "MaP"):
-        if group[column].n_unique() > 1:
-            parts.append(pl.when(column).then(pl.lit(column)).otherwise(pl.lit(f"no {column}")))
-    return group.with_columns(label=pl.concat_str(parts, separator=", ")).sort("label", maintain_order=True)

@@ -12,28 +12,14 @@ from dataclasses import dataclass, field, replace
 from harness.cells import LikelihoodCell
 from harness.errors import InputError, unknown
 from harness.method import Method
+from harness.paper.recipes import PUBLISHED_LAYERS, RECIPES
 from harness.problem import Problem
 from harness.training import TrainingConfig
 
-__all__ = ["PUBLISHED_LAYERS", "RECIPES", "Configuration", "configuration", "configured_cell"]
+__all__ = ["Configuration", "configuration", "configured_cell"]
 
 _SCORE_MATCHING = ("ssm", "dsm", "fdssm")
 """Every other objective, also one that is not the paper's, fits the likelihood and is trained as maximum likelihood."""
-
-PUBLISHED_LAYERS = {"fc": 2, "cnn": 6, "glow": 32, "toy": 11, "multimodal": 11}
-"""L of the paper's networks."""
-
-RECIPES = {
-    "paper": "as published, without the regulariser, spectral normalisation and augmentation of the authors' code",
-    "tuned": "the same network and parameter count; Adam with a cosine schedule; where a method offers it, fc from "
-    "whitened data and its last layer refitted in closed form",
-    "tuned-unrefitted": "tuned, but the last layer stays as the objective trained it",
-    "tuned-logit-space": "tuned, but scores are matched in the logit space and not behind the whitening",
-    "official-lambda": "adds the mean energy to the loss with the weight that the authors' code comes to on CIFAR-10: "
-    "0.001 / C for SSM and DSM, and 0.001 / epsilon^2 for FDSSM, 300 times as much",
-    "official-actnorm": "leaves ActNorm at its data-dependent start, as in the authors' code, where it is not trained",
-}
-"""Names of the configurations, and what each one changes."""
 
 
 @dataclass(frozen=True)

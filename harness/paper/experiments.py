@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from harness.cells import Cell
 from harness.errors import unknown
 from harness.paper.plans import Context, Imputations, NormalizerErrors, Plan, Timings, Trainings
+
+if TYPE_CHECKING:
+    from harness.cells import Cell
 
 __all__ = ["EXPERIMENTS", "PROFILES", "Context", "Experiment", "select", "statement"]
 

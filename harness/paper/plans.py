@@ -1,20 +1,23 @@
-"""How an experiment is declared: timings over sizes, trainings over datasets, methods and seeds, and two more."""
+"""How an experiment is declared: timings over sizes, trainings over datasets, methods and seeds, and two more.
+
+Cells, and with them torch, are imported when they are made: the experiments can be listed without.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from harness.cells import Cell, LikelihoodCell, RuntimeCell
-from harness.imputation import ImputationCell
 from harness.method import Method
-from harness.normalizer import NormalizerCell
-from harness.paper.configurations import PUBLISHED_LAYERS, configured_cell
+from harness.paper.recipes import PUBLISHED_LAYERS
 from harness.problem import Problem
 from harness.registry import registry
-from harness.training import TrainingConfig
+
+if TYPE_CHECKING:
+    from harness.cells import Cell, LikelihoodCell
+    from harness.training import TrainingConfig
 
 __all__ = ["Context", "Imputations", "NormalizerErrors", "Plan", "Timings", "Trainings"]
 
@@ -94,6 +97,8 @@ class Timings:
 
     def cells(self, experiment: str, context: Context) -> Sequence[Cell]:
         """Return one cell a size, with all methods."""
+        from harness.cells import RuntimeCell
+
         methods = [m.name for m in _methods(self.architecture) if m.iterative and context.keeps(m)]
         return [
             RuntimeCell(
@@ -173,6 +178,8 @@ class Trainings:
         ema: bool,
         preprocess: bool,
     ) -> Cell:
+        from harness.paper.configurations import configured_cell
+
         cell = configured_cell(
             experiment,
             context.profile,
@@ -221,6 +228,9 @@ class Imputations:
 
     def cells(self, experiment: str, context: Context) -> Sequence[Cell]:
         """Return one cell a method."""
+        from harness.imputation import ImputationCell
+        from harness.paper.configurations import configured_cell
+
         found = []
         for name, recipe in self.methods:
             method = registry().find(name)
@@ -269,6 +279,8 @@ class NormalizerErrors:
 
     def cells(self, experiment: str, context: Context) -> Sequence[Cell]:
         """Return one cell a dimension."""
+        from harness.normalizer import NormalizerCell
+
         return [
             NormalizerCell(
                 experiment,

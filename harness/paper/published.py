@@ -9,7 +9,7 @@ from typing import Any
 
 import polars as pl
 
-__all__ = ["ablation", "caveats", "likelihood", "priors", "runtime", "time_to_level"]
+__all__ = ["ablation", "caveats", "likelihood", "priors", "runtime", "throughput", "time_to_level"]
 
 
 @cache
@@ -95,3 +95,13 @@ def runtime() -> pl.DataFrame:
         for n, seconds in zip(entry["n"], entry.get(objective, []), strict=False)
     ]
     return pl.DataFrame(rows, schema=["architecture", "objective", "shape", "published_seconds"], orient="row")
+
+
+def throughput() -> pl.DataFrame:
+    """Batches of 100 a second on the authors' GPU: dataset, architecture, objective, batches_per_second."""
+    rows = [
+        (entry["dataset"], entry["architecture"], objective, rate)
+        for entry in _tables()["likelihood"]
+        for objective, rate in entry.get("batches_per_second", {}).items()
+    ]
+    return pl.DataFrame(rows, schema=["dataset", "architecture", "objective", "batches_per_second"], orient="row")

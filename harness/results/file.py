@@ -39,7 +39,7 @@ def _with_columns(*names: str) -> Migration:
 
 
 MIGRATIONS: tuple[Migration, ...] = (
-    # Files of version 1 name no version and have no seal, and hold as many of these as there were when they were written.
+    # Files of version 1 name no version, have no seal, and hold as many of these as there were when they were written.
     _with_columns("iteration", "seconds", "limits"),
 )
 """What takes the rows of version 1 to version 2, of 2 to 3, and so on. Append; never change one that was released."""
@@ -68,15 +68,18 @@ def load(content: bytes, experiment: str, cell: str) -> pl.DataFrame:
         UnreadableFileError: It is damaged, or not such a file, or in another cell's place.
     """
     try:
-        if _SEALED in content:  # of version 2 or later
+        if _SEALED in content:  # before a parser sees it
             check_seal(content)
         frame = pl.read_parquet(io.BytesIO(content))
-        metadata = pl.read_parquet_metadata(io.BytesIO(content))
+        version = _version(pl.read_parquet_metadata(io.BytesIO(content)))
+        if version > 1:  # the seal itself may be what is damaged
+            check_seal(content)
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
         raise UnreadableFileError(f"no Parquet file: {one_line(error)}") from None
+    except UnreadableFileError:
+        raise
     except ValueError as error:
         raise UnreadableFileError(str(error)) from None
-    version = _version(metadata)
     for migrate in MIGRATIONS[version - 1 :]:
         frame = migrate(frame)
     if dict(frame.schema) != SCHEMA:

@@ -7,16 +7,18 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import numpy as np
 import polars as pl
 import polars.selectors as cs
-import safetensors.numpy
 
 from harness.errors import InputError
 from harness.results.file import NewerFileError, UnreadableFileError, altered, dump, load
 from harness.results.schema import Row, reproducible, to_frame
 from harness.seal import BLANK, KEY, check_seal, seal
+
+if TYPE_CHECKING:
+    import numpy as np
 
 __all__ = ["Merged", "Store"]
 
@@ -30,11 +32,13 @@ class Merged:
     Args:
         taken: How many cells were missing or unfinished here.
         known: How many were here.
+        left_out: How many could not be read there.
         notes: A line for each cell that was left out, or whose results differ from those that are here.
     """
 
     taken: int = 0
     known: int = 0
+    left_out: int = 0
     notes: list[str] = field(default_factory=list)
 
 
@@ -84,6 +88,8 @@ class Store:
             raise ValueError(f"a row of {rows[0].method} holds a number that is not finite")
         path = self.path(rows[0].experiment, rows[0].cell)
         if arrays:
+            import safetensors.numpy
+
             _place(path.with_suffix(_ARRAYS), seal(safetensors.numpy.save(dict(arrays), {KEY: BLANK})))
         else:
             path.with_suffix(_ARRAYS).unlink(missing_ok=True)
@@ -92,6 +98,8 @@ class Store:
 
     def arrays(self, experiment: str, cell: str) -> dict[str, np.ndarray]:
         """Return the arrays of one cell by name; none if it has none or their file is damaged."""
+        import safetensors.numpy
+
         path = self.path(experiment, cell).with_suffix(_ARRAYS)
         try:
             content = path.read_bytes()
@@ -156,6 +164,7 @@ class Store:
                 if (reason := altered(theirs)) is not None:
                     raise UnreadableFileError(reason)
             except (OSError, UnreadableFileError) as error:
+                merged.left_out += 1
                 merged.notes.append(f"{path}: left out: {error}")
                 continue
             mine = to_frame(self.read(experiment, cell))

@@ -12,7 +12,7 @@ from harness.results import DRIFT_METRIC
 from harness.statistics import LEVEL, NOISY_DRIFT, Comparison, Estimate, apart, holm, paired_ratio
 from harness.tables.columns import is_noisy
 
-__all__ = ["ACROSS", "PLACE", "SETTING", "compare_across", "comparisons", "newest", "noise", "ratios"]
+__all__ = ["ACROSS", "PLACE", "SETTING", "compare_across", "comparisons", "newest", "noise", "ratios", "with_setting"]
 
 SETTING = ("B", "dtype", "device", "threads", "cpu", "gpu", "torch", "commit")
 """What has to be the same before two timings of one problem are compared."""
@@ -25,24 +25,29 @@ ACROSS = tuple(name for name in SETTING if name != "torch")
 
 
 def newest(rows: pl.DataFrame, *others: str) -> pl.DataFrame:
-    """Rows of the newest run alone, of each method in each place, with the columns of a setting added.
+    """Rows of the newest run alone, of each method in each place, `with_setting`.
 
-    What was compiled is another method, and named so. Runs of different commits are in different places.
+    Runs of different commits are in different places.
 
     Args:
         rows: In `harness.results.SCHEMA`.
         others: More columns that tell two runs apart.
     """
-    compiled = (pl.col("config").str.json_path_match("$.config.compile") == "true").fill_null(False)
     return (
-        rows.with_columns(
-            method=pl.when(compiled).then(pl.col("method") + " (compiled)").otherwise("method"),
-            compiled=compiled,
-            commit=_short(pl.col("commit")),
-            torch=pl.col("versions").str.json_path_match("$.torch"),
-        )
+        with_setting(rows)
         .sort("started_at", maintain_order=True)
         .filter(pl.col("cell") == pl.col("cell").last().over("experiment", "profile", "method", *PLACE, *others))
+    )
+
+
+def with_setting(rows: pl.DataFrame) -> pl.DataFrame:
+    """Add the columns of a setting; what was compiled is another method, and named so."""
+    compiled = (pl.col("config").str.json_path_match("$.config.compile") == "true").fill_null(False)
+    return rows.with_columns(
+        method=pl.when(compiled).then(pl.col("method") + " (compiled)").otherwise("method"),
+        compiled=compiled,
+        commit=_short(pl.col("commit")),
+        torch=pl.col("versions").str.json_path_match("$.torch"),
     )
 
 

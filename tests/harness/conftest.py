@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import sys
 from collections.abc import Callable, Iterator
@@ -13,7 +14,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from harness import cli, registry
+from harness import cli, registry, runtime
 from harness.method import Method, Model
 from harness.problem import Problem
 from harness.results import Row
@@ -138,6 +139,30 @@ def make_row() -> Callable[..., Row]:
         return Row(**{**columns, **changes})
 
     return make
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Callable[[dict[str, Callable[[], float]]], dict[str, float]]:
+    """Say how many seconds a call takes of a "method", of the "reference" product, of another "rate" of the machine.
+
+    Returns what was spent on each so far.
+    """
+
+    def set_clock(seconds: dict[str, Callable[[], float]]) -> dict[str, float]:
+        spent = dict.fromkeys(seconds, 0.0)
+
+        def block(call: Callable[[], object], number: int, device: str) -> float:
+            captured = inspect.getclosurevars(call).nonlocals
+            kind = "method" if "trainer" in captured else "reference" if "left" in captured else "rate"
+            each = seconds[kind]()
+            spent[kind] += number * each
+            call()
+            return each
+
+        monkeypatch.setattr(runtime, "time_block", block)
+        return spent
+
+    return set_clock
 
 
 class Ended(NamedTuple):

@@ -152,3 +152,29 @@ def test_no_folder_no_rows(tmp_path: Path) -> None:
     assert asv_results.read(tmp_path / "nothing") == ([], [])
     assert publish.with_asv(to_frame([]), tmp_path / "nothing")[0].is_empty()
     assert isinstance(publish.with_asv(to_frame([]), tmp_path)[0], pl.DataFrame)
+
+
+def test_history_marks_what_changed(write: Callable[..., Path], tmp_path: Path) -> None:
+    for day, value in enumerate([0.1, 0.12, 0.2, 0.1]):
+        date = 1_700_000_000_000 + 86_400_000 * day
+        write({ITERATION: full(value, 0.3, float("nan"), None)}, f"{day}.json", date=date, commit_hash=f"{day}" * 40)
+    write({ITERATION: full(9.0, 9, 9, 9)}, "other.json", env_name="another", date=1_900_000_000_000)
+    frame = asv_results.history(tmp_path)
+    own = frame.filter(pl.col("env") != "another")
+    assert dict(frame.select(*asv_results.HISTORY).schema) == asv_results.HISTORY
+    # Within a factor of 1.5 nothing has changed; the interval of a failed upper end is none.
+    assert own.filter(method="ebflow-dsm", D=16)["commit"].str.slice(0, 1).to_list() == ["0", "1", "2", "3"]
+    assert own.filter(method="ebflow-dsm", D=16)["change"].to_list() == [None, None, "slower", "faster"]
+    assert own.filter(method="ebflow-dsm", D=16)["ratio"].to_list() == [None, *map(pytest.approx, (1.2, 5 / 3, 0.5))]
+    assert own.filter(D=64)["change"].to_list() == [None] * 4
+    assert set(own["method"]) == {"ebflow-dsm"}  # what was left out or failed has no history
+    assert frame.filter(env="another")["ratio"].to_list() == [None] * 4
+    assert asv_results.history(tmp_path / "nothing").is_empty()
+
+
+def test_intervals_that_overlap_are_no_change(write: Callable[..., Path], tmp_path: Path) -> None:
+    for day, value in enumerate([0.1, 0.2]):
+        wide = full(value, 0.3, 0.3, 0.3)
+        wide[5], wide[6] = [0.05] * 4, [0.5] * 4
+        write({ITERATION: wide}, f"{day}.json", date=1_700_000_000_000 + day)
+    assert asv_results.history(tmp_path)["change"].to_list() == [None] * 8

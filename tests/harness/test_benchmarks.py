@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import json
 import re
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -47,6 +48,10 @@ def test_every_method_at_the_smallest_point(name: str) -> None:
         benchmark.setup(method, dimensions[0], depths[0])
         function(method, dimensions[0], depths[0])
         assert all(bool(p.isfinite().all()) for p in benchmark.trainer.parameters)
+
+
+def test_other_processes_do_not_count() -> None:
+    assert all(found.timer is time.process_time for found in BENCHMARKS.values())
 
 
 def test_points() -> None:

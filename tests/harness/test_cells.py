@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import chain, repeat
 from pathlib import Path
 from typing import Any
 
@@ -80,11 +81,17 @@ def test_timing_makes_rows_of_methods_and_of_the_machine(
         ("fake", "seconds_per_iteration", "ok", None),
         ("fake", "seconds_per_gradient", "ok", None),
         ("fake", "peak_memory", "ok", None),
+        *[("fake", "seconds_of_repetition", "ok", None)] * 3,
         ("machine", "gemm_rate", "ok", None),
         ("machine", "copy_bandwidth", "ok", None),
+        ("machine", "reference_gemm", "ok", None),
     ]
     assert all(row.value > 0 for row in rows[2:])
-    assert [(row.unit, row.n) for row in rows[3:]] == [("s", 3), ("B", 1), ("flop/s", 3), ("B/s", 3)]
+    assert [(row.unit, row.n) for row in rows[3:5]] == [("s", 3), ("B", 1)]
+    assert [(row.unit, row.iteration) for row in rows[5:8]] == [("s", number) for number in range(3)]
+    assert sorted(row.value for row in rows[5:8])[1] == rows[2].value
+    assert [(row.unit, row.n) for row in rows[8:10]] == [("flop/s", 3), ("B/s", 3)]
+    assert rows[10].unit == "flop/s"
     good = rows[2]
     assert good.value > 0
     assert good.ci_low <= good.value <= good.ci_high
@@ -99,6 +106,25 @@ def test_timing_makes_rows_of_methods_and_of_the_machine(
     assert config["problem"]["noise"] == 0.5
     assert config["repeats"] == 3
     assert json.loads(good.versions)["torch"] == capture("cpu").versions["torch"]
+
+
+@pytest.mark.parametrize(("slower", "noisy"), [(1.0, False), (1.2, False), (1.5, True)])
+def test_a_machine_that_drifts_marks_the_rows_of_its_speed(
+    slower: float, noisy: bool, clock: Callable[..., dict[str, float]]
+) -> None:
+    product = chain([0.002] * 15, repeat(0.002 * slower))
+    clock({"method": lambda: 0.02, "reference": lambda: next(product), "rate": lambda: 0.02})
+    rows = replace(TIMING, repeats=150).run(quiet)
+    (drifted,) = (row for row in rows if row.metric == "reference_gemm_drift")
+    assert (drifted.method, drifted.value, drifted.reason) == ("machine", pytest.approx(slower), None)
+    (watched,) = (row for row in rows if row.metric == "reference_gemm")
+    assert watched.n >= 10
+    assert watched.ci_low <= watched.value <= watched.ci_high
+    reasons = {row.metric: row.reason for row in rows}
+    mark = "noisy" if noisy else None
+    assert {reasons[m] for m in ("seconds_per_iteration", "seconds_of_repetition", "gemm_rate")} == {mark}
+    assert reasons["peak_memory"] is None
+    assert {row.status for row in rows} == {"ok"}
 
 
 def test_bounds_follow_from_the_cost_and_the_machine(
@@ -119,7 +145,7 @@ def test_a_compiled_loss_tells_its_first_iteration(
     with_methods: Callable[..., None], fake_method: Callable[..., Method], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     compiled = []
-    monkeypatch.setattr(torch, "compile", lambda loss: compiled.append(loss) or loss)
+    monkeypatch.setattr(torch, "compile", lambda loss, **_: compiled.append(loss) or loss)
     with_methods(fake_method())
     rows = {row.metric: row for row in replace(TIMING, config=TrainingConfig(compile=True)).run(quiet)}
     assert len(compiled) == 1
@@ -129,9 +155,11 @@ def test_a_compiled_loss_tells_its_first_iteration(
 
 
 def test_training_makes_one_row_a_metric() -> None:
-    rows = {row.metric: row for row in TRAINING.run(quiet)}
+    everything = TRAINING.run(quiet)
+    rows = {row.metric: row for row in everything}
     assert {metric: row.unit for metric, row in rows.items()} == {
         "nll": "nats",
+        "nll_of_draw": "nats",
         "bits_per_dim": "bits",
         "validation_nll": "nats",
         "training_seconds": "s",
@@ -156,6 +184,9 @@ def test_training_makes_one_row_a_metric() -> None:
     assert rows["validation_curve"].value == rows["validation_nll"].value
     assert rows["gradient_norm"].value > 0
     assert (nll.iteration, nll.seconds) == (None, None)
+    draws = [row for row in everything if row.metric == "nll_of_draw"]
+    assert [row.iteration for row in draws] == [0, 1]
+    assert sum(row.value for row in draws) / 2 == pytest.approx(nll.value)
 
 
 def test_densities_make_divergence_rows() -> None:
@@ -163,7 +194,7 @@ def test_densities_make_divergence_rows() -> None:
         TRAINING, method="gaussian", dataset="sine", problem=Problem(architecture="toy", shape=(2,), layers=1), draws=1
     )
     rows = {row.metric: row for row in cell.run(quiet)}
-    assert list(rows) == ["nll", "bits_per_dim", "validation_nll", "kl", "fisher"]
+    assert list(rows) == ["nll", "bits_per_dim", "validation_nll", "kl", "fisher", "nll_of_draw"]
     assert rows["kl"].value > 0
     assert rows["fisher"].value > 0
     assert rows["nll"].ci_low is None

@@ -21,6 +21,7 @@ from harness.errors import InputError
 from harness.method import Method
 from harness.paper import experiments
 from harness.paper.experiments import EXPERIMENTS, Experiment
+from harness.paper.recipes import RECIPES
 from harness.problem import Problem
 from harness.results import SCHEMA, Row, Store
 from harness.training import TrainingConfig
@@ -72,9 +73,16 @@ def test_list_as_rows(run: Run, with_methods: Run, fake_method: Run) -> None:
     with_methods(fake_method("gone-ml", requires=("no_such_library",)))
     ended = run("list", "--json", "--seed", "3")
     assert ended.err == ""
-    rows = {row["method"]: row for row in ended.rows}
-    assert rows.keys() == registry.registry().methods.keys()
     assert all(list(row) == list(SCHEMA) for row in ended.rows)
+    kinds = ("method", "dataset", "recipe", "experiment")
+    by_kind = {kind: [row for row in ended.rows if json.loads(row["config"])["kind"] == kind] for kind in kinds}
+    assert sum(map(len, by_kind.values())) == len(ended.rows)
+    assert [row["dataset"] for row in by_kind["dataset"]] == list(datasets.names())
+    assert [row["recipe"] for row in by_kind["recipe"]] == list(RECIPES)
+    assert [row["experiment"] for row in by_kind["experiment"]] == [experiment.name for experiment in EXPERIMENTS]
+    assert {row["dataset"] for row in ended.rows if row["status"] == "unavailable"} == {"", "mnist", "cifar10"}
+    rows = {row["method"]: row for row in by_kind["method"]}
+    assert rows.keys() == registry.registry().methods.keys()
     assert rows["ebflow-dsm"]["value"] == 1.0
     gone = rows["gone-ml"]
     assert (gone["status"], gone["value"]) == ("unavailable", None)
@@ -93,7 +101,7 @@ def test_runtime_measures_shows_and_resumes(run: Run) -> None:
     first = {path: path.read_bytes() for path in cells_in(results)}
     assert len(first) == 2
     assert "tables/runtime-custom-timings.md" in written(results)
-    assert "figures/runtime-custom-fc-runtime.svg" in written(results)
+    assert "figures/runtime-custom-fc-L2-seconds-over-D.svg" in written(results)
 
     again = run(*TIMING)
     assert "runtime: fc, D = 8, L = 2: already there" in again.err
@@ -104,6 +112,17 @@ def test_runtime_measures_shows_and_resumes(run: Run) -> None:
     assert "already there" not in anew.err
     assert list(first) == cells_in(results)
     assert {path: path.read_bytes() for path in cells_in(results)} != first
+
+
+def test_timings_are_compared_across_settings_on_request(run: Run) -> None:
+    once = ("runtime", "--dims", "4,8", "--layers", "1", "--methods", "ebflow-dsm", "--repeats", "2")
+    for batch in ("5", "6"):
+        run(*once, "--batch", batch)
+    assert "| ebflow-dsm (B = 6) |" in run("tables", "--across", "B").out
+    assert "(B = 6)" not in run("tables").out
+    refused = run("tables", "--across", "machine")
+    assert (refused.status, refused.out) == (2, "")
+    assert refused.err.startswith("harness: unknown setting to compare across 'machine'")
 
 
 def test_runtime_as_rows(run: Run, tmp_path: Path) -> None:
@@ -189,7 +208,7 @@ def test_train_on_the_user_s_own_data(run: Run) -> None:
     generator = np.random.default_rng(0)
     np.save("mine.npy", generator.normal(size=(200, 3)) @ generator.normal(size=(3, 3)) + 5)
     ended = run("train", "--method", "gaussian", "--dataset", "mine.npy", "--json")
-    assert {row["metric"] for row in ended.rows} == {"nll", "bits_per_dim", "validation_nll"}
+    assert {row["metric"] for row in ended.rows} == {"nll", "nll_of_draw", "bits_per_dim", "validation_nll"}
     assert {(row["dataset"], row["D"]) for row in ended.rows} == {("mine.npy", 3)}
 
 
@@ -225,7 +244,7 @@ def test_reproduce_one_experiment(
     ended = run("reproduce", "tiny", "--seed", "4", "--results-dir", str(tmp_path / "r"))
     assert ended.status == 0
     assert ended.err.splitlines()[-1].startswith(f"{foreign}: not a readable cell (")
-    foreign.unlink()
+    assert (tmp_path / "r" / "damaged" / "old" / "foreign.parquet").read_text() == "{}"
     assert "## tiny (quick): median milliseconds an iteration" in ended.out
     assert "## tiny (quick): test negative log-likelihood" in ended.out
     assert "Differs from the publication: almost everything; all else." in ended.out
@@ -240,28 +259,29 @@ def test_reproduce_one_experiment(
 
 
 def test_ctrl_c_keeps_what_is_finished(run: Run, tiny_experiment: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupted(self: LikelihoodCell, progress: Any, resume: Any) -> list[Row]:
+    def interrupted(self: LikelihoodCell, progress: Any, **others: Any) -> list[Row]:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(LikelihoodCell, "run", interrupted)
     ended = run("reproduce", "tiny")
     assert ended.status == 130
     assert ended.err.splitlines()[-1] == (
-        "stopped; finished cells are in results/local, and the same command goes on from there"
+        "stopped: finished cells are in results/local, and the same command goes on from there"
     )
     assert len(cells_in(Path("results/local"))) == 1
 
 
 def test_tables_of_what_is_there(run: Run, make_row: Callable[..., Row], tmp_path: Path) -> None:
     store = Store(Path("results/local"))
-    store.write([make_row(D=size, cell=f"{size:016}") for size in (16, 64)])
+    for size in (16, 64):
+        store.write([make_row(D=size, cell=f"{size:016}")])
     damaged = store.write([make_row(cell="bad")])
     damaged.write_text("[{]")
     ended = run("tables")
     assert ended.status == 0
     assert "| ebflow-ml " in ended.out
     assert ended.err.splitlines()[0].startswith("results/local/cells/runtime/bad.parquet: not a readable cell (")
-    assert ended.err.splitlines()[1].startswith("written: 8 files in results/local/tables and results/local/figures")
+    assert ended.err.splitlines()[1].startswith("written: 6 files in results/local/tables")
     as_rows = run("tables", "--json")
     assert [row["D"] for row in as_rows.rows] == [16, 64]
     assert all(list(row) == list(SCHEMA) for row in as_rows.rows)
@@ -450,7 +470,7 @@ def test_errors_that_are_nobody_s_input_are_not_hidden(run: Run, monkeypatch: py
     def broken(*arguments: Any) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr(listing, "availability", broken)
+    monkeypatch.setattr(listing, "methods_table", broken)
     with pytest.raises(ZeroDivisionError):
         run("list")
     assert issubclass(InputError, ValueError)

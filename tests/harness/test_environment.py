@@ -117,3 +117,17 @@ def test_a_surrounding_checkout_of_something_else_is_no_provenance(checkout: Pat
 def test_no_git_no_commit(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "")
     assert capture("cpu").commit is None
+
+
+def test_the_code_is_known_by_its_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = tmp_path / "baselines" / "mine.py"
+    source.parent.mkdir()
+    monkeypatch.setattr(environment, "__file__", str(tmp_path / "harness" / "environment.py"))
+    digests = []
+    for text in ("one", "other", "one"):
+        source.write_text(text)
+        (tmp_path / "README.md").write_text(f"{len(digests)} times rewritten")
+        digests.append(environment.code_digest.__wrapped__())
+    assert digests[0] == digests[2] != digests[1]
+    source.rename(source.with_name("yours.py"))
+    assert environment.code_digest.__wrapped__() != digests[0]

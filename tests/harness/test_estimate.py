@@ -55,12 +55,16 @@ def test_the_plan_counts_what_is_left(tmp_path: Path, make_row: Callable[..., Ro
     other = replace(TRAINING, problem=TRAINING.problem.replace(seed=1))
     timing = RuntimeCell("figure", "quick", ("ebflow-dsm",), Problem(shape=(4,)), repeats=10)
     cells = [TRAINING, other, timing]
-    assert estimate.plan(cells, store, fresh=False).rows() == [("digits", 2, 2, "36 s"), ("figure", 1, 1, "12 s")]
+
+    def plan(fresh: bool) -> list[tuple]:
+        return estimate.plan(cells, estimate.costs(cells, store, fresh)).rows()
+
+    assert plan(fresh=False) == [("digits", 2, 2, "36 s"), ("figure", 1, 1, "12 s")]
     store.write([make_row(experiment="digits", cell=cell_key(other.identity()))])
-    assert estimate.plan(cells, store, fresh=False).rows()[0] == ("digits", 2, 1, "18 s")
-    assert estimate.plan(cells, store, fresh=True).rows()[0] == ("digits", 2, 2, "36 s")
+    assert plan(fresh=False)[0] == ("digits", 2, 1, "18 s")
+    assert plan(fresh=True)[0] == ("digits", 2, 2, "36 s")
     long = replace(TRAINING, config=TrainingConfig(epochs=100_000))
-    assert estimate.plan([long], store, fresh=False).rows() == [("digits", 1, 1, "7 days")]
+    assert estimate.plan([long], estimate.costs([long], store, False)).rows() == [("digits", 1, 1, "7 days")]
 
 
 def test_a_step_is_really_taken() -> None:

@@ -31,8 +31,9 @@ def test_every_experiment_has_pages_of_its_own(make_row: Callable[..., Row]) -> 
     }
     page = pages["figure2a-fc-quick-runtime"]
     assert page.title.startswith("figure2a-fc (quick): median milliseconds an iteration")
-    assert (
-        page.settings == "architecture = fc, B = 100, dtype = float32, device = cpu, threads = 2, cpu = a cpu, 2 cores"
+    assert page.settings == (
+        "architecture = fc, B = 100, dtype = float32, device = cpu, threads = 2, cpu = a cpu, 2 cores, "
+        "commit = cccccccc"
     )
     assert page.differs == statement("figure2a-fc", "quick")
     text = page.text()
@@ -71,14 +72,15 @@ def test_everything_is_written(tmp_path: Path, make_row: Callable[..., Row]) -> 
             for suffix in ("md", "tex")
         ),
         *(
-            f"figures/{prefix}-fc-runtime.{suffix}"
+            f"figures/{prefix}-fc-{sweep}.{suffix}"
             for prefix in ("runtime-custom", "figure2a-fc-quick")
+            for sweep in ("L1-seconds-over-D", "L2-seconds-over-D", "D16-seconds-over-L", "D64-seconds-over-L")
             for suffix in ("svg", "png")
         ),
     }
     assert all(path.stat().st_size > 0 for path in files)
-    assert (tmp_path / "new/figures/runtime-custom-fc-runtime.png").read_bytes().startswith(b"\x89PNG")
-    assert "<svg" in (tmp_path / "new/figures/runtime-custom-fc-runtime.svg").read_text()
+    assert (tmp_path / "new/figures/runtime-custom-fc-L2-seconds-over-D.png").read_bytes().startswith(b"\x89PNG")
+    assert "<svg" in (tmp_path / "new/figures/runtime-custom-fc-L2-seconds-over-D.svg").read_text()
     assert r"\toprule" in (tmp_path / "new/tables/runtime-custom-slopes.tex").read_text()
 
 

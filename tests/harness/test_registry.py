@@ -161,7 +161,7 @@ def test_everything_unavailable_is_in_the_list(
     assert status["foreign-ml"] == "no_such_library is not installed: pip install no_such_library"
     assert status["(gone_package)"] == "not readable: ModuleNotFoundError: No module named 'gone_package'"
     assert status["gaussian"] == "available"
-    row = next(row for row in listing.availability("cpu", 3) if row.method == "foreign-ml")
+    row = next(row for row in listing.rows("cpu", None, 3) if row.method == "foreign-ml")
     assert (row.status, row.value, row.reason) == ("unavailable", None, status["foreign-ml"])
 
 
@@ -172,9 +172,10 @@ def test_what_an_import_did_is_undone_and_in_the_list(
     source = MODULE_OF_METHODS.format(name="loud-ml", requires=("loud_library",))
     foreign = write_module("foreign", f"import random\nrandom.seed(3)\n{source}")
     monkeypatch.setattr(module, "entry_points", lambda group: [importlib.metadata.EntryPoint("x", foreign, "g")])
-    status = dict(listing.methods_table().select("method", "status").iter_rows())
+    assert listing.notes() == ["importing foreign changed Python's random state: undone"]
+    status = dict(listing.methods_table(imports=True).select("method", "status").iter_rows())
     assert status["loud-ml"] == "available"
-    assert [note for note in listing.notes() if "zuko" not in note] == [
+    assert [note for note in listing.notes(imports=True) if "zuko" not in note] == [
         "importing foreign changed Python's random state: undone",
         "importing loud_library printed 'hello'",
         "importing loud_library changed the default dtype: undone",

@@ -4,17 +4,25 @@ from __future__ import annotations
 
 import dataclasses
 import io
+import json
 import math
 import os
+import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import polars as pl
 import pytest
 
 from harness.errors import InputError
 from harness.results import SCHEMA, Row, Store, cell_key, to_frame
+from harness.results.file import SCHEMA_VERSION
+from harness.seal import BLANK, KEY, seal
 
 MakeRow = Callable[..., Row]
 
@@ -164,9 +172,198 @@ def test_key_is_of_the_content_and_not_of_its_order() -> None:
     assert len(cell_key({})) == 16
 
 
-def test_a_cell_from_before_a_column_was_added_is_read(tmp_path: Path, make_row: MakeRow) -> None:
+VERSION_1 = [name for name in SCHEMA if name not in ("iteration", "seconds", "limits")]
+
+
+@pytest.mark.parametrize("columns", [VERSION_1, [*VERSION_1, "iteration", "seconds"], list(SCHEMA)])
+def test_files_of_version_1_are_read(columns: list[str], tmp_path: Path, make_row: MakeRow) -> None:
     store = Store(tmp_path)
-    path = store.write([make_row(limits="it cannot draw samples")])
-    pl.read_parquet(path).drop("limits").write_parquet(path)
-    (row,) = store.read(path.parent.name, path.stem)
-    assert row == make_row(limits=None)
+    path = store.write([make_row()])
+    to_frame([make_row()]).select(columns).write_parquet(path)
+    assert store.read(path.parent.name, path.stem) == [make_row()]
+    # Whoever adds a column adds the migration that fills it.
+    assert store.frame()[1] == []
+
+
+def test_the_reference_results_are_as_they_were_written(tmp_path: Path) -> None:
+    reference = Path(__file__).parents[2] / "results" / "reference"
+    shutil.copytree(reference / "cells", tmp_path / "cells")
+    store = Store(tmp_path)
+    assert store.verify() == len(list(reference.glob("cells/*/*.parquet"))) > 100
+    assert store.notes == []
+
+
+def test_a_file_of_a_later_version_stays_where_it_is(tmp_path: Path, make_row: MakeRow) -> None:
+    store = Store(tmp_path)
+    path = store.write([make_row()])
+    metadata = {"schema": str(SCHEMA_VERSION + 1), KEY: BLANK}
+    buffer = io.BytesIO()
+    to_frame([make_row()]).with_columns(quite_new=pl.lit(1)).write_parquet(buffer, metadata=metadata)
+    later = seal(buffer.getvalue())
+    path.write_bytes(later)
+    reason = f"it is of version {SCHEMA_VERSION + 1} of the schema, and this program reads up to {SCHEMA_VERSION}"
+    assert store.frame()[1] == [f"{path}: not read: {reason}: upgrade it"]
+    # Nothing takes its place unasked.
+    with pytest.raises(InputError, match=reason):
+        store.read(path.parent.name, path.stem)
+    assert path.read_bytes() == later
+
+
+def test_every_flipped_byte_is_found(tmp_path: Path, make_row: MakeRow) -> None:
+    store = Store(tmp_path)
+    path = store.write([make_row()])
+    whole = path.read_bytes()
+    for place in range(0, len(whole), 97):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+        assert store.read(path.parent.name, path.stem) == []
+    assert len(list(tmp_path.glob("damaged/runtime/*"))) == len(range(0, len(whole), 97))
+
+
+def test_altered_rows_are_found_out_by_their_key(tmp_path: Path, make_row: MakeRow) -> None:
+    config = json.dumps({"kind": "RuntimeCell", "repeats": 3})
+    key = cell_key(json.loads(config))
+    store = Store(tmp_path)
+    good = store.write([make_row(cell=key, config=config)])
+    changed = store.write([make_row(cell=(other := 16 * "a"), config=config)])
+    senseless = store.write([make_row(cell=16 * "b", config="{")])
+    stray = good.with_name("notes.txt")
+    stray.write_text("mine")
+    assert len(store.frame()[0]) == 3
+    assert store.verify() == 1
+    aside = tmp_path / "damaged" / "runtime"
+    assert store.notes == [
+        f"{changed}: not a readable cell (its configuration is that of cell {key}): moved to {aside / changed.name}",
+        f"{senseless}: not a readable cell (its configuration is no JSON): moved to {aside / senseless.name}",
+        f"{stray}: not a cell's file; left where it is",
+    ]
+    assert other not in store.frame()[0]["cell"]
+    assert stray.exists()
+
+
+def test_of_a_folder_that_cannot_be_written_damage_is_named(
+    tmp_path: Path, make_row: MakeRow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = Store(tmp_path)
+    bad = store.write([make_row()])
+    bad.write_bytes(b"PAR1")
+
+    def refuse(self: Path, *arguments: object, **named: object) -> None:
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr(Path, "mkdir", refuse)
+    assert store.frame()[1][0].endswith("it cannot be moved; delete it to have it measured again")
+    assert bad.exists()
+
+
+def test_a_whole_file_that_comes_in_between_is_not_set_aside(
+    tmp_path: Path, make_row: MakeRow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = Store(tmp_path)
+    path = store.write([make_row()])
+    path.write_bytes(b"PAR1")
+    mkdir = Path.mkdir
+
+    def meanwhile(self: Path, *mode: int, **named: bool) -> None:
+        mkdir(self, *mode, **named)
+        if self.name == "runtime" and self.parent.name == "damaged":
+            Store(tmp_path).write([make_row(value=2.0)])
+
+    monkeypatch.setattr(Path, "mkdir", meanwhile)
+    assert store.read("runtime", path.stem) == []
+    assert store.read("runtime", path.stem) == [make_row(value=2.0)]
+
+
+def test_the_later_write_counts_whatever_the_clock_says(tmp_path: Path, make_row: MakeRow) -> None:
+    store = Store(tmp_path)
+    store.write([make_row(value=1.0, started_at="2025-01-02T00:00:00+00:00")])
+    store.write([make_row(value=2.0, started_at="1970-01-01T00:00:00+00:00")])
+    assert store.frame()[0]["value"].to_list() == [2.0]
+
+
+def test_arrays_lie_beside_and_their_damage_is_named(tmp_path: Path, make_row: MakeRow) -> None:
+    store = Store(tmp_path)
+    path = store.write([make_row()], {"samples": np.arange(6.0)})
+    assert store.arrays("runtime", path.stem)["samples"].tolist() == [0, 1, 2, 3, 4, 5]
+    beside = path.with_suffix(".safetensors")
+    beside.write_bytes(beside.read_bytes()[:-1])
+    assert store.arrays("runtime", path.stem) == {}
+    assert store.notes[0].startswith(f"{beside}: no readable arrays (")
+    store.write([make_row()])
+    assert not beside.exists()
+
+
+_FILL = """
+import json, random, sys
+from pathlib import Path
+import numpy as np
+from harness.results import Row, Store, cell_key
+
+folder, number, plain = Path(sys.argv[1]), int(sys.argv[2]), json.loads(sys.argv[3])
+for cell in random.Random(number).sample(range(40), 40):
+    config = {"number": cell}
+    row = {**plain, "cell": cell_key(config), "config": json.dumps(config), "value": float(cell)}
+    Store(folder).write([Row(**row)], {"samples": np.full(1000, cell)})
+"""
+
+
+def test_eight_processes_fill_one_store(tmp_path: Path, make_row: MakeRow) -> None:
+    plain = json.dumps(dataclasses.asdict(make_row()))
+    commands = [[sys.executable, "-c", _FILL, str(tmp_path), str(number), plain] for number in range(8)]
+    processes = [subprocess.Popen(command) for command in commands]
+    assert [process.wait() for process in processes] == [0] * 8
+    store = Store(tmp_path)
+    assert store.verify() == 40
+    assert store.notes == []
+    assert sorted(store.frame()[0]["value"]) == list(range(40))
+    # And nothing is left that was written beside.
+    assert len([path for path in tmp_path.rglob("*") if path.is_file()]) == 80
+
+
+def test_merging_takes_what_is_missing_and_says_what_differs(tmp_path: Path, make_row: MakeRow) -> None:
+    def row(number: int, **columns: Any) -> Row:
+        config = json.dumps({"number": number})
+        return make_row(cell=cell_key(json.loads(config)), config=config, metric="nll", unit="nats", **columns)
+
+    here, there = Store(tmp_path / "here"), Store(tmp_path / "there")
+    same, other_result, unfinished_here, unfinished_there, new, bad = range(6)
+    for number in (same, other_result, unfinished_there):
+        here.write([row(number, value=1.0)])
+    here.write([row(unfinished_here, value=None, status="failed", reason="so")])
+    there.write([row(same, value=1.0, started_at="2030-01-01T00:00:00+00:00", commit="d" * 40)])
+    differing = there.write([row(other_result, value=2.0)])
+    there.write([row(unfinished_here, value=3.0)])
+    there.write([row(unfinished_there, value=None, status="unavailable", reason="so")])
+    there.write([row(new, value=4.0)], {"samples": np.arange(3)})
+    damaged = there.write([row(bad, value=5.0)])
+    damaged.write_bytes(b"")
+    merged = here.merge(there)
+    assert (merged.taken, merged.known, merged.left_out) == (2, 3, 1)
+    assert {line.split(": ")[0]: line.split(": ")[1] for line in merged.notes} == {
+        str(differing): f"other results than the same cell has in {here.folder}, which stay",
+        str(damaged): "left out",
+    }
+    assert damaged.exists()
+    assert sorted(here.frame()[0]["value"]) == [1.0, 1.0, 1.0, 3.0, 4.0]
+    assert here.arrays("runtime", row(new).cell)["samples"].tolist() == [0, 1, 2]
+    assert here.verify() == 5
+    # A second time nothing is new.
+    assert here.merge(there).taken == 0
+
+
+def test_arrays_lie_beside_the_rows_of_their_cell(tmp_path: Path, make_row: MakeRow) -> None:
+    store = Store(tmp_path)
+    kept = {"samples": np.arange(6, dtype=np.uint8).reshape(1, 2, 3), "extent": np.array([-1.0, 1.0])}
+    path = store.write([make_row()], kept)
+    beside = path.with_suffix(".safetensors")
+    assert sorted(path.parent.iterdir()) == [path, beside]
+    found = store.arrays("runtime", path.stem)
+    assert found.keys() == kept.keys()
+    assert all(np.array_equal(found[name], kept[name]) and found[name].dtype == kept[name].dtype for name in kept)
+    assert store.frame()[1] == []
+    beside.write_bytes(b"torn")
+    assert store.arrays("runtime", path.stem) == {}
+    assert store.arrays("runtime", "another") == {}
+    # What was measured anew and has none does not keep those of before.
+    store.write([make_row()], kept)
+    store.write([make_row(status="failed", value=None, reason="so")])
+    assert list(path.parent.iterdir()) == [path]

@@ -60,19 +60,21 @@ def named(fake_method: Callable[..., Method], fake_model: type) -> Callable[[str
 def test_methods_take_turns_in_an_order_that_rotates(blocks: Blocks, named: Callable[[str], Method]) -> None:
     ticks: list[str] = []
     found = measure([named(n) for n in "abc"], PROBLEM, 4, TrainingConfig(), lambda: ticks.append(blocks[-1][0]))
-    # The first iteration, then one of each kind to see how long it takes; the machine's two rates.
-    warm_up = "AAaBBbCCc" + ".."
+    # The first iteration, then one of each kind to see how long it takes; the machine's two rates; the reference
+    # product to see how long it takes, and its first sample.
+    warm_up = "AAaBBbCCc" + ".." + ".."
     order = "".join(name for name, _ in blocks)
     assert order == warm_up + "AaBbCc.." + "BbCcAa.." + "CcAaBb.." + "AaBbCc.."
-    # As many calls in a row as make 20 ms.
-    assert [number for _, number in blocks] == [1] * 11 + [3] * 32
+    # As many calls in a row as make 20 ms; of the reference, 2 ms.
+    assert [number for _, number in blocks] == [1] * 13 + [3] * 32
     # Told after every repetition of a method.
     assert "".join(ticks) == "abc" + "bca" + "cab" + "abc"
     for timing in found.timings:
         assert timing.seconds == timing.gradient_seconds == [0.008] * 4
         assert timing.first_seconds == 0.008
         assert timing.parameters == 6
-    products, copies = found.rates
+    products, copies, reference = found.rates
+    assert reference[1] == [pytest.approx(2 * 256**3 / 0.008)]
     assert products[1] == [pytest.approx(6 * 4 * 3**2 / 0.008)] * 4
     assert copies[1] == [pytest.approx(2 * 2 * 3**2 * 4 / 0.008)] * 4
 
@@ -98,6 +100,16 @@ def test_a_failing_method_is_reported_and_the_others_go_on(
     assert [len(timing.seconds) for timing in timings] == [2, 0, 0, 2]
     assert [len(timing.gradient_seconds) for timing in timings] == [2, 0, 0, 2]
     assert "".join(name for name, _ in blocks).endswith("AaBb.." + "BbAa..")
+
+
+def test_the_machine_is_watched_for_a_hundredth_of_the_time(
+    clock: Callable[..., dict[str, float]], named: Callable[[str], Method]
+) -> None:
+    spent = clock({"method": lambda: 0.008, "reference": lambda: 0.0005, "rate": lambda: 0.001})
+    found = measure([named(n) for n in "ab"], PROBLEM, 50, TrainingConfig())
+    assert spent["reference"] <= 0.011 * spent["method"]
+    (reference,) = (values for rate, values in found.rates if rate.metric == "reference_gemm")
+    assert len(reference) > 20
 
 
 def test_nothing_left_to_time(fake_method: Callable[..., Method]) -> None:
@@ -204,8 +216,9 @@ def test_one_real_run() -> None:
     # Weights, gradients, two moments and the average at the least.
     assert all(timing.peak_bytes > 5 * 4 * timing.parameters for timing in timings)
     rates = ["gemm_rate", "gemm_rate_2_rows", "gemm_rate_3_rows", "gemm_rate_square", "copy_bandwidth"]
-    assert [rate.metric for rate, _ in found.rates] == rates
-    assert all(len(values) == 2 and min(values) > 0 for _, values in found.rates)
+    assert [rate.metric for rate, _ in found.rates] == [*rates, "reference_gemm"]
+    assert all(len(values) == 2 and min(values) > 0 for _, values in found.rates[:-1])
+    assert min(found.rates[-1][1]) > 0
 
 
 @pytest.mark.parametrize("dtype", ["float64", "bf16"])

@@ -1,4 +1,4 @@
-"""Intervals, slopes and crossings against closed forms, and against how often an interval covers the truth."""
+"""Intervals, comparisons and slopes against closed forms, and against how often they hold the truth."""
 
 from __future__ import annotations
 
@@ -7,7 +7,19 @@ import math
 import numpy as np
 import pytest
 
-from harness.statistics import Estimate, crossing, log_slope, mean_interval, median_interval
+from harness.statistics import (
+    Comparison,
+    Estimate,
+    apart,
+    crossing,
+    drift,
+    holm,
+    log_slope,
+    mean_interval,
+    median_interval,
+    paired_difference,
+    paired_ratio,
+)
 
 SIZES = [16, 64, 256, 1024]
 
@@ -71,24 +83,101 @@ def test_intervals_cover_the_truth_as_often_as_they_say(interval: object, trials
     assert abs(hits / trials - 0.95) < 3 * math.sqrt(0.95 * 0.05 / trials)
 
 
+def test_paired_ratio_by_hand() -> None:
+    # Logarithms of the ratios 1, 2 and 4 in units of log 2: mean 1, standard deviation 1; t(0.975, 2) = 4.30265.
+    found = paired_ratio([1.0, 2.0, 4.0], [1.0, 1.0, 1.0])
+    half = 4.30265 / math.sqrt(3)
+    assert found.estimate.value == pytest.approx(2.0)
+    assert found.estimate.low == pytest.approx(2 ** (1 - half), abs=1e-4)
+    assert found.estimate.high == pytest.approx(2 ** (1 + half), abs=1e-4)
+    assert found.estimate.n == 3
+    # Of t = sqrt(3) with two degrees of freedom both tails hold 1 - sqrt(3 / 5).
+    assert found.p == pytest.approx(1 - math.sqrt(3 / 5))
+    assert paired_ratio([3.0], [2.0]) == Comparison(Estimate(pytest.approx(1.5), None, None, 1), None)
+
+
+def test_what_a_pair_shares_cancels() -> None:
+    drifting = [1.0, 3.0, 0.5, 9.0, 2.0]
+    slower = [1.1 * value for value in drifting]
+    ratio = paired_ratio(slower, drifting)
+    assert ratio.estimate.low == pytest.approx(1.1)
+    assert ratio.p < 1e-9
+    # Seen apart they are the same.
+    assert not apart(median_interval(slower), median_interval(drifting))
+    assert paired_difference([5.0, 6.0, 8.0], [5.0, 6.0, 8.0]).p == 1
+
+
+def test_a_paired_interval_leaves_out_the_truth_as_often_as_it_says() -> None:
+    generator = np.random.default_rng(0)
+    trials = 2000
+    for n in (3, 5, 15):
+        called = covered = 0
+        for _ in range(trials):
+            common, own, other = np.exp(generator.normal(0, [[1.0], [0.1], [0.1]], (3, n)))
+            found = paired_ratio((common * own).tolist(), (common * other).tolist())
+            called += found.p < 0.05
+            covered += found.estimate.low <= 1 <= found.estimate.high
+        # The interval and the p-value are one rule.
+        assert called == trials - covered
+        assert abs(called / trials - 0.05) < 3 * math.sqrt(0.05 * 0.95 / trials)
+
+
+def test_holm_by_hand() -> None:
+    # Sorted 0.005, 0.01, 0.03, 0.04 times 4, 3, 2, 1, and never less than the one before.
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([0.9, 0.8]) == [1.0, 1.0]
+    assert holm([]) == []
+
+
+def test_holm_calls_none_of_ten_equal_methods_different_in_nineteen_tables_of_twenty() -> None:
+    generator = np.random.default_rng(0)
+    trials = 500
+    false = alone = 0
+    for _ in range(trials):
+        noise = np.exp(generator.normal(0, 0.1, (11, 15)))
+        p_values = [paired_ratio(times.tolist(), noise[0].tolist()).p for times in noise[1:]]
+        false += min(holm(p_values)) < 0.05
+        alone += min(p_values) < 0.05
+    assert false / trials < 0.05 + 3 * math.sqrt(0.05 * 0.95 / trials)
+    assert alone / trials > 0.2  # why there is a correction
+
+
 @pytest.mark.parametrize(
-    ("candidate", "rival", "expected"),
+    ("one", "other", "expected"),
     [
-        ({16: 2.0, 64: 2.0, 256: 2.0}, {16: 1.0, 64: 3.0, 256: 9.0}, 64),
-        ({16: 1.0, 64: 1.0}, {16: 2.0, 64: 2.0}, 16),
-        ({16: 2.0, 64: 2.0}, {16: 1.0, 64: 1.0}, None),
-        # Faster at 64, but not from there on.
-        ({16: 2.0, 64: 2.0, 256: 9.0}, {16: 1.0, 64: 3.0, 256: 5.0}, None),
-        ({16: 1.0, 64: 9.0, 256: 1.0}, {16: 2.0, 64: 3.0, 256: 5.0}, 256),
-        # A tie is not faster.
-        ({16: 1.0}, {16: 1.0}, None),
-        # Only sizes that both were measured at count.
-        ({16: 1.0, 64: 1.0, 1024: 9.0}, {64: 3.0, 256: 0.1}, 64),
-        ({16: 1.0}, {64: 3.0}, None),
-        ({16: float("nan"), 64: 1.0}, {16: 2.0, 64: 3.0}, 64),
-        ({16: 1.0, 64: 1.0}, {16: float("nan"), 64: 3.0}, 64),
-        ({}, {}, None),
+        (Estimate(1.0, 0.9, 1.1, 5), Estimate(2.0, 1.9, 2.1, 5), True),
+        (Estimate(2.0, 1.9, 2.1, 5), Estimate(1.0, 0.9, 1.1, 5), True),
+        (Estimate(1.0, 0.9, 1.5, 5), Estimate(2.0, 1.4, 2.1, 5), False),
+        # Too few to say.
+        (Estimate(1.0, 0.9, 1.1, 4), Estimate(2.0, 1.9, 2.1, 5), False),
+        (Estimate(1.0, None, None, 9), Estimate(2.0, 1.9, 2.1, 9), False),
     ],
 )
-def test_crossing(candidate: dict[int, float], rival: dict[int, float], expected: int | None) -> None:
-    assert crossing(candidate, rival) == expected
+def test_unpaired_numbers_differ_where_their_intervals_do_not_overlap(
+    one: Estimate, other: Estimate, expected: bool
+) -> None:
+    assert apart(one, other) == expected
+
+
+def test_drift_is_of_the_machine_and_not_of_single_samples() -> None:
+    assert drift([2.0] * 9) is None
+    assert drift([2.0] * 10) == 1
+    assert drift([2.0] * 10 + [50.0] + [2.0] * 4 + [0.01] + [2.0] * 10) == 1
+    assert drift([2.0] * 10 + [3.0] * 10) == 1.5
+    assert drift([3.0] * 10 + [2.0] * 10) == 1.5
+
+
+@pytest.mark.parametrize(
+    ("faster", "expected"),
+    [
+        ({16: False, 64: True, 256: True}, 64),
+        ({16: True, 64: True}, 16),
+        ({16: False, 64: False}, None),
+        # Faster at 64, but not from there on.
+        ({16: False, 64: True, 256: False}, None),
+        ({256: True, 16: True, 64: False}, 256),
+        ({}, None),
+    ],
+)
+def test_crossing(faster: dict[int, bool], expected: int | None) -> None:
+    assert crossing(faster) == expected

@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import polars as pl
 import pytest
 
+from harness.errors import InputError
 from harness.results import Row, to_frame
-from harness.tables import TABLES, render, split_constants
+from harness.tables import TABLES, compare_across, noise, render, split_constants
 
 BUILD = {table.name: table.build for table in TABLES}
 
@@ -21,7 +23,26 @@ def timing(make_row: Callable[..., Row]) -> Callable[..., Row]:
     def make(method: str, dimension: int, value: float | None, **changes: Any) -> Row:
         objective = method.removesuffix("-lu").rsplit("-", 1)[-1]
         columns = {"method": method, "D": dimension, "shape": str(dimension), "value": value, "objective": objective}
+        if value is not None:
+            columns |= {"ci_low": 0.9 * value, "ci_high": 1.1 * value}
         return make_row(**{**columns, **changes})
+
+    return make
+
+
+@pytest.fixture
+def run_of(timing: Callable[..., Row]) -> Callable[..., list[Row]]:
+    """The rows of one run: of each method the median, and every repetition."""
+
+    def make(dimension: int, times: dict[str, list[float]], **changes: Any) -> list[Row]:
+        rows = []
+        for method, seconds in times.items():
+            rows.append(timing(method, dimension, sorted(seconds)[len(seconds) // 2], n=len(seconds), **changes))
+            rows += [
+                timing(method, dimension, value, metric="seconds_of_repetition", iteration=number, **changes)
+                for number, value in enumerate(seconds)
+            ]
+        return rows
 
     return make
 
@@ -105,6 +126,8 @@ def test_runtime_is_a_column_for_every_dimension(timing: Callable[..., Row]) -> 
             "threads": 2,
             "cpu": "a cpu, 2 cores",
             "gpu": None,
+            "torch": None,
+            "commit": "cccccccc",
             "D = 16": small,
             "D = 64": large,
             "status": status,
@@ -126,19 +149,163 @@ def test_the_newest_of_several_runs_counts_and_compiled_is_another_method(timing
     compiled = json.dumps({"kind": "RuntimeCell", "config": {"compile": True}})
     plain = json.dumps({"kind": "RuntimeCell", "config": {"compile": False}})
     rows = [
-        timing("a", 16, 0.004, started_at="2025-01-03T00:00:00+00:00", config=plain),
-        timing("a", 16, 0.009, started_at="2025-01-02T00:00:00+00:00", config=plain),
-        timing("a", 16, 0.003, started_at="2025-01-01T00:00:00+00:00", config=compiled),
+        timing("a", 16, 0.004, started_at="2025-01-03T00:00:00+00:00", cell="newer", config=plain),
+        timing("a", 16, 0.009, started_at="2025-01-02T00:00:00+00:00", cell="older", config=plain),
+        timing("a", 16, 0.009, started_at="2025-01-02T00:00:00+00:00", cell="older", metric="seconds_per_gradient"),
+        timing("a", 16, 0.003, started_at="2025-01-01T00:00:00+00:00", cell="compiled", config=compiled),
     ]
     expected = {"a": "4", "a (compiled)": "3"}
     assert {line["method"]: line["D = 16"] for line in lines("runtime", rows)} == expected
+    # Of an older run nothing is left, whatever the newer one lacks.
     assert {line["method"]: line["ms"] for line in lines("timings", rows)} == {"a": 4.0, "a (compiled)": 3.0}
-    # Other machines are never mixed.
-    rows.append(timing("a", 16, 0.1, cpu="another", config=plain, started_at="2025-01-04T00:00:00+00:00"))
-    assert {(line["cpu"], line["D = 16"]) for line in lines("runtime", rows) if line["method"] == "a"} == {
-        ("a cpu, 2 cores", "4"),
-        ("another", "100.0"),
+
+
+SETTINGS = [
+    {"cpu": "another"},
+    {"gpu": "one"},
+    {"threads": 8},
+    {"dtype": "float64"},
+    {"device": "cuda"},
+    {"B": 7},
+    {"commit": "d" * 40},
+    {"commit": "c" * 40 + "+"},
+    {"commit": None},
+    {"versions": json.dumps({"torch": "9.9"})},
+]
+
+
+@pytest.mark.parametrize("changes", SETTINGS, ids=str)
+def test_what_was_timed_in_another_setting_is_another_line(timing: Callable[..., Row], changes: dict[str, Any]) -> None:
+    rows = [
+        *(timing(method, size, seconds) for method, seconds in [("a-dsm", 0.1), ("b-ml", 0.5)] for size in (16, 64)),
+        # It would be the fastest.
+        *(timing("c-ml", size, 0.01, cell="other", **changes) for size in (16, 64)),
+    ]
+    assert [line["method"] for line in lines("runtime", rows) if line["D = 16"] == "10"] == ["c-ml"]
+    assert len({(line["commit"], line["torch"], line["cpu"]) for line in lines("timings", rows)}) <= 2
+    faster = {line["method"]: line["faster than any ML from D"] for line in lines("slopes", rows)}
+    assert faster == {"a-dsm": 16, "b-ml": None, "c-ml": None}
+    # The same method there has lines of its own, and no run hides another.
+    twice = [*rows, *(timing("a-dsm", size, 0.2, cell="other", **changes) for size in (16, 64))]
+    assert [line["D = 64"] for line in lines("runtime", twice) if line["method"] == "a-dsm"] in (
+        ["100.0", "200.0"],
+        ["200.0", "100.0"],
+    )
+
+
+@pytest.mark.parametrize("changes", SETTINGS[:9], ids=str)
+def test_timings_are_compared_across_a_setting_where_that_is_asked_for(
+    timing: Callable[..., Row], changes: dict[str, Any]
+) -> None:
+    rows = to_frame(
+        [
+            *(timing(method, 16, seconds) for method, seconds in [("a-dsm", 0.1), ("b-ml", 0.5)]),
+            *(timing("a-dsm", 64, 0.1), timing("b-ml", 64, 0.5)),
+            *(timing("b-ml", size, 0.01, cell="other", **changes) for size in (16, 64)),
+        ]
+    )
+    table = BUILD["slopes"](compare_across(rows, list(changes))).to_dicts()
+    faster = {line["method"]: line["faster than any ML from D"] for line in table}
+    assert len(faster) == 3  # the names say which is which
+    assert sorted(faster.values(), key=str) == [16, None, None]
+    (first,) = (name for name, size in faster.items() if size == 16)
+    assert first.startswith("b-ml (")
+
+
+def test_only_settings_can_be_compared_across(timing: Callable[..., Row], training: Callable[..., Row]) -> None:
+    with pytest.raises(InputError, match="unknown setting to compare across 'thread': did you mean threads"):
+        compare_across(to_frame([timing("a", 16, 1.0)]), ["thread"])
+    # Trainings are told apart as ever.
+    rows = to_frame([training("nll", 1.0), training("nll", 2.0, threads=8)])
+    assert compare_across(rows, ["threads"]).equals(rows)
+
+
+def test_ratios_are_of_paired_repetitions(run_of: Callable[..., list[Row]]) -> None:
+    # The machine becomes three times slower, for all.
+    common = [1.0, 1.1, 2.0, 3.0, 2.9]
+    times = {
+        "fast-dsm": [0.5 * t for t in common],
+        "equal-dsm": [t * e for t, e in zip(common, [0.99, 1.02, 1.0, 0.98, 1.01], strict=True)],
+        "dense-ml": common,
+        "slow-ml": [1.2 * t for t in common],
     }
+    found = {line["method"]: line for line in lines("ratios", run_of(16, times))}
+    assert {(line["reference"], line["n"]) for name, line in found.items() if name != "dense-ml"} == {("dense-ml", 5)}
+    assert found["fast-dsm"]["ratio"] == pytest.approx(0.5)
+    assert found["fast-dsm"]["high"] == pytest.approx(0.5)
+    assert found["equal-dsm"]["low"] < 1 < found["equal-dsm"]["high"]
+    verdicts = {name: line["verdict"] for name, line in found.items()}
+    assert verdicts == {
+        "fast-dsm": "faster",
+        "equal-dsm": "not told apart",
+        "slow-ml": "slower",
+        "dense-ml": "faster",  # against the other dense ML method
+    }
+    assert found["dense-ml"]["reference"] == "slow-ml"
+
+
+def test_many_comparisons_are_corrected(run_of: Callable[..., list[Row]]) -> None:
+    # By itself 2.5 standard errors from 1, with p = 0.025 of 14 degrees of freedom.
+    reference = [1.0] * 15
+    slower = [1.1 if number % 3 else 0.97 for number in range(15)]
+    equal = [1.01 if number % 2 else 0.99 for number in range(15)]
+    alone = run_of(16, {"a-dsm": slower, "b-ml": reference})
+    (line,) = lines("ratios", alone)
+    assert line["verdict"] == "slower"
+    among = run_of(16, {"a-dsm": slower, "b-ml": reference, **{f"{i}-dsm": equal for i in range(200)}})
+    found = {line["method"]: line for line in lines("ratios", among)}
+    assert (found["a-dsm"]["low"], found["a-dsm"]["high"]) == (line["low"], line["high"])
+    assert found["a-dsm"]["verdict"] == "not told apart"
+
+
+def test_faster_from_d_on_follows_the_verdicts(run_of: Callable[..., list[Row]], timing: Callable[..., Row]) -> None:
+    noise = [0.7, 1.4, 1.0, 1.3, 0.8]
+    rows = [
+        # Half as slow at every D, but at 64 within the noise of single repetitions.
+        *run_of(16, {"a-dsm": [0.5] * 5, "b-ml": [1.0] * 5}, cell="16"),
+        *run_of(64, {"a-dsm": [0.9 * n for n in noise], "b-ml": list(reversed(noise))}, cell="64"),
+        *run_of(256, {"a-dsm": [0.5] * 5, "b-ml": [1.0] * 5}, cell="256"),
+    ]
+    (crossing,) = (line for line in lines("slopes", rows) if line["method"] == "a-dsm")
+    assert crossing["faster than dense ML from D"] == 256
+    assert [line["verdict"] for line in lines("ratios", rows)] == ["faster", "not told apart", "faster"]
+    # Without repetitions the intervals decide, and none of a noisy machine.
+    old = [timing("a-dsm", size, 0.5) for size in (16, 64)] + [timing("b-ml", size, 1.0) for size in (16, 64)]
+    noisy = [replace(row, reason="noisy") for row in old]
+    near = [replace(row, ci_high=1.5) for row in old]
+    found = [
+        next(line["faster than dense ML from D"] for line in lines("slopes", some) if line["method"] == "a-dsm")
+        for some in (old, noisy, near)
+    ]
+    assert found == [16, None, None]
+    assert lines("ratios", old) == []
+
+
+def test_a_compiled_method_is_no_rival_of_a_plain_one(timing: Callable[..., Row]) -> None:
+    compiled = json.dumps({"kind": "RuntimeCell", "config": {"compile": True}})
+    rows = [
+        *(timing(method, size, seconds) for method, seconds in [("a-dsm", 0.5), ("b-ml", 1.0)] for size in (16, 64)),
+        *(timing("b-ml", size, 0.1, config=compiled, cell="compiled") for size in (16, 64)),
+    ]
+    faster = {line["method"]: line["faster than any ML from D"] for line in lines("slopes", rows)}
+    assert faster == {"a-dsm": 16, "b-ml": None, "b-ml (compiled)": None}
+
+
+def test_noisy_timings_bear_a_mark(timing: Callable[..., Row]) -> None:
+    rows = [
+        timing("a", 16, 0.004, reason="noisy"),
+        timing("a", 16, 0.003, metric="iteration_bound", reason="noisy"),
+        timing("b", 16, 0.1),
+        timing("machine", 16, 1.4, metric="reference_gemm_drift"),
+    ]
+    assert [(line["D = 16"], line["status"]) for line in lines("runtime", rows)] == [
+        ("4 (75%)*", "ok"),
+        ("100.0", "ok"),
+    ]
+    assert [(line["ms"], line["status"]) for line in lines("timings", rows)] == [(4.0, "ok: noisy"), (100.0, "ok")]
+    (sentence,) = noise(to_frame(rows))
+    assert "drifted up to 1.40-fold" in sentence
+    assert noise(to_frame(rows[2:])) == []
 
 
 def test_bounds(timing: Callable[..., Row]) -> None:
@@ -185,7 +352,7 @@ def test_timings_are_milliseconds_with_their_reason(timing: Callable[..., Row]) 
         ("iteration", None, "failed: RuntimeError: no"),
         ("log-determinants of new weights", 200.0, "ok"),
     ]
-    assert (found[1]["low"], found[1]["high"], found[1]["n"]) == (400.0, 600.0, 15)
+    assert (found[1]["low"], found[1]["high"], found[1]["n"]) == (450.0, 550.0, 15)
 
 
 def test_published_seconds_belong_to_ebflow_at_the_same_size(timing: Callable[..., Row]) -> None:
@@ -230,18 +397,15 @@ def test_slopes_of_exact_power_laws_and_their_crossings(timing: Callable[..., Ro
     assert found["ebflow-dsm"]["low"] == pytest.approx(1.5, abs=1e-6)
 
 
-def test_slopes_are_of_what_is_comparable(timing: Callable[..., Row]) -> None:
+def test_a_slope_is_of_one_setting(timing: Callable[..., Row]) -> None:
     rows = [
         *(timing("a", 16, 1.0 * depth**2, L=depth, objective="dsm") for depth in (1, 2)),
-        timing("a", 64, 100.0, cpu="another", objective="dsm"),
-        timing("a", 64, 100.0, threads=8, objective="dsm"),
-        timing("a", 64, 100.0, dtype="float64", objective="dsm"),
-        timing("a", 64, 100.0, B=7, objective="dsm"),
+        *(timing("a", 64, 100.0, objective="dsm", cell="other", **changes) for changes in SETTINGS),
         timing("a", 64, None, status="failed", objective="dsm"),
     ]
     (line,) = lines("slopes", rows)
-    assert (line["in"], line["at"], line["slope"]) == ("L", "D = 16", pytest.approx(2))
-    assert line["low"] is None
+    assert (line["in"], line["at"], line["slope"], line["n"]) == ("L", "D = 16", pytest.approx(2), 2)
+    assert (line["low"], line["B"], line["threads"], line["commit"]) == (None, 100, 2, "cccccccc")
 
 
 def test_likelihood_joins_what_belongs_together(training: Callable[..., Row]) -> None:
@@ -374,6 +538,41 @@ def test_divergences_of_the_points(training: Callable[..., Row]) -> None:
         ("ebflow-dsm", 1.6, pytest.approx(0.3), 4.0, 2, "ok"),
         ("ebflow-ssm", None, None, None, 0, "diverged: at step 3"),
     ]
+
+
+def test_differences_are_paired_over_seeds(training: Callable[..., Row]) -> None:
+    # Seeds differ by hundreds of nats, the methods by one.
+    seeds = [1000.0, 1200.0, 900.0, 1500.0]
+    gaps = [1.0, 1.1, 0.9, 1.0]
+    rows = [
+        *(training("nll", nll, seed=seed, method="a") for seed, nll in enumerate(seeds)),
+        *(training("nll", nll + gaps[seed], seed=seed, method="b") for seed, nll in enumerate(seeds)),
+        *(training("nll", nll + 9 * (-1) ** seed + 1, seed=seed, method="c") for seed, nll in enumerate(seeds)),
+        training("nll", 2000.0, seed=9, method="no common seed"),
+    ]
+    found = {line["method"]: line for line in lines("differences", rows)}
+    assert set(found) == {"b", "c"}
+    half = 3.18245 * 0.0816497 / 2
+    b = found["b"]
+    assert (b["reference"], b["n"], b["paired over"], b["verdict"]) == ("a, none", 4, "seeds", "higher")
+    assert b["difference nats"] == pytest.approx(1.0)
+    assert (b["low"], b["high"]) == (pytest.approx(1 - half, abs=1e-4), pytest.approx(1 + half, abs=1e-4))
+    assert found["c"]["verdict"] == "not told apart"
+
+
+def test_one_seed_is_compared_draw_by_draw_of_the_same_noise(training: Callable[..., Row]) -> None:
+    noise = [5.0, -3.0, 1.0]
+    rows = []
+    for method, level, jitter in [("a", 1000.0, 0.0), ("b", 1001.0, 0.1), ("c", 1000.1, 1.0)]:
+        values = [level + n + jitter * (-1) ** draw for draw, n in enumerate(noise)]
+        rows.append(training("nll", sum(values) / 3, method=method))
+        rows += [training("nll_of_draw", v, method=method, iteration=draw) for draw, v in enumerate(values)]
+    rows.append(training("nll", 1500.0, method="kept no draws"))
+    found = {line["method"]: (line["n"], line["paired over"], line["verdict"]) for line in lines("differences", rows)}
+    assert found == {"b": (3, "draws", "higher"), "c": (3, "draws", "not told apart")}
+    # Other data are another competition.
+    other = [training(row.metric, row.value, method="d", dataset="digits", iteration=row.iteration) for row in rows[:4]]
+    assert {line["method"] for line in lines("differences", rows + other)} == {"b", "c"}
 
 
 def test_points_do_not_hide_the_images_of_the_same_experiment(training: Callable[..., Row]) -> None:

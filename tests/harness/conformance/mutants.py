@@ -388,6 +388,38 @@ class StartFromTheFirstBatch(Right):
         return super().to_data(z) + self.centre.view(self.shape).to(z)
 
 
+@mutant("resume", objective="annealed")
+class StepsCountedOutside(Right):
+    """The weight of a term grows from step to step."""
+
+    def __init__(self, problem):
+        super().__init__(problem)
+        self.steps = 0
+
+    def after_step(self):
+        self.steps += 1
+
+    def training_loss(self, x, generator=None):
+        return super().training_loss(x) + 0.01 * self.steps * self.module[0].weight.square().sum()
+
+
+@mutant("resume", exact_log_prob=False)
+class GeneratorOfItsOwn(Right):
+    """Its estimates, in `to_latent` alone, come from a generator that no checkpoint holds."""
+
+    def __init__(self, problem):
+        super().__init__(problem)
+        self.own = torch.Generator().manual_seed(problem.seed)
+
+    def training_loss(self, x, generator=None):
+        z, log_det = super().to_latent(x)
+        return (0.5 * z.square().sum(1) - log_det).mean()
+
+    def to_latent(self, x):
+        z, log_det = super().to_latent(x)
+        return z, log_det + 0.1 * torch.randn(len(x), generator=self.own).to(x)
+
+
 @mutant("gradients")
 class ParameterNeverUsed(Right):
     def __init__(self, problem):

@@ -40,7 +40,7 @@ class Ending:
     def check(self) -> None:
         pass
 
-    def run(self, progress: Progress) -> list[Row]:
+    def run(self, progress: Progress, **unused: Any) -> list[Row]:
         if self.folder is not None:
             (self.folder / f"{self.number}.pid").write_text(str(os.getpid()))
         progress(1, 1, "")

@@ -39,7 +39,7 @@ class Counted:
     def identity(self) -> dict[str, Any]:
         return {"number": self.number}
 
-    def run(self, progress: Progress) -> list[Row]:
+    def run(self, progress: Progress, **unused: Any) -> list[Row]:
         self.runs += 1
         value = float(self.runs) if self.status == "ok" else None
         key = cell_key(self.identity())
@@ -59,7 +59,7 @@ def test_a_second_run_fills_only_what_is_missing(tmp_path: Path, make_row: Calla
         told.append((cell.number, finished))
         return quiet
 
-    second = run_cells(sweep, store, start, lambda rows: shown.append(len(rows)))
+    second = run_cells(sweep, store, start, lambda cell, rows: shown.append(len(rows)))
     # What has a result stays; what was unavailable or failed is tried again.
     assert told == [(0, True), (1, True), (2, False), (3, False), (4, False)]
     assert [cell.runs for cell in sweep] == [1, 1, 2, 2, 1]
@@ -83,7 +83,7 @@ def test_a_damaged_cell_is_measured_again(tmp_path: Path, make_row: Callable[...
 
 def test_a_kill_loses_the_running_cell_alone(tmp_path: Path, make_row: Callable[..., Row]) -> None:
     class Killed(Counted):
-        def run(self, progress: Progress) -> list[Row]:
+        def run(self, progress: Progress, **unused: Any) -> list[Row]:
             raise KeyboardInterrupt
 
     store = Store(tmp_path)
@@ -153,7 +153,7 @@ def test_what_needs_the_machine_runs_last_alone_and_here(tmp_path: Path) -> None
         return quiet
 
     with hire("processes", 2, 1, None) as crew:
-        rows = run_cells(sweep, Store(tmp_path), start, on_end=lambda cell: running.remove(cell.number), crew=crew)
+        rows = run_cells(sweep, Store(tmp_path), start, lambda cell, rows: running.remove(cell.number), crew=crew)
     assert rows[0].value == os.getpid()
     assert len({row.value for row in rows}) == 3
     assert beside == []
@@ -170,7 +170,7 @@ def test_stopping_ends_what_runs_and_keeps_what_is_done(tmp_path: Path) -> None:
     sweep = [Ending("pid", 0), *(Ending("hang", number, tmp_path) for number in range(1, 5))]
     store = Store(tmp_path)
 
-    def stop(cell: Any) -> None:
+    def stop(cell: Any, rows: list[Row]) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt), hire("processes", 2, 1, None) as crew:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from endings import Ending
 
-from harness.isolation import Limits, Stopped, alone, attempt
+from harness.isolation import Abandoned, Limits, alone, attempt
 
 NONE = Limits()
 
@@ -44,7 +44,7 @@ def wait_until_gone(pid: int) -> None:
 )
 def test_a_bad_end_is_a_row(ending: str, limits: Limits, reason: str, tmp_path: Path) -> None:
     cell = Ending(ending, folder=tmp_path)
-    (row,) = alone(cell, limits, 1)
+    (row,) = alone(cell, limits, 1).rows
     assert (row.status, row.value, row.reason) == ("failed", None, reason)
     pid = tmp_path / "0.pid"
     if pid.exists():  # the limit may have come first, on a slow machine
@@ -52,19 +52,19 @@ def test_a_bad_end_is_a_row(ending: str, limits: Limits, reason: str, tmp_path: 
 
 
 def test_memory_has_a_limit() -> None:
-    (row,) = alone(Ending("eat"), Limits(memory=2**30), 1)
+    (row,) = alone(Ending("eat"), Limits(memory=2**30), 1).rows
     assert row.status == "failed"
     assert row.reason.endswith(" GiB, and 1.0 is the limit for a cell (--memory)")
 
 
 def test_a_process_lost_from_outside_is_started_again(tmp_path: Path) -> None:
-    (row,) = alone(Ending("killed once", folder=tmp_path), NONE, 1)
+    (row,) = alone(Ending("killed once", folder=tmp_path), NONE, 1).rows
     assert (row.status, row.value) == ("ok", 7.0)
 
 
 def test_a_cell_tells_its_progress_and_prints_where_no_row_is(capfd: pytest.CaptureFixture[str]) -> None:
     told: list[tuple[int, int, str]] = []
-    (row,) = alone(Ending("print"), NONE, 1, lambda *step: told.append(step))
+    (row,) = alone(Ending("print"), NONE, 1, None, lambda *step: told.append(step)).rows
     assert row.value == 1.0
     assert told == [(1, 1, "")]
     printed = capfd.readouterr()
@@ -75,7 +75,7 @@ def test_a_cell_tells_its_progress_and_prints_where_no_row_is(capfd: pytest.Capt
 
 @pytest.mark.parametrize("threads", [1, 3])
 def test_threads_are_as_told(threads: int) -> None:
-    (row,) = alone(Ending("threads"), NONE, threads)
+    (row,) = alone(Ending("threads"), NONE, threads).rows
     assert row.value == row.threads == threads
 
 
@@ -85,8 +85,8 @@ def test_stopping_ends_the_process(tmp_path: Path) -> None:
     def stop(done: int, total: int, note: str) -> None:
         stopped.set()
 
-    with pytest.raises(Stopped):
-        alone(Ending("hang", folder=tmp_path), NONE, 1, stop, stopped)
+    with pytest.raises(Abandoned):
+        alone(Ending("hang", folder=tmp_path), NONE, 1, None, stop, stopped)
     wait_until_gone(int((tmp_path / "0.pid").read_text()))
 
 
@@ -113,5 +113,5 @@ alone(Ending("hang", folder=Path({str(tmp_path)!r})), Limits(), 1)
     [("raise", "RuntimeError: no kernel"), ("sys.exit", "SystemExit: 3"), ("nan", "its nll is nan")],
 )
 def test_in_this_process_too(ending: str, reason: str) -> None:
-    (row,) = attempt(Ending(ending), nobody)
+    (row,) = attempt(Ending(ending), nobody, None).rows
     assert (row.status, row.reason) == ("failed", reason)

@@ -11,25 +11,32 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from harness.commands import completion
 from harness.errors import InputError
 
 if TYPE_CHECKING:
     from harness.checking import Finding
     from harness.method import Method
 
-__all__ = ["app"]
-
-app = typer.Typer()
+__all__ = ["check", "new_adapter"]
 
 
-@app.command()
 def check(
-    what: Annotated[str, typer.Argument(metavar="NAME|FILE.py", help="A method, or a file that declares some.")],
+    what: Annotated[
+        str,
+        typer.Argument(
+            metavar="NAME|FILE.py",
+            help="A method, or a file that declares some.",
+            autocompletion=completion.methods,
+        ),
+    ],
     as_json: Annotated[bool, typer.Option("--json", help="Print findings, one JSON object a line.")] = False,
 ) -> None:
     """Hold a competitor to every promise of the contract, and say which one broke, by how much, and the usual cause.
 
-    Example: harness check nflows-lu-ml
+    Examples:
+      harness check nflows-lu-ml
+      harness check my_flow.py --json
     """
     from harness.checking import findings
 
@@ -70,14 +77,16 @@ def _summary(method: Method, found: list[Finding]) -> str:
     )
 
 
-@app.command("new-adapter")
 def new_adapter(
-    name: Annotated[str, typer.Argument(help="Of the new module: letters, digits and _.")],
-    folder: Annotated[Path, typer.Option(help="Where to write it; in baselines/ it is found at once.")] = Path(),
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Of the new module: letters, digits and _.")],
+    folder: Annotated[
+        Path, typer.Option(metavar="FOLDER", help="Where to write it; in baselines/ it is found at once.")
+    ] = Path(),
 ) -> None:
     """Write a commented competitor that works as it is, to be changed into yours.
 
-    Example: harness new-adapter my_flow --folder baselines
+    Examples:
+      harness new-adapter my_flow --folder baselines
     """
     from harness.templates import method_name, write_adapter
 

@@ -1,0 +1,194 @@
+"""Puts the page together: what a template shows is prepared here, what a results file says is escaped there."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import os
+import xml.etree.ElementTree as ET
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+
+import polars as pl
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from harness import asv_results, publish
+from harness.errors import InputError
+from harness.figures import drawings
+from harness.paper.claims import CLAIMS, VERDICT_RULE, Claim, Evidence, Outcome, Verdict, judge
+from harness.paper.experiments import EXPERIMENTS
+from harness.report.cells import cells, links
+from harness.report.missing import cut_short, unmeasured, without_numbers
+from harness.report.series import series_table
+from harness.results import Store
+from harness.tables import to_html
+
+__all__ = ["build", "write"]
+
+_SVG = "http://www.w3.org/2000/svg"
+_HALF = 420
+"""Points up to which two figures stand side by side."""
+
+
+@dataclass(frozen=True)
+class _Judged:
+    """A claim with what the rows say of it."""
+
+    claim: Claim
+    verdict: Verdict
+    decided: list[Evidence]
+    open: list[Evidence]
+
+    @property
+    def told(self) -> list[Evidence]:
+        """The first comparison of each outcome: at a glance why the verdict is what it is."""
+        first = {one.outcome: one for one in reversed(self.decided or self.open)}
+        return [first[outcome] for outcome in Outcome if outcome in first]
+
+
+def write(store: Store, asv_dir: Path, output: Path) -> list[str]:
+    """Write the page of a store and of asv's results; return one line for every file that could not be read.
+
+    Raises:
+        InputError: There are no results, or the file cannot be written.
+    """
+    rows, damaged = store.frame()
+    rows, notes = publish.with_asv(rows, asv_dir)
+    damaged += notes
+    if rows.is_empty():
+        raise InputError(f"no results in {store.folder} or {asv_dir} yet: run `harness reproduce` or `asv run` first")
+    text = build(rows, store, asv_results.history(asv_dir), damaged)
+    beside = output.with_name(f".{output.name}-{os.getpid()}")
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        beside.write_text(text, encoding="utf-8")
+        beside.replace(output)
+    except OSError as error:
+        raise InputError(
+            f"the report {output} cannot be written ({error.strerror}); choose another --output"
+        ) from error
+    finally:
+        with suppress(OSError):
+            beside.unlink(missing_ok=True)
+    return damaged
+
+
+def build(rows: pl.DataFrame, store: Store, history: pl.DataFrame, damaged: Sequence[str] = ()) -> str:
+    """Return the page.
+
+    Args:
+        rows: A frame of `harness.results.SCHEMA`, not empty.
+        store: Where the arrays of the rows' cells lie.
+        history: Of `harness.asv_results.history`.
+        damaged: One line for every file that could not be read.
+    """
+    environment = Environment(
+        loader=PackageLoader("harness.report", ""),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    judged = [_judged(claim, rows) for claim in CLAIMS]
+    style, script = (files("harness.report").joinpath(name).read_text() for name in ("style.css", "script.js"))
+    missing = [
+        ("Methods without a number", _table(*without_numbers(rows))),
+        ("Trainings that ended before the length of their recipe", _table(*cut_short(rows))),
+        ("Experiments without rows of the paper profile", _table(unmeasured(rows))),
+    ]
+    return environment.get_template("page.html.j2").render(
+        style=Markup(style),
+        script=Markup(script),
+        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+        counts=Counter(rows["status"].to_list()),
+        rows=rows.height,
+        cell_count=rows["cell"].n_unique(),
+        span=(rows["started_at"].min(), rows["started_at"].max()),
+        machines=rows.select(pl.coalesce("gpu", "cpu")).to_series().unique(maintain_order=True).to_list(),
+        judged=judged,
+        verdicts=list(Verdict),
+        verdict_rule=VERDICT_RULE,
+        figures=_figures(rows, store),
+        experiments=_experiments(rows),
+        provenance=_table(*_provenance(rows)),
+        missing=[(title, table) for title, table in missing if table],
+        damaged=damaged,
+        series=series_table(history) if not history.is_empty() else None,
+        commits=history["commit"].n_unique(),
+        slower=history.filter(change="slower").height,
+        factor=asv_results.INTERVALS_APART,
+        cells=cells(rows),
+        links=links,
+    )
+
+
+def _judged(claim: Claim, rows: pl.DataFrame) -> _Judged:
+    evidence = claim.compare(rows)
+    still_open = [one for one in evidence if one.outcome is Outcome.OPEN]
+    return _Judged(claim, judge(evidence), [one for one in evidence if one not in still_open], still_open)
+
+
+def _figures(rows: pl.DataFrame, store: Store) -> Iterator[tuple[str, str, str, Markup, tuple[str, ...]]]:
+    for drawing in drawings(rows, store):
+        yield drawing.name, drawing.title, drawing.caption, _inlined(drawing.svg()), drawing.cells
+
+
+def _inlined(svg: str) -> Markup:
+    """Return a drawing as it may stand inside a page: not wider than it is, its styles not those of the page."""
+    root = ET.fromstring(svg)
+    for parent in list(root.iter()):
+        for child in list(parent):
+            if child.tag in (f"{{{_SVG}}}style", f"{{{_SVG}}}metadata"):
+                parent.remove(child)
+    width = root.attrib.pop("width")
+    root.set("style", f"--width: {width}")
+    if float(width.removesuffix("pt")) > _HALF:
+        root.set("data-wide", "")
+    del root.attrib["height"]
+    return Markup(ET.tostring(root, encoding="unicode"))
+
+
+def _experiments(rows: pl.DataFrame) -> list[tuple[str, list[tuple[publish.Page, Markup]]]]:
+    """Tables by experiment and profile: what is no experiment first, the others in the paper's order."""
+    order = {experiment.name: index for index, experiment in enumerate(EXPERIMENTS)}
+    rows = rows.sort(pl.col("experiment").replace_strict(order, default=-1, return_dtype=pl.Int64), maintain_order=True)
+    grouped: dict[str, list[tuple[publish.Page, Markup]]] = {}
+    for page in publish.pages(rows):
+        grouped.setdefault(page.experiment, []).append((page, _table(page.frame, page.cells)))
+    return list(grouped.items())
+
+
+def _provenance(rows: pl.DataFrame) -> tuple[pl.DataFrame, list[tuple[str, ...]]]:
+    """Say of every experiment which seeds, commits, machines and versions its rows have."""
+    joined = {
+        "seeds": pl.col("seed").cast(pl.String),
+        "commits": pl.col("commit").fill_null("unknown").str.slice(0, 8),
+        "machines": pl.coalesce("gpu", "cpu"),
+        "threads": pl.col("threads").cast(pl.String),
+        "torch": pl.col("versions").str.json_path_match("$.torch").fill_null("unknown"),
+    }
+    found = (
+        rows.group_by(["experiment", "profile"], maintain_order=True)
+        .agg(
+            pl.col("cell").n_unique().cast(pl.Int64).alias("cells"),
+            *(value.unique().sort().str.join(", ").alias(name) for name, value in joined.items()),
+            pl.col("started_at").min().str.slice(0, 10).alias("from"),
+            pl.col("started_at").max().str.slice(0, 10).alias("to"),
+            pl.col("cell").unique(maintain_order=True).alias("keys"),
+        )
+        .sort("experiment", "profile")
+    )
+    return found.drop("keys"), [tuple(keys) for keys in found["keys"].to_list()]
+
+
+def _table(frame: pl.DataFrame, sources: Sequence[tuple[str, ...]] | None = None) -> Markup:
+    """Return a table with links to the cells of its rows, without empty columns; nothing for an empty one."""
+    if frame.is_empty():
+        return Markup("")
+    frame = frame.select(column for column in frame if column.null_count() < frame.height)
+    return to_html(frame, None if sources is None else {"rows in": [links(keys) for keys in sources]})

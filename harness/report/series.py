@@ -1,0 +1,85 @@
+"""The history of asv's benchmarks: one line a benchmark point, with a sparkline over commits."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import polars as pl
+from markupsafe import Markup
+
+from harness.tables import split_constants, to_html
+
+__all__ = ["series_table"]
+
+_WIDTH, _HEIGHT, _MARGIN = 120, 24, 4
+_NAMES = {
+    "seconds_per_iteration": "training iteration",
+    "seconds_per_log_determinant": "log-determinants of new weights",
+    "seconds_per_sampling": "100 samples",
+}
+_COLUMNS = {
+    "benchmark": pl.String,
+    "method": pl.String,
+    "D": pl.Int64,
+    "L": pl.Int64,
+    "cpu": pl.String,
+    "commits": pl.Int64,
+    "newest": pl.String,
+    "ms": pl.Float64,
+    "times the commit before": pl.Float64,
+    "changes": pl.String,
+}
+
+
+def series_table(history: pl.DataFrame) -> tuple[Markup, str]:
+    """Return one row a series of `harness.asv_results.history`, what got slower first, and what all have in common."""
+    rows, sparklines = [], []
+    groups = history.group_by(["metric", "method", "D", "L", "cpu", "env"], maintain_order=True)
+    ordered = sorted((group for _, group in groups), key=lambda group: -(group["change"] == "slower").sum())
+    for group in ordered:
+        last = group.row(-1, named=True)
+        changes = [
+            f"{row['change']} at {row['commit'][:8]} ({row['ratio']:.2f} times)"
+            for row in group.filter(pl.col("change").is_not_null()).iter_rows(named=True)
+        ]
+        rows.append(
+            (
+                _NAMES.get(last["metric"], last["metric"]),
+                *(last[name] for name in ("method", "D", "L", "cpu")),
+                group.height,
+                last["commit"][:8],
+                1e3 * last["value"],
+                last["ratio"],
+                "; ".join(changes) or None,
+            )
+        )
+        sparklines.append(_sparkline(group))
+    frame, settings = split_constants(pl.DataFrame(rows, schema=_COLUMNS, orient="row"))
+    frame = frame.select(column for column in frame if column.null_count() < frame.height)
+    return to_html(frame, {"history": sparklines}), settings
+
+
+def _sparkline(group: pl.DataFrame) -> Markup:
+    """Draw medians from 0 on, commit after commit; a step that counts is a triangle, up for slower."""
+    values = group["value"].to_list()
+    top = max(values) or 1.0
+    step = (_WIDTH - 2 * _MARGIN) / max(len(values) - 1, 1)
+    points = [
+        (_MARGIN + index * step, _HEIGHT - _MARGIN - (_HEIGHT - 2 * _MARGIN) * value / top)
+        for index, value in enumerate(values)
+    ]
+    marks = Markup("").join(_mark(x, y, row) for (x, y), row in zip(points, group.iter_rows(named=True), strict=True))
+    path = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
+    return Markup(
+        '<svg class="spark" viewBox="0 0 {} {}" role="img" aria-label="{} commits"><polyline points="{}"/>{}</svg>'
+    ).format(_WIDTH, _HEIGHT, len(values), path, marks)
+
+
+def _mark(x: float, y: float, row: dict[str, Any]) -> Markup:
+    ratio = "" if row["ratio"] is None else f", {row['ratio']:.2f} times the commit before"
+    title = f"{row['commit'][:8]}, {row['date']:%Y-%m-%d}: {1e3 * row['value']:.4g} ms{ratio}"
+    if not row["change"]:
+        return Markup('<circle cx="{:.1f}" cy="{:.1f}" r="2.5"><title>{}</title></circle>').format(x, y, title)
+    tip = -5 if row["change"] == "slower" else 5
+    shape = f"{x:.1f},{y + tip:.1f} {x - 4:.1f},{y - tip / 2:.1f} {x + 4:.1f},{y - tip / 2:.1f}"
+    return Markup('<polygon class="{}" points="{}"><title>{}</title></polygon>').format(row["change"], shape, title)

@@ -1,0 +1,71 @@
+"""The page of the reference results in a real Chromium, without a window: `tox -e browser`."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from selenium import webdriver
+from selenium.webdriver.chrome.service import Service
+
+from harness.report import write
+from harness.results import Store
+
+REFERENCE = Path(__file__).parents[2] / "results" / "reference"
+FLAGS = [
+    *("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-background-networking"),
+    *("--disable-component-update", "--disable-sync", "--no-first-run", "--window-size=1280,1000"),
+]
+
+
+@pytest.fixture(scope="session")
+def quick_page(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The report of the reference results' quick profile alone."""
+    folder = tmp_path_factory.mktemp("quick")
+    rows, _ = Store(REFERENCE).frame()
+    for experiment, cell in rows.filter(profile="quick").select("experiment", "cell").unique().rows():
+        target = Store(folder).path(experiment, cell)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(Store(REFERENCE).path(experiment, cell), target)
+    assert write(Store(folder), folder / "asv", folder / "report.html") == []
+    return folder / "report.html"
+
+
+@pytest.fixture(scope="session")
+def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The report of all reference results."""
+    path = tmp_path_factory.mktemp("all") / "report.html"
+    assert write(Store(REFERENCE), REFERENCE / "asv", path) == []
+    return path
+
+
+@pytest.fixture(scope="session")
+def driver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chrome]:
+    options = webdriver.ChromeOptions()
+    options.binary_location = shutil.which("chromium") or ""
+    for flag in [*FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('profile')}"]:
+        options.add_argument(flag)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    browser = webdriver.Chrome(options, Service(shutil.which("chromedriver")))
+    yield browser
+    browser.quit()
+
+
+@pytest.fixture
+def opened(driver: webdriver.Chrome) -> Callable[..., webdriver.Chrome]:
+    """Open a page, as a desktop or a phone, in light or dark."""
+
+    def opened(path: Path, width: int = 1280, scheme: str = "light", fragment: str = "") -> webdriver.Chrome:
+        size = {"width": width, "height": 1000, "deviceScaleFactor": 1, "mobile": width < 500}
+        driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+        feature = {"name": "prefers-color-scheme", "value": scheme}
+        driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [feature]})
+        driver.get("about:blank")
+        for kind in ("browser", "performance"):
+            driver.get_log(kind)  # forget what another page said
+        driver.get(path.as_uri() + fragment)
+        return driver
+
+    return opened

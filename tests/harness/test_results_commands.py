@@ -1,0 +1,87 @@
+"""`harness results`: what is there, whether it is whole, and several folders made one."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.results import Row, Store, cell_key
+
+Run = Callable[..., Any]
+
+
+@pytest.fixture
+def store(tmp_path: Path, make_row: Callable[..., Row]) -> Store:
+    """Three cells: two timings and a training that failed."""
+    store = Store(tmp_path / "store")
+    for number, columns in enumerate(
+        (
+            {"method": "ebflow-dsm"},
+            {"method": "ebflow-ml"},
+            {"experiment": "train", "metric": "nll", "value": None, "status": "failed", "reason": "no\nkernel"},
+        )
+    ):
+        config = json.dumps({"number": number})
+        store.write([make_row(cell=cell_key(json.loads(config)), config=config, **columns)])
+    return store
+
+
+@pytest.mark.parametrize(
+    ("options", "methods"),
+    [
+        ((), ["ebflow-dsm", "ebflow-ml", "ebflow-ml"]),
+        (("--method", "ebflow-ml"), ["ebflow-ml", "ebflow-ml"]),
+        (("--method", "ebflow-ml,ebflow-dsm", "--experiment", "runtime"), ["ebflow-dsm", "ebflow-ml"]),
+        (("--status", "failed,unavailable"), ["ebflow-ml"]),
+        (("--metric", "nll", "--dataset", "digits"), []),
+    ],
+)
+def test_show_filters(options: tuple[str, ...], methods: list[str], run: Run, store: Store) -> None:
+    ended = run("results", "show", *options, "--results-dir", str(store.folder), "--json")
+    assert ended.status == 0
+    assert sorted(row["method"] for row in ended.rows) == methods
+    table = run("results", "show", *options, "--results-dir", str(store.folder))
+    assert table.status == 0
+    assert f"{len(methods)} rows of {len(methods)} cells in {store.folder}" in table.out
+    assert table.out.count("| ebflow-") == len(methods)
+
+
+def test_verify_says_what_is_wrong(run: Run, store: Store) -> None:
+    assert run("results", "verify", "--results-dir", str(store.folder)) == (
+        0,
+        "3 cells are as they were written, 0 files are not\n",
+        "",
+    )
+    (bad,) = store.folder.glob("cells/train/*")
+    bad.write_bytes(bad.read_bytes()[:-1])
+    ended = run("results", "verify", "--results-dir", str(store.folder))
+    assert (ended.status, ended.out) == (1, "2 cells are as they were written, 1 files are not\n")
+    assert ended.err.startswith(f"{bad}: not a readable cell (it has no seal") or "SHA-256 differs" in ended.err
+    assert len(ended.err.splitlines()) == 1
+
+
+def test_merge_fills_a_folder(run: Run, store: Store, tmp_path: Path) -> None:
+    into = str(tmp_path / "all")
+    ended = run("results", "merge", str(store.folder), "--into", into)
+    assert (ended.status, ended.out) == (0, f"{store.folder}: 3 cells taken, 0 were there, 0 left out\n")
+    assert Store(Path(into)).frame()[0].equals(store.frame()[0])
+    next(store.folder.glob("cells/train/*")).write_bytes(b"")
+    ended = run("results", "merge", str(store.folder), "--into", into)
+    assert (ended.status, ended.out) == (1, f"{store.folder}: 0 cells taken, 2 were there, 1 left out\n")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("show", "--results-dir", "nowhere"), ("verify", "--results-dir", "nowhere"), ("merge", "nowhere", "--into", "x")],
+)
+def test_no_results_are_one_line(arguments: tuple[str, ...], run: Run) -> None:
+    ended = run("results", *arguments)
+    assert ended.status == 2
+    assert ended.err == (
+        "harness: nowhere holds no results: it has no folder cells/; give a folder that a run has written\n"
+    )
+    assert not Path("x").exists()
