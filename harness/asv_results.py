@@ -113,6 +113,8 @@ def _results(folder: Path) -> tuple[list[_Result], list[str]]:
             # asv writes bare NaN, which json reads and polars does not.
             content = json.loads(path.read_text())
             machine, env, date = content["params"]["machine"], content["env_name"], int(content["date"])
+            if not isinstance(machine, str) or not isinstance(env, str):
+                raise ValueError("it names no machine or environment")
             rows = list(_rows(content))
             for row in rows:
                 _check(row)

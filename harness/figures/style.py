@@ -48,7 +48,6 @@ _SETTINGS: dict[str, Any] = {
     "xtick.minor.size": 0,
     "ytick.minor.size": 0,
     "text.color": INK,
-    "text.parse_math": False,  # names may hold a $
     "lines.linewidth": 1.4,
     "lines.markersize": 4.5,
     "lines.markeredgewidth": 0.5,
