@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from typing import Annotated
@@ -20,6 +21,8 @@ from harness.commands.train import train
 from harness.errors import InputError, printable
 
 __all__ = ["app", "main"]
+
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 app = typer.Typer(name="harness", no_args_is_help=True, pretty_exceptions_enable=False)
 
@@ -70,15 +73,16 @@ def main() -> None:
         sys.exit(error.exit_code)
     except typer.Abort:
         sys.exit(130)
-    except BrokenPipeError:
+    except BrokenPipeError:  # an OSError too
         # Nobody reads on; what is left in the buffer must not be written at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         sys.exit(1)
     except OSError as error:
-        if error.filename is None:
+        # The system has something against a place: no room, no permission, a name that is too long.
+        if error.filename is None and error.errno not in _NO_ROOM:
             raise
-        # A place that the system has something against: a name that is too long, a folder that may not be read.
-        print(f"harness: {printable(f'{error.filename}: {error.strerror}')}; choose another place", file=sys.stderr)
+        place = "" if error.filename is None else f"{error.filename}: "
+        print(f"harness: {printable(place)}{error.strerror}; make room or choose another place", file=sys.stderr)
         sys.exit(2)
 
 

@@ -33,18 +33,29 @@ def costs(cells: Sequence[Cell], store: Store, fresh: bool) -> list[float | None
 
 
 def plan(cells: Sequence[Cell], costs: Sequence[float | None]) -> pl.DataFrame:
-    """Tell what is there, what is left, and how long that will take: one row an experiment.
+    """Tell what is there, what is left, and how long that will take: one row an experiment, and one for all.
+
+    Of what is left, *alone* counts the cells that need the machine to themselves; *about* is the time of all, one after
+    another, and *longest* that of one, below which no number of workers takes it.
 
     Args:
         cells: Of a sweep.
         costs: As the function of that name has them.
     """
     rows = []
+    costed = list(zip(cells, costs, strict=True))
     for experiment in dict.fromkeys(cell.experiment for cell in cells):
-        own = [cost for cell, cost in zip(cells, costs, strict=True) if cell.experiment == experiment]
-        left = [cost for cost in own if cost is not None]
-        rows.append((experiment, len(own), len(left), in_words(sum(left))))
-    return pl.DataFrame(rows, schema=["experiment", "cells", "to do", "about"], orient="row")
+        rows.append((experiment, *_summed([entry for entry in costed if entry[0].experiment == experiment])))
+    if len(rows) > 1:
+        rows.append(("all", *_summed(costed)))
+    return pl.DataFrame(rows, schema=["experiment", "cells", "to do", "alone", "about", "longest"], orient="row")
+
+
+def _summed(costed: Sequence[tuple[Cell, float | None]]) -> tuple[int, int, int, str, str]:
+    left = [(cell, cost) for cell, cost in costed if cost is not None]
+    seconds = [cost for _, cost in left]
+    alone = sum(cell.exclusive for cell, _ in left)
+    return len(costed), len(left), alone, in_words(sum(seconds)), in_words(max(seconds, default=0))
 
 
 def seconds(cell: Cell) -> float:

@@ -9,6 +9,7 @@ import typer
 from harness.commands import completion
 from harness.commands.options import (
     MODEL,
+    OUTPUT,
     RESULTS,
     AsJson,
     DataDir,
@@ -69,6 +70,10 @@ def reproduce(
             rich_help_panel=MODEL,
         ),
     ] = None,
+    only_plan: Annotated[
+        bool,
+        typer.Option("--plan", help="Print what there is to do, and for how long, and stop.", rich_help_panel=OUTPUT),
+    ] = False,
     device: Device = "cpu",
     threads: Threads = None,
     executor: Executor = "serial",
@@ -89,10 +94,13 @@ def reproduce(
       harness reproduce
       harness reproduce table2-mnist-fc --data-dir data
       harness reproduce table2-mnist-fc --profile paper --epochs 60
+      harness reproduce --profile paper --plan
       harness reproduce --executor processes --timeout 3600
     """
+    from harness.commands import screen
     from harness.commands.running import run_and_show
     from harness.environment import prepare
+    from harness.estimate import costs, plan
     from harness.execution import hire
     from harness.paper.experiments import Context, select
     from harness.registry import registry
@@ -107,9 +115,13 @@ def reproduce(
         cells = [cell for experiment in chosen for cell in experiment.cells(context)]
         if not cells:
             raise InputError(f"none of these experiments has {methods}; see `harness list`, or leave --methods out")
+        store = Store(results_dir)
+        if only_plan:
+            screen.show_table(screen.PLAN, plan(cells, costs(cells, store, fresh)))
+            return
         run_and_show(
             cells,
-            Store(results_dir),
+            store,
             fresh=fresh,
             as_json=as_json,
             quiet=quiet,

@@ -26,7 +26,9 @@ if TYPE_CHECKING:
     from harness.publish import Page
     from harness.results import Row
 
-__all__ = ["in_terminal", "print_json", "say", "show_pages", "show_plan", "show_table"]
+__all__ = ["PLAN", "in_terminal", "print_json", "say", "show_pages", "show_plan", "show_table"]
+
+PLAN = "Plan, with the time of training on this machine"
 
 _LONG = 24  # characters: a column of longer texts may be narrowed to this width, and breaks its lines
 _GOOD = {"ok", "available"}
@@ -86,13 +88,12 @@ def show_pages(pages: Sequence[Page], folder: Path) -> None:
 
 def show_plan(frame: pl.DataFrame) -> None:
     """Tell on standard error what a sweep will do."""
-    title = "Plan, with the time of training on this machine"
     if sys.stderr.isatty():
-        _show_fitted(Console(stderr=True, highlight=False), title, frame)
+        _show_fitted(Console(stderr=True, highlight=False), PLAN, frame)
     else:
         from harness.tables import render
 
-        say(f"\n{title}\n\n{render(frame, 'github')}\n")
+        say(f"\n{PLAN}\n\n{render(frame, 'github')}\n")
 
 
 def _show_fitted(console: Console, title: str, frame: pl.DataFrame) -> None:

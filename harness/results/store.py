@@ -142,7 +142,7 @@ class Store:
         for path, frame in self._cells():
             self.arrays(path.parent.name, path.stem)  # named if they are damaged
             if (reason := altered(frame)) is not None:
-                self._set_aside(path, _Damage(reason, path.stat().st_ino))
+                self._set_aside(path, _Damage(reason, _mark(path.stat())))
             else:
                 good += 1
         for path in sorted(self.folder.glob("cells/**/*")):
@@ -196,13 +196,13 @@ class Store:
     def _load(self, path: Path) -> tuple[pl.DataFrame, _Damage | None]:
         """Read one file: its rows, or none and what is wrong with it."""
         with path.open("rb") as file:
-            content, inode = file.read(), os.fstat(file.fileno()).st_ino
+            content, mark = file.read(), _mark(os.fstat(file.fileno()))
         try:
             return load(content, path.parent.name, path.stem), None
         except NewerFileError:
             raise
         except UnreadableFileError as error:
-            return to_frame([]), _Damage(str(error), inode)
+            return to_frame([]), _Damage(str(error), mark)
 
     def _set_aside(self, path: Path, damage: _Damage) -> None:
         aside = self.folder / "damaged" / path.parent.name
@@ -211,7 +211,7 @@ class Store:
             names = (f"{path.stem}{suffix}.parquet" for suffix in ("", *(f"-{number}" for number in range(1, 1000))))
             place = next(aside / name for name in names if not (aside / name).exists())
             # Another process may have put a whole file there by now, which must stay.
-            if path.stat().st_ino == damage.inode:
+            if _mark(path.stat()) == damage.mark:
                 path.rename(place)
             end = f"moved to {place}"
         except (OSError, StopIteration):
@@ -225,10 +225,15 @@ class Store:
 
 @dataclass(frozen=True)
 class _Damage:
-    """What is wrong with a file, and its inode."""
+    """What is wrong with a file, and which file it was."""
 
     reason: str
-    inode: int
+    mark: tuple[int, int]
+
+
+def _mark(status: os.stat_result) -> tuple[int, int]:
+    """Tell files apart that take each other's place: an inode alone may be used again."""
+    return status.st_ino, status.st_mtime_ns
 
 
 def _finished(rows: pl.DataFrame) -> bool:

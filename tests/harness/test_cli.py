@@ -527,4 +527,6 @@ def test_a_dataset_s_name_must_be_text(run: Run) -> None:
 
 
 def test_a_name_too_long_is_one_line(run: Run) -> None:
-    one_line(run("list", "--data-dir", 300 * "x"), f"{300 * 'x'}: File name too long; choose another place")
+    one_line(
+        run("list", "--data-dir", 300 * "x"), f"{300 * 'x'}: File name too long; make room or choose another place"
+    )

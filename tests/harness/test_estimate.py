@@ -59,12 +59,17 @@ def test_the_plan_counts_what_is_left(tmp_path: Path, make_row: Callable[..., Ro
     def plan(fresh: bool) -> list[tuple]:
         return estimate.plan(cells, estimate.costs(cells, store, fresh)).rows()
 
-    assert plan(fresh=False) == [("digits", 2, 2, "36 s"), ("figure", 1, 1, "12 s")]
+    assert plan(fresh=False) == [
+        ("digits", 2, 2, 0, "36 s", "18 s"),
+        ("figure", 1, 1, 1, "12 s", "12 s"),
+        ("all", 3, 3, 1, "48 s", "18 s"),
+    ]
     store.write([make_row(experiment="digits", cell=cell_key(other.identity()))])
-    assert plan(fresh=False)[0] == ("digits", 2, 1, "18 s")
-    assert plan(fresh=True)[0] == ("digits", 2, 2, "36 s")
+    assert plan(fresh=False)[0] == ("digits", 2, 1, 0, "18 s", "18 s")
+    assert plan(fresh=True)[0] == ("digits", 2, 2, 0, "36 s", "18 s")
     long = replace(TRAINING, config=TrainingConfig(epochs=100_000))
-    assert estimate.plan([long], estimate.costs([long], store, False)).rows() == [("digits", 1, 1, "7 days")]
+    planned = estimate.plan([long], estimate.costs([long], store, False))
+    assert planned.rows() == [("digits", 1, 1, 0, "7 days", "7 days")]
 
 
 def test_a_step_is_really_taken() -> None:
