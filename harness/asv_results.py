@@ -9,14 +9,17 @@ import math
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_type_hints
 
 import polars as pl
 
+from harness.errors import one_line
 from harness.registry import registry
 from harness.results import Row
 
 __all__ = ["HISTORY", "INTERVALS_APART", "history", "read"]
+
+_MOST_POINTS = 10_000  # of one benchmark; asv lists every combination of its parameters
 
 _BENCHMARKS = {
     "iteration.TrainingIteration.time_iteration": "seconds_per_iteration",
@@ -110,9 +113,14 @@ def _results(folder: Path) -> tuple[list[_Result], list[str]]:
             # asv writes bare NaN, which json reads and polars does not.
             content = json.loads(path.read_text())
             machine, env, date = content["params"]["machine"], content["env_name"], int(content["date"])
-            results.append(_Result(machine, env, date, list(_rows(content))))
+            if not isinstance(machine, str) or not isinstance(env, str):
+                raise ValueError("it names no machine or environment")
+            rows = list(_rows(content))
+            for row in rows:
+                _check(row)
+            results.append(_Result(machine, env, date, rows))
         except Exception as error:  # a damaged file may surprise in any place
-            damaged.append(f"{path}: not a readable asv result ({type(error).__name__}: {error}); delete it")
+            damaged.append(f"{path}: not a readable asv result ({one_line(error)}); delete it")
     return results, damaged
 
 
@@ -124,6 +132,8 @@ def _rows(content: dict[str, Any]) -> Iterator[Row]:
             continue
         entry = dict(zip(columns, content["results"][benchmark], strict=False))
         started_at = datetime.fromtimestamp(entry["started_at"] / 1e3, UTC).isoformat(timespec="seconds")
+        if math.prod(map(len, entry["params"])) > _MOST_POINTS:
+            raise ValueError(f"it names more than {_MOST_POINTS} points of {benchmark}")
         points = itertools.product(*(map(ast.literal_eval, values) for values in entry["params"]))
         for index, (name, dimension, layers) in enumerate(points):
             value = entry["result"][index] if entry["result"] else None
@@ -165,6 +175,26 @@ def _rows(content: dict[str, Any]) -> Iterator[Row]:
                 commit=content["commit_hash"],
                 started_at=started_at,
             )
+
+
+def _check(row: Row) -> None:
+    """Hold a row to the types of the schema, which JSON does not know, and its numbers to what a timing can be.
+
+    Raises:
+        ValueError: It is of no asv benchmark.
+    """
+    hints = get_type_hints(Row)
+    for name, value in vars(row).items():
+        hint = float | int | None if hints[name] == float | None else hints[name]
+        if isinstance(value, bool) or not isinstance(value, hint):
+            raise ValueError(f"its {name} is {value!r}")
+        if isinstance(value, int) and abs(value) >= 2**63:
+            raise ValueError(f"its {name} is too large")
+    timed = [number for number in (row.value, row.ci_low, row.ci_high) if number is not None]
+    if not all(0 < number < math.inf for number in timed):
+        raise ValueError(f"a time of {row.method} is {min(timed)} s")
+    if not all(0 < size < 2**31 for size in (row.D, row.L)):
+        raise ValueError(f"{row.method} was timed at D = {row.D}, L = {row.L}")
 
 
 def _finite(entry: dict[str, Any], column: str, index: int) -> Any:

@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor
 
 from harness.errors import InputError
@@ -73,14 +73,12 @@ class TrainingCheckpoint:
         if not self.path.exists():
             return None
         try:
-            with safe_open(self.path, "pt") as file:
-                metadata = file.metadata() or {}
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            tensors, metadata = _read(self.path)
         except (OSError, SafetensorError) as error:
             return self.set_aside(f"it cannot be read: {error}")
         if metadata.get("format") != _FORMAT:
             return self.set_aside("it is no training state of this version")
-        if metadata.get("sha256") != digest(tensors, metadata["state"]):
+        if metadata.get("sha256") != digest(tensors, metadata.get("state", "")):
             return self.set_aside("it is damaged")
         state = json.loads(metadata["state"])
         for name, value in self.made_from.items():
@@ -129,7 +127,7 @@ def digest(tensors: Mapping[str, Tensor], text: str = "") -> str:
 
 def save_weights(weights: dict[str, Tensor], path: Path) -> None:
     """Keep weights in the safetensors format, which holds numbers and no code; the file is whole at any moment."""
-    _write(path, {name: tensor.contiguous() for name, tensor in weights.items()})
+    _write(path, {name: tensor.contiguous() for name, tensor in weights.items()}, {"sha256": digest(weights)})
 
 
 def load_weights(model: Model, path: Path) -> None:
@@ -139,7 +137,10 @@ def load_weights(model: Model, path: Path) -> None:
         InputError: The file is missing, damaged, or holds the weights of another model.
     """
     try:
-        model.module.load_state_dict(load_file(path))
+        weights, metadata = _read(path)
+        if metadata.get("sha256") != digest(weights):
+            raise SafetensorError("it is damaged, or another program wrote it")
+        model.module.load_state_dict(weights)
     except (OSError, SafetensorError, RuntimeError) as error:
         first = str(error).strip().splitlines()[0]
         raise InputError(
@@ -147,7 +148,18 @@ def load_weights(model: Model, path: Path) -> None:
         ) from error
 
 
-def _write(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str] | None = None) -> None:
+def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Return tensors and metadata.
+
+    Raises:
+        OSError: The file cannot be read.
+        SafetensorError: It is of another format.
+    """
+    with safe_open(path, "pt") as file:
+        return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
+
+
+def _write(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
     """Write beside, put on the disk, rename: whoever reads finds all of it or what was there."""
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = _beside(path, secrets.token_hex(4))

@@ -19,7 +19,7 @@ from harness.commands.results import app as results
 from harness.commands.runtime import runtime
 from harness.commands.tables import tables
 from harness.commands.train import train
-from harness.errors import InputError
+from harness.errors import InputError, printable
 
 __all__ = ["app", "main"]
 
@@ -66,11 +66,11 @@ def main() -> None:
     try:
         sys.exit(app(prog_name="harness", standalone_mode=False))
     except InputError as error:
-        print(f"harness: {error}", file=sys.stderr)
+        print(f"harness: {printable(str(error))}", file=sys.stderr)
         sys.exit(2)
     except typer.TyperException as error:
         if text := _told(error):  # none where help was printed for want of arguments
-            print(f"harness: {text}", file=sys.stderr)
+            print(f"harness: {printable(text)}", file=sys.stderr)
         sys.exit(error.exit_code)
     except typer.Abort:
         sys.exit(130)
@@ -83,7 +83,7 @@ def main() -> None:
         if error.filename is None and error.errno not in _NO_ROOM:
             raise
         place = "" if error.filename is None else f"{error.filename}: "
-        print(f"harness: {place}{error.strerror}; make room or choose another place", file=sys.stderr)
+        print(f"harness: {printable(place)}{error.strerror}; make room or choose another place", file=sys.stderr)
         sys.exit(2)
 
 

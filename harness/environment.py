@@ -18,6 +18,8 @@ from harness.guard import call_limit
 
 __all__ = ["Environment", "capture", "check", "code_digest", "glance", "prepare"]
 
+_MOST_THREADS = 1024  # torch starts as many as it is told to, until the system's memory is gone
+
 
 @dataclass(frozen=True)
 class Environment:
@@ -51,11 +53,14 @@ def check(device: str, threads: int | None) -> None:
     """Check device, threads and call limit; torch is asked for any device but cpu, and not imported for that one.
 
     Raises:
-        InputError: The device does not exist here, threads is below one, or the limit for one call is no number.
+        InputError: The device does not exist here, threads is below one or absurd, or the limit for one call is no
+            number.
     """
     call_limit()
     if threads is not None and threads < 1:
         raise InputError(f"threads must be at least 1, not {threads}")
+    if threads is not None and threads > _MOST_THREADS:
+        raise InputError(f"threads must be at most {_MOST_THREADS}, not {threads}")
     if device == "cpu":
         return
     import torch

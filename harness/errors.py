@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
-__all__ = ["InputError", "one_line", "unknown"]
+__all__ = ["InputError", "one_line", "printable", "unknown"]
 
 
 class InputError(ValueError):
@@ -21,7 +21,11 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> InputError:
 
 
 def one_line(error: BaseException) -> str:
-    """Write any exception as one line: its type and its message; an InputError's message says enough."""
-    if isinstance(error, InputError):
-        return str(error)
-    return f"{type(error).__name__}: {' '.join(str(error).split())}"
+    """Write any exception as one printable line: its type and its message; an InputError's message says enough."""
+    message = " ".join(str(error).split())
+    return printable(message if isinstance(error, InputError) else f"{type(error).__name__}: {message}")
+
+
+def printable(text: str) -> str:
+    """Escape what would break a line or steer the terminal, such as names that somebody else has chosen."""
+    return "".join(character if character.isprintable() else repr(character)[1:-1] for character in text)

@@ -41,7 +41,7 @@ class Problem:
         frozen_actnorm: Whether ActNorm keeps its data-dependent start.
 
     Raises:
-        InputError: A size below one, an unknown architecture or dtype, or a dtype that the device has not.
+        InputError: A size below one or absurd, an unknown architecture or dtype, or a dtype that the device has not.
     """
 
     architecture: str = "fc"
@@ -75,6 +75,14 @@ class Problem:
         for name, letter in (("layers", "L"), ("batch", "B")):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} ({letter}) must be at least 1, not {getattr(self, name)}")
+        # What is far beyond any machine would only be found out after hours, or by a crash.
+        for name, size, most in (
+            ("the dimension D", self.dimension, 2**31 - 1),
+            ("batch (B)", self.batch, 2**31 - 1),
+            ("layers (L)", self.layers, 1000),
+        ):
+            if size > most:
+                raise InputError(f"{name} must be at most {most}, not {size}")
         if not 0 <= self.seed < 2**62:
             raise InputError(f"the seed must be at least 0 and below 2^62, not {self.seed}")
         if not 0 < self.noise < math.inf:

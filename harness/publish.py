@@ -13,7 +13,7 @@ from harness.figures import drawings
 from harness.paper import published
 from harness.paper.experiments import statement
 from harness.results import Store, to_frame
-from harness.tables import TABLES, compare_across, noise, render, sources, split_constants
+from harness.tables import TABLES, compare_across, file_stem, noise, render, sources, split_constants
 
 __all__ = ["Page", "pages", "with_asv", "write", "write_figures", "write_tables"]
 
@@ -78,7 +78,7 @@ def pages(rows: pl.DataFrame, across: Collection[str] = ()) -> Iterator[Page]:
             cells = sources(frame, group)
             frame, settings = split_constants(frame)
             of = f"{experiment} ({profile})"
-            name = f"{experiment}-{profile}-{table.name}"
+            name = file_stem(experiment, profile, table.name)
             title = f"{of}: {table.title}"
             differs = statement(experiment, profile)
             yield Page(of, name, title, frame, settings, _limits(group), differs, caveats, cells)

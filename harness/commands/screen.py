@@ -18,6 +18,8 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from harness.errors import printable
+
 if TYPE_CHECKING:
     import polars as pl
 
@@ -41,7 +43,7 @@ def in_terminal() -> bool:
 
 def say(line: str) -> None:
     """Print a line that is no result."""
-    print(line, file=sys.stderr)
+    print("\n".join(map(printable, line.split("\n"))), file=sys.stderr)
 
 
 def print_json(rows: Iterable[Row], file: TextIO | None = None) -> None:

@@ -27,8 +27,11 @@ def load(path: Path, seed: int) -> Dataset:
         A set of shape `(D,)`, named after the file, with no preprocessing.
 
     Raises:
-        InputError: no such file, not a whole `.npy` file, or an array that is not as above.
+        InputError: a name that no text can hold, no such file, not a whole `.npy` file, or an array that is not as
+            above.
     """
+    if not str(path).isprintable():
+        raise InputError(f"{path}: results cannot carry this name; rename the file without its odd characters")
     rows = torch.from_numpy(_read(path))
     rows = rows[torch.randperm(len(rows), generator=torch.Generator().manual_seed(seed))]
     tenth = len(rows) // 10
@@ -53,7 +56,10 @@ def _read(path: Path) -> np.ndarray:
         )
     if mapped.shape[0] < _FEWEST_ROWS or mapped.shape[1] == 0:
         raise InputError(f"{path}: has shape {mapped.shape}; save {_FEWEST_ROWS} rows or more")
-    array = np.array(mapped, dtype=np.float64, order="C")
+    try:
+        array = np.array(mapped, dtype=np.float64, order="C")
+    except MemoryError as error:
+        raise InputError(f"{path}: {mapped.shape} numbers do not fit into memory; give fewer rows") from error
     bad_rows = np.flatnonzero(~np.isfinite(array).all(axis=1))
     if len(bad_rows):
         raise InputError(

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import io
 import tarfile
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.datasets import files
+from harness.errors import InputError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -31,6 +31,7 @@ _SHA256 = {
 _URL = f"https://www.cs.toronto.edu/~kriz/{_ARCHIVE}"
 _VALIDATION = 10_000
 _IMAGES_A_FILE = 10_000
+_RECORD = 1 + 3 * 32 * 32  # bytes: a label and the pixels
 
 
 def load(folder: Path) -> Dataset:
@@ -95,15 +96,20 @@ def _missing(folder: Path) -> list[str]:
 
 
 def _unpack(archive: Path) -> None:
-    """Put the archive's missing files into the data folder, each complete from the moment it has its name."""
+    """Put the archive's missing files into the data folder, each complete from the moment it has its name.
+
+    Only regular members of known names and sizes are looked at, and only their bytes are used: what else an archive
+    may hold (other paths, links, devices, owners, modes) comes to nothing.
+    """
     content = files.read(archive, _ARCHIVE_SHA256)
     folder = archive.parent
-    with files.writing(folder), tempfile.TemporaryDirectory(dir=folder, prefix=".unpacking-") as scratch:
+    with files.writing(folder), tarfile.open(fileobj=io.BytesIO(content)) as tar:
         (folder / _FOLDER).mkdir(exist_ok=True)
-        with tarfile.open(fileobj=io.BytesIO(content)) as tar:
-            for name in _missing(folder):
-                tar.extract(f"{_FOLDER}/{name}", scratch, filter="data")
-                (Path(scratch) / _FOLDER / name).replace(folder / _FOLDER / name)
+        for name in _missing(folder):
+            member = next((found for found in tar if found.name == f"{_FOLDER}/{name}"), None)
+            if member is None or not member.isreg() or member.size != _IMAGES_A_FILE * _RECORD:
+                raise InputError(f"{archive}: its {name} is no file of images; delete it, and it will be fetched again")
+            files.put(folder / _FOLDER / name, tar.extractfile(member).read())
 
 
 def _images(path: Path, sha256: str) -> Tensor:
@@ -111,5 +117,5 @@ def _images(path: Path, sha256: str) -> Tensor:
     import numpy as np
     import torch
 
-    records = np.frombuffer(files.read(path, sha256), np.uint8).reshape(_IMAGES_A_FILE, 1 + 3 * 32 * 32)
+    records = np.frombuffer(files.read(path, sha256), np.uint8).reshape(_IMAGES_A_FILE, _RECORD)
     return torch.from_numpy(records[:, 1:].reshape(-1, 3, 32, 32).copy())

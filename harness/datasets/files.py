@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
+import io
 import os
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from harness.errors import InputError
 
-__all__ = ["VARIABLE", "data_folder", "download", "read", "writing"]
+if TYPE_CHECKING:
+    from pooch import Pooch
+
+__all__ = ["VARIABLE", "data_folder", "download", "gunzip", "put", "read", "writing"]
 
 VARIABLE = "HARNESS_DATA_DIR"
 """Environment variable naming the data folder."""
+
+_LARGEST = 200 * 2**20  # bytes; the archive of CIFAR-10, the largest of the published files, has 170 million
+_SILENCE = 30  # seconds without a byte, after which a server is given up
 
 
 def data_folder(data_dir: Path | None) -> Path:
@@ -53,9 +63,14 @@ def read(path: Path, sha256: str) -> bytes:
         InputError: the file cannot be read, or differs from the published one.
     """
     try:
-        content = path.read_bytes()
+        if path.exists() and not path.is_file() and not path.is_dir():
+            raise InputError(f"{path}: is a pipe or a device; put the published file in its place")
+        with path.open("rb") as file:
+            content = file.read(_LARGEST + 1)
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({type(error).__name__}); make it readable") from error
+    if len(content) > _LARGEST:
+        raise InputError(f"{path}: larger than any published file; delete it, and it will be fetched again")
     if hashlib.sha256(content).hexdigest() != sha256:
         raise InputError(
             f"{path}: truncated or altered ({len(content):,} bytes, not the published file's SHA-256); "
@@ -85,8 +100,7 @@ def download(url: str, path: Path, sha256: str) -> None:
                 known_hash=f"sha256:{sha256}",
                 fname=path.name,
                 path=path.parent,
-                # pooch leaves a streamed connection open when the server answers with an error.
-                downloader=pooch.HTTPDownloader(stream=False),
+                downloader=_fetch,
             )
         except PermissionError:
             raise
@@ -98,6 +112,60 @@ def download(url: str, path: Path, sha256: str) -> None:
                 f"could not download {url} ({trouble}): connect to the network, put the file at {path}, "
                 f"or name a folder that has it with --data-dir or {VARIABLE}"
             ) from error
+
+
+def _fetch(url: str, place: str, _: Pooch | None) -> None:
+    """Write what the server sends, up to the size of the largest published file: pooch's own downloader has no limit.
+
+    Raises:
+        OSError: No connection, or an answer that is no file.
+    """
+    import requests
+
+    with requests.get(url, stream=True, timeout=_SILENCE) as answer, Path(place).open("wb") as file:
+        answer.raise_for_status()
+        for chunk in answer.iter_content(2**20):
+            file.write(chunk)
+            if file.tell() > _LARGEST:
+                return  # what is there has another SHA-256 than the published file
+
+
+def gunzip(path: Path, sha256: str, size: int) -> bytes:
+    """Read a gzip file, compared with the published one, and unpack it.
+
+    Args:
+        path: file to read.
+        sha256: SHA-256 of the published file, in hexadecimal.
+        size: length of its content in bytes; nothing beyond is unpacked.
+
+    Raises:
+        InputError: as `read`, or the content has another length.
+    """
+    with gzip.GzipFile(fileobj=io.BytesIO(read(path, sha256))) as packed:
+        content = packed.read(size + 1)
+    if len(content) != size:
+        raise InputError(f"{path}: does not unpack to {size:,} bytes; delete it, and it will be fetched again")
+    return content
+
+
+def put(path: Path, content: bytes) -> None:
+    """Write a file that is whole from the moment it has its name.
+
+    Args:
+        path: where; its folder exists.
+        content: all of it.
+    """
+    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}-", delete=False) as file:
+        beside = Path(file.name)
+        try:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+            beside.chmod(0o644)
+            beside.replace(path)
+        except BaseException:
+            beside.unlink(missing_ok=True)
+            raise
 
 
 @contextmanager

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,6 +22,11 @@ class _IdxFile:
     images: int
     sha256: str
     sha256_gz: str
+
+    @property
+    def size(self) -> int:
+        """Bytes: a header of four integers, and the pixels."""
+        return 16 + self.images * 28 * 28
 
 
 _TRAIN = _IdxFile(
@@ -92,7 +96,7 @@ def _images(folder: Path, file: _IdxFile) -> Tensor:
     if content is None:
         archive = folder / "mnist" / f"{file.name}.gz"
         files.download(f"{_URL}{archive.name}", archive, file.sha256_gz)
-        content = gzip.decompress(files.read(archive, file.sha256_gz))
+        content = files.gunzip(archive, file.sha256_gz, file.size)
     assert np.frombuffer(content, ">i4", count=4).tolist() == [_MAGIC, file.images, 28, 28]
     pixels = np.frombuffer(content, np.uint8, offset=16)
     return torch.from_numpy(pixels.reshape(file.images, 1, 28, 28).copy())
@@ -105,5 +109,5 @@ def _local(folder: Path, file: _IdxFile) -> bytes | None:
     if plain.exists():
         return files.read(plain, file.sha256)
     if archive.exists():
-        return gzip.decompress(files.read(archive, file.sha256_gz))
+        return files.gunzip(archive, file.sha256_gz, file.size)
     return None

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from harness.tables import file_stem
+
 if TYPE_CHECKING:
     from harness.figures.sheet import Sheet
 
@@ -84,7 +86,7 @@ class Drawing:
     def write(self, folder: Path) -> list[Path]:
         """Write both below a folder, which is made; return the files."""
         folder.mkdir(parents=True, exist_ok=True)
-        vector, pixels = (folder / f"{self.name}.{suffix}" for suffix in ("svg", "png"))
+        vector, pixels = (folder / f"{file_stem(self.name)}.{suffix}" for suffix in ("svg", "png"))
         vector.write_text(self.svg())
         pixels.write_bytes(self.png())
         return [vector, pixels]

@@ -86,7 +86,8 @@ def load(content: bytes, experiment: str, cell: str) -> pl.DataFrame:
         raise UnreadableFileError("its rows have other columns than this version writes")
     if (complaint := _complaint(frame, experiment, cell)) is not None:
         raise UnreadableFileError(complaint)
-    return frame.select(*SCHEMA)
+    # Nothing that steers a terminal, turns the direction of text or is no XML gets to tables and figures.
+    return frame.select(*SCHEMA).with_columns(cs.string().str.replace_all(r"\p{C}", "\N{REPLACEMENT CHARACTER}"))
 
 
 def altered(frame: pl.DataFrame) -> str | None:

@@ -15,13 +15,14 @@ from harness.tables.likelihood import ablation, curves, differences, likelihood,
 from harness.tables.runtime import bounds, runtime, slopes, timings
 from harness.tables.sampling import imputation, normalizer
 from harness.tables.sources import sources
-from harness.tables.text import render, split_constants, to_html
+from harness.tables.text import file_stem, render, split_constants, to_html
 
 __all__ = [
     "ACROSS",
     "TABLES",
     "Table",
     "compare_across",
+    "file_stem",
     "noise",
     "render",
     "sources",

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from urllib.parse import quote
 
 import polars as pl
 from markupsafe import Markup
 from tabulate import tabulate
 
-__all__ = ["holds_numbers", "render", "split_constants", "text_of", "to_html"]
+from harness.errors import printable
+
+__all__ = ["file_stem", "holds_numbers", "render", "split_constants", "text_of", "to_html"]
 
 _LONG = 32
 """From how many characters on a column of HTML may break its lines."""
@@ -27,6 +30,11 @@ def render(frame: pl.DataFrame, style: str) -> str:
     rows = [["" if value is None else text_of(value).replace("|", bar) for value in row] for row in frame.rows()]
     alignment = ["right" if holds_numbers(column) else "left" for column in frame]
     return tabulate(rows, headers=frame.columns, tablefmt=style, disable_numparse=True, colalign=alignment)
+
+
+def file_stem(*parts: str) -> str:
+    """Name a file after values of rows, which may be anything, such as the path of a dataset or ``../``."""
+    return quote("-".join(parts), safe=" ,+=()")
 
 
 def to_html(frame: pl.DataFrame, extra: Mapping[str, Sequence[Markup]] | None = None) -> Markup:
@@ -88,7 +96,7 @@ def text_of(value: object) -> str:
         return "yes" if value else "no"
     if isinstance(value, float):
         return f"{value:.4g}" if abs(value) < 100 else f"{value:,.1f}"
-    return f"{value:,}" if isinstance(value, int) else " ".join(str(value).split())
+    return f"{value:,}" if isinstance(value, int) else printable(" ".join(str(value).split()))
 
 
 def holds_numbers(column: pl.Series) -> bool:

@@ -292,6 +292,7 @@ BAD_INPUT = {
     # Names, with near matches.
     ("runtime", "--methods", "ebflow-dms"): "unknown method 'ebflow-dms': did you mean ebflow-dsm",
     ("train", "--method", "nflow-lu-ml"): "unknown method 'nflow-lu-ml': did you mean nflows-lu-ml",
+    ("train", "--dataset", "mn\nist\x1b[2J"): r"unknown dataset 'mn\nist\x1b[2J': did you mean mnist?",
     ("train", "--dataset", "mnst"): "unknown dataset 'mnst': did you mean mnist?",
     ("train", "--optimizer", "sgd"): "unknown optimizer 'sgd': known: adam, rmsprop",
     ("train", "--architecture", "cn"): "ebflow-dsm has no cn architecture, only fc, cnn, glow, toy",
@@ -304,6 +305,10 @@ BAD_INPUT = {
     ("runtime", "--dims", "64,-1"): "the dimension D must be at least 1",
     ("runtime", "--layers", "0"): "layers (L) must be at least 1, not 0",
     ("runtime", "--batch", "-5"): "batch (B) must be at least 1, not -5",
+    ("runtime", "--dims", str(2**70)): f"the dimension D must be at most 2147483647, not {2**70}",
+    ("runtime", "--layers", "1001"): "layers (L) must be at most 1000, not 1001",
+    ("train", "--batch", str(2**31)): "batch (B) must be at most 2147483647, not 2147483648",
+    ("runtime", "--threads", str(2**70)): f"threads must be at most 1024, not {2**70}",
     ("runtime", "--repeats", "0"): "repeats must be at least 1, not 0",
     ("runtime", "--dims", "64,many"): "--dims takes whole numbers separated by commas, not '64,many'",
     ("runtime", "--layers", "2;3"): "--layers takes whole numbers separated by commas, not '2;3'",
@@ -499,3 +504,29 @@ def test_a_checkpoint_that_cannot_be_written_is_refused_before_the_training(run:
         assert re.fullmatch(
             f"harness: the checkpoint {path} cannot be written \\(({why})\\); choose another file\n", ended.err
         )
+
+
+def test_a_dataset_may_lie_anywhere_and_be_called_anything(run: Run) -> None:
+    folder = Path("a [")
+    folder.mkdir()
+    rows = np.random.default_rng(0).normal(size=(200, 3))
+    for name in ("red] $x.npy", "../up.npy"):
+        np.save(folder / name, rows)
+    for name in ("a [/red] $x.npy", "a [/../up.npy"):
+        ended = run("train", "--method", "ebflow-ml", "--dataset", name, "--epochs", "30")
+        assert ended.status == 0
+    figures = {path.name for path in Path("results/local/figures").iterdir()}
+    assert "train-custom-a %5B%2F..%2Fup.npy-fc-nll.svg" in figures
+    assert "train-custom-a %5B%2Fred%5D %24x.npy-fc-nll.svg" in figures
+    assert all(path.is_relative_to("results") or path.suffix == ".npy" for path in Path().rglob("*") if path.is_file())
+
+
+def test_a_dataset_s_name_must_be_text(run: Run) -> None:
+    np.save("\udcff.npy", np.ones((20, 2)))
+    one_line(run("train", "--dataset", "\udcff.npy"), r"\udcff.npy: results cannot carry this name; rename the file")
+
+
+def test_a_name_too_long_is_one_line(run: Run) -> None:
+    one_line(
+        run("list", "--data-dir", 300 * "x"), f"{300 * 'x'}: File name too long; make room or choose another place"
+    )

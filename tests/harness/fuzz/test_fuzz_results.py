@@ -1,0 +1,179 @@
+"""Results: what was altered is named and never read; hostile rows crash no table and lead out of no folder."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+import sys
+from collections.abc import Callable
+from dataclasses import fields
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from mutations import mutated_bytes, mutated_json
+
+from harness import asv_results, cli
+from harness.results import Row, Store, to_frame
+from harness.results.file import dump
+
+_ARRAYS = {"samples": np.arange(24, dtype=np.uint8).reshape(2, 3, 4), "levels": np.array([17])}
+_METRICS = [
+    *("seconds_per_iteration", "seconds_per_gradient", "gradient_bound", "iteration_bound", "peak_memory", "flops"),
+    *("nll", "bits_per_dim", "validation_nll", "validation_curve", "gradient_norm", "kl", "fisher", "nll_of_draw"),
+    *("training_seconds", "training_iterations", "psnr", "log_z_error"),
+]
+
+
+@given(data=st.data(), arrays=st.booleans())
+def test_altered_cells_are_named_and_never_read(
+    data: st.DataObject,
+    arrays: bool,
+    make_row: Callable[..., Row],
+    within_time: Callable[..., Any],
+    empty_folder: Callable[..., Any],
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    with empty_folder() as folder, within_time():
+        store = Store(folder)
+        other = store.write([make_row(cell="f" * 16)])
+        rows = [make_row(value=value, metric=metric) for value, metric in ((0.1, "nll"), (1e-300, "kl"))]
+        path = store.write(rows, _ARRAYS)
+        if arrays:
+            path = path.with_suffix(".safetensors")
+        whole = path.read_bytes()
+        content = data.draw(mutated_bytes(whole))
+        path.write_bytes(content)
+
+        frame, notes = store.frame()
+        found = [Row(**row) for row in frame.iter_rows(named=True)]
+        assert make_row(cell="f" * 16) in found, "the other cell is read in any case"
+        assert other.exists()
+        left = store.arrays(rows[0].experiment, rows[0].cell)
+        assert all("\n" not in note for note in notes)
+        if arrays:
+            assert found == [*rows, make_row(cell="f" * 16)]
+        elif content != whole:
+            assert len(found) == 1
+            assert any(str(path) in note for note in notes)
+            assert store.read(rows[0].experiment, rows[0].cell) == []
+        if arrays and content != whole:
+            assert left == {}
+            assert any(str(path) in note for note in store.notes)
+    assert "panicked" not in capfd.readouterr().err
+
+
+_HOSTILE = st.one_of(
+    st.text(max_size=30),
+    st.sampled_from(
+        [
+            *("../../up", "/tmp/up", "..", "", "a/b", "$\\frac{$", "$$", "_hidden", "x" * 300, "\x1b[2J", "a\nb", "|"),
+            *("<script>alert(1)</script>", "{}", "{", "[/b]", "%s", "\u202e", "null", '{"config": 3}', "nflows-ml"),
+        ]
+    ),
+)
+_NUMBERS = st.sampled_from([-1.0, 0.0, 1e-300, 1e300, 0.5]) | st.floats(allow_nan=False, allow_infinity=False)
+_WHOLE = st.integers(-3, 100) | st.sampled_from([0, -(2**63), 2**63 - 1])
+
+
+@st.composite
+def hostile_rows(draw: st.DrawFn, make_row: Callable[..., Row]) -> list[Row]:
+    """Rows of the right types with anything in them, of one cell."""
+    shared: dict[str, Any] = {
+        "experiment": draw(st.sampled_from(["runtime", "table1-2d", "$\\frac{$", "<b>", "é %s|"]))
+    }
+    fixed = ("cell", "experiment", "metric", "value", "status", "reason", "iteration")
+    names = [field.name for field in fields(Row) if field.name not in fixed]
+    kinds = {"float": _NUMBERS, "int": _WHOLE, "str": _HOSTILE}
+    types = {field.name: field.type.split(" ")[0] for field in fields(Row)}
+    for name in draw(st.lists(st.sampled_from(names), max_size=4, unique=True)):
+        shared[name] = draw(kinds[types[name]])
+    rows = []
+    for index, metric in enumerate(draw(st.lists(st.sampled_from(_METRICS), min_size=1, max_size=4))):
+        status = draw(st.sampled_from(["ok", "ok", "ok", "diverged", "failed", "unavailable"]))
+        value = draw(_NUMBERS) if status == "ok" else None
+        own = {"D": draw(st.sampled_from([16, 64]))} | shared
+        own |= {"iteration": index, "reason": None if status == "ok" else draw(_HOSTILE)}
+        rows.append(make_row(metric=metric, status=status, value=value, **own))
+    return rows
+
+
+@settings(max_examples=settings().max_examples // 5)  # each draws figures
+@given(data=st.data())
+def test_tables_of_hostile_rows_end_with_a_status_and_stay_in_their_folder(
+    data: st.DataObject,
+    make_row: Callable[..., Row],
+    within_time: Callable[..., Any],
+    empty_folder: Callable[..., Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rows = data.draw(hostile_rows(make_row))
+    with empty_folder() as outside, within_time():
+        folder = outside / "deep" / "results"
+        path = Store(folder).path(rows[0].experiment, rows[0].cell)
+        path.parent.mkdir(parents=True)
+        path.write_bytes(dump(to_frame(rows)))  # without what the store itself refuses to write
+        out, err = (io.TextIOWrapper(io.BytesIO(), "utf-8", errors) for errors in ("strict", "backslashreplace"))
+        monkeypatch.setattr(sys, "stdout", out)
+        monkeypatch.setattr(sys, "stderr", err)
+        monkeypatch.setattr(sys, "argv", ["harness", "tables", "--results-dir", str(folder)])
+        try:
+            cli.main()
+            status = 0
+        except SystemExit as end:
+            status = end.code
+        assert status in (0, 2, None)
+        assert [place.name for place in outside.iterdir()] == ["deep"]
+        assert [place.name for place in (outside / "deep").iterdir()] == ["results"]
+        for stream in (out, err):
+            stream.seek(0)
+            assert all(character.isprintable() or character in "\n\u2009" for character in stream.read())
+
+
+_ASV = {
+    "commit_hash": "c" * 40,
+    "env_name": "virtualenv-py3.11",
+    "date": 1_700_000_000_000,
+    "params": {"machine": "box", "cpu": "a cpu", "num_cpu": "2"},
+    "requirements": {"torch": "2.13.0"},
+    "env_vars": {"OMP_NUM_THREADS": "1"},
+    "result_columns": ["result", "params", "version", "started_at", "duration", "stats_ci_99_a", "stats_ci_99_b"],
+    "results": {
+        "iteration.TrainingIteration.time_iteration": [
+            [0.1, 0.2, 0.3, 0.4],
+            [["'ebflow-dsm'", "'nflows-lu-ml'"], ["16", "64"], ["2"]],
+            "v",
+            1_700_000_000_000,
+            3.2,
+            [0.09, 0.19, 0.29, 0.39],
+            [0.11, 0.21, 0.31, 0.41],
+        ]
+    },
+}
+
+
+def _as_bytes(document: Any) -> bytes:
+    return json.dumps(document).encode("utf-8", "surrogatepass")
+
+
+@given(content=mutated_json(_ASV).map(_as_bytes) | mutated_bytes(_as_bytes(_ASV)))
+@example(content=_as_bytes(_ASV))
+def test_asv_s_results_are_rows_or_named(
+    content: bytes, within_time: Callable[..., Any], empty_folder: Callable[..., Any]
+) -> None:
+    with empty_folder() as folder, within_time():
+        (folder / "box").mkdir()
+        (folder / "box" / "0123-env.json").write_bytes(content)
+        rows, damaged = asv_results.read(folder)
+        assert all("\n" not in note for note in damaged)
+        assert not (rows and damaged)
+        frame = to_frame(rows)
+        assert [Row(**row) for row in frame.iter_rows(named=True)] == rows
+        for row in rows:
+            assert row.D >= 1
+            assert row.L >= 1
+            for number in (row.value, row.ci_low, row.ci_high):
+                assert number is None or (number > 0 and math.isfinite(number))
