@@ -6,16 +6,15 @@ The process that asks imports no torch; those that check do.
 from __future__ import annotations
 
 import math
-import multiprocessing
-import sys
 import time
 from collections.abc import Iterator
-from contextlib import redirect_stdout, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Literal
 
+from harness.child import Child
 from harness.errors import InputError
 from harness.registry import load_file, registry, why_unavailable
 
@@ -99,11 +98,8 @@ class _Worker:
         self.check: str | None = None
         self.lost = self.told = False
         self.deadline = math.inf
-        context = multiprocessing.get_context("spawn")
-        self.connection, there = context.Pipe()
-        self.process = context.Process(target=_run, args=(there, method, file), daemon=True)
-        self.process.start()
-        there.close()
+        self.child = Child(_run, method, file)
+        self.connection = self.child.connection
 
     def names(self) -> list[str]:
         """Wait until the process is ready, and return the names of all checks.
@@ -115,8 +111,7 @@ class _Worker:
         try:
             names, reason = self.connection.recv()
         except EOFError:
-            self.process.join()
-            reason = f"importing it ends the process with exit status {self.process.exitcode}"
+            reason = f"importing it ends the process with exit status {self.child.ending()[0]}"
         if reason:
             raise InputError(f"{self.method} is unavailable: {reason}")
         return names
@@ -139,17 +134,15 @@ class _Worker:
                 self.lost = True
                 found = self._broken(f"The check must end within {self.seconds:g} s and does not: the method hangs.")
         except (EOFError, ConnectionError):
-            self.process.join()
             self.lost = True
-            found = self._broken(f"The check must end, and its process died with status {self.process.exitcode}.")
+            found = self._broken(f"The check must end, and its process died with status {self.child.ending()[0]}.")
         if found is not None:
             self.check = None
         return found
 
     def stop(self) -> None:
         """End the process, whatever it does."""
-        self.process.kill()
-        self.process.join()
+        self.child.stop()
 
     def _broken(self, text: str) -> Finding:
         return Finding(self.method, str(self.check), "broken", text)
@@ -164,6 +157,5 @@ def _run(there: Connection, method: str, file: Path | None) -> None:
 
     declared = (registry() if file is None else load_file(file)).find(method)
     there.send((list(CHECKS), why_unavailable(declared)))
-    with redirect_stdout(sys.stderr):  # what a method prints must not lie among the findings
-        while True:
-            there.send(run_check(declared, CHECKS[there.recv()]))
+    while True:
+        there.send(run_check(declared, CHECKS[there.recv()]))

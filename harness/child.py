@@ -100,5 +100,6 @@ def _main() -> None:
         os._exit(1)
 
     threading.Thread(target=die_with_parent, daemon=True).start()
-    function, arguments = connection.recv()
-    function(connection, *arguments)
+    with suppress(EOFError, ConnectionError):  # nobody listens any more
+        function, arguments = connection.recv()
+        function(connection, *arguments)

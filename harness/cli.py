@@ -11,6 +11,7 @@ import typer
 
 from harness import __version__
 from harness.commands.authors import check, new_adapter
+from harness.commands.figures import figures
 from harness.commands.listing import list_names
 from harness.commands.report import report
 from harness.commands.reproduce import reproduce
@@ -51,7 +52,7 @@ def program(
 
 for panel, commands in {
     "Measure": {"runtime": runtime, "train": train, "reproduce": reproduce},
-    "Look": {"list": list_names, "tables": tables, "report": report},
+    "Look": {"list": list_names, "tables": tables, "figures": figures, "report": report},
     "Add a competitor": {"new-adapter": new_adapter, "check": check},
 }.items():
     for name, command in commands.items():

@@ -213,9 +213,9 @@ def _submitted(
             futures[crew.executor.submit(call)] = job
         yield futures
     finally:
-        stopped.set()
         for future in futures:
             future.cancel()
+        stopped.set()
 
 
 def _outcome(future: Future[Outcome], cell: Cell) -> Outcome:

@@ -122,6 +122,9 @@ def _listen(child: Child, limits: Limits, progress: Progress, stopped: threading
                 progress(*message)
         except (EOFError, ConnectionError):
             return None
+        except KeyboardInterrupt:
+            child.interrupt()
+            raise
         if stopped is not None and stopped.is_set():
             child.interrupt()
             raise Abandoned

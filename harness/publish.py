@@ -15,7 +15,7 @@ from harness.paper.experiments import statement
 from harness.results import Store, to_frame
 from harness.tables import TABLES, compare_across, file_stem, noise, render, sources, split_constants
 
-__all__ = ["Page", "pages", "with_asv", "write", "write_tables"]
+__all__ = ["Page", "pages", "with_asv", "write", "write_figures", "write_tables"]
 
 
 @dataclass(frozen=True)
@@ -106,10 +106,12 @@ def with_asv(rows: pl.DataFrame, folder: Path) -> tuple[pl.DataFrame, list[str]]
 
 def write(rows: pl.DataFrame, folder: Path) -> list[Path]:
     """Write every table and figure that the rows fill, below the folder of their store; return the files."""
-    written = write_tables(pages(rows), folder)
-    for drawing in drawings(rows, Store(folder)):
-        written += drawing.write(folder / "figures")
-    return written
+    return write_tables(pages(rows), folder) + write_figures(rows, folder)
+
+
+def write_figures(rows: pl.DataFrame, folder: Path) -> list[Path]:
+    """Write every figure that the rows and the arrays of their cells fill, as SVG and PNG; return the files."""
+    return [path for drawing in drawings(rows, Store(folder)) for path in drawing.write(folder / "figures")]
 
 
 def write_tables(pages: Iterable[Page], folder: Path) -> list[Path]:

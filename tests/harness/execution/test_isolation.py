@@ -73,10 +73,9 @@ def test_a_cell_tells_its_progress_and_prints_where_no_row_is(capfd: pytest.Capt
     assert "nor this" in printed.err
 
 
-@pytest.mark.parametrize("threads", [1, 3])
-def test_threads_are_as_told(threads: int) -> None:
-    (row,) = alone(Ending("threads"), NONE, threads).rows
-    assert row.value == row.threads == threads
+def test_threads_are_as_told() -> None:
+    (row,) = alone(Ending("threads"), NONE, 3).rows
+    assert row.value == row.threads == 3
 
 
 def test_stopping_ends_the_process(tmp_path: Path) -> None:
