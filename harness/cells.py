@@ -255,9 +255,11 @@ class LikelihoodCell:
         return self.config.max_seconds is not None
 
     def identity(self) -> dict[str, Any]:
-        """Everything but where files lie."""
+        """Everything but where files lie; what lies in a user's own file of data is part of it."""
         environment = capture(self.problem.device, registry().find(self.method).requires)
-        return identity_of(self, environment, leave_out=("data_dir", "download", "checkpoint"))
+        own_data = datasets.fingerprint(self.dataset)
+        identity = identity_of(self, environment, leave_out=("data_dir", "download", "checkpoint"))
+        return identity if own_data is None else {**identity, "data": own_data}
 
     def check(self) -> None:
         """Try the method's build without computing anything."""

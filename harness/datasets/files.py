@@ -17,7 +17,7 @@ from harness.errors import InputError
 if TYPE_CHECKING:
     from pooch import Pooch
 
-__all__ = ["VARIABLE", "data_folder", "download", "gunzip", "put", "read", "writing"]
+__all__ = ["VARIABLE", "data_folder", "download", "gunzip", "put", "read", "sha256_of", "writing"]
 
 VARIABLE = "HARNESS_DATA_DIR"
 """Environment variable naming the data folder."""
@@ -146,6 +146,14 @@ def gunzip(path: Path, sha256: str, size: int) -> bytes:
     if len(content) != size:
         raise InputError(f"{path}: does not unpack to {size:,} bytes; delete it, and it will be fetched again")
     return content
+
+
+def sha256_of(path: Path) -> str:
+    """Return the SHA-256 of a file in hexadecimal, or an empty text if there is no file to read."""
+    if not path.is_file():
+        return ""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def put(path: Path, content: bytes) -> None:

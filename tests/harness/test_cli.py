@@ -521,6 +521,16 @@ def test_a_dataset_may_lie_anywhere_and_be_called_anything(run: Run) -> None:
     assert all(path.is_relative_to("results") or path.suffix == ".npy" for path in Path().rglob("*") if path.is_file())
 
 
+def test_a_file_of_data_that_has_changed_is_trained_on_anew(run: Run) -> None:
+    command = ("train", "--method", "gaussian", "--dataset", "data.npy", "--json")
+    values = []
+    for scale in (1.0, 1.0, 3.0):
+        np.save("data.npy", scale * np.random.default_rng(0).normal(size=(200, 3)))
+        values.append(next(row["value"] for row in run(*command).rows if row["metric"] == "nll"))
+    assert values[0] == values[1]
+    assert values[2] > values[0] + 1
+
+
 def test_a_dataset_s_name_must_be_text(run: Run) -> None:
     np.save("\udcff.npy", np.ones((20, 2)))
     one_line(run("train", "--dataset", "\udcff.npy"), r"\udcff.npy: results cannot carry this name; rename the file")

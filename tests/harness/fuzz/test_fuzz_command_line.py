@@ -15,8 +15,8 @@ import typer
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from harness import cells, checking, cli, datasets, estimate, execution
-from harness.estimate import plan
+from harness import cells, checking, cli, datasets, estimate
+from harness.commands import running
 from harness.paper.configurations import RECIPES
 from harness.paper.experiments import EXPERIMENTS
 from harness.registry import registry
@@ -101,8 +101,8 @@ def nothing_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     """Take the work away, and build no model twice."""
     monkeypatch.setattr(cells, "refusal", _refusal)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    monkeypatch.setattr(execution, "run_cells", lambda *_, **options: [])
-    monkeypatch.setattr(estimate, "plan", lambda cells, store, fresh: plan(cells[:0], store, fresh))
+    monkeypatch.setattr(running, "run_cells", lambda *_, **options: [])
+    monkeypatch.setattr(estimate, "seconds", lambda cell: 1.0)
     monkeypatch.setattr(checking, "findings", lambda *_: iter([]))
 
 
