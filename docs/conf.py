@@ -35,6 +35,7 @@ include_patterns = [
     "results/reference/tables/*.md",
     "examples/diagonal_flow/README.md",
     "CHANGELOG.md",
+    "SECURITY.md",
 ]
 default_role = "py:obj"  # a name in backticks is a link where there is something to link to
 html_math_renderer = "mathml"

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 
 import polars as pl
 import polars.selectors as cs
@@ -67,11 +69,13 @@ def load(content: bytes, experiment: str, cell: str) -> pl.DataFrame:
         NewerFileError: It is of a later version.
         UnreadableFileError: It is damaged, or not such a file, or in another cell's place.
     """
+    sealed = _SEALED in content or KEY.encode() in content
     try:
-        if _SEALED in content:  # before a parser sees it
+        if sealed:  # before a parser sees it
             check_seal(content)
-        frame = pl.read_parquet(io.BytesIO(content))
-        version = _version(pl.read_parquet_metadata(io.BytesIO(content)))
+        with nullcontext() if sealed else _rust_says_nothing():
+            frame = pl.read_parquet(io.BytesIO(content))
+            version = _version(pl.read_parquet_metadata(io.BytesIO(content)))
         if version > 1:  # the seal itself may be what is damaged
             check_seal(content)
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
@@ -88,6 +92,19 @@ def load(content: bytes, experiment: str, cell: str) -> pl.DataFrame:
         raise UnreadableFileError(complaint)
     # Nothing that steers a terminal, turns the direction of text or is no XML gets to tables and figures.
     return frame.select(*SCHEMA).with_columns(cs.string().str.replace_all(r"\p{C}", "\N{REPLACEMENT CHARACTER}"))
+
+
+@contextmanager
+def _rust_says_nothing() -> Iterator[None]:
+    """Keep a panic of the parser off the terminal: it is caught, and becomes the reason that the file is named with."""
+    saved, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        os.dup2(saved, 2)
+        os.close(saved)
+        os.close(nowhere)
 
 
 def altered(frame: pl.DataFrame) -> str | None:
@@ -123,6 +140,10 @@ def _complaint(frame: pl.DataFrame, experiment: str, cell: str) -> str | None:
                 return f"it holds rows of {column} {found}, which belong elsewhere"
     if not frame.select(pl.all_horizontal(cs.float().is_finite().all())).item():
         return "it holds a number that is not finite"
+    if not frame.select(pl.all_horizontal((pl.col("D", "L", "B") > 0).all())).item():
+        return "it holds a D, L or B below 1"
+    if not frame.filter(pl.col("metric").str.starts_with("seconds_per_"))["value"].drop_nulls().gt(0).all():
+        return "it holds a time that is not above 0"
     of_a_value = frame.select("method", "metric", "iteration")
     if of_a_value.is_duplicated().any():
         method, metric, _ = of_a_value.filter(of_a_value.is_duplicated()).row(0)

@@ -301,7 +301,7 @@ from harness.results import Row, Store, cell_key
 folder, number, plain = Path(sys.argv[1]), int(sys.argv[2]), json.loads(sys.argv[3])
 for cell in random.Random(number).sample(range(40), 40):
     config = {"number": cell}
-    row = {**plain, "cell": cell_key(config), "config": json.dumps(config), "value": float(cell)}
+    row = {**plain, "cell": cell_key(config), "config": json.dumps(config), "value": float(cell + 1)}
     Store(folder).write([Row(**row)], {"samples": np.full(1000, cell)})
 """
 
@@ -314,7 +314,7 @@ def test_eight_processes_fill_one_store(tmp_path: Path, make_row: MakeRow) -> No
     store = Store(tmp_path)
     assert store.verify() == 40
     assert store.notes == []
-    assert sorted(store.frame()[0]["value"]) == list(range(40))
+    assert sorted(store.frame()[0]["value"]) == list(range(1, 41))
     # And nothing is left that was written beside.
     assert len([path for path in tmp_path.rglob("*") if path.is_file()]) == 80
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from copy import deepcopy
 from typing import Any
 
 from hypothesis import strategies as st
@@ -65,7 +66,7 @@ def mutated_json(draw: st.DrawFn, document: Any) -> Any:
             return draw(_EVIL_VALUES)
         kind = draw(st.sampled_from(["replace", "replace", "replace", "drop", "rename"]))
         if kind == "replace":
-            parent[key] = draw(_EVIL_VALUES)
+            parent[key] = deepcopy(draw(_EVIL_VALUES))  # it may be changed next
         elif kind == "drop":
             del parent[key]
         elif isinstance(parent, dict):

@@ -40,7 +40,7 @@ def _one_of(*names: str) -> st.SearchStrategy[str]:
     return st.sampled_from(names) | _WORDS
 
 
-_METHODS = st.lists(_one_of(*registry().methods), min_size=1, max_size=3).map(",".join)
+_METHODS = st.lists(_one_of(*registry().methods), min_size=1, max_size=3).map(",".join).filter(bool)
 _DATASETS = _one_of(*datasets.names(), "data.npy", "occupied", "folder/data.npy")
 VALUES = {
     "--architecture": _one_of("fc", "cnn", "glow", "toy", "multimodal"),
