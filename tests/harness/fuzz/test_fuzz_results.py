@@ -71,7 +71,7 @@ _HOSTILE = st.one_of(
     st.text(max_size=30),
     st.sampled_from(
         [
-            *("../../up", "/tmp/up", "..", "", "a/b", "$\\frac{$", "$$", "_hidden", "x" * 300, "\x1b[2J", "a\nb", "|"),
+            *("../../up", "/up", "..", "", "a/b", "$\\frac{$", "$$", "_hidden", "x" * 300, "\x1b[2J", "a\nb", "|"),
             *("<script>alert(1)</script>", "{}", "{", "[/b]", "%s", "\u202e", "null", '{"config": 3}', "nflows-ml"),
         ]
     ),
