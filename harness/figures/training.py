@@ -24,7 +24,7 @@ _LABELLED = 7
 
 def training_figures(rows: pl.DataFrame) -> Iterator[Drawing]:
     """Draw what was followed in every training, one figure for every dataset, architecture and metric."""
-    rows = prepared(rows).filter(pl.col("iteration").is_not_null(), pl.col("status") == "ok")
+    rows = prepared(rows).drop_nulls(["iteration", "seconds"]).filter(status="ok")
     for metric in _METRICS:
         curves = rows.filter(metric=metric).filter(pl.len().over("cell") > 1)
         for name, group in groups(curves, _NAMED, _REST):

@@ -18,7 +18,7 @@ _SHARED = {
     "database": None,
     "suppress_health_check": [HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.data_too_large],
 }
-settings.register_profile("few", max_examples=25, derandomize=True, **_SHARED)
+settings.register_profile("few", max_examples=40, derandomize=True, **_SHARED)
 settings.register_profile("fuzz", max_examples=1500, print_blob=True, **_SHARED)
 settings.load_profile("few")
 
