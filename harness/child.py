@@ -37,8 +37,8 @@ class Child:
         if threads is not None:
             environment["OMP_NUM_THREADS"] = str(threads)
         self._process = subprocess.Popen(
-            # -P: what lies in the working folder is no module of the program's.
-            [sys.executable, "-P", "-c", "from harness.child import _main; _main()", str(there.fileno())],
+            # -P: what lies in the working folder is no module of the program's. -u: what it says is not lost with it.
+            [sys.executable, "-P", "-u", "-c", "from harness.child import _main; _main()", str(there.fileno())],
             pass_fds=[there.fileno()],
             stdin=subprocess.PIPE,
             stdout=2,

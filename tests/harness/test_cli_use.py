@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +32,8 @@ SLOW = {"torch", "scipy.stats", "matplotlib", "sklearn", "nflows", "normflows", 
 def test_what_only_tells_imports_nothing_slow(
     arguments: list[str], make_row: Callable[..., Row], tmp_path: Path
 ) -> None:
-    timings = [make_row(D=size, value=size / 1e3) for size in (64, 256, 784)]
-    Store(tmp_path / "results" / "local").write(timings)  # three sizes, whose slope has an interval
+    for size in (64, 256, 784):  # three sizes, whose slope has an interval
+        Store(tmp_path / "results" / "local").write([make_row(cell=f"{size:016x}", D=size, value=size / 1e3)])
     script = f"""
 import sys
 sys.argv = {["harness", *arguments]}
@@ -153,13 +154,12 @@ def test_a_table_fits_the_terminal_and_loses_nothing(
 ) -> None:
     sizes = (64, 128, 256, 512, 784, 1024, 1600, 3072)
     methods = ("ebflow-dsm", "normflows-residual-ml")
-    timings = [make_row(method=method, D=size, value=size / 1e3) for size in sizes for method in methods]
     reason = "no_such_library is not installed: pip install no_such_library"
-    gone = [
-        make_row(method="gone-ml", D=size, value=None, ci_low=None, ci_high=None, status="unavailable", reason=reason)
-        for size in sizes
-    ]
-    Store(Path("results/local")).write([*timings, *gone])
+    gone = {"value": None, "ci_low": None, "ci_high": None, "status": "unavailable", "reason": reason}
+    for size in sizes:
+        of_size = partial(make_row, cell=f"{size:016x}", D=size)
+        timings = [of_size(method=method, value=size / 1e3) for method in methods]
+        Store(Path("results/local")).write([*timings, of_size(method="gone-ml", **gone)])
     terminal(width)
     shown = plain(run("tables").out)
     assert max(map(len, shown.splitlines())) <= width

@@ -47,7 +47,10 @@ def test_harmless_code_leaves_no_note() -> None:
         ),
     ],
 )
-def test_what_was_changed_is_undone_and_noted(code: str, what: str) -> None:
+def test_what_was_changed_is_undone_and_noted(code: str, what: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Another test's import of zuko may have switched it off.
+    monkeypatch.setattr(torch.distributions.Distribution, "_validate_args", True)
+
     def state() -> list[object]:
         return [
             torch.get_default_dtype(),
