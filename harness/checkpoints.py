@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import secrets
 import sys
 import time
 from collections.abc import Mapping
@@ -15,23 +13,25 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from harness.errors import InputError
 from harness.method import Model
+from harness.seal import BLANK, KEY, check_seal, seal
+from harness.whole_file import leftovers, put
 
 __all__ = ["FollowedCheckpoint", "TrainingCheckpoint", "digest", "load_weights", "save_weights"]
 
 _INTERVAL = 60.0  # seconds: what a kill costs at most; the largest state, 0.4 GB at D = 3072, is written in seconds
-_FORMAT = "1"  # of the training state; a file of another is not read
+_FORMAT = "2"  # of the training state; a file of another is not read
 
 
 class TrainingCheckpoint:
     """The file that one training is resumed from.
 
-    It is safetensors: tensors and, as JSON, numbers. A file counts only if it is whole (a SHA-256 of everything lies in
-    it) and was made from the same: any other is named in a line on standard error and set aside, beside its place.
+    It is safetensors: tensors and, as JSON, numbers. A file counts only if its seal (`harness.seal`) is whole and it
+    was made from the same: any other is named in a line on standard error and set aside, beside its place.
 
     Args:
         path: Its folder is made with the first write.
@@ -60,7 +60,7 @@ class TrainingCheckpoint:
         }
         text = json.dumps({"made_from": self.made_from, "numbers": numbers})
         try:
-            _write(self.path, tensors, {"format": _FORMAT, "state": text, "sha256": digest(tensors, text)})
+            _write(self.path, tensors, {"format": _FORMAT, "state": text})
         except (OSError, SafetensorError) as error:
             _say(f"the state of the training could not be saved in {self.path} ({error}); it goes on unsaved")
             return False
@@ -74,12 +74,10 @@ class TrainingCheckpoint:
             return None
         try:
             tensors, metadata = _read(self.path)
-        except (OSError, SafetensorError) as error:
+        except (OSError, ValueError) as error:
             return self.set_aside(f"it cannot be read: {error}")
         if metadata.get("format") != _FORMAT:
             return self.set_aside("it is no training state of this version")
-        if metadata.get("sha256") != digest(tensors, metadata.get("state", "")):
-            return self.set_aside("it is damaged")
         state = json.loads(metadata["state"])
         for name, value in self.made_from.items():
             if (found := state["made_from"].get(name)) != value:
@@ -96,7 +94,7 @@ class TrainingCheckpoint:
     def discard(self) -> None:
         """Delete the file, and what a kill in the middle of a write has left beside it."""
         with suppress(OSError):
-            for path in (self.path, *self.path.parent.glob(_beside(self.path, "*").name)):
+            for path in (self.path, *leftovers(self.path)):
                 path.unlink(missing_ok=True)
 
 
@@ -115,9 +113,9 @@ class FollowedCheckpoint(TrainingCheckpoint):
         """Likewise."""
 
 
-def digest(tensors: Mapping[str, Tensor], text: str = "") -> str:
-    """SHA-256, in hexadecimal, of tensors with their names, types and shapes, and of a text."""
-    found = hashlib.sha256(text.encode())
+def digest(tensors: Mapping[str, Tensor]) -> str:
+    """SHA-256, in hexadecimal, of tensors with their names, types and shapes."""
+    found = hashlib.sha256()
     for name in sorted(tensors):
         tensor = tensors[name].detach().cpu().contiguous()
         found.update(f"\0{name} {tensor.dtype} {tuple(tensor.shape)}\0".encode())
@@ -127,7 +125,7 @@ def digest(tensors: Mapping[str, Tensor], text: str = "") -> str:
 
 def save_weights(weights: dict[str, Tensor], path: Path) -> None:
     """Keep weights in the safetensors format, which holds numbers and no code; the file is whole at any moment."""
-    _write(path, {name: tensor.contiguous() for name, tensor in weights.items()}, {"sha256": digest(weights)})
+    _write(path, {name: tensor.contiguous() for name, tensor in weights.items()}, {})
 
 
 def load_weights(model: Model, path: Path) -> None:
@@ -137,11 +135,9 @@ def load_weights(model: Model, path: Path) -> None:
         InputError: The file is missing, damaged, or holds the weights of another model.
     """
     try:
-        weights, metadata = _read(path)
-        if metadata.get("sha256") != digest(weights):
-            raise SafetensorError("it is damaged, or another program wrote it")
+        weights, _ = _read(path)
         model.module.load_state_dict(weights)
-    except (OSError, SafetensorError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError) as error:
         first = str(error).strip().splitlines()[0]
         raise InputError(
             f"{path} holds no weights for this model ({first}); give the file that this method wrote"
@@ -153,28 +149,18 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 
     Raises:
         OSError: The file cannot be read.
-        SafetensorError: It is of another format.
+        ValueError: It is damaged, or another program wrote it.
     """
-    with safe_open(path, "pt") as file:
-        return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
+    check_seal(path.read_bytes())
+    try:
+        with safe_open(path, "pt") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata()  # noqa: SIM118
+    except SafetensorError as error:
+        raise ValueError(str(error)) from error
 
 
 def _write(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
-    """Write beside, put on the disk, rename: whoever reads finds all of it or what was there."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = _beside(path, secrets.token_hex(4))
-    try:
-        save_file(tensors, beside, metadata)
-        with beside.open("rb") as file:
-            os.fsync(file.fileno())
-        beside.replace(path)
-    except BaseException:
-        beside.unlink(missing_ok=True)
-        raise
-
-
-def _beside(path: Path, token: str) -> Path:
-    return path.with_name(f".{path.name}.{token}")
+    put(path, seal(save(tensors, {**metadata, KEY: BLANK})))
 
 
 def _say(line: str) -> None:

@@ -16,7 +16,7 @@ from harness.problem import Problem
 from harness.registry import registry, why_unavailable
 from harness.results import Store
 from harness.runtime import time_block, trainer_on_noise
-from harness.training import TrainingConfig
+from harness.trainer import TrainingConfig
 
 __all__ = ["costs", "in_words", "plan", "seconds"]
 

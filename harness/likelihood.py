@@ -19,7 +19,8 @@ from harness.method import ClosedForm, Method, Model
 from harness.pictures import Arrays, learned
 from harness.precision import stored
 from harness.problem import Problem
-from harness.training import Divergence, TrainingConfig, TrainingReport, train
+from harness.trainer import TrainingConfig
+from harness.training import Divergence, TrainingReport, train
 
 __all__ = ["Likelihood", "fit", "fit_and_score", "nll", "without_map"]
 

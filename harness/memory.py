@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 if TYPE_CHECKING:
-    from harness.training import Trainer
+    from harness.trainer import Trainer
 
 __all__ = ["peak_bytes"]
 

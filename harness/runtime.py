@@ -24,7 +24,7 @@ from harness.memory import peak_bytes
 from harness.method import Method
 from harness.precision import stored
 from harness.problem import Problem
-from harness.training import Trainer, TrainingConfig
+from harness.trainer import Trainer, TrainingConfig
 
 __all__ = ["Block", "Measurement", "Timing", "measure", "time_block", "trainer_on_noise"]
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from harness.method import Stateful
 
 if TYPE_CHECKING:
-    from harness.training import Trainer
+    from harness.trainer import Trainer
 
 __all__ = ["load_trainer_state", "part", "prefixed", "trainer_state"]
 

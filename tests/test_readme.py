@@ -22,7 +22,7 @@ from harness.paper.experiments import EXPERIMENTS
 from harness.problem import Problem
 from harness.registry import Registry, read_modules, registry
 from harness.runtime import measure
-from harness.training import TrainingConfig
+from harness.trainer import TrainingConfig
 
 ROOT = Path(__file__).parents[1]
 README, GUIDE, QUICKSTART = ROOT / "README.md", ROOT / "docs/adding-a-baseline.md", ROOT / "docs/quickstart.md"

@@ -10,7 +10,7 @@ from harness.environment import prepare
 from harness.problem import Problem
 from harness.registry import registry
 from harness.runtime import trainer_on_noise
-from harness.training import Trainer, TrainingConfig
+from harness.trainer import Trainer, TrainingConfig
 
 DIMENSIONS = [16, 64, 256, 784]
 DEPTHS = [1, 2, 4]

@@ -80,7 +80,7 @@ def runtime(
     from harness.problem import ARCHITECTURES, Problem
     from harness.registry import registry
     from harness.results import Store
-    from harness.training import TrainingConfig
+    from harness.trainer import TrainingConfig
 
     limited = limits(timeout, memory)
     prepare(device, threads)

@@ -13,7 +13,7 @@ from harness.conformance.subject import Broken, Inapplicable, Subject, closely, 
 from harness.density import build, log_prob
 from harness.method import Method, Model, SharedWeights
 from harness.problem import Problem
-from harness.training import Trainer, TrainingConfig
+from harness.trainer import Trainer, TrainingConfig
 
 __all__ = ["fc_log_prob", "shared_layers"]
 

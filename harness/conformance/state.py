@@ -13,8 +13,8 @@ from harness.conformance.subject import Broken, Inapplicable, Subject, closely, 
 from harness.density import build, log_prob
 from harness.method import Model
 from harness.problem import Problem
+from harness.trainer import Trainer, TrainingConfig
 from harness.trainer_state import load_trainer_state, trainer_state
-from harness.training import Trainer, TrainingConfig
 
 
 @check(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from harness.datasets import files
 from harness.errors import InputError
+from harness.whole_file import put
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -109,7 +110,7 @@ def _unpack(archive: Path) -> None:
             member = next((found for found in tar if found.name == f"{_FOLDER}/{name}"), None)
             if member is None or not member.isreg() or member.size != _IMAGES_A_FILE * _RECORD:
                 raise InputError(f"{archive}: its {name} is no file of images; delete it, and it will be fetched again")
-            files.put(folder / _FOLDER / name, tar.extractfile(member).read())
+            put(folder / _FOLDER / name, tar.extractfile(member).read())
 
 
 def _images(path: Path, sha256: str) -> Tensor:

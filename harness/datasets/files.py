@@ -6,7 +6,6 @@ import gzip
 import hashlib
 import io
 import os
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,7 +16,7 @@ from harness.errors import InputError
 if TYPE_CHECKING:
     from pooch import Pooch
 
-__all__ = ["VARIABLE", "data_folder", "download", "gunzip", "put", "read", "sha256_of", "writing"]
+__all__ = ["VARIABLE", "data_folder", "download", "gunzip", "read", "sha256_of", "writing"]
 
 VARIABLE = "HARNESS_DATA_DIR"
 """Environment variable naming the data folder."""
@@ -154,26 +153,6 @@ def sha256_of(path: Path) -> str:
         return ""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def put(path: Path, content: bytes) -> None:
-    """Write a file that is whole from the moment it has its name.
-
-    Args:
-        path: where; its folder exists.
-        content: all of it.
-    """
-    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}-", delete=False) as file:
-        beside = Path(file.name)
-        try:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-            beside.chmod(0o644)
-            beside.replace(path)
-        except BaseException:
-            beside.unlink(missing_ok=True)
-            raise
 
 
 @contextmanager

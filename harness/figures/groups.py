@@ -7,6 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import polars as pl
 
+from harness.results.told import COMPILED, EMA, MAP, TORCH
+
 __all__ = ["MACHINE", "cells_of", "footer", "groups", "labelled", "prepared", "provenance", "title_of"]
 
 MACHINE = ("device", "cpu", "gpu", "threads", "torch", "commit")
@@ -16,11 +18,11 @@ MACHINE = ("device", "cpu", "gpu", "threads", "torch", "commit")
 def prepared(rows: pl.DataFrame) -> pl.DataFrame:
     """Add what the rows say in JSON, or inside another column, and figures are grouped by."""
     return rows.with_columns(
-        torch=pl.col("versions").str.json_path_match("$.torch"),
+        torch=TORCH,
         channels=pl.col("shape").str.extract(r"^(\d+)x"),
-        compiled=pl.col("config").str.json_path_match("$.config.compile") == "true",
-        MaP=pl.col("config").str.json_path_match("$.preprocess") == "true",
-        EMA=pl.col("config").str.json_path_match("$.config.ema_decay").is_not_null(),
+        compiled=COMPILED,
+        MaP=MAP,
+        EMA=EMA,
     )
 
 

@@ -14,7 +14,7 @@ from harness.errors import InputError, unknown
 from harness.method import Method
 from harness.paper.recipes import PUBLISHED_LAYERS, RECIPES
 from harness.problem import Problem
-from harness.training import TrainingConfig
+from harness.trainer import TrainingConfig
 
 __all__ = ["Configuration", "configuration", "configured_cell"]
 

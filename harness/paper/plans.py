@@ -17,7 +17,7 @@ from harness.registry import registry
 
 if TYPE_CHECKING:
     from harness.cells import Cell, LikelihoodCell
-    from harness.training import TrainingConfig
+    from harness.trainer import TrainingConfig
 
 __all__ = ["Context", "Imputations", "NormalizerErrors", "Plan", "Timings", "Trainings"]
 
@@ -228,7 +228,7 @@ class Imputations:
 
     def cells(self, experiment: str, context: Context) -> Sequence[Cell]:
         """Return one cell a method."""
-        from harness.imputation import ImputationCell
+        from harness.cells import ImputationCell
         from harness.paper.configurations import configured_cell
 
         found = []
@@ -279,7 +279,7 @@ class NormalizerErrors:
 
     def cells(self, experiment: str, context: Context) -> Sequence[Cell]:
         """Return one cell a dimension."""
-        from harness.normalizer import NormalizerCell
+        from harness.cells import NormalizerCell
 
         return [
             NormalizerCell(

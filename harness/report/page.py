@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import os
 import xml.etree.ElementTree as ET
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -26,7 +24,9 @@ from harness.report.cells import cells, links
 from harness.report.missing import cut_short, unmeasured, without_numbers
 from harness.report.series import series_table
 from harness.results import Store
+from harness.results.told import TORCH
 from harness.tables import to_html
+from harness.whole_file import put
 
 __all__ = ["build", "write"]
 
@@ -63,18 +63,12 @@ def write(store: Store, asv_dir: Path, output: Path) -> list[str]:
     if rows.is_empty():
         raise InputError(f"no results in {store.folder} or {asv_dir} yet: run `harness reproduce` or `asv run` first")
     text = build(rows, store, asv_results.history(asv_dir), damaged)
-    beside = output.with_name(f".{output.name}-{os.getpid()}")
     try:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        beside.write_text(text, encoding="utf-8")
-        beside.replace(output)
+        put(output, text.encode())
     except OSError as error:
         raise InputError(
             f"the report {output} cannot be written ({error.strerror}); choose another --output"
         ) from error
-    finally:
-        with suppress(OSError):
-            beside.unlink(missing_ok=True)
     return damaged
 
 
@@ -170,7 +164,7 @@ def _provenance(rows: pl.DataFrame) -> tuple[pl.DataFrame, list[tuple[str, ...]]
         "commits": pl.col("commit").fill_null("unknown").str.slice(0, 8),
         "machines": pl.coalesce("gpu", "cpu"),
         "threads": pl.col("threads").cast(pl.String),
-        "torch": pl.col("versions").str.json_path_match("$.torch").fill_null("unknown"),
+        "torch": TORCH.fill_null("unknown"),
     }
     found = (
         rows.group_by(["experiment", "profile"], maintain_order=True)

@@ -16,6 +16,7 @@ from harness.errors import InputError
 from harness.results.file import NewerFileError, UnreadableFileError, altered, dump, load
 from harness.results.schema import Row, reproducible, to_frame
 from harness.seal import BLANK, KEY, check_seal, seal
+from harness.whole_file import put
 
 if TYPE_CHECKING:
     import numpy as np
@@ -247,18 +248,7 @@ def _place(path: Path, content: bytes) -> None:
         InputError: The system refuses.
     """
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile("wb", dir=path.parent, prefix=f".{path.stem}-", delete=False) as file:
-            beside = Path(file.name)
-            try:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-                beside.chmod(0o644)
-                beside.replace(path)
-            except BaseException:
-                beside.unlink(missing_ok=True)
-                raise
+        put(path, content)
     except OSError as error:
         raise InputError(
             f"{path} cannot be written ({error.strerror or error}); make room or choose another --results-dir: "

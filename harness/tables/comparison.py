@@ -9,6 +9,7 @@ import polars as pl
 
 from harness.errors import unknown
 from harness.results import DRIFT_METRIC
+from harness.results.told import COMPILED, TORCH
 from harness.statistics import LEVEL, NOISY_DRIFT, Comparison, Estimate, apart, holm, paired_ratio
 from harness.tables.columns import is_noisy
 
@@ -42,12 +43,11 @@ def newest(rows: pl.DataFrame, *others: str) -> pl.DataFrame:
 
 def with_setting(rows: pl.DataFrame) -> pl.DataFrame:
     """Add the columns of a setting; what was compiled is another method, and named so."""
-    compiled = (pl.col("config").str.json_path_match("$.config.compile") == "true").fill_null(False)
     return rows.with_columns(
-        method=pl.when(compiled).then(pl.col("method") + " (compiled)").otherwise("method"),
-        compiled=compiled,
+        method=pl.when(COMPILED).then(pl.col("method") + " (compiled)").otherwise("method"),
+        compiled=COMPILED,
         commit=_short(pl.col("commit")),
-        torch=pl.col("versions").str.json_path_match("$.torch"),
+        torch=TORCH,
     )
 
 

@@ -11,6 +11,7 @@ from statistics import fmean
 import polars as pl
 
 from harness.paper import published
+from harness.results.told import EMA, MAP, is_of_kind
 from harness.statistics import LEVEL, Comparison, Estimate, holm, mean_interval, paired_difference
 from harness.tables.columns import of_ebflow, status
 
@@ -268,9 +269,9 @@ def _has_divergence(rows: pl.DataFrame) -> pl.Expr:
 
 def _with_settings(rows: pl.DataFrame) -> pl.DataFrame:
     """The rows of trainings, with what their configuration says of EMA and MaP, and all of it but the seed."""
-    return rows.filter(pl.col("config").str.json_path_match("$.kind") == "LikelihoodCell").with_columns(
-        EMA=pl.col("config").str.json_path_match("$.config.ema_decay").is_not_null(),
-        MaP=pl.col("config").str.json_path_match("$.preprocess") == "true",
+    return rows.filter(is_of_kind("LikelihoodCell")).with_columns(
+        EMA=EMA,
+        MaP=MAP,
         settings=pl.col("config").map_elements(_without_seed, return_dtype=pl.String),
     )
 

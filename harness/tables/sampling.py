@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import polars as pl
 
+from harness.results.told import is_of_kind
 from harness.tables.columns import status
 from harness.tables.comparison import newest
 
@@ -55,7 +56,7 @@ def normalizer(rows: pl.DataFrame) -> pl.DataFrame:
 
 def _wide(rows: pl.DataFrame, kind: str, index: list[str | pl.Expr]) -> pl.DataFrame:
     """One row a cell of this kind, the newest; of every metric the value, half of its interval, and n."""
-    own = newest(rows, "dataset", "recipe", "seed").filter(pl.col("config").str.json_path_match("$.kind") == kind)
+    own = newest(rows, "dataset", "recipe", "seed").filter(is_of_kind(kind))
     if own.is_empty():
         return pl.DataFrame()
     half = ((pl.col("ci_high") - pl.col("ci_low")) / 2).alias("half")

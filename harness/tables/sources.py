@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import polars as pl
 
+from harness.results.told import EMA, MAP
 from harness.tables.comparison import with_setting
 
 __all__ = ["sources"]
@@ -19,10 +20,7 @@ def sources(table: pl.DataFrame, rows: pl.DataFrame) -> list[tuple[str, ...]]:
         table: Of this package, as it was built: constant columns still in it.
         rows: Of `harness.results.SCHEMA`, what the table was built from.
     """
-    told = with_setting(rows).with_columns(
-        EMA=pl.col("config").str.json_path_match("$.config.ema_decay").is_not_null(),
-        MaP=pl.col("config").str.json_path_match("$.preprocess") != "false",
-    )
+    told = with_setting(rows).with_columns(EMA=EMA, MaP=MAP)
     shared = [name for name in _NAMES if name in table.columns]
     cells = told.group_by(shared, maintain_order=True).agg(pl.col("cell").unique(maintain_order=True))
     found = table.select(shared).join(cells, on=shared, how="left", nulls_equal=True, maintain_order="left")

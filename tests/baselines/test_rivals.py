@@ -16,7 +16,7 @@ from harness.method import Model
 from harness.paper.configurations import configuration
 from harness.problem import Problem
 from harness.registry import registry
-from harness.training import Trainer, TrainingConfig
+from harness.trainer import Trainer, TrainingConfig
 
 NAMES = ["relative-gradient-ml", "self-normalizing-ml", "free-form-ml"]
 PROBLEM = Problem(shape=(4,), layers=3, batch=6, dtype="float64")

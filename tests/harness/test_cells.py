@@ -14,8 +14,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from harness import cells, datasets
-from harness.cells import LikelihoodCell, RuntimeCell
+from harness import datasets
+from harness.cells import LikelihoodCell, RuntimeCell, base, likelihood, runtime
 from harness.cost import LayerCost
 from harness.density import build, count_parameters
 from harness.environment import capture
@@ -24,7 +24,7 @@ from harness.method import Method
 from harness.problem import Problem
 from harness.registry import registry
 from harness.results import cell_key
-from harness.training import TrainingConfig
+from harness.trainer import TrainingConfig
 
 TIMING = RuntimeCell("runtime", "custom", ("fake",), Problem(shape=(3,), batch=4), repeats=3)
 TRAINING = LikelihoodCell(
@@ -265,8 +265,8 @@ def test_data_that_cannot_be_fetched_are_a_row(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_the_user_s_mistakes_are_raised_before_anything_runs(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("measure", "fit_and_score"):
-        monkeypatch.delattr(cells, name)
+    monkeypatch.delattr(runtime, "measure")
+    monkeypatch.delattr(likelihood, "fit_and_score")
     cnn = Problem(architecture="cnn", shape=(1, 6, 6), layers=3)
     with pytest.raises(InputError, match=r"^ebflow-ml: squeeze halves images"):
         replace(TIMING, methods=("ebflow-ml",), problem=cnn).check()
@@ -298,7 +298,7 @@ def test_logit_scale_and_place_are_the_cell_s(monkeypatch: pytest.MonkeyPatch) -
         seen.append((problem.raw_pixel_alpha, data.preprocessing, batches.preprocessing))
         raise RuntimeError("seen enough")
 
-    monkeypatch.setattr(cells, "fit_and_score", watched)
+    monkeypatch.setattr(likelihood, "fit_and_score", watched)
     for changes in ({}, {"logit_alpha": 0.75}, {"logit_alpha": 0.75, "preprocess": False}, {"clean_batches": True}):
         replace(TRAINING, method="ebflow-dsm", **changes).run(quiet)
     plain, scaled, inside, clean = seen
@@ -363,7 +363,7 @@ def test_the_key_changes_with_machine_and_software(
 ) -> None:
     before = cell_key(cell.identity())
     elsewhere = replace(capture("cpu"), **{attribute: value})
-    monkeypatch.setattr(cells, "capture", lambda device, libraries: elsewhere)
+    monkeypatch.setattr(base, "capture", lambda device, libraries: elsewhere)
     assert cell_key(cell.identity()) != before
 
 
@@ -372,7 +372,7 @@ def test_the_key_does_not_change_with_the_commit(cell: Any, monkeypatch: pytest.
     # Or everything would have to be measured again after the change of a comment.
     before = cell_key(cell.identity())
     elsewhere = replace(capture("cpu"), commit="another")
-    monkeypatch.setattr(cells, "capture", lambda device, libraries: elsewhere)
+    monkeypatch.setattr(base, "capture", lambda device, libraries: elsewhere)
     assert cell_key(cell.identity()) == before
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import signal
 import struct
@@ -9,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from itertools import count
 from pathlib import Path
@@ -18,7 +20,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from harness import cells, checkpoints, training
+from harness import checkpoints, datasets, training
 from harness.cells import LikelihoodCell
 from harness.checkpoints import TrainingCheckpoint
 from harness.datasets import Dataset, GaussianNoise
@@ -30,7 +32,7 @@ from harness.method import Method
 from harness.problem import Problem
 from harness.registry import registry
 from harness.results import Row, Store
-from harness.training import TrainingConfig
+from harness.trainer import TrainingConfig
 
 _SHAPES = {"fc": (4,), "toy": (2,), "multimodal": (4,), "cnn": (1, 4, 4), "glow": (1, 4, 4)}
 _LAYERS = {"cnn": 3}
@@ -293,11 +295,10 @@ def test_a_full_disk_costs_the_state_and_not_the_training(
 ) -> None:
     expected = trained("ebflow-dsm", recipe())
 
-    def full(tensors: dict[str, Tensor], path: Path, metadata: Any) -> None:
-        Path(path).write_bytes(b"half")
+    def full(descriptor: int) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(checkpoints, "save_file", full)
+    monkeypatch.setattr(os, "fsync", full)
     assert_same(trained("ebflow-dsm", recipe(), Often(tmp_path / "state", 10)), expected)
     line, again = capsys.readouterr().err.splitlines()
     assert line == again
@@ -402,7 +403,7 @@ class TestCells:
             self.rows(tmp_path)
         (path,) = self.saved(tmp_path)
         assert path == tmp_path / "checkpoints" / "train" / f"{expected[0]['cell']}.safetensors"
-        left_by_a_kill = path.with_name(f".{path.name}.0123abcd")
+        left_by_a_kill = path.with_name(f".{path.name}-0123abcd")
         left_by_a_kill.write_bytes(b"half a state")
         assert untimed(self.rows(tmp_path)) == expected
         assert stopping["steps"] == 24 + 1  # one step was lost
@@ -428,7 +429,7 @@ class TestCells:
             self.rows(tmp_path)
         before = self.saved(tmp_path)
         with monkeypatch.context() as patch:
-            patch.setattr(cells.datasets, "why_unavailable", lambda *_: "they are elsewhere")
+            patch.setattr(datasets, "why_unavailable", lambda *_: "they are elsewhere")
             assert {row.status for row in self.rows(tmp_path)} == {"unavailable"}
         assert self.saved(tmp_path) == before
         self.rows(tmp_path)
@@ -438,7 +439,7 @@ class TestCells:
         self, stopping: dict[str, Any], tmp_path: Path
     ) -> None:
         def keeping(name: str) -> LikelihoodCell:
-            return cells.replace(self.CELL, checkpoint=tmp_path / name)
+            return replace(self.CELL, checkpoint=tmp_path / name)
 
         self.rows(tmp_path / "whole", cell=keeping("whole.safetensors"))
         stopping.update(steps=0, at=24)

@@ -24,7 +24,7 @@ from harness.paper.experiments import EXPERIMENTS, Experiment
 from harness.paper.recipes import RECIPES
 from harness.problem import Problem
 from harness.results import SCHEMA, Row, Store
-from harness.training import TrainingConfig
+from harness.trainer import TrainingConfig
 
 Run = Callable[..., Any]
 

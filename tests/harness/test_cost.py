@@ -10,7 +10,7 @@ from harness.method import Method
 from harness.problem import Problem
 from harness.registry import registry
 from harness.runtime import trainer_on_noise
-from harness.training import TrainingConfig
+from harness.trainer import TrainingConfig
 
 WITH_COST = [method for method in registry().available("fc") if method.fc_cost is not None]
 

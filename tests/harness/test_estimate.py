@@ -12,7 +12,7 @@ from harness import estimate
 from harness.cells import LikelihoodCell, RuntimeCell
 from harness.problem import Problem
 from harness.results import Row, Store, cell_key
-from harness.training import TrainingConfig
+from harness.trainer import TrainingConfig
 
 TRAINING = LikelihoodCell(
     "digits", "quick", "ebflow-dsm", Problem(shape=(1, 8, 8)), "digits", TrainingConfig(epochs=3), draws=1

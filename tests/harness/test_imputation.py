@@ -12,12 +12,12 @@ import pytest
 import torch
 from torch import Tensor
 
+from harness.cells.imputation import ImputationCell, peak_signal_to_noise
 from harness.errors import InputError
-from harness.imputation import ImputationCell, peak_signal_to_noise
 from harness.method import Method
 from harness.problem import Problem
 from harness.results import cell_key
-from harness.training import TrainingConfig
+from harness.trainer import TrainingConfig
 
 CELL = ImputationCell(
     experiment="imputation",

@@ -21,7 +21,8 @@ from harness.likelihood import fit_and_score, nll, without_map
 from harness.method import Method, Model
 from harness.problem import Problem
 from harness.registry import registry
-from harness.training import Divergence, TrainingConfig
+from harness.trainer import TrainingConfig
+from harness.training import Divergence
 
 DIGITS = Problem(shape=(1, 8, 8), layers=1, dtype="float64")
 

@@ -13,7 +13,7 @@ from harness.method import Method
 from harness.problem import Problem
 from harness.registry import registry
 from harness.runtime import trainer_on_noise
-from harness.training import TrainingConfig
+from harness.trainer import TrainingConfig
 
 
 def peak(method: Method, problem: Problem, **config: Any) -> int:

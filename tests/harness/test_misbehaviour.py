@@ -18,7 +18,7 @@ from harness.execution import run_cells
 from harness.method import Method, Model
 from harness.problem import Problem
 from harness.results import Store
-from harness.training import TrainingConfig
+from harness.trainer import TrainingConfig
 
 TIMING = RuntimeCell("runtime", "custom", ("bad", "good"), Problem(shape=(3,), batch=4), repeats=2)
 TRAINING = LikelihoodCell(

@@ -10,9 +10,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from harness.cells import NormalizerCell
 from harness.errors import InputError
 from harness.method import Method
-from harness.normalizer import NormalizerCell
 from harness.problem import Problem
 from harness.results import cell_key
 

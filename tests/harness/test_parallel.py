@@ -13,13 +13,13 @@ from typing import Any
 import pytest
 import torch
 
-from harness import training
+from harness import trainer
 from harness.density import build
 from harness.errors import InputError
 from harness.method import Method
 from harness.parallel import _RowsOfNoise
 from harness.problem import Problem
-from harness.training import Trainer, TrainingConfig
+from harness.trainer import Trainer, TrainingConfig
 
 
 def test_two_processes_train_what_one_does(run: Callable[..., Any], tmp_path: Path) -> None:
@@ -74,7 +74,7 @@ def test_noise_of_a_share_is_its_rows_of_the_whole(draw: Callable[[int, torch.Ge
 
 
 def test_several_processes_do_not_compile(monkeypatch: pytest.MonkeyPatch, fake_method: Callable[..., Method]) -> None:
-    monkeypatch.setattr(training, "processes", lambda: 2)
+    monkeypatch.setattr(trainer, "processes", lambda: 2)
     model = build(fake_method(), Problem(shape=(3,)))
     with pytest.raises(InputError, match="leave --compile out"):
         Trainer(model, TrainingConfig(compile=True), torch.Generator())

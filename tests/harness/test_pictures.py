@@ -12,13 +12,12 @@ import torch
 from torch import Tensor
 
 from harness import datasets
-from harness.cells import Cell, LikelihoodCell
+from harness.cells import Cell, ImputationCell, LikelihoodCell
 from harness.execution import run_cells
-from harness.imputation import ImputationCell
 from harness.method import Method, Model
 from harness.problem import Problem
 from harness.results import Store
-from harness.training import TrainingConfig
+from harness.trainer import TrainingConfig
 
 SHORT = TrainingConfig(optimizer="adam", learning_rate=1e-3, epochs=1, evaluate_every=1)
 POINTS = LikelihoodCell(

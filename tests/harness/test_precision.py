@@ -14,7 +14,7 @@ from harness.method import Method
 from harness.precision import only_full_precision, tf32_where_declared
 from harness.problem import Problem
 from harness.runtime import trainer_on_noise
-from harness.training import TrainingConfig
+from harness.trainer import TrainingConfig
 
 
 def flags() -> tuple[str, bool]:

@@ -11,7 +11,7 @@ from harness import progress
 from harness.cells import LikelihoodCell, RuntimeCell
 from harness.problem import Problem
 from harness.results import Row
-from harness.training import TrainingConfig
+from harness.trainer import TrainingConfig
 
 CELL = RuntimeCell("some-experiment", "custom", ("ebflow-dsm",), Problem(shape=(4,)), repeats=1)
 NAME = "some-experiment: fc, D = 4, L = 2"

@@ -15,7 +15,7 @@ from harness.method import Method
 from harness.problem import Problem
 from harness.registry import registry
 from harness.runtime import measure, time_block, trainer_on_noise
-from harness.training import TrainingConfig
+from harness.trainer import TrainingConfig
 
 PROBLEM = Problem(shape=(3,), batch=4)
 

@@ -22,7 +22,7 @@ from harness.datasets import points
 from harness.problem import Problem
 from harness.registry import registry
 from harness.results import reproducible, to_frame
-from harness.training import TrainingConfig
+from harness.trainer import TrainingConfig
 
 ACROSS_THREADS = 1e-8  # relative
 

@@ -24,6 +24,7 @@ from packaging.requirements import Requirement
 
 from harness.datasets import cifar10, files
 from harness.errors import InputError
+from harness.whole_file import put
 
 ROOT = Path(__file__).parents[2]
 SOURCES = sorted(path for package in ("ebflow", "harness", "baselines") for path in (ROOT / package).rglob("*.py"))
@@ -218,14 +219,14 @@ def test_a_server_that_never_ends_is_left(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def test_a_file_is_put_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    files.put(tmp_path / "file", b"old")
+    put(tmp_path / "file", b"old")
 
     def full(descriptor: int) -> None:
         raise OSError("no space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OSError, match="no space left"):
-        files.put(tmp_path / "file", b"new")
+        put(tmp_path / "file", b"new")
     assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"old"]
 
 

@@ -19,7 +19,7 @@ from harness.method import Model
 from harness.problem import Problem
 from harness.registry import load_file
 from harness.runtime import measure
-from harness.training import TrainingConfig
+from harness.trainer import TrainingConfig
 
 TEMPLATE = Path(harness.templates.__file__).parent / "new_adapter.py"
 CONFIG = TrainingConfig(epochs=1, evaluate_every=1, learning_rate=0.01)

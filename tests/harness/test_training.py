@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable
 from functools import partial
 from itertools import count
@@ -13,7 +14,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from harness import checkpoints, training
+from harness import training
 from harness.checkpoints import load_weights, save_weights
 from harness.datasets import Dataset, Identity
 from harness.density import build
@@ -22,7 +23,8 @@ from harness.method import Method, Model
 from harness.problem import Problem
 from harness.registry import registry
 from harness.runtime import trainer_on_noise
-from harness.training import Divergence, Trainer, TrainingConfig, train
+from harness.trainer import Trainer, TrainingConfig
+from harness.training import Divergence, train
 
 PROBLEM = Problem(shape=(3,), batch=10, dtype="float64", seed=4)
 
@@ -433,11 +435,10 @@ def test_a_checkpoint_is_whole_at_any_moment(tmp_path: Path, monkeypatch: pytest
     path = tmp_path / "weights"
     save_weights({"weight": torch.ones(3, dtype=torch.float64)}, path)
 
-    def cut_off(weights: dict[str, Tensor], place: Path, metadata: Any) -> None:
-        Path(place).write_bytes(b"half")
+    def full(descriptor: int) -> None:
         raise OSError("no space left")
 
-    monkeypatch.setattr(checkpoints, "save_file", cut_off)
+    monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OSError, match=r"no space left"):
         save_weights({"weight": torch.zeros(3, dtype=torch.float64)}, path)
     model = Recorded()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import polars as pl
 
 from harness.paper.claims.evidence import Evidence, Outcome, keys, shortened
+from harness.results.told import is_of_kind
 from harness.tables.runtime import newest
 from harness.tables.text import text_of
 
@@ -57,7 +58,7 @@ def normalizer(rows: pl.DataFrame) -> list[Evidence]:
 
 def imputation(rows: pl.DataFrame) -> list[Evidence]:
     """PSNR of the missing pixels: the mean over the chain beside the mean image and the Gaussian's conditional mean."""
-    kind = pl.col("config").str.json_path_match("$.kind") == "ImputationCell"
+    kind = is_of_kind("ImputationCell")
     own = newest(rows.filter(kind, pl.col("method").str.starts_with("ebflow-")))
     found = []
     for (dataset, method, recipe, cell), group in own.group_by(

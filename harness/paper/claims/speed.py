@@ -9,6 +9,7 @@ import polars as pl
 from harness.paper import published
 from harness.paper.claims.evidence import Evidence, Outcome, keys
 from harness.paper.configurations import PUBLISHED_LAYERS
+from harness.results.told import COMPILED
 from harness.statistics import log_slope
 from harness.tables.text import text_of
 
@@ -72,9 +73,8 @@ def scaling(rows: pl.DataFrame) -> list[Evidence]:
 
 def _timings(rows: pl.DataFrame) -> pl.DataFrame:
     """Finished timings; of one problem and method in one experiment the newest."""
-    compiled = pl.col("config").str.json_path_match("$.config.compile") == "true"
     return (
-        rows.filter(pl.col("metric") == "seconds_per_iteration", pl.col("status") == "ok", ~compiled.fill_null(False))
+        rows.filter(pl.col("metric") == "seconds_per_iteration", pl.col("status") == "ok", ~COMPILED)
         .sort("started_at")
         .unique([*_MACHINE, "experiment", "profile", "method", "D", "L"], keep="last", maintain_order=True)
         .sort("architecture", "experiment", "D", "L")

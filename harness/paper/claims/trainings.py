@@ -8,6 +8,7 @@ import polars as pl
 
 from harness.paper import published
 from harness.paper.claims.evidence import Evidence, Outcome, keys, shortened
+from harness.results.told import EMA, MAP, is_of_kind
 from harness.tables.text import text_of
 
 __all__ = [
@@ -177,13 +178,13 @@ def _runs(rows: pl.DataFrame, metric: str, of_a_cell: pl.Expr | None = None) -> 
     Returns:
         `_RUN` with value (None where no seed has one), cells, linear, steps, shortened, status and reason.
     """
-    own = rows.filter(pl.col("metric") == metric, pl.col("config").str.json_path_match("$.kind") == "LikelihoodCell")
+    own = rows.filter(pl.col("metric") == metric, is_of_kind("LikelihoodCell"))
     steps = rows.filter(metric="training_iterations").select("cell", "method", steps="value")
     return (
         own.with_columns(
             base=pl.col("recipe").str.split(",").list.first(),
-            EMA=pl.col("config").str.json_path_match("$.config.ema_decay").is_not_null(),
-            MaP=pl.col("config").str.json_path_match("$.preprocess") != "false",
+            EMA=EMA,
+            MaP=MAP,
             shortened=shortened(own),
         )
         .group_by([*_RUN, "cell"], maintain_order=True)

@@ -14,7 +14,6 @@ from typing import Any
 import torch
 
 from harness.cells import Progress, identity_of, row_maker, single
-from harness.environment import capture
 from harness.problem import Problem
 from harness.results import Row
 
@@ -35,7 +34,7 @@ class Ending:
         return f"{self.ending} {self.number}"
 
     def identity(self) -> dict[str, Any]:
-        return identity_of(self, capture("cpu"), leave_out=("folder",))
+        return identity_of(self, "cpu", leave_out=("folder",))
 
     def check(self) -> None:
         pass

@@ -17,7 +17,7 @@ from harness.execution import hire, run_cells
 from harness.isolation import Limits
 from harness.problem import Problem
 from harness.results import Row, Store, cell_key, reproducible
-from harness.training import TrainingConfig
+from harness.trainer import TrainingConfig
 
 
 def quiet(done: int, total: int, note: str) -> None:

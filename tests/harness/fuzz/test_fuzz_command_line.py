@@ -15,7 +15,8 @@ import typer
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from harness import cells, checking, cli, datasets, estimate
+from harness import checking, cli, datasets, estimate
+from harness.cells import base
 from harness.commands import running
 from harness.paper.configurations import RECIPES
 from harness.paper.experiments import EXPERIMENTS
@@ -93,13 +94,13 @@ def command_lines(draw: st.DrawFn) -> list[str]:
     return words + (draw(st.lists(_WORDS, max_size=2)) if draw(st.integers(0, 9)) == 0 else [])
 
 
-_refusal = cache(cells.refusal)
+_refusal = cache(base.refusal)
 
 
 @pytest.fixture
 def nothing_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     """Take the work away, and build no model twice."""
-    monkeypatch.setattr(cells, "refusal", _refusal)
+    monkeypatch.setattr(base, "refusal", _refusal)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(running, "run_cells", lambda *_, **options: [])
     monkeypatch.setattr(estimate, "seconds", lambda cell: 1.0)

@@ -9,10 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from harness.cells import Keep, Progress, check_fit, forget, identity_of, row_maker
+from harness.cells.base import Keep, Progress, check_fit, forget, identity_of, row_maker
 from harness.checkpoints import TrainingCheckpoint
 from harness.density import build, count_parameters, sample
-from harness.environment import capture
 from harness.errors import one_line
 from harness.guard import guarded
 from harness.method import Model, NormalizerEstimates, SharedWeights
@@ -66,7 +65,7 @@ class NormalizerCell:
 
     def identity(self) -> dict[str, Any]:
         """Everything but the time of day."""
-        return identity_of(self, capture(self.problem.device, registry().find(self.method).requires))
+        return identity_of(self, self.problem.device, registry().find(self.method).requires)
 
     def check(self) -> None:
         """Try the method's build without computing anything."""

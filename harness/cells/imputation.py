@@ -10,11 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from harness.cells import Keep, Progress, check_fit, forget, identity_of, load_data, row_maker, single
+from harness.cells.base import Keep, Progress, check_fit, forget, identity_of, row_maker, single
+from harness.cells.likelihood import load_data
 from harness.checkpoints import TrainingCheckpoint
 from harness.datasets import Dataset, LogitPreprocessing
 from harness.density import build, count_parameters
-from harness.environment import capture
 from harness.errors import InputError, one_line
 from harness.guard import guarded
 from harness.likelihood import fit
@@ -26,7 +26,8 @@ from harness.problem import Problem
 from harness.registry import registry
 from harness.results import Row
 from harness.statistics import Estimate, mean_interval
-from harness.training import Divergence, TrainingConfig
+from harness.trainer import TrainingConfig
+from harness.training import Divergence
 
 __all__ = ["ImputationCell", "peak_signal_to_noise"]
 
@@ -91,8 +92,9 @@ class ImputationCell:
 
     def identity(self) -> dict[str, Any]:
         """Everything but where files lie."""
-        environment = capture(self.problem.device, registry().find(self.method).requires)
-        return identity_of(self, environment, leave_out=("data_dir", "download"))
+        return identity_of(
+            self, self.problem.device, registry().find(self.method).requires, leave_out=("data_dir", "download")
+        )
 
     def check(self) -> None:
         """Try the method's build without computing anything."""
