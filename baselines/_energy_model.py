@@ -42,6 +42,7 @@ class EnergyModel(Model):
         step_size: float,
         covariance: Tensor | None,
         adjusted: bool,
+        warmup: int,
         generator: torch.Generator,
     ) -> Iterator[Tensor]:
         from ebflow import langevin
@@ -54,6 +55,7 @@ class EnergyModel(Model):
             mask=missing,
             covariance=covariance,
             log_density=(lambda x: -self.module.energy(x)) if adjusted else None,
+            warmup=warmup if adjusted else 0,
             generator=generator,
         )
 

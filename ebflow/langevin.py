@@ -15,6 +15,7 @@ from torch.nn.functional import conv2d, pad
 __all__ = ["chain", "released_chain"]
 
 _BLUR_WIDTH, _BLUR_SIGMA = 5, 1.1
+_ACCEPTED = 0.574  # share of accepted proposals at the best step: https://doi.org/10.1111/1467-9868.00123
 
 
 def chain(
@@ -26,6 +27,7 @@ def chain(
     mask: Tensor | None = None,
     covariance: Tensor | None = None,
     log_density: Callable[[Tensor], Tensor] | None = None,
+    warmup: int = 0,
     generator: torch.Generator | None = None,
 ) -> Iterator[Tensor]:
     r"""Yield the iterates x <- x + alpha P score(x) + sqrt(2 alpha) P^(1/2) n, n from N(0, I), one chain a sample.
@@ -35,7 +37,9 @@ def chain(
     below the smallest variance and then mixes the largest in their ratio of steps.
 
     The chain is biased by its step. With `log_density` each step is a proposal, accepted or refused as a whole
-    (Metropolis-adjusted Langevin, https://doi.org/10.2307/2346184), and the target is exact.
+    (Metropolis-adjusted Langevin, https://doi.org/10.2307/2346184), and the target is exact. The best step then has
+    57 % accepted. During `warmup` each chain moves its own step size towards that (Robbins-Monro); the iterates after it,
+    whose step is fixed, are the sample.
 
     Args:
         score: From (B, *event) to the gradient of log p, same shape; `EBFlow.score` is one.
@@ -46,17 +50,20 @@ def chain(
         covariance: What the covariance of the density is about, shape (D, D) with D the size of an event. With a mask P
             is that of the moving components given the held ones.
         log_density: From (B, *event) to log p up to a constant, shape (B,), in nats; minus `EBFlow.energy` is one.
+        warmup: How many of the first iterates adapt the step size; needs `log_density`.
         generator: Source of all noise, on x's device.
 
     Raises:
-        ValueError: Mask or covariance do not fit x, the covariance is not positive definite, or step_size is not a
-            number above 0.
+        ValueError: Mask or covariance do not fit x, the covariance is not positive definite, step_size is not a number
+            above 0, or there is nothing that a warm-up could adapt to.
     """
     if not 0 < step_size < math.inf:
         raise ValueError(f"the step size must be a number above 0, not {step_size}")
+    if warmup and log_density is None:
+        raise ValueError("a warm-up adapts the step size to how many steps are accepted, and needs log_density")
     moving = _moving(x, mask)
     factor = None if covariance is None else _conditional_factor(x, covariance, moving)
-    return _iterate(score, x, steps, step_size, moving, factor, log_density, generator)
+    return _iterate(score, x, steps, step_size, moving, factor, log_density, warmup, generator)
 
 
 def _iterate(
@@ -67,6 +74,7 @@ def _iterate(
     moving: Tensor,
     factor: Tensor | None,
     log_density: Callable[[Tensor], Tensor] | None,
+    warmup: int,
     generator: torch.Generator | None,
 ) -> Iterator[Tensor]:
     """Walk in coordinates u with x = L u on the moving components, P = L L^T: there the chain is the plain one."""
@@ -80,20 +88,20 @@ def _iterate(
         flat[:, moving] += step if factor is None else step @ factor.mT
         return flat.view_as(x)
 
-    diffusion = math.sqrt(2 * step_size)
     with torch.no_grad():
         drift = gradient(x)
         level = None if log_density is None else log_density(x)
-    for _ in range(steps):
+        size = drift.new_full((len(x), 1), step_size)
+    for number in range(steps):
         # Not around the yield: what the caller does between two iterates is the caller's business.
         with torch.no_grad():
             noise = torch.randn(drift.shape, generator=generator, dtype=x.dtype, device=x.device)
-            proposal = moved(x, step_size * drift + diffusion * noise)
+            proposal = moved(x, size * drift + (2 * size).sqrt() * noise)
             drift_there = gradient(proposal)
             if log_density is None or level is None:
                 x, drift = proposal, drift_there
             else:
-                back = noise + math.sqrt(step_size / 2) * (drift + drift_there)  # the noise of the way back, negated
+                back = noise + (size / 2).sqrt() * (drift + drift_there)  # the noise of the way back, negated
                 level_there = log_density(proposal)
                 log_ratio = level_there - level + 0.5 * (noise.square() - back.square()).sum(1)
                 uniform = torch.rand(len(x), generator=generator, dtype=x.dtype, device=x.device)
@@ -101,6 +109,9 @@ def _iterate(
                 x = torch.where(accepted.view(-1, *[1] * (x.dim() - 1)), proposal, x)
                 drift = torch.where(accepted[:, None], drift_there, drift)
                 level = torch.where(accepted, level_there, level)
+                if number < warmup:
+                    gap = log_ratio.exp().clamp(max=1).nan_to_num() - _ACCEPTED
+                    size = size * (gap / (number + 1) ** 0.6).exp()[:, None]
         yield x
 
 

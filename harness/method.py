@@ -111,6 +111,7 @@ class Imputes(Protocol):
         step_size: float,
         covariance: Tensor | None,
         adjusted: bool,
+        warmup: int,
         generator: torch.Generator,
     ) -> Iterator[Tensor]:
         """Return the iterates of one chain a sample, all of shape (B, *event), that move the missing components alone.
@@ -122,6 +123,7 @@ class Imputes(Protocol):
             step_size: Of the chain, in units of the covariance where that is given.
             covariance: Of the data, shape (D, D), to precondition the chain; None: plain Langevin dynamics.
             adjusted: Whether proposals are accepted or refused, so that the chain has no bias.
+            warmup: How many of the first iterates adapt the step size, where proposals are refused.
             generator: Of all noise, on x's device.
         """
         ...

@@ -41,7 +41,7 @@ class ImputationCell:
 
     The lower half of the first test images is missing, rows H // 2 and below. Chains run in model space, from the
     missing pixels of training images drawn at random, and hold the upper half. Every iterate is taken back to grey
-    levels; the estimates compared are the last iterate, the mean level over all iterates after the burn-in, the
+    levels; the estimates compared are the last iterate, the mean level over all iterates after the warm-up, the
     training set's mean image, and the exact conditional mean of the Gaussian with the training data's moments in model
     space. PSNR is over the missing pixels of one image, its peak the highest level; rows are means over the images.
 
@@ -51,8 +51,8 @@ class ImputationCell:
         dataset: Name of a set of images.
         images: How many test images.
         steps: Of every chain.
-        burn_in: How many of them the mean leaves out.
-        step_size: Of the chain, in units of the training data's covariance if preconditioned, or else squared units of
+        warmup: How many of them the mean leaves out. Where steps are adjusted, they adapt the step size too.
+        step_size: Of the chain at its start, in units of the training data's covariance if preconditioned, or else squared units of
             model space.
         preconditioned: Whether the chain's drift and noise have the covariance that the training data give the missing
             pixels, the others known.
@@ -71,7 +71,7 @@ class ImputationCell:
     config: TrainingConfig
     images: int = 1000
     steps: int = 600
-    burn_in: int = 50
+    warmup: int = 50
     step_size: float = 0.1
     preconditioned: bool = True
     adjusted: bool = True
@@ -98,8 +98,8 @@ class ImputationCell:
 
     def check(self) -> None:
         """Try the method's build without computing anything."""
-        if not 0 <= self.burn_in < self.steps:
-            raise InputError(f"a chain of {self.steps} steps has no mean after a burn-in of {self.burn_in}; use less")
+        if not 0 <= self.warmup < self.steps:
+            raise InputError(f"a chain of {self.steps} steps has no mean after a warm-up of {self.warmup}; use less")
         check_fit(registry().find(self.method), self.problem)
 
     def run(self, progress: Progress, keep: Keep = forget, resume: TrainingCheckpoint | None = None) -> list[Row]:
@@ -153,14 +153,16 @@ class ImputationCell:
             step_size=self.step_size,
             covariance=training.covariance if self.preconditioned else None,
             adjusted=self.adjusted,
+            warmup=self.warmup,
             generator=generator,
         )
         for step in range(self.steps):
             with guarded("impute"):
                 there = next(chain)
-            moves += float((there != x).flatten(1).any(1).double().mean())
+            moved = float((there != x).flatten(1).any(1).double().mean())
             x = there
-            if step >= self.burn_in:
+            if step >= self.warmup:
+                moves += moved
                 total += as_levels(data.preprocessing, x)
             progress(step + 1, self.steps, "sampling")
         if not bool(x.isfinite().all()):
@@ -171,7 +173,7 @@ class ImputationCell:
             "mean_image": data.train.to(truth.device).double().mean(0).expand(truth.shape),
             "gaussian": as_levels(data.preprocessing, _conditional_mean(known, missing, training)),
             "last_iterate": as_levels(data.preprocessing, x),
-            "posterior_mean": total / (self.steps - self.burn_in),
+            "posterior_mean": total / (self.steps - self.warmup),
         }
         keep(imputed(truth, missing, filled, data.preprocessing.levels))
         peak = data.preprocessing.levels - 1
@@ -180,7 +182,7 @@ class ImputationCell:
         return [
             *((f"psnr_{name}", "dB", mean_interval(values.tolist())) for name, values in found.items()),
             ("psnr_gain", "dB", mean_interval(gain.tolist())),
-            ("accepted", "1", single(moves / self.steps)),
+            ("accepted", "1", single(moves / (self.steps - self.warmup))),
             ("sampling_seconds", "s", single(seconds)),
             ("training_seconds", "s", single(report.seconds)),
             ("validation_nll", "nats", single(report.best_validation)),

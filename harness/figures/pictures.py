@@ -156,7 +156,7 @@ def _imputations(name: str, group: pl.DataFrame, seen: Sequence[_Seen]) -> Drawi
     title = f"{what}: the missing lower half of test images, filled in"
     caption = (
         "The first test images, what was given of them, and what fills them in: the exact conditional mean of one "
-        "Gaussian, and of each method the mean of its chain after the burn-in and its last iterate, with the PSNR over "
+        "Gaussian, and of each method the mean of its chain after the warm-up and its last iterate, with the PSNR over "
         f"all images. {provenance(group)}."
     )
     return Drawing(name, title, caption, sheet, _cells(seen))

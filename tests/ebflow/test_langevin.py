@@ -100,6 +100,38 @@ class TestLangevin:
         )
         assert_gaussian(last(iterates), MEAN, COVARIANCE)
 
+    @pytest.mark.parametrize("step_size", [1e-3, 30.0], ids=["small", "large"])
+    def test_the_warm_up_finds_the_step(self, step_size: float, gaussian: EBFlow) -> None:
+        x = torch.zeros(CHAINS // 4, 3, dtype=DOUBLE)
+        iterates = langevin.chain(
+            gaussian.score,
+            x,
+            steps=500,
+            step_size=step_size,
+            covariance=COVARIANCE,
+            log_density=log_density(gaussian),
+            warmup=400,
+            generator=generator(),
+        )
+        after = torch.stack(list(iterates)[400:])
+        assert_gaussian(after[-1], MEAN, COVARIANCE)
+        # Each chain has a step of its own: the share that moves is near 57 % in every one, and so in the mean.
+        moved = (after.diff(dim=0) != 0).any(-1).double().mean(0)
+        assert moved.mean() == pytest.approx(0.574, abs=0.03)
+        assert ((moved - 0.574).abs() < 0.25).double().mean() > 0.95
+
+    def test_after_the_warm_up_the_step_is_fixed(self, gaussian: EBFlow) -> None:
+        # The first iterate is made with the step that was given; a warm-up of one changes the second.
+        def iterates(warmup: int) -> list[Tensor]:
+            x, options = torch.zeros(50, 3, dtype=DOUBLE), {"log_density": log_density(gaussian), "warmup": warmup}
+            return list(langevin.chain(gaussian.score, x, steps=3, step_size=0.1, generator=generator(), **options))
+
+        without, one, two = iterates(0), iterates(1), iterates(2)
+        assert torch.equal(without[0], one[0])
+        assert not torch.equal(without[1], one[1])
+        assert torch.equal(one[1], two[1])
+        assert not torch.equal(one[2], two[2])
+
     def test_a_refused_sample_stays_where_it_is(self, gaussian: EBFlow) -> None:
         x = gaussian.sample(200, generator(1))
         iterates = langevin.chain(
@@ -172,6 +204,7 @@ class TestLangevin:
             ({"covariance": -torch.eye(3)}, "not positive definite"),
             ({"step_size": 0.0}, "above 0, not 0.0"),
             ({"step_size": math.nan}, "above 0, not nan"),
+            ({"warmup": 1}, "needs log_density"),
         ],
     )
     def test_what_does_not_fit_is_refused_at_once(self, changes: dict, message: str) -> None:

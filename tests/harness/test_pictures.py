@@ -30,7 +30,7 @@ POINTS = LikelihoodCell(
     draws=1,
 )
 IMAGES = replace(POINTS, problem=Problem(shape=(1, 8, 8), layers=1), dataset="digits")
-IMPUTED = ImputationCell("x", "custom", "gaussian", IMAGES.problem, "digits", SHORT, images=20, steps=20, burn_in=5)
+IMPUTED = ImputationCell("x", "custom", "gaussian", IMAGES.problem, "digits", SHORT, images=20, steps=20, warmup=5)
 
 
 def arrays_of(cell: Cell, folder: Path) -> dict[str, np.ndarray]:
