@@ -38,8 +38,8 @@ def chain(
 
     The chain is biased by its step. With `log_density` each step is a proposal, accepted or refused as a whole
     (Metropolis-adjusted Langevin, https://doi.org/10.2307/2346184), and the target is exact. The best step then has
-    57 % accepted. During `warmup` each chain moves its own step size towards that (Robbins-Monro); the iterates after it,
-    whose step is fixed, are the sample.
+    57 % accepted. During `warmup` each chain moves its own step size towards that (Robbins-Monro); the iterates after
+    it, whose step is fixed, are the sample.
 
     Args:
         score: From (B, *event) to the gradient of log p, same shape; `EBFlow.score` is one.

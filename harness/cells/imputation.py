@@ -52,8 +52,8 @@ class ImputationCell:
         images: How many test images.
         steps: Of every chain.
         warmup: How many of them the mean leaves out. Where steps are adjusted, they adapt the step size too.
-        step_size: Of the chain at its start, in units of the training data's covariance if preconditioned, or else squared units of
-            model space.
+        step_size: Of the chain at its start, in units of the training data's covariance if preconditioned, or else
+            squared units of model space.
         preconditioned: Whether the chain's drift and noise have the covariance that the training data give the missing
             pixels, the others known.
         adjusted: Whether steps are accepted or refused (Metropolis), so that the chain has no bias.
