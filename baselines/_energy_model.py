@@ -43,6 +43,7 @@ class EnergyModel(Model):
         covariance: Tensor | None,
         adjusted: bool,
         warmup: int,
+        leapfrog: int,
         generator: torch.Generator,
     ) -> Iterator[Tensor]:
         from ebflow import langevin
@@ -56,6 +57,7 @@ class EnergyModel(Model):
             covariance=covariance,
             log_density=(lambda x: -self.module.energy(x)) if adjusted else None,
             warmup=warmup if adjusted else 0,
+            leapfrog=leapfrog,
             generator=generator,
         )
 

@@ -15,7 +15,9 @@ from torch.nn.functional import conv2d, pad
 __all__ = ["chain", "released_chain"]
 
 _BLUR_WIDTH, _BLUR_SIGMA = 5, 1.1
-_ACCEPTED = 0.574  # share of accepted proposals at the best step: https://doi.org/10.1111/1467-9868.00123
+# Shares of accepted proposals at the best step, in many dimensions: https://doi.org/10.1111/1467-9868.00123 for one
+# leapfrog step, https://doi.org/10.3150/12-BEJ414 for many.
+_ACCEPTED_OF_ONE, _ACCEPTED_OF_MANY = 0.574, 0.651
 
 
 def chain(
@@ -28,6 +30,7 @@ def chain(
     covariance: Tensor | None = None,
     log_density: Callable[[Tensor], Tensor] | None = None,
     warmup: int = 0,
+    leapfrog: int = 1,
     generator: torch.Generator | None = None,
 ) -> Iterator[Tensor]:
     r"""Yield the iterates x <- x + alpha P score(x) + sqrt(2 alpha) P^(1/2) n, n from N(0, I), one chain a sample.
@@ -41,6 +44,10 @@ def chain(
     57 % accepted. During `warmup` each chain moves its own step size towards that (Robbins-Monro); the iterates after
     it, whose step is fixed, are the sample.
 
+    Such a step is one leapfrog step of length sqrt(2 alpha) with a momentum n. With more of them from one momentum,
+    `leapfrog`, an iterate goes far instead of wandering (Hamiltonian Monte Carlo, https://arxiv.org/abs/1206.1901):
+    where P is the covariance, a length of pi / 2 in all makes iterates all but independent. Best is then 65 %.
+
     Args:
         score: From (B, *event) to the gradient of log p, same shape; `EBFlow.score` is one.
         x: Where the chains start, shape (B, *event); it is not changed.
@@ -51,19 +58,22 @@ def chain(
             is that of the moving components given the held ones.
         log_density: From (B, *event) to log p up to a constant, shape (B,), in nats; minus `EBFlow.energy` is one.
         warmup: How many of the first iterates adapt the step size; needs `log_density`.
+        leapfrog: Leapfrog steps, and so scores, an iterate.
         generator: Source of all noise, on x's device.
 
     Raises:
         ValueError: Mask or covariance do not fit x, the covariance is not positive definite, step_size is not a number
-            above 0, or there is nothing that a warm-up could adapt to.
+            above 0, leapfrog not one of 1 and above, or there is nothing that a warm-up could adapt to.
     """
     if not 0 < step_size < math.inf:
         raise ValueError(f"the step size must be a number above 0, not {step_size}")
+    if leapfrog < 1:
+        raise ValueError(f"an iterate takes at least 1 leapfrog step, not {leapfrog}")
     if warmup and log_density is None:
         raise ValueError("a warm-up adapts the step size to how many steps are accepted, and needs log_density")
     moving = _moving(x, mask)
     factor = None if covariance is None else _conditional_factor(x, covariance, moving)
-    return _iterate(score, x, steps, step_size, moving, factor, log_density, warmup, generator)
+    return _iterate(score, x, steps, step_size, moving, factor, log_density, warmup, leapfrog, generator)
 
 
 def _iterate(
@@ -75,6 +85,7 @@ def _iterate(
     factor: Tensor | None,
     log_density: Callable[[Tensor], Tensor] | None,
     warmup: int,
+    leapfrog: int,
     generator: torch.Generator | None,
 ) -> Iterator[Tensor]:
     """Walk in coordinates u with x = L u on the moving components, P = L L^T: there the chain is the plain one."""
@@ -92,25 +103,31 @@ def _iterate(
         drift = gradient(x)
         level = None if log_density is None else log_density(x)
         size = drift.new_full((len(x), 1), step_size)
+    accepted_at_best = _ACCEPTED_OF_ONE if leapfrog == 1 else _ACCEPTED_OF_MANY
     for number in range(steps):
         # Not around the yield: what the caller does between two iterates is the caller's business.
         with torch.no_grad():
             noise = torch.randn(drift.shape, generator=generator, dtype=x.dtype, device=x.device)
-            proposal = moved(x, size * drift + (2 * size).sqrt() * noise)
-            drift_there = gradient(proposal)
+            length = (2 * size).sqrt()
+            proposal, momentum, drift_there = x, noise, drift
+            for _ in range(leapfrog):
+                momentum = momentum + length / 2 * drift_there
+                proposal = moved(proposal, length * momentum)
+                drift_there = gradient(proposal)
+                momentum = momentum + length / 2 * drift_there
             if log_density is None or level is None:
                 x, drift = proposal, drift_there
             else:
-                back = noise + (size / 2).sqrt() * (drift + drift_there)  # the noise of the way back, negated
                 level_there = log_density(proposal)
-                log_ratio = level_there - level + 0.5 * (noise.square() - back.square()).sum(1)
+                # The way back has the momentum of the end, turned round, for its noise.
+                log_ratio = level_there - level + 0.5 * (noise.square() - momentum.square()).sum(1)
                 uniform = torch.rand(len(x), generator=generator, dtype=x.dtype, device=x.device)
                 accepted = uniform.log() < log_ratio  # false where the ratio is not a number
                 x = torch.where(accepted.view(-1, *[1] * (x.dim() - 1)), proposal, x)
                 drift = torch.where(accepted[:, None], drift_there, drift)
                 level = torch.where(accepted, level_there, level)
                 if number < warmup:
-                    gap = log_ratio.exp().clamp(max=1).nan_to_num() - _ACCEPTED
+                    gap = log_ratio.exp().clamp(max=1).nan_to_num() - accepted_at_best
                     size = size * (gap / (number + 1) ** 0.6).exp()[:, None]
         yield x
 

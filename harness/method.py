@@ -112,6 +112,7 @@ class Imputes(Protocol):
         covariance: Tensor | None,
         adjusted: bool,
         warmup: int,
+        leapfrog: int,
         generator: torch.Generator,
     ) -> Iterator[Tensor]:
         """Return the iterates of one chain a sample, all of shape (B, *event), that move the missing components alone.
@@ -124,6 +125,7 @@ class Imputes(Protocol):
             covariance: Of the data, shape (D, D), to precondition the chain; None: plain Langevin dynamics.
             adjusted: Whether proposals are accepted or refused, so that the chain has no bias.
             warmup: How many of the first iterates adapt the step size, where proposals are refused.
+            leapfrog: Scores that a proposal costs; 1 is Langevin dynamics, more are Hamiltonian Monte Carlo.
             generator: Of all noise, on x's device.
         """
         ...

@@ -57,6 +57,7 @@ class ImputationCell:
         preconditioned: Whether the chain's drift and noise have the covariance that the training data give the missing
             pixels, the others known.
         adjusted: Whether steps are accepted or refused (Metropolis), so that the chain has no bias.
+        leapfrog: Scores a step costs; 1 is Langevin dynamics, more are Hamiltonian Monte Carlo.
         recipe: What the rows call the configuration.
         logit_alpha: Of the logit, where it is not the dataset's own.
         data_dir: Where the data lie.
@@ -72,9 +73,10 @@ class ImputationCell:
     images: int = 1000
     steps: int = 600
     warmup: int = 50
-    step_size: float = 0.1
+    step_size: float = 0.05
     preconditioned: bool = True
     adjusted: bool = True
+    leapfrog: int = 5
     recipe: str = "paper"
     logit_alpha: float | None = None
     data_dir: Path | None = None
@@ -154,6 +156,7 @@ class ImputationCell:
             covariance=training.covariance if self.preconditioned else None,
             adjusted=self.adjusted,
             warmup=self.warmup,
+            leapfrog=self.leapfrog,
             generator=generator,
         )
         for step in range(self.steps):

@@ -267,8 +267,8 @@ EXPERIMENTS: tuple[Experiment, ...] = (
         "lower half of 1,000 held-out MNIST images filled in by Langevin dynamics, dB",
         Imputations((("gaussian", "paper"), ("ebflow-ml", "tuned"), ("ebflow-dsm", "tuned"))),
         "50 images, 100 steps, 5 s of training",
-        "Metropolis-adjusted and preconditioned steps instead of plain ones, MNIST instead of CelebA and STL-10; the "
-        "authors fill in training images, and publish no number",
+        "Metropolis-adjusted, preconditioned proposals of five leapfrog steps instead of plain ones, MNIST instead of "
+        "CelebA and STL-10; the authors fill in training images, and publish no number",
     ),
     Experiment(
         "log-z",

@@ -224,7 +224,6 @@ class Imputations:
     """
 
     methods: tuple[tuple[str, str], ...]
-    steps: int = 1500
 
     def cells(self, experiment: str, context: Context) -> Sequence[Cell]:
         """Return one cell a method."""
@@ -259,7 +258,7 @@ class Imputations:
                     recipe=told,
                     logit_alpha=cell.logit_alpha,
                     images=50 if context.quick else 1000,
-                    steps=100 if context.quick else self.steps,
+                    steps=100 if context.quick else 600,
                     data_dir=context.data_dir,
                     download=not context.quick,
                 )

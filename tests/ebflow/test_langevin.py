@@ -74,8 +74,11 @@ class TestLangevin:
         )
         assert_gaussian(last(iterates), MEAN, COVARIANCE / 0.75)
 
+    @pytest.mark.parametrize("leapfrog", [1, 4])
     @pytest.mark.parametrize("covariance", [None, COVARIANCE, torch.eye(3)], ids=["none", "its own", "wrong"])
-    def test_the_adjusted_chain_is_exact_at_a_large_step(self, gaussian: EBFlow, covariance: Tensor | None) -> None:
+    def test_the_adjusted_chain_is_exact_at_a_large_step(
+        self, gaussian: EBFlow, covariance: Tensor | None, leapfrog: int
+    ) -> None:
         step_size = 0.5 if covariance is COVARIANCE else 0.1
         iterates = langevin.chain(
             gaussian.score,
@@ -84,9 +87,23 @@ class TestLangevin:
             step_size=step_size,
             covariance=covariance,
             log_density=log_density(gaussian),
+            leapfrog=leapfrog,
             generator=generator(),
         )
         assert_gaussian(last(iterates), MEAN, COVARIANCE)
+
+    def test_iterates_of_a_quarter_period_are_independent(self, gaussian: EBFlow) -> None:
+        # In the whitened space a trajectory is a rotation of position and momentum: after pi / 2 nothing is left of
+        # the start, where a chain of the same scores, one an iterate, is still near it.
+        def correlation(steps: int, leapfrog: int) -> float:
+            x = gaussian.sample(CHAINS, generator(1))
+            options = {"step_size": 0.5 * (math.pi / 2 / 10) ** 2, "leapfrog": leapfrog, "covariance": COVARIANCE}
+            options["log_density"] = log_density(gaussian)
+            found = last(langevin.chain(gaussian.score, x, steps=steps, generator=generator(), **options))
+            return torch.stack([x[:, 0], found[:, 0]]).corrcoef()[0, 1].item()
+
+        assert abs(correlation(1, 10)) < 5 / math.sqrt(CHAINS)
+        assert correlation(10, 1) > 0.8
 
     def test_the_adjusted_chain_finds_the_density_from_elsewhere(self, gaussian: EBFlow) -> None:
         iterates = langevin.chain(
@@ -205,6 +222,7 @@ class TestLangevin:
             ({"step_size": 0.0}, "above 0, not 0.0"),
             ({"step_size": math.nan}, "above 0, not nan"),
             ({"warmup": 1}, "needs log_density"),
+            ({"leapfrog": 0}, "at least 1 leapfrog step, not 0"),
         ],
     )
     def test_what_does_not_fit_is_refused_at_once(self, changes: dict, message: str) -> None:
