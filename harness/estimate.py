@@ -10,7 +10,7 @@ from pathlib import Path
 import polars as pl
 
 from harness import datasets
-from harness.cells import Cell, LikelihoodCell, RuntimeCell, finished_rows
+from harness.cells import Cell, ImputationCell, LikelihoodCell, RuntimeCell, finished_rows
 from harness.guard import guarded
 from harness.problem import Problem
 from harness.registry import registry, why_unavailable
@@ -61,13 +61,13 @@ def _summed(costed: Sequence[tuple[Cell, float | None]]) -> tuple[int, int, int,
 def seconds(cell: Cell) -> float:
     """Estimate what a cell takes on this machine, from its budget or from two steps; 0 if it cannot run.
 
-    Validation and scoring are not counted, nor are downloads.
+    Validation, scoring and sampling are not counted, nor are downloads.
     """
     if isinstance(cell, RuntimeCell):
         # Every repetition times the whole iteration and its gradient.
         steps = 2 * cell.repeats + 5
         return sum(steps * _step(name, cell.problem, cell.config) for name in cell.methods)
-    if not isinstance(cell, LikelihoodCell) or not registry().find(cell.method).iterative:
+    if not isinstance(cell, LikelihoodCell | ImputationCell) or not registry().find(cell.method).iterative:
         return 0.0
     budget = math.inf if cell.config.max_seconds is None else cell.config.max_seconds
     samples = _samples(cell.dataset, cell.data_dir)

@@ -205,11 +205,11 @@ def time_to_level(rows: pl.DataFrame) -> pl.DataFrame:
     keys = [*_STRUCTURE, "seed", "level"]
     reached = curve.filter(pl.col("bits") <= pl.col("level")).group_by(keys).agg(pl.first("iteration", "seconds"))
     return (
-        curve.group_by(keys)
+        curve.group_by(keys, maintain_order=True)
         .agg(pl.col("bits").min().alias("best bits/dim"), pl.col("iteration").max().alias("steps in all"))
-        .join(reached, on=keys, how="left")
+        .join(reached, on=keys, how="left", maintain_order="left")
         .join(published_levels, on=["dataset", "architecture", "method", "level"], how="left")
-        .sort("dataset", "architecture", "recipe", "method", "seed")
+        .sort("dataset", "architecture", "recipe", "method", "seed", "level", maintain_order=True)
         .select(
             "dataset",
             "architecture",
@@ -233,7 +233,7 @@ def curves(rows: pl.DataFrame) -> pl.DataFrame:
     first, last = pl.col("value").first(), pl.col("value").last()
     at_best = pl.col("iteration").sort_by("value").first()
     return (
-        rows.group_by([*_STRUCTURE, "seed"])
+        rows.group_by([*_STRUCTURE, "seed"], maintain_order=True)
         .agg(
             pl.col("iteration").first().alias("from step"),
             first.alias("NLL there"),
@@ -243,7 +243,7 @@ def curves(rows: pl.DataFrame) -> pl.DataFrame:
             pl.col("iteration").last().alias("last step"),
         )
         .filter(pl.col("from step") < pl.col("last step"))
-        .sort("dataset", "architecture", "method", "recipe", "MaP", "EMA", "seed")
+        .sort("dataset", "architecture", "method", "recipe", "MaP", "EMA", "seed", maintain_order=True)
         .drop("shape", "D", "L", "B", "dtype", "device", "threads", "settings")
     )
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from harness import estimate
-from harness.cells import LikelihoodCell, RuntimeCell
+from harness.cells import ImputationCell, LikelihoodCell, RuntimeCell
 from harness.problem import Problem
 from harness.results import Row, Store, cell_key
 from harness.trainer import TrainingConfig
@@ -33,6 +33,8 @@ def test_a_training_is_its_steps() -> None:
     assert estimate.seconds(bounded) == 4.0
     whitened = replace(TRAINING, problem=TRAINING.problem.replace(start="whitened"))
     assert estimate.seconds(whitened) == 3 * 12 * 0.5
+    imputation = ImputationCell("x", "quick", TRAINING.method, TRAINING.problem, "digits", TRAINING.config)
+    assert estimate.seconds(imputation) == 3 * 12 * 0.5
 
 
 @pytest.mark.usefixtures("a_step_takes")
