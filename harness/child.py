@@ -65,6 +65,10 @@ class Child:
         except psutil.Error:
             return 0
 
+    def ended(self) -> bool:
+        """Whether it has ended, though what it has forked may live on."""
+        return self._process.poll() is not None
+
     def ending(self) -> tuple[int, str]:
         """Wait until it has ended; return its exit status, of a signal the negative, and say so in words."""
         status = self._process.wait()

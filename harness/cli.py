@@ -63,6 +63,9 @@ app.add_typer(results, name="results", rich_help_panel="Look")
 
 def main() -> None:
     """Run the program; a mistake of the user's is one line and exit status 2, Ctrl-C is 130."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # it was closed before the program began
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: PTH123, SIM115
     try:
         sys.exit(app(prog_name="harness", standalone_mode=False))
     except InputError as error:

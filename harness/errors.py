@@ -7,6 +7,8 @@ from collections.abc import Iterable
 
 __all__ = ["InputError", "one_line", "printable", "unknown"]
 
+_LONGEST = 2000  # characters
+
 
 class InputError(ValueError):
     """Bad input; the message is one line that says what to do. The command line prints it and exits with status 2."""
@@ -21,9 +23,13 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> InputError:
 
 
 def one_line(error: BaseException) -> str:
-    """Write any exception as one printable line: its type and its message; an InputError's message says enough."""
+    """Write any exception as one printable line: its type and its message; an InputError's message says enough.
+
+    What is longer than a screen is cut.
+    """
     message = " ".join(str(error).split())
-    return printable(message if isinstance(error, InputError) else f"{type(error).__name__}: {message}")
+    line = printable(message if isinstance(error, InputError) else f"{type(error).__name__}: {message}")
+    return line if len(line) <= _LONGEST else f"{line[:_LONGEST]} ..."
 
 
 def printable(text: str) -> str:

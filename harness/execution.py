@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import re
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import CancelledError, Executor, Future, ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -21,7 +24,12 @@ from harness.results import Row, Store, cell_key
 
 __all__ = ["EXECUTORS", "Crew", "follow", "hire", "run_cells"]
 
+if TYPE_CHECKING:
+    from distributed import Client
+
 EXECUTORS = ("serial", "processes", "dask")
+
+_ADDRESS = re.compile(r"((tcp|tls)://)?([\w.-]+|\[[0-9a-fA-F:.]+\]):\d+")
 
 
 @dataclass(frozen=True)
@@ -68,9 +76,11 @@ def hire(name: str, workers: int | None, threads: int | None, scheduler: str | N
     if name == "serial":
         yield Crew(threads=threads)
     elif name == "dask":
-        with _dask(str(scheduler)) as executor:
+        with _dask(str(scheduler)) as client:
             told = f"cells run on the workers of {scheduler}, threads of each: {threads or 1}"
-            yield Crew(executor, threads or 1, remote=True, note=told)
+            if not client.nthreads():  # of a queue they may come hours later
+                told += f"; it has none yet, and cells wait for the first (dask worker {scheduler})"
+            yield Crew(client.get_executor(), threads or 1, remote=True, note=told)
     else:
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         workers = workers or max(1, cores // (threads or 1))
@@ -82,17 +92,21 @@ def hire(name: str, workers: int | None, threads: int | None, scheduler: str | N
 
 
 @contextmanager
-def _dask(address: str) -> Iterator[Executor]:
+def _dask(address: str) -> Iterator[Client]:
     try:
         from distributed import Client
     except ImportError:
         raise InputError("Dask is not installed: pip install 'ebflow-bench[cluster]'") from None
+    # Of what is no address Dask makes a client that cannot be closed.
+    if not _ADDRESS.fullmatch(address):
+        raise InputError(f"'{address}' is no address of a Dask scheduler; give what it prints, tcp://HOST:PORT")
+    logging.getLogger("distributed.client").setLevel(logging.CRITICAL)  # what it has to say is an error here too
     try:
         client = Client(address, set_as_default=False)
     except (OSError, ValueError, TypeError) as error:
         raise InputError(f"no Dask scheduler answers at {address} ({one_line(error)}); start one first") from None
     with client:
-        yield client.get_executor()
+        yield client
 
 
 def run_cells(
@@ -153,10 +167,13 @@ def run_cells(
     jobs = [job for number, key in keys if (job := to_run(number, key)) is not None]
     with _submitted(jobs, crew, threads, limits or Limits(), on_start) as futures:
         for future in as_completed(futures):
-            job = futures[future]
+            job = futures.pop(future)
+            outcome = _outcome(future, job.cell)
+            # A cluster computes again what it has lost with a worker, as long as somebody holds the future.
+            del future
             if crew.remote:
                 on_start(job.cell, False)
-            keep(job, _outcome(future, job.cell))
+            keep(job, outcome)
     for number, cell in enumerate(cells):
         if number not in found and (job := to_run(number, cell_key(cell.identity()))) is not None:
             progress = on_start(cell, False)

@@ -35,10 +35,9 @@ class StopRequest:
         self.number: int | None = None
         self._before: dict[int, Any] = {}
 
-    def answer(self, saved: str) -> Stopped:
-        """Return what is to be raised once the work is saved; the request is answered with it."""
-        number, self.number = self.number, None
-        assert number is not None
+    def answer(self, number: int, saved: str) -> Stopped:
+        """Return what is to be raised once the work is saved, for a request to this process or to one beside it."""
+        self.number = None
         return Stopped(saved, number)
 
     def __enter__(self) -> StopRequest:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
+import signal
 import threading
 import time
-from contextlib import suppress
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 
@@ -62,7 +62,9 @@ def attempt(cell: Cell, progress: Progress, resume: TrainingCheckpoint | None) -
     arrays: Arrays = {}
     try:
         rows = cell.run(progress, keep=arrays.update, resume=resume)
-    except (Exception, SystemExit) as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # SystemExit, and what a library in Rust panics with, are no Exception
         return Outcome(cell.without_result("failed", one_line(error)))
     for row in rows:
         for number in (row.value, row.ci_low, row.ci_high):
@@ -115,11 +117,14 @@ def _listen(child: Child, limits: Limits, progress: Progress, stopped: threading
     deadline = math.inf if limits.seconds is None else time.monotonic() + limits.seconds
     while True:
         try:
+            ended = child.ended()
             if child.connection.poll(_LOOK):
                 message = child.connection.recv()
                 if isinstance(message, Outcome):
                     return message
                 progress(*message)
+            elif ended:  # and the connection is held open by a process that it has forked
+                return None
         except (EOFError, ConnectionError):
             return None
         except KeyboardInterrupt:
@@ -144,5 +149,9 @@ def _in_child(connection: Connection, cell: Cell, threads: int, resume: Training
             last = time.monotonic()
             connection.send((done, total, note))
 
-    with suppress(KeyboardInterrupt):  # asked to end: the state of its training is saved
+    try:
         connection.send(attempt(cell, progress, resume))
+    except KeyboardInterrupt:
+        # Asked to end, and the state of its training is saved: the parent sees that it was not the cell's doing.
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        signal.raise_signal(signal.SIGTERM)

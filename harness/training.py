@@ -114,7 +114,7 @@ def train(
     rate = _rate(config, math.ceil(len(raw) / problem.batch))
     report = TrainingReport(seconds=time.perf_counter() - started)
     epoch, left = 1, None  # and the samples that the epoch has not seen yet, in its order; None before it has begun
-    stop = StopRequest()
+    stop, asked = StopRequest(), 0  # and the signal that all processes agree on
 
     def look() -> None:
         """Validate, note it on the curve, keep the weights if they are the best."""
@@ -138,17 +138,19 @@ def train(
     def due() -> bool:
         if resume is None:
             return False
-        stop.number = largest(stop.number or 0, problem.device) or None  # all processes stop at the same step
-        return stop.number is not None or resume.due()
+        nonlocal asked
+        asked = largest(stop.number or 0, problem.device)  # all processes stop at the same step
+        return asked > 0 or resume.due()
 
     def save() -> None:
         """Save the state as it is between two steps; stop if that was asked for."""
         saved = resume.write(*_packed(trainer, report, epoch, left))
-        if stop.number is not None:
+        if asked:
             how = "is saved at" if saved else "could not be saved at"
             done = min(epoch - 1, config.epochs)
             raise stop.answer(
-                f"the running training {how} step {report.iterations}, after {done} of {config.epochs} epochs"
+                asked,
+                f"the running training {how} step {report.iterations}, after {done} of {config.epochs} epochs",
             )
 
     if resume is not None:

@@ -1,7 +1,8 @@
-"""The one way in which this project writes a file: beside its place, synced, renamed."""
+"""The one way in which this project writes a file that must be whole: beside its place, synced, renamed."""
 
 from __future__ import annotations
 
+import errno
 import os
 import tempfile
 from pathlib import Path
@@ -13,12 +14,15 @@ def put(path: Path, content: bytes) -> None:
     """Write a file that is whole from the moment it has its name; whatever fails, what was there stays.
 
     Args:
-        path: Where; its folder is made.
+        path: Where; its folder is made. Of a symbolic link, what it points to is replaced.
         content: All of it.
 
     Raises:
-        OSError: The system refuses.
+        OSError: The system refuses, or a device, a pipe or a folder is there.
     """
+    path = Path(os.path.realpath(path))
+    if path.exists() and not path.is_file():
+        raise OSError(errno.EEXIST, "it is there and no regular file", str(path))
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.NamedTemporaryFile(dir=path.parent, prefix=_prefix(path), delete=False) as file:
         beside = Path(file.name)

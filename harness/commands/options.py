@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -45,6 +44,8 @@ MODEL = "Model and data"
 TRAINING = "Training"
 MACHINE = "Machine"
 OUTPUT = "Results"
+
+_LARGEST = 1e9  # seconds or GiB
 
 RESULTS = Path("results/local")
 """Where finished cells and tables lie unless told otherwise."""
@@ -170,8 +171,8 @@ def limits(timeout: float | None, memory: float | None) -> Limits | None:
     from harness.isolation import Limits
 
     for option, limit in (("timeout", timeout), ("memory", memory)):
-        if limit is not None and not 0 < limit < math.inf:
-            raise InputError(f"--{option} must be a number above 0, not {limit:g}")
+        if limit is not None and not 0 < limit < _LARGEST:
+            raise InputError(f"--{option} must be a number above 0 and below {_LARGEST:g}, not {limit:g}")
     if timeout is None and memory is None:
         return None
     return Limits(timeout, None if memory is None else round(memory * 2**30))

@@ -137,7 +137,7 @@ def train(
     from harness.execution import follow
     from harness.likelihood import without_map
     from harness.paper.configurations import configured_cell
-    from harness.parallel import process_group
+    from harness.parallel import process_group, processes
     from harness.registry import registry, why_unavailable
     from harness.results import Store
 
@@ -191,6 +191,8 @@ def train(
         without_map(data, cell.problem)  # only to hear now what it has against these data
     store = Store(results_dir)
     with process_group(device) as rank:
+        if limited is not None and processes() > 1:
+            raise InputError("a training in several processes has no limits; leave --timeout and --memory out")
         if rank == 0:
             run_and_show([cell], store, fresh=fresh, as_json=as_json, quiet=quiet, limits=limited)
         else:

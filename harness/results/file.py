@@ -12,10 +12,19 @@ import polars as pl
 import polars.selectors as cs
 
 from harness.errors import one_line
-from harness.results.schema import SCHEMA, STATUSES, cell_key
+from harness.results.schema import REQUIRED, SCHEMA, STATUSES, cell_key
 from harness.seal import BLANK, KEY, check_seal, seal
 
-__all__ = ["MIGRATIONS", "SCHEMA_VERSION", "NewerFileError", "UnreadableFileError", "altered", "dump", "load"]
+__all__ = [
+    "MIGRATIONS",
+    "SCHEMA_VERSION",
+    "NewerFileError",
+    "UnreadableFileError",
+    "altered",
+    "complaint",
+    "dump",
+    "load",
+]
 
 _VERSION = "schema"
 _SEALED = BLANK.rstrip("0").encode()
@@ -88,8 +97,8 @@ def load(content: bytes, experiment: str, cell: str) -> pl.DataFrame:
         frame = migrate(frame)
     if dict(frame.schema) != SCHEMA:
         raise UnreadableFileError("its rows have other columns than this version writes")
-    if (complaint := _complaint(frame, experiment, cell)) is not None:
-        raise UnreadableFileError(complaint)
+    if (reason := complaint(frame, experiment, cell)) is not None:
+        raise UnreadableFileError(reason)
     # Nothing that steers a terminal, turns the direction of text or is no XML gets to tables and figures.
     return frame.select(*SCHEMA).with_columns(cs.string().str.replace_all(r"\p{C}", "\N{REPLACEMENT CHARACTER}"))
 
@@ -131,9 +140,13 @@ def _version(metadata: dict[str, str]) -> int:
     return version
 
 
-def _complaint(frame: pl.DataFrame, experiment: str, cell: str) -> str | None:
+def complaint(frame: pl.DataFrame, experiment: str, cell: str) -> str | None:
+    """Say why these can be no rows of a cell; None if they can."""
     if frame.is_empty():
         return "it holds no rows"
+    for column in REQUIRED:
+        if frame[column].has_nulls():
+            return f"it holds a row without {column}"
     for column, place in (("cell", cell), ("experiment", experiment)):
         for found in frame[column].unique():
             if found != place:

@@ -96,6 +96,9 @@ def _polars_type(hint: Any) -> type[pl.DataType]:
 SCHEMA: dict[str, type[pl.DataType]] = {name: _polars_type(hint) for name, hint in get_type_hints(Row).items()}
 """Column names and types of every frame of rows."""
 
+REQUIRED = tuple(name for name, hint in get_type_hints(Row).items() if hint in (str, int, float))
+"""Columns in which every row has something."""
+
 
 def to_frame(rows: Iterable[Row]) -> pl.DataFrame:
     """Put rows into a frame of `SCHEMA`."""

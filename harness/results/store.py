@@ -10,10 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import polars as pl
-import polars.selectors as cs
 
-from harness.errors import InputError
-from harness.results.file import NewerFileError, UnreadableFileError, altered, dump, load
+from harness.errors import InputError, printable
+from harness.results.file import NewerFileError, UnreadableFileError, altered, complaint, dump, load
 from harness.results.schema import Row, reproducible, to_frame
 from harness.seal import BLANK, KEY, check_seal, seal
 from harness.whole_file import put
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["Merged", "Store"]
 
 _ARRAYS = ".safetensors"
+_LARGEST = 2**28  # bytes; a file of rows has some ten thousand, one of arrays some million
 
 
 @dataclass
@@ -82,11 +82,12 @@ class Store:
 
         Raises:
             InputError: The disk is full, or the folder cannot be written any more.
-            ValueError: A value is not finite: a number that was not measured has a status and a reason instead.
+            ValueError: They could not be read again, such as a value that is not finite. A number that was not measured
+                has a status and a reason instead.
         """
         frame = to_frame(rows)
-        if not frame.select(pl.all_horizontal(cs.float().is_finite().all())).item():
-            raise ValueError(f"a row of {rows[0].method} holds a number that is not finite")
+        if (reason := complaint(frame, rows[0].experiment, rows[0].cell)) is not None:
+            raise ValueError(f"the rows of {rows[0].method} cannot be kept: {reason}")
         path = self.path(rows[0].experiment, rows[0].cell)
         if arrays:
             import safetensors.numpy
@@ -103,7 +104,7 @@ class Store:
 
         path = self.path(experiment, cell).with_suffix(_ARRAYS)
         try:
-            content = path.read_bytes()
+            content, _ = _content(path)
             check_seal(content)
             return safetensors.numpy.load(content)
         except FileNotFoundError:
@@ -161,7 +162,7 @@ class Store:
         for path in other._files():
             experiment, cell = path.parent.name, path.stem
             try:
-                theirs = load(path.read_bytes(), experiment, cell)
+                theirs = load(_content(path)[0], experiment, cell)
                 if (reason := altered(theirs)) is not None:
                     raise UnreadableFileError(reason)
             except (OSError, UnreadableFileError) as error:
@@ -196,8 +197,7 @@ class Store:
 
     def _load(self, path: Path) -> tuple[pl.DataFrame, _Damage | None]:
         """Read one file: its rows, or none and what is wrong with it."""
-        with path.open("rb") as file:
-            content, mark = file.read(), _mark(os.fstat(file.fileno()))
+        content, mark = _content(path)
         try:
             return load(content, path.parent.name, path.stem), None
         except NewerFileError:
@@ -220,6 +220,7 @@ class Store:
         self._note(f"{path}: not a readable cell ({damage.reason}): {end}")
 
     def _note(self, line: str) -> None:
+        line = printable(line)
         if line not in self.notes:
             self.notes.append(line)
 
@@ -235,6 +236,16 @@ class _Damage:
 def _mark(status: os.stat_result) -> tuple[int, int]:
     """Tell files apart that take each other's place: an inode alone may be used again."""
     return status.st_ino, status.st_mtime_ns
+
+
+def _content(path: Path) -> tuple[bytes, tuple[int, int]]:
+    """Read a file, of one that is larger than any cell's the beginning, and its mark.
+
+    Raises:
+        OSError: It cannot be read.
+    """
+    with path.open("rb") as file:
+        return file.read(_LARGEST), _mark(os.fstat(file.fileno()))
 
 
 def _finished(rows: pl.DataFrame) -> bool:

@@ -61,7 +61,7 @@ def likelihood(rows: pl.DataFrame) -> pl.DataFrame:
             "bits/dim",
             pl.coalesce("published_nll", "prior").alias("published NLL"),
             pl.col("published_ci").alias("published +-"),
-            pl.col("steps").round().cast(pl.Int64),
+            pl.col("steps").round().cast(pl.Int64, strict=False),
             "training s",
             "status",
         )
@@ -182,7 +182,7 @@ def ablation(rows: pl.DataFrame) -> pl.DataFrame:
             pl.col("published_nll").alias("published NLL"),
             "gradient norm",
             "its 90 % quantile",
-            pl.col("steps").round().cast(pl.Int64),
+            pl.col("steps").round().cast(pl.Int64, strict=False),
             "status",
         )
     )

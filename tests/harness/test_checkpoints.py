@@ -38,7 +38,7 @@ _SHAPES = {"fc": (4,), "toy": (2,), "multimodal": (4,), "cnn": (1, 4, 4), "glow"
 _LAYERS = {"cnn": 3}
 
 
-class Killed(BaseException):
+class Killed(KeyboardInterrupt):
     """As abrupt as a test in one process can be."""
 
 
@@ -331,6 +331,21 @@ def test_a_signal_waits_for_the_step_and_saves(
     outcome = trained(method, recipe(), TrainingCheckpoint(tmp_path / "state", {}))
     assert next(steps) == 20 + 1
     assert_same(outcome, trained(method, recipe()))
+
+
+def test_a_signal_between_two_looks_is_not_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fake_method: Callable[..., Method]
+) -> None:
+    looks = count(1)
+
+    def largest(value: int, device: str) -> int:
+        if next(looks) == 6:  # of several processes each waits here for the others
+            signal.raise_signal(signal.SIGTERM)
+        return value
+
+    monkeypatch.setattr(training, "largest", largest)
+    with pytest.raises(Stopped, match="is saved at step 6,"):
+        trained(fake_method(), recipe(), TrainingCheckpoint(tmp_path / "state", {}))
 
 
 def test_a_second_signal_does_not_wait(tmp_path: Path, fake_method: Callable[..., Method], fake_model: type) -> None:

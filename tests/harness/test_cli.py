@@ -177,6 +177,13 @@ def test_train_scores_and_keeps_weights(run: Run) -> None:
     assert Path("kept/best.safetensors").is_file()
 
 
+def test_processes_that_share_a_training_have_no_limits(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("harness.parallel.processes", lambda: 2)
+    ended = run(*TRAINING, "--timeout", "60")
+    assert ended.status == 2
+    assert ended.err == "harness: a training in several processes has no limits; leave --timeout and --memory out\n"
+
+
 def test_train_as_rows_with_every_option(run: Run) -> None:
     options = {
         "--layers": "3",

@@ -21,7 +21,8 @@ import pytest
 
 from harness.errors import InputError
 from harness.results import SCHEMA, Row, Store, cell_key, to_frame
-from harness.results.file import SCHEMA_VERSION
+from harness.results import store as store_module
+from harness.results.file import SCHEMA_VERSION, dump
 from harness.seal import BLANK, KEY, seal
 
 MakeRow = Callable[..., Row]
@@ -160,9 +161,38 @@ def test_a_cell_without_rows_is_named(tmp_path: Path, make_row: MakeRow) -> None
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_numbers_that_are_not_finite_are_not_written(value: float, tmp_path: Path, make_row: MakeRow) -> None:
-    with pytest.raises(ValueError, match="a row of ebflow-ml holds a number that is not finite"):
+    with pytest.raises(ValueError, match="the rows of ebflow-ml cannot be kept: it holds a number that is not finite"):
         Store(tmp_path).write([make_row(value=value)])
     assert list(tmp_path.rglob("*.parquet")) == []
+
+
+@pytest.mark.parametrize("column", ["method", "config", "D"])
+def test_rows_that_lack_something_are_not_written_nor_read(column: str, tmp_path: Path, make_row: MakeRow) -> None:
+    store = Store(tmp_path)
+    with pytest.raises(ValueError, match=f"it holds a row without {column}$"):
+        store.write([make_row(**{column: None})])
+    path = store.write([make_row()])
+    path.write_bytes(dump(to_frame([replace(make_row(), cell=path.stem, **{column: None})])))
+    assert store.frame()[1][0].startswith(f"{path}: not a readable cell (it holds a row without {column})")
+
+
+def test_a_file_beyond_any_size_is_named_and_not_read_whole(
+    tmp_path: Path, make_row: MakeRow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = Store(tmp_path)
+    path = store.write([make_row()], {"x": np.zeros(3)})
+    monkeypatch.setattr(store_module, "_LARGEST", 100)
+    assert store.arrays(path.parent.name, path.stem) == {}
+    assert store.verify() == 0
+    assert len(store.notes) == 2
+
+
+def test_a_note_is_one_line(tmp_path: Path, make_row: MakeRow) -> None:
+    store = Store(tmp_path)
+    (store.write([make_row()]).parent / "a\nb").touch()
+    store.verify()
+    (note,) = (note for note in store.notes if "not a cell's file" in note)
+    assert "a\\nb" in note
 
 
 def test_key_is_of_the_content_and_not_of_its_order() -> None:

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from harness.cells import Progress, identity_of, row_maker, single
+from harness.interruption import Stopped
 from harness.problem import Problem
 from harness.results import Row
 
@@ -71,6 +72,30 @@ def _killed_once(cell: Ending) -> float:
     return _killed(cell)
 
 
+def _stopped_once(cell: Ending) -> float:
+    try:
+        (cell.folder / "stopped").touch(exist_ok=False)
+    except FileExistsError:
+        return 7.0
+    raise Stopped("the state is saved", signal.SIGTERM)
+
+
+def _fork_and_exit(cell: Ending) -> float:
+    if (pid := os.fork()) == 0:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        time.sleep(600)
+    (cell.folder / f"{cell.number}.pid").write_text(str(pid))
+    os._exit(3)
+
+
+class Panic(BaseException):
+    """As libraries in Rust have it: no Exception."""
+
+
+def _panic(cell: Ending) -> float:
+    raise Panic("index out of bounds")
+
+
 def _hang(cell: Ending) -> float:
     while True:
         time.sleep(1)
@@ -90,6 +115,9 @@ def _print(cell: Ending) -> float:
 
 
 def _draw(cell: Ending) -> float:
+    if cell.folder is not None:
+        with (cell.folder / f"{cell.number}.runs").open("a") as file:
+            file.write("x")
     time.sleep(1)
     return float(torch.randn((), generator=torch.Generator().manual_seed(cell.number)))
 
@@ -104,6 +132,9 @@ ENDINGS: dict[str, Callable[[Ending], float]] = {
     "crash": _crash,
     "killed": _killed,
     "killed once": _killed_once,
+    "stopped once": _stopped_once,
+    "fork, os._exit": _fork_and_exit,
+    "panic": _panic,
     "hang": _hang,
     "eat": _eat,
     "nan": lambda cell: float("nan"),

@@ -66,6 +66,23 @@ def test_a_killed_worker_changes_no_row(cluster: LocalCluster, tmp_path: Path) -
     assert told[4:] == [True] * 4
 
 
+def test_what_is_done_is_not_computed_again(cluster: LocalCluster, tmp_path: Path) -> None:
+    sweep = [Ending("draw", number, folder=tmp_path) for number in range(6)]
+    ended: list[int] = []
+
+    def kill_all(cell: Any, rows: list[Row]) -> None:
+        ended.append(cell.number)
+        if len(ended) == 3:
+            with Client(cluster, set_as_default=False) as client:
+                for pid in client.run(os.getpid).values():
+                    os.kill(pid, signal.SIGKILL)
+
+    with hire("dask", None, 1, cluster.scheduler_address) as crew:
+        rows = run_cells(sweep, Store(tmp_path / "store"), lambda cell, finished: quiet, kill_all, crew=crew)
+    assert [row.status for row in rows] == ["ok"] * 6
+    assert [(tmp_path / f"{number}.runs").read_text() for number in ended[:3]] == ["x"] * 3
+
+
 def test_limits_hold_on_a_worker(cluster: LocalCluster, tmp_path: Path) -> None:
     with hire("dask", None, 1, cluster.scheduler_address) as crew:
         (row,) = run_cells(
@@ -93,11 +110,26 @@ def test_a_scheduler_that_goes_away_is_one_line(tmp_path: Path) -> None:
     assert len(store.frame()[0]) == 1
 
 
-@pytest.mark.parametrize("address", ["tcp://127.0.0.1:1", "nowhere"])
-def test_nobody_at_the_address_is_one_line(address: str) -> None:
+def test_cells_wait_for_workers_and_the_user_is_told() -> None:
+    with (
+        LocalCluster(n_workers=0, dashboard_address=":0", silence_logs="CRITICAL") as cluster,
+        hire("dask", None, 1, cluster.scheduler_address) as crew,
+    ):
+        assert f"it has none yet, and cells wait for the first (dask worker {cluster.scheduler_address})" in crew.note
+
+
+def test_nobody_at_the_address_is_one_line() -> None:
     with (
         dask.config.set({"distributed.comm.timeouts.connect": "1s"}),
-        pytest.raises(InputError, match=f"no Dask scheduler answers at {address}"),
-        hire("dask", None, 1, address),
+        pytest.raises(InputError, match=r"no Dask scheduler answers at tcp://127\.0\.0\.1:1"),
+        hire("dask", None, 1, "tcp://127.0.0.1:1"),
     ):
+        pass
+
+
+@pytest.mark.parametrize(
+    "address", ["", "nowhere", "tcp://", "tcp://127.0.0.1:abc", "tcp://[::1", "foo://x:1", "inproc://x", "/etc/passwd"]
+)
+def test_what_is_no_address_is_refused_at_once(address: str) -> None:
+    with pytest.raises(InputError, match="is no address of a Dask scheduler"), hire("dask", None, 1, address):
         pass

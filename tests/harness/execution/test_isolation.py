@@ -35,7 +35,9 @@ def wait_until_gone(pid: int) -> None:
     [
         ("raise", NONE, "RuntimeError: no kernel"),
         ("sys.exit", NONE, "SystemExit: 3"),
+        ("panic", NONE, "Panic: index out of bounds"),
         ("os._exit", NONE, "its process ended with exit status 3"),
+        ("fork, os._exit", NONE, "its process ended with exit status 3"),
         ("crash", NONE, "its process was killed by SIGSEGV"),
         ("killed", NONE, "its process was killed by SIGKILL, twice: out of memory, or by hand"),
         ("hang", Limits(seconds=6), "it took longer than 6 s, the limit for a cell (--timeout)"),
@@ -57,8 +59,9 @@ def test_memory_has_a_limit() -> None:
     assert row.reason.endswith(" GiB, and 1.0 is the limit for a cell (--memory)")
 
 
-def test_a_process_lost_from_outside_is_started_again(tmp_path: Path) -> None:
-    (row,) = alone(Ending("killed once", folder=tmp_path), NONE, 1).rows
+@pytest.mark.parametrize("ending", ["killed once", "stopped once"])
+def test_a_process_lost_from_outside_is_started_again(ending: str, tmp_path: Path) -> None:
+    (row,) = alone(Ending(ending, folder=tmp_path), NONE, 1).rows
     assert (row.status, row.value) == ("ok", 7.0)
 
 
@@ -109,7 +112,12 @@ alone(Ending("hang", folder=Path({str(tmp_path)!r})), Limits(), 1)
 
 @pytest.mark.parametrize(
     ("ending", "reason"),
-    [("raise", "RuntimeError: no kernel"), ("sys.exit", "SystemExit: 3"), ("nan", "its nll is nan")],
+    [
+        ("raise", "RuntimeError: no kernel"),
+        ("sys.exit", "SystemExit: 3"),
+        ("panic", "Panic: index out of bounds"),
+        ("nan", "its nll is nan"),
+    ],
 )
 def test_in_this_process_too(ending: str, reason: str) -> None:
     (row,) = attempt(Ending(ending), nobody, None).rows
