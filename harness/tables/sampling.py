@@ -6,7 +6,7 @@ import polars as pl
 
 from harness.results.told import is_of_kind
 from harness.tables.columns import status
-from harness.tables.comparison import newest
+from harness.tables.comparison import SETTING, newest
 
 __all__ = ["imputation", "normalizer"]
 
@@ -30,8 +30,8 @@ def imputation(rows: pl.DataFrame) -> pl.DataFrame:
     present = [pl.col(metric).alias(name) for metric, name in columns.items() if metric in wide.columns]
     if wide.is_empty():
         return wide
-    return wide.sort("dataset", "architecture", "method").select(
-        "dataset", "architecture", "method", "recipe", "L", "seed", *present, "status"
+    return wide.sort("dataset", "architecture", "method", maintain_order=True).select(
+        "dataset", "architecture", "method", "recipe", "L", "seed", *present, *SETTING, "status"
     )
 
 
@@ -51,14 +51,16 @@ def normalizer(rows: pl.DataFrame) -> pl.DataFrame:
         *(pl.col(name).alias(name.replace("value_ess_", "ESS, ")) for name in effective),
         pl.max_horizontal(pl.col(f"n_{name}") for name in errors).alias("n"),
     ]
-    return wide.sort("method", "D").select("method", "L", "D", "seed", *columns, "status")
+    return wide.sort("method", "D", maintain_order=True).select(
+        "method", "L", "D", "seed", *columns, *SETTING, "status"
+    )
 
 
 def _wide(rows: pl.DataFrame, kind: str, index: list[str | pl.Expr]) -> pl.DataFrame:
-    """One row a cell of this kind, the newest; of every metric the value, half of its interval, and n."""
+    """One row a cell of this kind, the newest in its setting; of every metric the value, half its interval, and n."""
     own = newest(rows, "dataset", "recipe", "seed").filter(is_of_kind(kind))
     if own.is_empty():
         return pl.DataFrame()
     half = ((pl.col("ci_high") - pl.col("ci_low")) / 2).alias("half")
-    own = own.select(*index, "metric", "value", half, "n")
-    return own.pivot("metric", index=own.columns[: len(index)], values=["value", "half", "n"])
+    own = own.select(*index, *SETTING, "metric", "value", half, "n")
+    return own.pivot("metric", index=own.columns[: len(index) + len(SETTING)], values=["value", "half", "n"])

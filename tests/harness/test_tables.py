@@ -627,6 +627,22 @@ def test_imputation_is_a_row_a_method(make_row: Callable[..., Row]) -> None:
     assert (bad["method"], bad["posterior mean dB"], bad["status"]) == ("b", None, "failed: so")
 
 
+def test_imputations_of_two_commits_are_two_rows(make_row: Callable[..., Row]) -> None:
+    # Whoever goes on with a newer version in the same folder has both: the cell's configuration has changed.
+    shared = {"experiment": "imputation-mnist", "dataset": "mnist", "unit": "dB", "metric": "psnr_gain"}
+    rows = [
+        make_row(
+            commit=commit,
+            value=value,
+            cell=commit,
+            config=json.dumps({"kind": "ImputationCell", "steps": steps}),
+            **shared,
+        )
+        for commit, value, steps in [("aaaa", 1.9, 1500), ("bbbb", 2.0, 600)]
+    ]
+    assert [(line["commit"], line["gain dB"]) for line in lines("imputation", rows)] == [("aaaa", 1.9), ("bbbb", 2.0)]
+
+
 def test_log_z_is_a_row_a_dimension(make_row: Callable[..., Row]) -> None:
     config = json.dumps({"kind": "NormalizerCell"})
     rows = [
