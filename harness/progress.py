@@ -190,15 +190,18 @@ class _TimeLeft:
         self._budget = math.inf
         self._pace = 1.0 if known else None  # seconds that a unit of cost takes
         self._started = time.monotonic()
+        self._first: tuple[float, float] | None = None  # when a cell first told how much of it is done, and how much
 
     def start(self, budget: float) -> None:
         """Begin with the next cell, which ends after its budget of seconds at the latest."""
         self._cost = self._waiting.pop(0)
-        self._budget, self._fraction, self._started = budget, 0.0, time.monotonic()
+        self._budget, self._fraction, self._started, self._first = budget, 0.0, time.monotonic(), None
 
     def advance(self, fraction: float) -> None:
         """Note how much of the running cell is done."""
         self._fraction = fraction
+        if self._first is None:
+            self._first = time.monotonic(), fraction
 
     def finish(self) -> None:
         """Learn from the time that the cell took; one that took none was there already, or is unavailable."""
@@ -212,8 +215,13 @@ class _TimeLeft:
 
     def cell(self) -> float | None:
         """Return the seconds that the running cell still takes, or None as long as nothing is known."""
-        spent = time.monotonic() - self._started
-        if self._fraction > 0:
+        now = time.monotonic()
+        spent = now - self._started
+        if self._first is not None and self._fraction > self._first[1]:
+            # What was there at the first word may be of an earlier run, and the time until then was set-up too.
+            since, done = self._first
+            left = (now - since) * (1 - self._fraction) / (self._fraction - done)
+        elif self._fraction > 0:
             left = spent * (1 - self._fraction) / self._fraction
         elif self._pace is not None and self._cost > 0:
             left = max(self._cost * self._pace - spent, 0.0)

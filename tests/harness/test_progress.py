@@ -57,7 +57,7 @@ def test_a_log_hears_of_every_cell_and_of_a_long_one_now_and_then(clock: Clock, 
         bars.end(CELL, [make_row()])
     assert logged() == [
         NAME,
-        "  3 of 30, best validation 12.5, about 6 min left, 19 min in all",
+        "  3 of 30, best validation 12.5, about 7 min left, 22 min in all",
         f"{NAME}: already there",
         NAME,
     ]
@@ -104,6 +104,16 @@ def test_the_time_left_follows_the_estimates_and_then_the_pace(clock: Clock, mak
     assert bars.seconds_left() == (40.0, 120.0)
     bars.end(CELL, [make_row(status="unavailable", value=None, reason="gone")])
     assert bars.seconds_left()[1] == 80.0  # no time was spent on it, and nothing is learnt
+
+
+def test_a_training_that_goes_on_is_as_fast_as_before(clock: Clock) -> None:
+    bars = progress.Bars([CELL], quiet=True)
+    advance = bars.start(CELL, False)
+    clock.now += 20  # the rest of its 41st epoch, the others of an earlier run
+    advance(41, 100, "")
+    clock.now += 30
+    advance(42, 100, "")
+    assert bars.seconds_left()[0] == pytest.approx(58 * 30)
 
 
 def test_without_estimates_sizes_and_the_first_cell_tell(clock: Clock, make_row: Callable[..., Row]) -> None:
