@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import polars as pl
 
-from harness.results.told import COMPILED, EMA, MAP, TORCH
+from harness.results.expressions import COMPILED, EMA, MAP, TORCH
 
 __all__ = ["MACHINE", "cells_of", "footer", "groups", "labelled", "prepared", "provenance", "title_of"]
 

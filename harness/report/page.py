@@ -24,7 +24,7 @@ from harness.report.cells import cells, links
 from harness.report.missing import cut_short, unmeasured, without_numbers
 from harness.report.series import series_table
 from harness.results import Store
-from harness.results.told import TORCH
+from harness.results.expressions import TORCH
 from harness.tables import to_html
 from harness.whole_file import put
 

@@ -9,7 +9,7 @@ import polars as pl
 
 from harness.errors import unknown
 from harness.results import DRIFT_METRIC
-from harness.results.told import COMPILED, TORCH
+from harness.results.expressions import COMPILED, TORCH
 from harness.statistics import LEVEL, NOISY_DRIFT, Comparison, Estimate, apart, holm, paired_ratio
 from harness.tables.columns import is_noisy
 

@@ -11,7 +11,7 @@ from statistics import fmean
 import polars as pl
 
 from harness.paper import published
-from harness.results.told import EMA, MAP, is_of_kind
+from harness.results.expressions import EMA, MAP, is_of_kind
 from harness.statistics import LEVEL, Comparison, Estimate, holm, mean_interval, paired_difference
 from harness.tables.columns import of_ebflow, status
 

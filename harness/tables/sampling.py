@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import polars as pl
 
-from harness.results.told import is_of_kind
+from harness.results.expressions import is_of_kind
 from harness.tables.columns import status
 from harness.tables.comparison import SETTING, newest
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import polars as pl
 
-from harness.results.told import EMA, MAP
+from harness.results.expressions import EMA, MAP
 from harness.tables.comparison import with_setting
 
 __all__ = ["sources"]

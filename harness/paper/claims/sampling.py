@@ -5,7 +5,7 @@ from __future__ import annotations
 import polars as pl
 
 from harness.paper.claims.evidence import Evidence, Outcome, keys, shortened
-from harness.results.told import is_of_kind
+from harness.results.expressions import is_of_kind
 from harness.tables.runtime import newest
 from harness.tables.text import text_of
 

@@ -9,7 +9,7 @@ import polars as pl
 from harness.paper import published
 from harness.paper.claims.evidence import Evidence, Outcome, keys
 from harness.paper.configurations import PUBLISHED_LAYERS
-from harness.results.told import COMPILED
+from harness.results.expressions import COMPILED
 from harness.statistics import log_slope
 from harness.tables.text import text_of
 

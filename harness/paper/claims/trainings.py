@@ -8,7 +8,7 @@ import polars as pl
 
 from harness.paper import published
 from harness.paper.claims.evidence import Evidence, Outcome, keys, shortened
-from harness.results.told import EMA, MAP, is_of_kind
+from harness.results.expressions import EMA, MAP, is_of_kind
 from harness.tables.text import text_of
 
 __all__ = [
