@@ -34,6 +34,8 @@ class TrainingConfig:
         decay_epochs: except that it stays constant from this epoch on.
         weight_decay: As the optimiser defines it.
         clip_norm: Largest global gradient norm, or None.
+        skip_not_finite: Whether a step whose gradient is not finite is left out, as the authors do in 2-D; otherwise
+            the first loss that is not finite ends training.
         ema_decay: Of the averaged weights that are evaluated: min(ema_decay, (1 + t) / (10 + t)) at step t. None: no
             averaging.
         epochs: Passes over the training set.
@@ -53,6 +55,7 @@ class TrainingConfig:
     decay_epochs: int = 50
     weight_decay: float = 0.0
     clip_norm: float | None = None
+    skip_not_finite: bool = False
     ema_decay: float | None = 0.999
     epochs: int = 10_000
     evaluate_every: int = 10
@@ -124,10 +127,15 @@ class Trainer:
         return loss.detach()
 
     def step(self, x: Tensor) -> Tensor:
-        """Draw noise, take one gradient step on a batch of shape (B, *event), average; return the loss, detached."""
+        """Draw noise, take one gradient step on a batch of shape (B, *event), average; return the loss, detached.
+
+        `steps` counts those that were taken.
+        """
         loss = self.gradient(x)
         if self.config.clip_norm is not None:
             self._unclipped_norm = nn.utils.clip_grad_norm_(self.parameters, self.config.clip_norm)
+        if self.config.skip_not_finite and not math.isfinite(self.gradient_norm()):
+            return loss
         self.optimizer.step()
         self.steps += 1
         self.model.after_step()

@@ -57,6 +57,7 @@ class TrainingReport:
     """What happened: iterations done, seconds spent, the validation curve, and why training ended."""
 
     iterations: int = 0
+    skipped: int | None = None  # of them, because their gradient was not finite; None where none may be
     seconds: float = 0.0
     curve: list[CurvePoint] = field(default_factory=list)
     best_validation: float = float("inf")
@@ -92,7 +93,7 @@ def train(
         resume: Where the state is saved, and lies if an earlier run was stopped, or None. It stays when training ends.
 
     Raises:
-        Divergence: A loss is not finite, with its step; or every validation was not.
+        Divergence: A loss is not finite, with its step, or no step can be taken any more; or every validation was not.
         TimeoutError: The start or a step took longer than `harness.guard` allows.
         Stopped: By a signal, with the state saved.
     """
@@ -182,19 +183,19 @@ def train(
                     losses.append(trainer.step(batch(index)))
                     report.iterations += 1
                     if len(losses) == _STEPS_PER_LOOK:
-                        _check(losses, report.iterations)
+                        _check(losses, trainer, report)
                         losses = []
                     spent = report.seconds + time.perf_counter() - started
                     if config.max_seconds is not None:
                         out_of_time = bool(largest(spent >= config.max_seconds, problem.device))
                     # Not between the last step and its validation, which asks for the gradient of that step.
                     if len(left) and not out_of_time and due():
-                        _check(losses, report.iterations)
+                        _check(losses, trainer, report)
                         losses = []
                         report.seconds += time.perf_counter() - started
                         save()
                         started = time.perf_counter()
-            _check(losses, report.iterations)
+            _check(losses, trainer, report)
             report.seconds += time.perf_counter() - started
             progress(epoch, config.epochs, f"best validation {report.best_validation:.1f}")
             if epoch % config.evaluate_every == 0 or epoch == config.epochs or out_of_time:
@@ -253,7 +254,16 @@ def _rate(config: TrainingConfig, epoch: int) -> Callable[[int], float]:
     return lambda step: config.decay ** min(step // epoch, config.decay_epochs - 1)
 
 
-def _check(losses: list[Tensor], iterations: int) -> None:
-    if losses and not bool((finite := torch.stack(losses).isfinite()).all()):
-        step = iterations - len(losses) + int(finite.logical_not().nonzero()[0]) + 1
+def _check(losses: list[Tensor], trainer: Trainer, report: TrainingReport) -> None:
+    """Look at the losses since the last look, or at how many of their steps were skipped.
+
+    Raises:
+        Divergence: One is not finite; or, where such steps are skipped, not one of a full lot was taken.
+    """
+    if trainer.config.skip_not_finite:
+        before, report.skipped = report.skipped or 0, report.iterations - trainer.steps
+        if report.skipped - before == _STEPS_PER_LOOK:
+            raise Divergence(f"no gradient was finite in the {_STEPS_PER_LOOK} steps up to step {report.iterations}")
+    elif losses and not bool((finite := torch.stack(losses).isfinite()).all()):
+        step = report.iterations - len(losses) + int(finite.logical_not().nonzero()[0]) + 1
         raise Divergence(f"the loss is not finite at step {step}")

@@ -160,4 +160,6 @@ def _likelihood_metrics(outcome: Likelihood, problem: Problem) -> list[tuple[str
             ("training_seconds", "s", single(outcome.report.seconds)),
             ("training_iterations", "1", single(outcome.report.iterations)),
         ]
+    if outcome.report.skipped is not None:
+        metrics.append(("skipped_steps", "1", single(outcome.report.skipped)))
     return metrics

@@ -122,11 +122,13 @@ def points(rows: pl.DataFrame) -> pl.DataFrame:
         _over_seeds(rows, metric).select(*_STRUCTURE, pl.col("value").alias(name), _half().alias(f"{name} +-"))
         for metric, name in (("nll", "NLL nats"), ("fisher", "Fisher"))
     )
+    skipped = _over_seeds(rows, "skipped_steps").select(*_STRUCTURE, pl.col("value").alias("skipped steps"))
     failures = _over_seeds(rows.filter(pl.col("status") != "ok"), "nll")
     table = (
         pl.concat([table, failures])
         .join(nll, on=_STRUCTURE, how="left")
         .join(fisher, on=_STRUCTURE, how="left")
+        .join(skipped, on=_STRUCTURE, how="left")
         .sort("dataset", "value", nulls_last=True)
         .select(
             "dataset",
@@ -141,12 +143,14 @@ def points(rows: pl.DataFrame) -> pl.DataFrame:
             _half().alias("KL nats +-"),
             "Fisher",
             "Fisher +-",
+            "skipped steps",
             "seeds",
             "status",
         )
     )
-    # One seed has no interval of what is found once: no column for it.
-    return table.select(column for column in table if not (column.name.endswith("+-") and column.count() == 0))
+    # One seed has no interval of what is found once, and most trainings skip no step: no column for them.
+    optional = ("+-", "skipped steps")
+    return table.select(column for column in table if not (column.name.endswith(optional) and column.count() == 0))
 
 
 def ablation(rows: pl.DataFrame) -> pl.DataFrame:

@@ -154,6 +154,11 @@ def test_a_compiled_loss_tells_its_first_iteration(
     assert len(compiled) == 1
 
 
+def test_skipped_steps_have_a_row_where_they_may_be_skipped() -> None:
+    skipping = replace(TRAINING, config=replace(TRAINING.config, skip_not_finite=True))
+    assert [row.value for row in skipping.run(quiet) if row.metric == "skipped_steps"] == [0]
+
+
 def test_training_makes_one_row_a_metric() -> None:
     everything = TRAINING.run(quiet)
     rows = {row.metric: row for row in everything}

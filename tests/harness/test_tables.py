@@ -531,13 +531,16 @@ def test_divergences_of_the_points(training: Callable[..., Row]) -> None:
         at("nll", 1.7, seed=1),
         at("kl", 0.4, seed=1),
         at("fisher", 5.0, seed=1),
+        at("skipped_steps", 0.0),
+        at("skipped_steps", 3.0, seed=1),
         at("nll", None, method="ebflow-ssm", status="diverged", reason="at step 3"),
     ]
-    columns = ("method", "NLL nats", "KL nats", "Fisher", "seeds", "status")
+    columns = ("method", "NLL nats", "KL nats", "Fisher", "skipped steps", "seeds", "status")
     assert [tuple(line[column] for column in columns) for line in lines("points", rows)] == [
-        ("ebflow-dsm", 1.6, pytest.approx(0.3), 4.0, 2, "ok"),
-        ("ebflow-ssm", None, None, None, 0, "diverged: at step 3"),
+        ("ebflow-dsm", 1.6, pytest.approx(0.3), 4.0, 1.5, 2, "ok"),
+        ("ebflow-ssm", None, None, None, None, 0, "diverged: at step 3"),
     ]
+    assert "skipped steps" not in lines("points", [row for row in rows if row.metric != "skipped_steps"])[0]
 
 
 def test_differences_are_paired_over_seeds(training: Callable[..., Row]) -> None:

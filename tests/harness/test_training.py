@@ -319,6 +319,43 @@ def test_divergence_names_the_first_of_many_steps_in_a_long_epoch(dataset: Datas
     assert len(model.batches) == 100
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+@pytest.mark.parametrize("clip_norm", [None, 1.0])
+@pytest.mark.parametrize("ema_decay", [None, 0.9])
+def test_a_step_that_is_skipped_leaves_no_trace(
+    value: float, clip_norm: float | None, ema_decay: float | None, dataset: Dataset
+) -> None:
+    recipe = config(skip_not_finite=True, clip_norm=clip_norm, ema_decay=ema_decay, optimizer="adam", epochs=1)
+    generator = torch.Generator()
+    model, without = Recorded({2: value}), Recorded()
+    skipping, other = (Trainer(each, recipe, generator, "float64") for each in (model, without))
+    x = dataset.train.split(10)
+    for batch in x[:3]:
+        skipping.step(batch)
+    for batch in (x[0], x[2]):
+        other.step(batch)
+    assert torch.equal(weight(model), weight(without))
+    assert (skipping.steps, other.steps) == (2, 2)
+    with skipping.evaluated_weights(), other.evaluated_weights():
+        assert torch.equal(weight(model), weight(without))
+
+
+def test_skipped_steps_are_counted_and_too_many_are_a_divergence(dataset: Dataset) -> None:
+    report = train(
+        Recorded({3: float("nan"), 40: float("inf")}),
+        PROBLEM.replace(batch=1),
+        dataset,
+        config(skip_not_finite=True, epochs=2),
+        lambda: 1.0,
+    )
+    assert (report.iterations, report.skipped) == (70, 2)
+    assert train(Recorded(), PROBLEM, dataset, config(), lambda: 1.0).skipped is None
+    long = Dataset("long", (3,), dataset.train.repeat(5, 1), dataset.validation, dataset.test, Identity())
+    never = Recorded({step: float("nan") for step in range(51, 200)})
+    with pytest.raises(Divergence, match=r"^no gradient was finite in the 50 steps up to step 100$"):
+        train(never, PROBLEM.replace(batch=1), long, config(skip_not_finite=True), lambda: 1.0)
+
+
 def test_a_run_that_never_validates_has_diverged(dataset: Dataset) -> None:
     with pytest.raises(Divergence, match=r"^no validation NLL was finite in 16 steps$"):
         train(Recorded(), PROBLEM, dataset, config(), lambda: float("nan"))
