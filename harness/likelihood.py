@@ -141,7 +141,7 @@ def without_map(dataset: Dataset, problem: Problem) -> tuple[Dataset, Problem]:
     if not isinstance(preprocessing, LogitPreprocessing):
         raise InputError(f"{dataset.name} has no logit preprocessing to do without; use an image dataset")
     return (
-        replace(dataset, preprocessing=Dequantize(preprocessing.levels)),
+        replace(dataset, preprocessing=Dequantize(preprocessing.levels, smooth=preprocessing.smooth)),
         problem.replace(raw_pixel_alpha=preprocessing.alpha, levels=preprocessing.levels),
     )
 

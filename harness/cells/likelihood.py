@@ -35,6 +35,7 @@ class LikelihoodCell:
         draws: K, test passes with fresh noise.
         recipe: What the rows call the configuration.
         logit_alpha: Of an image dataset's logit, where it is not the dataset's own.
+        smooth_noise: Scale of smooth dequantisation noise (`harness.datasets.Dequantize`), or None for uniform noise.
         preprocess: False moves scaling and logit into the model (the ablation of MaP).
         clean_batches: True trains on data without the preprocessing's noise: 2-D DSM, whose own noise of the same scale
             takes its place.
@@ -52,6 +53,7 @@ class LikelihoodCell:
     draws: int
     recipe: str = "paper"
     logit_alpha: float | None = None
+    smooth_noise: float | None = None
     preprocess: bool = True
     clean_batches: bool = False
     data_dir: Path | None = None
@@ -89,7 +91,7 @@ class LikelihoodCell:
         method = registry().find(self.method)
         row = row_maker(self, method, self.problem, self.dataset)
         try:
-            data = load_data(method, self.dataset, self.data_dir, self.download, self.logit_alpha)
+            data = load_data(method, self.dataset, self.data_dir, self.download, self.logit_alpha, self.smooth_noise)
         except InputError as error:
             return [row("nll", "nats", status="unavailable", reason=str(error))]
         data, problem = (data, self.problem) if self.preprocess else without_map(data, self.problem)
@@ -123,12 +125,18 @@ class LikelihoodCell:
 
 
 def load_data(
-    method: Method, dataset: str, data_dir: Path | None, download: bool, logit_alpha: float | None
+    method: Method,
+    dataset: str,
+    data_dir: Path | None,
+    download: bool,
+    logit_alpha: float | None,
+    smooth_noise: float | None = None,
 ) -> Dataset:
-    """Load what an available method is trained on, with a cell's choice of logit.
+    """Load what an available method is trained on, with a cell's choice of logit and of dequantisation noise.
 
     Raises:
-        InputError: The method is unavailable, or the data are missing and may not be fetched, or cannot be.
+        InputError: The method is unavailable, the data are missing and may not be fetched, or cannot be, or have no
+            grey levels for smooth noise.
     """
     missing = why_unavailable(method)
     if missing is None and not download:
@@ -136,8 +144,12 @@ def load_data(
     if missing is not None:
         raise InputError(missing)
     data = datasets.load(dataset, data_dir)
-    if logit_alpha is not None and isinstance(data.preprocessing, LogitPreprocessing):
-        data = replace(data, preprocessing=replace(data.preprocessing, alpha=logit_alpha))
+    preprocessing = data.preprocessing
+    if isinstance(preprocessing, LogitPreprocessing):
+        alpha = preprocessing.alpha if logit_alpha is None else logit_alpha
+        return replace(data, preprocessing=replace(preprocessing, alpha=alpha, smooth=smooth_noise))
+    if smooth_noise is not None:
+        raise InputError(f"{dataset} has no grey levels to add smooth noise to; use a recipe without it")
     return data
 
 

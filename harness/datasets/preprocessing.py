@@ -7,14 +7,22 @@ $$\log p(v) = \log p(x) + \log|\det \partial T / \partial v|,$$
 
 so the NLL in the data's own space is `-(log_prob(x) + ladj)`, in nats.
 
+Grey levels have no density but a probability, of which this is an upper bound: for noise $n \sim q$ on [0, 1),
+
+$$-\log P(\text{raw}) \le \mathbb{E}_q[-\log p(\text{raw} + n) + \log q(n)],$$
+
+where $\log q$ is zero for uniform noise, and otherwise part of `ladj` (variational dequantisation,
+https://arxiv.org/abs/1902.00275). So NLL under different noises are bounds of one number, and can be compared.
+
 The maps compute in float64 whatever dtype is asked for: near $u = 1$ a margin of 1e-6 leaves $1 - u$ only a
 few bits in float32, which is an error of several per cent in the density of a white pixel.
 """
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -39,13 +47,15 @@ class Preprocessing(ABC):
             dtype: dtype of both results.
 
         Returns:
-            The samples in model space, `(B, *shape)`, and log|det J| of data space -> model space in nats,
-            `(B,)`.
+            The samples in model space, `(B, *shape)`, and log|det J| of data space -> model space in nats, less
+            the log-density of noise on grey levels, `(B,)`.
         """
-        data = self._add_noise(raw.to(torch.float64), generator)
+        raw = raw.to(torch.float64)
+        data = self._add_noise(raw, generator)
         transform = self._transform()
         x = transform(data)
-        ladj = transform.log_abs_det_jacobian(data, x).expand(data.shape).flatten(1).sum(1)
+        elementwise = transform.log_abs_det_jacobian(data, x) - self._noise_log_density(data - raw)
+        ladj = elementwise.expand(data.shape).flatten(1).sum(1)
         return x.to(dtype), ladj.to(dtype)
 
     def draw(self, raw: Tensor, generator: torch.Generator | None = None, dtype: torch.dtype = torch.float32) -> Tensor:
@@ -66,6 +76,10 @@ class Preprocessing(ABC):
     @abstractmethod
     def _add_noise(self, raw: Tensor, generator: torch.Generator | None) -> Tensor:
         """Raw samples -> data space, `(B, *shape)` -> `(B, *shape)`."""
+
+    def _noise_log_density(self, noise: Tensor) -> Tensor:
+        """Log-density of the noise that makes a density of grey levels, elementwise; zero where samples have one."""
+        return torch.zeros_like(noise)
 
     def _transform(self) -> ComposeTransform:
         """The elementwise bijection T of data space -> model space."""
@@ -104,30 +118,46 @@ class GaussianNoise(Preprocessing):
 
 @dataclass(frozen=True)
 class Dequantize(Preprocessing):
-    """Add U[0, 1) to integer levels, and nothing else (the setting "without MaP"); log|det J| = 0.
+    """Add noise on [0, 1) to integer levels, and nothing else (the setting "without MaP"); log|det J| = 0.
+
+    Uniform noise, the paper's, has a density that jumps at the edges of every level. That of the smooth one, the
+    sigmoid of N(0, smooth^2), goes to zero there with all its derivatives.
 
     Attributes:
         levels: number of levels; data space is [0, levels).
+        smooth: None for uniform noise, or the scale of the smooth one.
 
     Raises:
-        InputError: fewer than two levels.
+        InputError: fewer than two levels, or a scale that is not positive.
     """
 
     levels: int = 256
+    smooth: float | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
         if self.levels < 2:
             raise InputError(f"levels must be at least 2, not {self.levels}: count the values a pixel takes")
+        if self.smooth is not None and not self.smooth > 0:
+            raise InputError(f"the scale of smooth noise must be positive, not {self.smooth}: None is uniform noise")
 
     def _add_noise(self, raw: Tensor, generator: torch.Generator | None) -> Tensor:
-        return raw + torch.rand(raw.shape, generator=generator, dtype=raw.dtype, device=raw.device)
+        if self.smooth is None:
+            return raw + torch.rand(raw.shape, generator=generator, dtype=raw.dtype, device=raw.device)
+        normal = torch.randn(raw.shape, generator=generator, dtype=raw.dtype, device=raw.device)
+        return raw + torch.sigmoid(self.smooth * normal)
+
+    def _noise_log_density(self, noise: Tensor) -> Tensor:
+        if self.smooth is None:
+            return torch.zeros_like(noise)
+        normal = torch.logit(noise) / self.smooth
+        return -0.5 * normal.square() - torch.log(math.sqrt(2 * math.pi) * self.smooth * noise * (1 - noise))
 
 
 @dataclass(frozen=True)
 class LogitPreprocessing(Dequantize):
     r"""Dequantise, scale to (0, 1), and take the logit: the pre-processing of the paper ("MaP").
 
-    With $v$ = raw + U[0, 1), $m$ the margin and $\alpha$ the scale of the logit,
+    With $v$ = raw + noise, $m$ the margin and $\alpha$ the scale of the logit,
 
     $$u = (v / \text{levels} + m)(1 - 2m), \qquad x = \tfrac{1}{\alpha} \log\frac{u}{1 - u}.$$
 
@@ -138,9 +168,10 @@ class LogitPreprocessing(Dequantize):
         levels: number of levels; data space is [0, levels).
         margin: distance of $u$ from 0 and 1, about.
         alpha: divisor of the logit.
+        smooth: as of `Dequantize`.
 
     Raises:
-        InputError: fewer than two levels, a margin outside (0, 0.5), or an alpha that is not positive.
+        InputError: fewer than two levels, a margin outside (0, 0.5), or a scale or an alpha that is not positive.
     """
 
     margin: float = 1e-6

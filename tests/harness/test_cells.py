@@ -304,9 +304,16 @@ def test_logit_scale_and_place_are_the_cell_s(monkeypatch: pytest.MonkeyPatch) -
         raise RuntimeError("seen enough")
 
     monkeypatch.setattr(likelihood, "fit_and_score", watched)
-    for changes in ({}, {"logit_alpha": 0.75}, {"logit_alpha": 0.75, "preprocess": False}, {"clean_batches": True}):
+    for changes in (
+        {},
+        {"logit_alpha": 0.75},
+        {"logit_alpha": 0.75, "preprocess": False},
+        {"clean_batches": True},
+        {"smooth_noise": 1.5},
+        {"smooth_noise": 1.5, "preprocess": False},
+    ):
         replace(TRAINING, method="ebflow-dsm", **changes).run(quiet)
-    plain, scaled, inside, clean = seen
+    plain, scaled, inside, clean, smooth, smooth_inside = seen
     assert plain[0] is None
     assert plain[1].alpha == 0.5
     assert plain[2] is plain[1]
@@ -315,6 +322,17 @@ def test_logit_scale_and_place_are_the_cell_s(monkeypatch: pytest.MonkeyPatch) -
     assert inside[1] == datasets.Dequantize(17)
     assert clean[1].alpha == 0.5
     assert clean[2] == datasets.Identity()
+    assert smooth[1] == smooth[2] == replace(plain[1], smooth=1.5)
+    assert smooth_inside[1] == datasets.Dequantize(17, smooth=1.5)
+
+
+def test_smooth_noise_is_of_grey_levels() -> None:
+    points = replace(
+        TRAINING, dataset="sine", smooth_noise=1.5, problem=TRAINING.problem.replace(architecture="toy", shape=(2,))
+    )
+    (row,) = points.run(quiet)
+    reason = "sine has no grey levels to add smooth noise to; use a recipe without it"
+    assert (row.status, row.reason) == ("unavailable", reason)
 
 
 CHANGES_OF_TIMING: list[dict[str, Any]] = [
@@ -338,6 +356,7 @@ CHANGES_OF_TRAINING: list[dict[str, Any]] = [
     {"config": replace(TRAINING.config, ema_decay=None)},
     {"draws": 3},
     {"logit_alpha": 0.75},
+    {"smooth_noise": 1.25},
     {"preprocess": False},
     {"clean_batches": True},
 ]

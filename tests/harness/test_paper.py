@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
@@ -171,6 +172,10 @@ def test_recipes() -> None:
     assert (tuned.start, tuned.training.calibrate, tuned.training.schedule) == ("whitened", True, "cosine")
     assert not configuration("mnist", "fc", "dsm", "tuned-unrefitted").training.calibrate
     assert configuration("mnist", "fc", "dsm", "tuned-logit-space").start == "whitened-start"
+    smooth = configuration("mnist", "fc", "dsm", "tuned-smooth")
+    assert smooth == replace(tuned, smooth_noise=1.25)
+    unrefitted = configuration("mnist", "fc", "dsm", "tuned-smooth-unrefitted")
+    assert unrefitted == replace(configuration("mnist", "fc", "dsm", "tuned-unrefitted"), smooth_noise=1.25)
     # The energy weighs 0.001 / C beside a loss a dimension, or 0.001 / epsilon^2.
     assert configuration("cifar10", "fc", "dsm", "official-lambda").energy_weight == pytest.approx(1e-3 / 3)
     assert configuration("cifar10", "fc", "fdssm", "official-lambda").energy_weight == pytest.approx(0.1)
@@ -181,6 +186,8 @@ def test_recipes() -> None:
         ("mnist", "fc", "ml", "official-actnorm"),
         ("mnist", "cnn", "ml", "tuned-unrefitted"),
         ("multimodal10", "multimodal", "ml", "tuned"),
+        ("sine", "toy", "ml", "tuned-smooth"),
+        ("mnist", "cnn", "ml", "tuned-smooth-unrefitted"),
     ]:
         with pytest.raises(InputError, match=f"the recipe {recipe} changes nothing for {objective} on {dataset}"):
             configuration(dataset, architecture, objective, recipe)

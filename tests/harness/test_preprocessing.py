@@ -4,6 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
+from scipy.integrate import quad
+from scipy.special import logit
+from scipy.stats import kstest, norm
+from torch.distributions import Normal, TransformedDistribution
+from torch.distributions.transforms import AffineTransform, SigmoidTransform
 
 from harness.datasets import Dequantize, GaussianNoise, Identity, LogitPreprocessing, Preprocessing
 from harness.errors import InputError
@@ -14,7 +19,14 @@ MAPS = [
     Dequantize(17),
     LogitPreprocessing(17),
     LogitPreprocessing(256, 1e-3, 0.75),
+    Dequantize(17, smooth=1.25),
+    LogitPreprocessing(17, smooth=0.5),
 ]
+
+
+def smooth_noise(scale: float) -> TransformedDistribution:
+    transforms = [AffineTransform(0.0, torch.tensor(scale, dtype=torch.float64)), SigmoidTransform()]
+    return TransformedDistribution(Normal(torch.tensor(0.0, dtype=torch.float64), 1.0), transforms)
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -32,6 +44,8 @@ def test_log_determinant_is_that_of_the_autograd_jacobian(preprocessing: Preproc
     x, ladj = preprocessing(raw, generator(), torch.float64)
     inverse_jacobian = torch.autograd.functional.jacobian(preprocessing.inverse, x).reshape(4, 4)
     assert ladj.shape == (1,)
+    if (smooth := getattr(preprocessing, "smooth", None)) is not None:
+        ladj = ladj + smooth_noise(smooth).log_prob(preprocessing.inverse(x) - raw).sum()
     torch.testing.assert_close(ladj[0], torch.linalg.slogdet(jacobian).logabsdet, rtol=1e-10, atol=1e-12)
     torch.testing.assert_close(ladj[0], -torch.linalg.slogdet(inverse_jacobian).logabsdet, rtol=1e-7, atol=1e-12)
 
@@ -59,6 +73,35 @@ def test_dequantised_levels_stay_in_their_bins() -> None:
         # 51,200 draws of U(0, 1): their mean has standard error 0.0013, their variance 0.0004.
         assert abs(noise.mean() - 0.5) < 5 * 0.0013
         assert abs(noise.var() - 1 / 12) < 5 * 0.0004
+
+
+@pytest.mark.parametrize("scale", [0.5, 1.25])
+def test_smooth_noise_stays_in_its_bin_and_has_the_stated_density(scale: float) -> None:
+    raw = torch.arange(17, dtype=torch.uint8).repeat(3000, 1)
+    data, ladj = Dequantize(17, smooth=scale)(raw, generator(), torch.float64)
+    noise = data - raw
+    assert noise.min() > 0
+    assert noise.max() < 1
+    # 51,000 draws: an exact test at one in 10,000, the seed fixed.
+    assert kstest(noise.flatten(), lambda u: norm.cdf(logit(u) / scale)).pvalue > 1e-4
+    torch.testing.assert_close(ladj, -smooth_noise(scale).log_prob(noise).sum(1), rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("smooth", [None, 0.5, 1.25])
+def test_a_density_of_noised_levels_bounds_their_probability(smooth: float | None) -> None:
+    # A model that spreads probability P evenly over the bin of each level: uniform noise is exact, another noise costs
+    # its distance from the uniform one, and the best model for a noise, p(v) = P q(v - level), is exact again.
+    raw = torch.zeros(20_000, 1)
+    data, ladj = Dequantize(17, smooth=smooth)(raw, generator(), torch.float64)
+    cost = -ladj.mean()
+    if smooth is None:
+        assert cost == 0
+        return
+    q = smooth_noise(smooth)
+    exact, _ = quad(lambda u: float(q.log_prob(torch.tensor(u)).exp() * q.log_prob(torch.tensor(u))), 1e-12, 1 - 1e-12)
+    assert exact > 0
+    assert abs(cost - exact) < 5 * ladj.std() / len(raw) ** 0.5
+    assert (q.log_prob(data[:, 0]) + ladj).abs().max() < 1e-9
 
 
 def test_gaussian_noise_has_the_stated_standard_deviation() -> None:
@@ -112,7 +155,7 @@ def test_maps_compare_hash_and_print_by_their_fields() -> None:
     assert LogitPreprocessing(17) == LogitPreprocessing(17) != LogitPreprocessing(256)
     assert Dequantize() != LogitPreprocessing()
     assert len({*MAPS, *MAPS}) == len(MAPS)
-    assert repr(LogitPreprocessing()) == "LogitPreprocessing(levels=256, margin=1e-06, alpha=0.5)"
+    assert repr(LogitPreprocessing()) == "LogitPreprocessing(levels=256, smooth=None, margin=1e-06, alpha=0.5)"
 
 
 @pytest.mark.parametrize(
@@ -120,6 +163,8 @@ def test_maps_compare_hash_and_print_by_their_fields() -> None:
     [
         (lambda: GaussianNoise(0.0), "noise std must be positive, not 0.0: use Identity"),
         (lambda: Dequantize(1), "levels must be at least 2, not 1"),
+        (lambda: Dequantize(smooth=0.0), "the scale of smooth noise must be positive, not 0.0: None is uniform noise"),
+        (lambda: LogitPreprocessing(smooth=float("nan")), "the scale of smooth noise must be positive, not nan"),
         (lambda: LogitPreprocessing(1), "levels must be at least 2, not 1"),
         (lambda: LogitPreprocessing(margin=0.0), "margin must lie between 0 and 0.5, not 0.0"),
         (lambda: LogitPreprocessing(alpha=float("nan")), "alpha must be positive, not nan"),
