@@ -15,14 +15,14 @@ from harness.datasets import Dataset, Dequantize, LogitPreprocessing
 from harness.density import build, count_parameters, log_prob, score
 from harness.errors import InputError
 from harness.guard import guarded
-from harness.method import ClosedForm, Method, Model
+from harness.method import SCORE_MATCHING, ClosedForm, Method, Model
 from harness.pictures import Arrays, learned
 from harness.precision import stored
 from harness.problem import Problem
 from harness.trainer import TrainingConfig
 from harness.training import Divergence, TrainingReport, train
 
-__all__ = ["Likelihood", "fit", "fit_and_score", "nll", "without_map"]
+__all__ = ["Likelihood", "fit", "fit_and_score", "nll", "validation_loss", "without_map"]
 
 _ROWS_AT_ONCE = 1000
 _VALIDATION_SEED, _TEST_SEED = 1_000_003, 2_000_003  # far from the training seeds 0, 1, 2, ...
@@ -83,7 +83,8 @@ def fit_and_score(
     if draws < 1:
         raise InputError(f"the number of test draws must be at least 1, not {draws}")
     model = build(method, problem)
-    report = fit(model, problem, dataset, batches, config, progress, checkpoint, resume)
+    watched = method.objective in SCORE_MATCHING
+    report = fit(model, problem, dataset, batches, config, progress, checkpoint, resume, watch_loss=watched)
     test = [nll(model, dataset.test, dataset, problem, _TEST_SEED + draw) for draw in range(draws)]
     if not all(map(math.isfinite, test)):
         raise Divergence("the test NLL is not finite")
@@ -101,10 +102,12 @@ def fit(
     progress: Callable[[int, int, str], None] = lambda done, total, note: None,
     checkpoint: Path | None = None,
     resume: TrainingCheckpoint | None = None,
+    *,
+    watch_loss: bool = False,
 ) -> TrainingReport:
     """Train a model that was built for the problem, or fit it in closed form, and leave the best weights in it.
 
-    Args and errors are those of `fit_and_score`.
+    Args and errors are those of `fit_and_score`; with watch_loss the curve has the objective's own loss beside the NLL.
     """
 
     def validate() -> float:
@@ -114,7 +117,23 @@ def fit(
         with guarded("fit"):
             model.fit(_one_pass(dataset, problem))
         return TrainingReport(best_validation=validate(), ended="closed form")
-    return train(model, problem, batches, config, validate, progress, checkpoint, resume)
+
+    def own_loss() -> float:
+        return validation_loss(model, batches, problem)
+
+    watch = own_loss if watch_loss else None
+    return train(model, problem, batches, config, validate, progress, checkpoint, resume, watch)
+
+
+def validation_loss(model: Model, batches: Dataset, problem: Problem) -> float:
+    """Mean training loss over the validation set, with the same noise at every call, in the objective's own unit."""
+    generator = torch.Generator(problem.device).manual_seed(_VALIDATION_SEED)
+    total = 0.0
+    for rows in batches.validation.split(_ROWS_AT_ONCE):
+        x = batches.preprocessing.draw(rows.to(problem.device), generator, stored(problem.dtype))
+        with guarded("training_loss"):
+            total += float(model.training_loss(x, generator).detach()) * len(rows)
+    return total / len(batches.validation)
 
 
 @torch.no_grad()

@@ -20,7 +20,20 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
 
-__all__ = ["Calibrated", "ClosedForm", "Imputes", "Method", "Model", "NormalizerEstimates", "SharedWeights", "Stateful"]
+__all__ = [
+    "SCORE_MATCHING",
+    "Calibrated",
+    "ClosedForm",
+    "Imputes",
+    "Method",
+    "Model",
+    "NormalizerEstimates",
+    "SharedWeights",
+    "Stateful",
+]
+
+SCORE_MATCHING = ("ssm", "tssm", "dsm", "fdssm")
+"""Objectives that are no likelihood, estimated or exact."""
 
 _NAME = re.compile(r"[a-z0-9]([a-z0-9._-]*[a-z0-9])?")
 

@@ -44,12 +44,14 @@ class CurvePoint:
         seconds: Of training until then, the start from data included and validations not.
         validation_nll: Nats a sample, of the evaluated (averaged) weights.
         gradient_norm: Of the last batch, before clipping; None before the first step.
+        validation_loss: The objective's own, of the same weights; None where it is not watched.
     """
 
     iteration: int
     seconds: float
     validation_nll: float
     gradient_norm: float | None
+    validation_loss: float | None = None
 
 
 @dataclass
@@ -75,6 +77,7 @@ def train(
     progress: Callable[[int, int, str], None] = lambda done, total, note: None,
     checkpoint: Path | None = None,
     resume: TrainingCheckpoint | None = None,
+    own_loss: Callable[[], float] | None = None,
 ) -> TrainingReport:
     """Train on the dataset, validate on schedule, and leave the best validated weights in the model.
 
@@ -91,6 +94,7 @@ def train(
         progress: Told after every epoch: epochs done, epochs in all, a note.
         checkpoint: File that always holds the best validated weights (safetensors), or None.
         resume: Where the state is saved, and lies if an earlier run was stopped, or None. It stays when training ends.
+        own_loss: Returns the objective's loss of the weights then in the model, for the curve; None not to watch it.
 
     Raises:
         Divergence: A loss is not finite, with its step, or no step can be taken any more; or every validation was not.
@@ -126,7 +130,8 @@ def train(
                     calibrate(samples)
             value = validate()
             norm = trainer.gradient_norm() if report.iterations else None
-            report.curve.append(CurvePoint(report.iterations, report.seconds, value, norm))
+            loss = own_loss() if own_loss is not None else None
+            report.curve.append(CurvePoint(report.iterations, report.seconds, value, norm, loss))
             if value < report.best_validation:
                 report.best_validation, report.stale = value, 0
                 report.best_weights = {name: tensor.clone() for name, tensor in model.module.state_dict().items()}

@@ -114,8 +114,9 @@ class LikelihoodCell:
         for point in outcome.report.curve:
             at = {"iteration": point.iteration, "seconds": point.seconds, "parameters": outcome.parameters}
             rows.append(row("validation_curve", "nats", single(point.validation_nll), **at))
-            if point.gradient_norm is not None:
-                rows.append(row("gradient_norm", "1", single(point.gradient_norm), **at))
+            for metric, value in (("gradient_norm", point.gradient_norm), ("validation_loss", point.validation_loss)):
+                if value is not None and math.isfinite(value):  # a step that was skipped has no gradient
+                    rows.append(row(metric, "1", single(value), **at))
         return rows
 
     def without_result(self, status: str, reason: str) -> list[Row]:

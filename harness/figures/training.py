@@ -17,7 +17,11 @@ __all__ = ["training_figures"]
 _NAMED = {"experiment": "{}", "profile": "{}", "dataset": "{}", "architecture": "{}"}
 # Seconds are compared: what they depend on is the same, the commit aside, for a long experiment spans several.
 _REST = ["dtype", *(column for column in MACHINE if column != "commit")]
-_METRICS = {"validation_curve": ("validation NLL, nats", "nll"), "gradient_norm": ("gradient norm", "gradient")}
+_METRICS = {
+    "validation_curve": ("validation NLL, nats", "nll"),
+    "validation_loss": ("the objective's own validation loss", "loss"),
+    "gradient_norm": ("gradient norm", "gradient"),
+}
 _AXES = {"iteration": "training steps", "seconds": "seconds of training, the start included"}
 _LABELLED = 7
 
@@ -34,7 +38,7 @@ def training_figures(rows: pl.DataFrame) -> Iterator[Drawing]:
 @styled()
 def _draw(name: str, group: pl.DataFrame, metric: str) -> Drawing:
     label, short = _METRICS[metric]
-    top = _top(group) if metric == "validation_curve" else math.inf
+    top = math.inf if metric == "gradient_norm" else _top(group)
     curves = group.filter(pl.col("value") <= top)
     what = title_of(group)
     sheet = Sheet(WIDTH, 5.0, what, footer(group))
@@ -70,15 +74,18 @@ def _draw(name: str, group: pl.DataFrame, metric: str) -> Drawing:
     caption = {
         "validation_curve": "NLL of the validation set in nats a sample, in the data's own space, of the weights that "
         "would be kept.",
+        "validation_loss": "Loss of the validation set that the objective minimises, of the same weights; one "
+        "objective's is not comparable with another's.",
         "gradient_norm": "Norm of the last batch's gradient before clipping, at every validation.",
     }[metric]
-    cut = "" if curves.height == group.height else f" Points above {top:,.0f} are left out."
+    shown = f"{top:,.0f}" if metric == "validation_curve" else f"{top:.3g}"
+    cut = "" if curves.height == group.height else f" Points above {shown} are left out."
     title = f"{what}: {label} through training"
     return Drawing(f"{name}-{short}", title, f"{caption}{cut} {provenance(group)}.", sheet, cells_of(group))
 
 
 def _top(group: pl.DataFrame) -> float:
-    """Return up to where validation NLLs are shown: where curves end decides, for they may start very far above."""
+    """Return up to where a curve is shown: where curves end decides, for they may start very far above."""
     ends = group.sort("iteration").group_by("cell").last()["value"]
     low = group["value"].min()
     return low + 2 * (ends.max() - low) if len(ends) > 1 else math.inf

@@ -232,12 +232,22 @@ def time_to_level(rows: pl.DataFrame) -> pl.DataFrame:
 
 
 def curves(rows: pl.DataFrame) -> pl.DataFrame:
-    """Validation NLL in nats where training started to be watched, at its best, and at its end: whether it rises."""
-    rows = _with_settings(rows).filter(metric="validation_curve").sort("iteration")
+    """Validation NLL in nats where training started to be watched, at its best, and at its end: whether it rises.
+
+    Beside it the objective's own loss, where it was watched.
+    """
+    rows = _with_settings(rows).sort("iteration")
+    watched = [*_STRUCTURE, "seed"]
+    losses = (
+        rows.filter(metric="validation_loss")
+        .group_by(watched)
+        .agg(pl.col("value").first().alias("loss there"), pl.col("value").last().alias("last loss"))
+    )
+    rows = rows.filter(metric="validation_curve")
     first, last = pl.col("value").first(), pl.col("value").last()
     at_best = pl.col("iteration").sort_by("value").first()
-    return (
-        rows.group_by([*_STRUCTURE, "seed"], maintain_order=True)
+    table = (
+        rows.group_by(watched, maintain_order=True)
         .agg(
             pl.col("iteration").first().alias("from step"),
             first.alias("NLL there"),
@@ -247,9 +257,11 @@ def curves(rows: pl.DataFrame) -> pl.DataFrame:
             pl.col("iteration").last().alias("last step"),
         )
         .filter(pl.col("from step") < pl.col("last step"))
+        .join(losses, on=watched, how="left")
         .sort("dataset", "architecture", "method", "recipe", "MaP", "EMA", "seed", maintain_order=True)
         .drop("shape", "D", "L", "B", "dtype", "device", "threads", "settings")
     )
+    return table if table["last loss"].count() else table.drop("loss there", "last loss")
 
 
 def _with_priors(table: pl.DataFrame) -> pl.DataFrame:

@@ -159,6 +159,27 @@ def test_skipped_steps_have_a_row_where_they_may_be_skipped() -> None:
     assert [row.value for row in skipping.run(quiet) if row.metric == "skipped_steps"] == [0]
 
 
+def test_a_last_batch_without_a_finite_gradient_has_no_norm(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = likelihood.fit_and_score
+
+    def skipped_last(*args: Any) -> Any:
+        outcome = real(*args)
+        outcome.report.curve[-1] = replace(outcome.report.curve[-1], gradient_norm=math.nan)
+        return outcome
+
+    monkeypatch.setattr(likelihood, "fit_and_score", skipped_last)
+    rows = TRAINING.run(quiet)
+    assert {"nll", "validation_curve"} <= {row.metric for row in rows}
+    assert "gradient_norm" not in {row.metric for row in rows}
+    assert {row.status for row in rows} == {"ok"}
+
+
+def test_score_matching_has_its_own_loss_beside_the_nll() -> None:
+    rows = [row for row in replace(TRAINING, method="ebflow-dsm").run(quiet) if row.iteration is not None]
+    nll, loss = ([row for row in rows if row.metric == metric] for metric in ("validation_curve", "validation_loss"))
+    assert [(row.iteration, row.seconds) for row in nll] == [(row.iteration, row.seconds) for row in loss]
+
+
 def test_training_makes_one_row_a_metric() -> None:
     everything = TRAINING.run(quiet)
     rows = {row.metric: row for row in everything}

@@ -325,6 +325,8 @@ BAD_INPUT = {
     ("train", "--draws", "0"): "the number of test draws must be at least 1, not 0",
     ("train", "--learning-rate", "nan"): "learning_rate must be a number above 0, not nan",
     ("train", "--noise", "-1"): "the noise scale must be a number above 0, not -1.0",
+    ("train", "--timeout", "0"): "--timeout must be a number above 0 and below 1e+09, not 0",
+    ("train", "--memory", "1e300"): "--memory must be a number above 0 and below 1e+09, not 1e+300",
     ("train", "--max-seconds", "0"): "max_seconds must be a number above 0 if it is given, not 0.0",
     # Shapes.
     ("runtime", *CNN, "--dims", "36"): "cnn is timed on n x n images with n a multiple of 4, and 36 is no such D",

@@ -17,7 +17,7 @@ from harness.checkpoints import load_weights
 from harness.datasets import Dataset, GaussianNoise, Identity
 from harness.density import build
 from harness.errors import InputError
-from harness.likelihood import fit_and_score, nll, without_map
+from harness.likelihood import fit_and_score, nll, validation_loss, without_map
 from harness.method import Method, Model
 from harness.problem import Problem
 from harness.registry import registry
@@ -231,3 +231,29 @@ def test_closed_form_on_singular_data_says_so(normal: Dataset) -> None:
     flat = replace(normal, train=normal.train * torch.tensor([1.0, 0.0]), preprocessing=Identity())
     with pytest.raises(ValueError, match=r"the covariance of 200 samples in 2 dimensions is singular: use more data"):
         fit("gaussian", flat, Problem(shape=(2,), dtype="float64"))
+
+
+def test_the_own_loss_of_score_matching_is_watched_under_the_same_noise(normal: Dataset) -> None:
+    problem = Problem(architecture="toy", shape=(2,), layers=2, dtype="float64", noise=0.5)
+    clean = replace(normal, preprocessing=Identity())
+    model = build(registry().find("ebflow-dsm"), problem)
+    by_hand = model.training_loss(normal.validation, torch.Generator().manual_seed(1_000_003)).item()
+    assert validation_loss(model, clean, problem) == validation_loss(model, clean, problem) == pytest.approx(by_hand)
+    assert validation_loss(model, normal, problem) != pytest.approx(by_hand)
+    assert all(parameter.grad is None for parameter in model.module.parameters())
+    config = TrainingConfig(epochs=20, evaluate_every=10, learning_rate=3e-3)
+    for name, batches, watched in [("ebflow-dsm", clean, True), ("ebflow-ml", normal, False)]:
+        curve = fit(name, normal, problem, batches=batches, config=config).report.curve
+        losses = [point.validation_loss for point in curve if point.validation_loss is not None]
+        assert len(losses) == (len(curve) if watched else 0)
+        assert losses == sorted(losses, reverse=True)
+
+
+def test_losses_of_many_rows_are_a_mean_over_rows(normal: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Maximum likelihood has no noise, so the split of the rows must not matter.
+    problem = Problem(architecture="toy", shape=(2,), layers=2, dtype="float64")
+    model = build(registry().find("ebflow-ml"), problem)
+    clean = replace(normal, preprocessing=Identity())
+    whole = validation_loss(model, clean, problem)
+    monkeypatch.setattr(likelihood, "_ROWS_AT_ONCE", 17)
+    assert validation_loss(model, clean, problem) == pytest.approx(whole)

@@ -476,6 +476,11 @@ def test_curves_say_whether_the_nll_rises(training: Callable[..., Row]) -> None:
     assert (line["best"], line["at step"]) == (1012.0, 500)
     assert (line["last"], line["last step"]) == (1040.0, 1000)
     assert lines("curves", rows[:1]) == []  # one point is no curve
+    assert "last loss" not in line
+    losses = {0: 0.5, 500: 0.75, 1000: 0.25}
+    rows += [training("validation_loss", value, iteration=step) for step, value in reversed(losses.items())]
+    (line,) = lines("curves", rows)
+    assert (line["loss there"], line["last loss"], line["last"]) == (0.5, 0.25, 1040.0)
 
 
 def test_seeds_are_averaged_with_student_s_interval(training: Callable[..., Row]) -> None:

@@ -356,6 +356,24 @@ def test_skipped_steps_are_counted_and_too_many_are_a_divergence(dataset: Datase
         train(never, PROBLEM.replace(batch=1), long, config(skip_not_finite=True), lambda: 1.0)
 
 
+def test_the_own_loss_on_the_curve_is_of_the_validated_weights(dataset: Dataset) -> None:
+    model = Recorded()
+    seen: list[tuple[Tensor, Tensor]] = []
+    validated: list[Tensor] = []
+
+    def validate() -> float:
+        validated.append(weight(model))
+        return 1.0
+
+    def own_loss() -> float:
+        seen.append((weight(model), validated[-1]))
+        return float(len(seen))
+
+    report = train(model, PROBLEM, dataset, config(ema_decay=0.9), validate, own_loss=own_loss)
+    assert [point.validation_loss for point in report.curve] == [1.0, 2.0, 3.0, 4.0]
+    assert all(torch.equal(*pair) for pair in seen)
+
+
 def test_a_run_that_never_validates_has_diverged(dataset: Dataset) -> None:
     with pytest.raises(Divergence, match=r"^no validation NLL was finite in 16 steps$"):
         train(Recorded(), PROBLEM, dataset, config(), lambda: float("nan"))
