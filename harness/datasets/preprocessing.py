@@ -137,7 +137,7 @@ class Dequantize(Preprocessing):
     def __post_init__(self) -> None:
         if self.levels < 2:
             raise InputError(f"levels must be at least 2, not {self.levels}: count the values a pixel takes")
-        if self.smooth is not None and not self.smooth > 0:
+        if self.smooth is not None and not 0 < self.smooth < math.inf:
             raise InputError(f"the scale of smooth noise must be positive, not {self.smooth}: None is uniform noise")
 
     def _add_noise(self, raw: Tensor, generator: torch.Generator | None) -> Tensor:
