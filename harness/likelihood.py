@@ -126,10 +126,13 @@ def fit(
 
 
 def validation_loss(model: Model, batches: Dataset, problem: Problem) -> float:
-    """Mean training loss over the validation set, with the same noise at every call, in the objective's own unit."""
+    """Mean training loss over the validation set, with the same noise at every call, in the objective's own unit.
+
+    It takes as many samples at once as a step, because it needs as much memory.
+    """
     generator = torch.Generator(problem.device).manual_seed(_VALIDATION_SEED)
     total = 0.0
-    for rows in batches.validation.split(_ROWS_AT_ONCE):
+    for rows in batches.validation.split(problem.batch):
         x = batches.preprocessing.draw(rows.to(problem.device), generator, stored(problem.dtype))
         with guarded("training_loss"):
             total += float(model.training_loss(x, generator).detach()) * len(rows)

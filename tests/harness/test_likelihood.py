@@ -249,11 +249,10 @@ def test_the_own_loss_of_score_matching_is_watched_under_the_same_noise(normal: 
         assert losses == sorted(losses, reverse=True)
 
 
-def test_losses_of_many_rows_are_a_mean_over_rows(normal: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_losses_of_many_rows_are_a_mean_over_rows(normal: Dataset) -> None:
     # Maximum likelihood has no noise, so the split of the rows must not matter.
     problem = Problem(architecture="toy", shape=(2,), layers=2, dtype="float64")
     model = build(registry().find("ebflow-ml"), problem)
     clean = replace(normal, preprocessing=Identity())
-    whole = validation_loss(model, clean, problem)
-    monkeypatch.setattr(likelihood, "_ROWS_AT_ONCE", 17)
-    assert validation_loss(model, clean, problem) == pytest.approx(whole)
+    whole = validation_loss(model, clean, problem.replace(batch=1000))
+    assert validation_loss(model, clean, problem.replace(batch=17)) == pytest.approx(whole)
