@@ -38,7 +38,7 @@ class Sheet(Figure):
         self._reserve(_FOOTER)
 
     def legend_below(self, panel: Axes, columns: int = 2) -> None:
-        """Name the curves of a panel below all panels; the sheet grows by the legend."""
+        """Name the curves of a panel below all panels, in fewer columns if they are too wide; the sheet grows by it."""
         place = self.get_figwidth() / 2, _FOOTER
         handles, labels = panel.get_legend_handles_labels()
         named = dict(zip(labels, handles, strict=True))  # one line in the legend for curves of one name
@@ -50,6 +50,10 @@ class Sheet(Figure):
             bbox_to_anchor=place,
             bbox_transform=self.dpi_scale_trans,
         )
+        if columns > 1 and legend.get_window_extent().width > self.get_figwidth() * self.dpi:
+            legend.remove()
+            self.legend_below(panel, columns - 1)
+            return
         height = legend.get_window_extent().height / self.dpi
         self.set_figheight(self.get_figheight() + height)
         self._reserve(_FOOTER + height)

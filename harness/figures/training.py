@@ -19,19 +19,24 @@ _NAMED = {"experiment": "{}", "profile": "{}", "dataset": "{}", "architecture": 
 _REST = ["dtype", *(column for column in MACHINE if column != "commit")]
 _METRICS = {
     "validation_curve": ("validation NLL, nats", "nll"),
-    "validation_loss": ("the objective's own validation loss", "loss"),
+    "validation_loss": ("own validation loss", "loss"),
     "gradient_norm": ("gradient norm", "gradient"),
 }
 _AXES = {"iteration": "training steps", "seconds": "seconds of training, the start included"}
-_LABELLED = 7
+# More curves, or longer names, stand in a legend.
+_LABELLED, _SHORT = 7, 30
 
 
 def training_figures(rows: pl.DataFrame) -> Iterator[Drawing]:
-    """Draw what was followed in every training, one figure for every dataset, architecture and metric."""
+    """Draw what was followed in every training, one figure for every dataset, architecture and metric.
+
+    Losses of two objectives are not comparable, and have a figure each.
+    """
     rows = prepared(rows).drop_nulls(["iteration", "seconds"]).filter(status="ok")
     for metric in _METRICS:
         curves = rows.filter(metric=metric).filter(pl.len().over("cell") > 1)
-        for name, group in groups(curves, _NAMED, _REST):
+        named = {**_NAMED, "objective": "{}"} if metric == "validation_loss" else _NAMED
+        for name, group in groups(curves, named, _REST):
             yield _draw(name, labelled(group), metric)
 
 
@@ -65,7 +70,7 @@ def _draw(name: str, group: pl.DataFrame, metric: str) -> Drawing:
     if metric == "gradient_norm":
         panels[0].set_yscale("log")
         plain_log(panels[0].yaxis)
-    if len(ends) <= _LABELLED:
+    if len(ends) <= _LABELLED and all(len(text) <= _SHORT for text, _ in ends):
         # Below, curves end anywhere, and names would lie on others.
         last = [(curve["iteration"][-1], curve["value"][-1], text, styles[text]["color"]) for text, curve in ends]
         label_ends(panels[0], last)
@@ -74,8 +79,7 @@ def _draw(name: str, group: pl.DataFrame, metric: str) -> Drawing:
     caption = {
         "validation_curve": "NLL of the validation set in nats a sample, in the data's own space, of the weights that "
         "would be kept.",
-        "validation_loss": "Loss of the validation set that the objective minimises, of the same weights; one "
-        "objective's is not comparable with another's.",
+        "validation_loss": "What the objective minimises, on the validation set, of the same weights.",
         "gradient_norm": "Norm of the last batch's gradient before clipping, at every validation.",
     }[metric]
     shown = f"{top:,.0f}" if metric == "validation_curve" else f"{top:.3g}"

@@ -175,6 +175,37 @@ def test_trainings_have_nll_curves_and_gradients(tmp_path: Path, make_row: MakeR
     assert "left out" not in curves.caption or "ebflow-dsm: 5,000.0 nats at step 10, 1 s" not in hover(curves)
 
 
+def test_long_names_stand_in_a_legend_that_fits_the_page(tmp_path: Path, make_row: MakeRow) -> None:
+    recipes = ("tuned-smooth, 4 of 8 epochs", "tuned-smooth-unrefitted, 4 of 8 epochs")
+    rows = [
+        row
+        for index, recipe in enumerate(recipes)
+        for row in training(make_row, "ebflow-dsm", "dsm", f"cell{index}", recipe=recipe)
+    ]
+    figure = drawn(rows, tmp_path)["table2-mnist-fc-custom-mnist-fc-nll"].figure
+    (legend,) = figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == [f"ebflow-dsm, {recipe}" for recipe in recipes]
+    box = legend.get_window_extent()
+    assert box.x0 >= 0
+    assert box.x1 <= figure.get_figwidth() * figure.dpi
+
+
+def test_own_losses_have_a_figure_for_every_objective(tmp_path: Path, make_row: MakeRow) -> None:
+    rows = [
+        make_row(**{**row.__dict__, "metric": "validation_loss", "value": row.value / 1000})
+        for method, cell in (("dsm", "a"), ("ssm", "b"))
+        for row in training(make_row, f"ebflow-{method}", method, cell)
+        if row.metric == "validation_curve"
+    ]
+    stem = "table2-mnist-fc-custom-mnist-fc"
+    found = drawn(rows, tmp_path)
+    assert {name: drawing.cells for name, drawing in found.items()} == {
+        f"{stem}-dsm-loss": ("a",),
+        f"{stem}-ssm-loss": ("b",),
+    }
+    assert "ebflow-dsm: 1.1 at step 30, 3 s" in hover(found[f"{stem}-dsm-loss"])
+
+
 def test_gradients_with_and_without_map_stand_beside_each_other(tmp_path: Path, make_row: MakeRow) -> None:
     without = json.dumps({"kind": "LikelihoodCell", "preprocess": False, "config": {}, "problem": {"seed": 0}})
     rows = training(make_row, "ebflow-ssm", "ssm", "a") + training(make_row, "ebflow-ssm", "ssm", "b", config=without)
