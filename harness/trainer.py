@@ -108,6 +108,7 @@ class Trainer:
             self.parameters, lr=config.learning_rate, weight_decay=config.weight_decay
         )
         self.steps = 0
+        self.skipped_in_a_row = 0
         self._unclipped_norm: Tensor | None = None
         self.average = None if config.ema_decay is None else self._moving_average(config.ema_decay)
 
@@ -135,7 +136,9 @@ class Trainer:
         if self.config.clip_norm is not None:
             self._unclipped_norm = nn.utils.clip_grad_norm_(self.parameters, self.config.clip_norm)
         if self.config.skip_not_finite and not math.isfinite(self.gradient_norm()):
+            self.skipped_in_a_row += 1
             return loss
+        self.skipped_in_a_row = 0
         self.optimizer.step()
         self.steps += 1
         self.model.after_step()

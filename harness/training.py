@@ -263,12 +263,12 @@ def _check(losses: list[Tensor], trainer: Trainer, report: TrainingReport) -> No
     """Look at the losses since the last look, or at how many of their steps were skipped.
 
     Raises:
-        Divergence: One is not finite; or, where such steps are skipped, not one of a full lot was taken.
+        Divergence: One is not finite; or, where such steps are skipped, none was taken for long.
     """
     if trainer.config.skip_not_finite:
-        before, report.skipped = report.skipped or 0, report.iterations - trainer.steps
-        if report.skipped - before == _STEPS_PER_LOOK:
-            raise Divergence(f"no gradient was finite in the {_STEPS_PER_LOOK} steps up to step {report.iterations}")
+        report.skipped = report.iterations - trainer.steps
+        if (row := trainer.skipped_in_a_row) >= _STEPS_PER_LOOK:
+            raise Divergence(f"no gradient was finite in the {row} steps up to step {report.iterations}")
     elif losses and not bool((finite := torch.stack(losses).isfinite()).all()):
         step = report.iterations - len(losses) + int(finite.logical_not().nonzero()[0]) + 1
         raise Divergence(f"the loss is not finite at step {step}")

@@ -354,6 +354,10 @@ def test_skipped_steps_are_counted_and_too_many_are_a_divergence(dataset: Datase
     never = Recorded({step: float("nan") for step in range(51, 200)})
     with pytest.raises(Divergence, match=r"^no gradient was finite in the 50 steps up to step 100$"):
         train(never, PROBLEM.replace(batch=1), long, config(skip_not_finite=True), lambda: 1.0)
+    # Four steps an epoch.
+    from_the_third = Recorded({step: float("nan") for step in range(3, 200)})
+    with pytest.raises(Divergence, match=r"^no gradient was finite in the 50 steps up to step 52$"):
+        train(from_the_third, PROBLEM, dataset, config(skip_not_finite=True, epochs=40), lambda: 1.0)
 
 
 def test_the_own_loss_on_the_curve_is_of_the_validated_weights(dataset: Dataset) -> None:
