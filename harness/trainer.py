@@ -34,8 +34,8 @@ class TrainingConfig:
         decay_epochs: except that it stays constant from this epoch on.
         weight_decay: As the optimiser defines it.
         clip_norm: Largest global gradient norm, or None.
-        skip_not_finite: Whether a step whose gradient is not finite is left out, as the authors do in 2-D; otherwise
-            the first loss that is not finite ends training.
+        skip_not_finite: Whether a step whose gradient norm is not finite is left out, much as the authors leave out one
+            whose loss is not a number in 2-D; otherwise the first loss that is not finite ends training.
         ema_decay: Of the averaged weights that are evaluated: min(ema_decay, (1 + t) / (10 + t)) at step t. None: no
             averaging.
         epochs: Passes over the training set.

@@ -18,7 +18,8 @@ __all__ = ["load_trainer_state", "part", "prefixed", "trainer_state"]
 
 def trainer_state(trainer: Trainer) -> dict[str, Tensor]:
     """Return all that the next steps depend on, by name: not copies, but what the next step changes."""
-    state = {"steps": torch.tensor(trainer.steps), "generator": trainer.generator.get_state()}
+    state = {"steps": torch.tensor(trainer.steps), "skipped": torch.tensor(trainer.skipped_in_a_row)}
+    state["generator"] = trainer.generator.get_state()
     state |= prefixed("model", trainer.model.module.state_dict())
     if trainer.average is not None:
         state |= prefixed("average", dict(trainer.average.module.named_parameters()))
@@ -51,6 +52,7 @@ def load_trainer_state(trainer: Trainer, state: Mapping[str, Tensor]) -> None:
     if odd:
         raise ValueError(f"it does not fit in {odd[0]}")
     trainer.steps = int(state["steps"])
+    trainer.skipped_in_a_row = int(state["skipped"])
     trainer.generator.set_state(state["generator"])
     trainer.model.module.load_state_dict(part("model", state))
     if trainer.average is not None:

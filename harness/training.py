@@ -29,10 +29,12 @@ __all__ = ["CurvePoint", "Divergence", "TrainingReport", "train"]
 
 # Losses are looked at together after this many steps: one look a step would make a GPU wait for the host.
 _STEPS_PER_LOOK = 50
+# A training that skips so many steps in a row would hardly take one again.
+_MOST_SKIPPED = 50
 
 
 class Divergence(ArithmeticError):
-    """A loss, or the validation likelihood, is no longer finite."""
+    """A loss, the gradients of many steps in a row, or the validation likelihood is no longer finite."""
 
 
 @dataclass(frozen=True)
@@ -187,6 +189,8 @@ def train(
                     index, left = left[: problem.batch], left[problem.batch :]
                     losses.append(trainer.step(batch(index)))
                     report.iterations += 1
+                    if (row := trainer.skipped_in_a_row) == _MOST_SKIPPED:
+                        raise Divergence(f"no gradient was finite in the {row} steps up to step {report.iterations}")
                     if len(losses) == _STEPS_PER_LOOK:
                         _check(losses, trainer, report)
                         losses = []
@@ -263,12 +267,10 @@ def _check(losses: list[Tensor], trainer: Trainer, report: TrainingReport) -> No
     """Look at the losses since the last look, or at how many of their steps were skipped.
 
     Raises:
-        Divergence: One is not finite; or, where such steps are skipped, none was taken for long.
+        Divergence: One is not finite, and its step was taken.
     """
     if trainer.config.skip_not_finite:
         report.skipped = report.iterations - trainer.steps
-        if (row := trainer.skipped_in_a_row) >= _STEPS_PER_LOOK:
-            raise Divergence(f"no gradient was finite in the {row} steps up to step {report.iterations}")
     elif losses and not bool((finite := torch.stack(losses).isfinite()).all()):
         step = report.iterations - len(losses) + int(finite.logical_not().nonzero()[0]) + 1
         raise Divergence(f"the loss is not finite at step {step}")

@@ -115,7 +115,7 @@ class LikelihoodCell:
             at = {"iteration": point.iteration, "seconds": point.seconds, "parameters": outcome.parameters}
             rows.append(row("validation_curve", "nats", single(point.validation_nll), **at))
             for metric, value in (("gradient_norm", point.gradient_norm), ("validation_loss", point.validation_loss)):
-                if value is not None and math.isfinite(value):  # a step that was skipped has no gradient
+                if value is not None and math.isfinite(value):  # as after a step that was skipped
                     rows.append(row(metric, "1", single(value), **at))
         return rows
 

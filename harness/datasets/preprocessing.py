@@ -128,7 +128,7 @@ class Dequantize(Preprocessing):
         smooth: None for uniform noise, or the scale of the smooth one.
 
     Raises:
-        InputError: fewer than two levels, or a scale that is not positive.
+        InputError: fewer than two levels, or a scale outside (0, 5].
     """
 
     levels: int = 256
@@ -137,8 +137,8 @@ class Dequantize(Preprocessing):
     def __post_init__(self) -> None:
         if self.levels < 2:
             raise InputError(f"levels must be at least 2, not {self.levels}: count the values a pixel takes")
-        if self.smooth is not None and not 0 < self.smooth < math.inf:
-            raise InputError(f"the scale of smooth noise must be positive, not {self.smooth}: None is uniform noise")
+        if self.smooth is not None and not 0 < self.smooth <= 5:  # beyond, draws round to the edges
+            raise InputError(f"the scale of smooth noise must lie in (0, 5], not {self.smooth}: None is uniform noise")
 
     def _add_noise(self, raw: Tensor, generator: torch.Generator | None) -> Tensor:
         if self.smooth is None:
@@ -171,7 +171,8 @@ class LogitPreprocessing(Dequantize):
         smooth: as of `Dequantize`.
 
     Raises:
-        InputError: fewer than two levels, a margin outside (0, 0.5), or a scale or an alpha that is not positive.
+        InputError: fewer than two levels, a margin outside (0, 0.5), a scale outside (0, 5], or an alpha that is not
+            positive.
     """
 
     margin: float = 1e-6

@@ -73,11 +73,12 @@ def differences(rows: pl.DataFrame) -> pl.DataFrame:
 
     With two common seeds or more the pairs are seeds, and the difference is one of methods. With one common seed they
     are the draws of the test noise, which all methods are scored with: the difference is then one of these two trained
-    models, and says nothing of how another seed would end. All differences of one set and network are corrected
-    together.
+    models, and says nothing of how another seed would end. Uniform and smooth noise have other draws, and are not
+    compared. All differences of one set, network and noise are corrected together.
     """
     rows = _with_settings(rows).filter(pl.col("status") == "ok")
-    shared = ["dataset", "architecture", "shape", "D", "dtype", "device"]
+    rows = rows.with_columns(noise=pl.col("config").str.json_path_match("$.smooth_noise"))
+    shared = ["dataset", "architecture", "shape", "D", "dtype", "device", "noise"]
     shown = ["dataset", "architecture", "method", "recipe", "EMA", "MaP", "L", "B", "dtype", "device"]
     found = []
     for _, group in rows.group_by(shared, maintain_order=True):
@@ -148,7 +149,7 @@ def points(rows: pl.DataFrame) -> pl.DataFrame:
             "status",
         )
     )
-    # One seed has no interval of what is found once, and most trainings skip no step: no column for them.
+    # One seed has no interval of what is found once, and most trainings may skip no step: no column for them.
     optional = ("+-", "skipped steps")
     return table.select(column for column in table if not (column.name.endswith(optional) and column.count() == 0))
 
@@ -238,12 +239,10 @@ def curves(rows: pl.DataFrame) -> pl.DataFrame:
     """
     rows = _with_settings(rows).sort("iteration")
     watched = [*_STRUCTURE, "seed"]
-    losses = (
-        rows.filter(metric="validation_loss")
-        .group_by(watched)
-        .agg(pl.col("value").first().alias("loss there"), pl.col("value").last().alias("last loss"))
+    losses = rows.filter(metric="validation_loss").select(*watched, "iteration", loss="value")
+    rows = rows.filter(metric="validation_curve").join(
+        losses, on=[*watched, "iteration"], how="left", maintain_order="left"
     )
-    rows = rows.filter(metric="validation_curve")
     first, last = pl.col("value").first(), pl.col("value").last()
     at_best = pl.col("iteration").sort_by("value").first()
     table = (
@@ -255,9 +254,10 @@ def curves(rows: pl.DataFrame) -> pl.DataFrame:
             at_best.alias("at step"),
             last.alias("last"),
             pl.col("iteration").last().alias("last step"),
+            pl.col("loss").first().alias("loss there"),
+            pl.col("loss").last().alias("last loss"),
         )
         .filter(pl.col("from step") < pl.col("last step"))
-        .join(losses, on=watched, how="left")
         .sort("dataset", "architecture", "method", "recipe", "MaP", "EMA", "seed", maintain_order=True)
         .drop("shape", "D", "L", "B", "dtype", "device", "threads", "settings")
     )

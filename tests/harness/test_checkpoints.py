@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import random
 import signal
@@ -33,6 +34,7 @@ from harness.problem import Problem
 from harness.registry import registry
 from harness.results import Row, Store
 from harness.trainer import TrainingConfig
+from harness.training import Divergence
 
 _SHAPES = {"fc": (4,), "toy": (2,), "multimodal": (4,), "cnn": (1, 4, 4), "glow": (1, 4, 4)}
 _LAYERS = {"cnn": 3}
@@ -58,8 +60,9 @@ class Often(TrainingCheckpoint):
 
 class Outcome(NamedTuple):
     weights: dict[str, Tensor]
-    curve: list[tuple[int, float, float | None]]
+    curve: list[tuple[int, float, str]]
     best: float
+    skipped: int | None
     ended: str
 
 
@@ -80,8 +83,9 @@ def trained(
     problem = problem.replace(architecture=architecture)
     model, data = build(method, problem), data_of(shape)
     report = fit(model, problem, data, data, config, resume=resume)
-    curve = [(point.iteration, point.validation_nll, point.gradient_norm) for point in report.curve]
-    return Outcome(model.module.state_dict(), curve, report.best_validation, report.ended)
+    # As text, for a norm may be no number, which equals nothing.
+    curve = [(point.iteration, point.validation_nll, repr(point.gradient_norm)) for point in report.curve]
+    return Outcome(model.module.state_dict(), curve, report.best_validation, report.skipped, report.ended)
 
 
 def assert_same(found: Outcome, expected: Outcome) -> None:
@@ -181,6 +185,44 @@ def test_patience_goes_on_counting(tmp_path: Path, fake_method: Callable[..., Me
     resume = Often(tmp_path / "state")
     assert_same(trained(method, config, resume), expected)
     assert resume.steps == 0
+
+
+@pytest.mark.parametrize(("odds", "most"), [(0.4, 50), (0.8, 3)])
+def test_skipped_steps_go_on_counting(
+    odds: float,
+    most: int,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    fake_method: Callable[..., Method],
+    fake_model: type,
+) -> None:
+    class Odd(fake_model):
+        """Some of its losses are not a number, by the saved generator's draws."""
+
+        def training_loss(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
+            loss = super().training_loss(x, generator)
+            return loss * (math.nan if torch.rand((), generator=generator) < odds else 1.0)
+
+    monkeypatch.setattr(training, "_MOST_SKIPPED", most)
+    method, config = fake_method(build=Odd), recipe(skip_not_finite=True)
+
+    def ended(resume: Often | None = None) -> Any:
+        try:
+            return trained(method, config, *([resume] if resume else []))
+        except Divergence as error:
+            return str(error)
+
+    expected = ended()
+    assert isinstance(expected, str) == (most == 3)  # it diverged, with these odds and this seed
+    for killed_at in (2, 1):
+        with pytest.raises(Killed):
+            ended(Often(tmp_path / "state", 1, killed_at))
+    found = ended(Often(tmp_path / "state"))
+    if most == 3:
+        assert found == expected
+    else:
+        assert expected.skipped > 0
+        assert_same(found, expected)
 
 
 def test_seconds_go_on_and_leave_saving_out(

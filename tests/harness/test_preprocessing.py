@@ -163,9 +163,12 @@ def test_maps_compare_hash_and_print_by_their_fields() -> None:
     [
         (lambda: GaussianNoise(0.0), "noise std must be positive, not 0.0: use Identity"),
         (lambda: Dequantize(1), "levels must be at least 2, not 1"),
-        (lambda: Dequantize(smooth=0.0), "the scale of smooth noise must be positive, not 0.0: None is uniform noise"),
-        (lambda: Dequantize(smooth=float("inf")), "the scale of smooth noise must be positive, not inf"),
-        (lambda: LogitPreprocessing(smooth=float("nan")), "the scale of smooth noise must be positive, not nan"),
+        (
+            lambda: Dequantize(smooth=0.0),
+            r"the scale of smooth noise must lie in \(0, 5\], not 0.0: None",
+        ),
+        (lambda: Dequantize(smooth=8.0), "the scale of smooth noise must lie in .*, not 8.0"),
+        (lambda: LogitPreprocessing(smooth=float("nan")), "the scale of smooth noise must lie in .*, not nan"),
         (lambda: LogitPreprocessing(1), "levels must be at least 2, not 1"),
         (lambda: LogitPreprocessing(margin=0.0), "margin must lie between 0 and 0.5, not 0.0"),
         (lambda: LogitPreprocessing(alpha=float("nan")), "alpha must be positive, not nan"),

@@ -58,6 +58,7 @@ def training(make_row: Callable[..., Row]) -> Callable[..., Row]:
             "problem": {"noise": 1.0, "seed": seed},
             "config": {"ema_decay": 0.999, **changes.pop("config", {})},
             "preprocess": changes.pop("preprocess", True),
+            "smooth_noise": changes.pop("smooth_noise", None),
         }
         columns = {
             "experiment": "table2-mnist-fc",
@@ -578,6 +579,12 @@ def test_one_seed_is_compared_draw_by_draw_of_the_same_noise(training: Callable[
     rows.append(training("nll", 1500.0, method="kept no draws"))
     found = {line["method"]: (line["n"], line["paired over"], line["verdict"]) for line in lines("differences", rows)}
     assert found == {"b": (3, "draws", "higher"), "c": (3, "draws", "not told apart")}
+    # Smooth noise has other draws.
+    smooth = [
+        training("nll_of_draw", 900.0 + n, method="d", smooth_noise=1.25, iteration=i) for i, n in enumerate(noise)
+    ]
+    smooth.append(training("nll", 901.0, method="d", smooth_noise=1.25))
+    assert {line["method"] for line in lines("differences", rows + smooth)} == {"b", "c"}
     # Other data are another competition.
     other = [training(row.metric, row.value, method="d", dataset="digits", iteration=row.iteration) for row in rows[:4]]
     assert {line["method"] for line in lines("differences", rows + other)} == {"b", "c"}
