@@ -33,7 +33,10 @@ __all__ = [
 ]
 
 SCORE_MATCHING = ("ssm", "tssm", "dsm", "fdssm")
-"""Objectives that are no likelihood, estimated or exact."""
+"""Every other objective, also one that is not the paper's, fits the likelihood and is trained as maximum likelihood.
+
+Of these the loss on the validation set is watched beside the NLL.
+"""
 
 _NAME = re.compile(r"[a-z0-9]([a-z0-9._-]*[a-z0-9])?")
 

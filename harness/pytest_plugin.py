@@ -58,7 +58,7 @@ def conformance_check(request: pytest.FixtureRequest) -> Callable[[], None]:
         with guarded(f"the check {check.name} of {method.name}"):
             finding = run_check(method, check)
         if finding.status == "inapplicable":
-            pytest.skip(finding.text)  # the method declares, or is of a kind, that the check says nothing about
+            pytest.skip(finding.text)  # nothing to run, such as draws of a method that declares it cannot draw
         if finding.status == "broken":
             pytest.fail(finding.text, pytrace=False)
 

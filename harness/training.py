@@ -187,24 +187,26 @@ def train(
                     for group in trainer.optimizer.param_groups:
                         group["lr"] = config.learning_rate * rate(report.iterations)
                     index, left = left[: problem.batch], left[problem.batch :]
-                    losses.append(trainer.step(batch(index)))
+                    loss = trainer.step(batch(index))
                     report.iterations += 1
-                    if (row := trainer.skipped_in_a_row) == _MOST_SKIPPED:
+                    if not config.skip_not_finite:
+                        losses.append(loss)
+                    elif (row := trainer.skipped_in_a_row) == _MOST_SKIPPED:
                         raise Divergence(f"no gradient was finite in the {row} steps up to step {report.iterations}")
                     if len(losses) == _STEPS_PER_LOOK:
-                        _check(losses, trainer, report)
+                        _check(losses, report.iterations)
                         losses = []
                     spent = report.seconds + time.perf_counter() - started
                     if config.max_seconds is not None:
                         out_of_time = bool(largest(spent >= config.max_seconds, problem.device))
                     # Not between the last step and its validation, which asks for the gradient of that step.
                     if len(left) and not out_of_time and due():
-                        _check(losses, trainer, report)
+                        _check(losses, report.iterations)
                         losses = []
                         report.seconds += time.perf_counter() - started
                         save()
                         started = time.perf_counter()
-            _check(losses, trainer, report)
+            _check(losses, report.iterations)
             report.seconds += time.perf_counter() - started
             progress(epoch, config.epochs, f"best validation {report.best_validation:.1f}")
             if epoch % config.evaluate_every == 0 or epoch == config.epochs or out_of_time:
@@ -217,6 +219,8 @@ def train(
             epoch, left = config.epochs + 1 if over else epoch + 1, None
             if due():
                 save()
+    if config.skip_not_finite:
+        report.skipped = report.iterations - trainer.steps
     if not report.best_weights:
         raise Divergence(f"no validation NLL was finite in {report.iterations} steps")
     model.module.load_state_dict(report.best_weights)
@@ -263,14 +267,7 @@ def _rate(config: TrainingConfig, epoch: int) -> Callable[[int], float]:
     return lambda step: config.decay ** min(step // epoch, config.decay_epochs - 1)
 
 
-def _check(losses: list[Tensor], trainer: Trainer, report: TrainingReport) -> None:
-    """Look at the losses since the last look, or at how many of their steps were skipped.
-
-    Raises:
-        Divergence: One is not finite, and its step was taken.
-    """
-    if trainer.config.skip_not_finite:
-        report.skipped = report.iterations - trainer.steps
-    elif losses and not bool((finite := torch.stack(losses).isfinite()).all()):
-        step = report.iterations - len(losses) + int(finite.logical_not().nonzero()[0]) + 1
+def _check(losses: list[Tensor], iterations: int) -> None:
+    if losses and not bool((finite := torch.stack(losses).isfinite()).all()):
+        step = iterations - len(losses) + int(finite.logical_not().nonzero()[0]) + 1
         raise Divergence(f"the loss is not finite at step {step}")

@@ -51,7 +51,7 @@ def log_abs_det(kernel: Tensor, height: int, width: int) -> Tensor:
     while left > 2 * reach:
         columns = min(3 * reach, left) * row
         window = torch.cat([pad(carried, (0, columns - carried.shape[1])), fresh[:, :columns]])
-        # torch declares no types for Function.apply.
+        # torch leaves Function.apply without annotations, which mypy refuses to see called from typed code.
         carried, term = _Elimination.apply(window, reach * row)  # type: ignore[no-untyped-call]
         terms.append(term)
         left -= reach

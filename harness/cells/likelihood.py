@@ -106,7 +106,7 @@ class LikelihoodCell:
             return [row("nll", "nats", status="failed", reason=one_line(error))]
         keep(outcome.arrays)
         rows = [row(*parts, parameters=outcome.parameters) for parts in _likelihood_metrics(outcome, self.problem)]
-        # Kept one by one: all methods are scored under the same draws, and compared draw by draw.
+        # Kept one by one: methods are scored under the same draws of one noise, and compared draw by draw.
         rows += [
             row("nll_of_draw", "nats", single(value), parameters=outcome.parameters, iteration=draw)
             for draw, value in enumerate(outcome.test_nll)

@@ -135,7 +135,6 @@ def configuration(dataset: str, architecture: str, objective: str, recipe: str =
 
 
 def _tuned(found: Configuration, dataset: str, architecture: str, objective: str) -> Configuration:
-    # An objective that is not the paper's fits the likelihood, and is trained as maximum likelihood.
     likelihood = objective not in SCORE_MATCHING
     if architecture == "fc":
         large = (dataset, architecture) in _IMAGES
@@ -219,7 +218,6 @@ def _mnist_fc(objective: str) -> Configuration:
 
 
 def _mnist_cnn(objective: str) -> Configuration:
-    # An objective that is not the paper's fits the likelihood, and is trained as maximum likelihood.
     likelihood = objective not in SCORE_MATCHING
     training = TrainingConfig(
         decay=0.925 if likelihood else 0.95,

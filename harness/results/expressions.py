@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import polars as pl
 
-__all__ = ["COMPILED", "EMA", "MAP", "TORCH", "is_of_kind"]
+__all__ = ["COMPILED", "EMA", "MAP", "SMOOTH_NOISE", "TORCH", "is_of_kind"]
 
 EMA = pl.col("config").str.json_path_match("$.config.ema_decay").is_not_null()
 """Whether averaged weights were scored."""
 
 MAP = pl.col("config").str.json_path_match("$.preprocess") == "true"
 """Whether matching came after preprocessing; null where nothing was trained."""
+
+SMOOTH_NOISE = pl.col("config").str.json_path_match("$.smooth_noise")
+"""Scale of smooth dequantisation noise; null where the noise is uniform."""
 
 COMPILED = (pl.col("config").str.json_path_match("$.config.compile") == "true").fill_null(False)
 """Whether the loss went through `torch.compile`."""

@@ -11,7 +11,7 @@ from statistics import fmean
 import polars as pl
 
 from harness.paper import published
-from harness.results.expressions import EMA, MAP, is_of_kind
+from harness.results.expressions import EMA, MAP, SMOOTH_NOISE, is_of_kind
 from harness.statistics import LEVEL, Comparison, Estimate, holm, mean_interval, paired_difference
 from harness.tables.columns import of_ebflow, status
 
@@ -77,7 +77,7 @@ def differences(rows: pl.DataFrame) -> pl.DataFrame:
     compared. All differences of one set, network and noise are corrected together.
     """
     rows = _with_settings(rows).filter(pl.col("status") == "ok")
-    rows = rows.with_columns(noise=pl.col("config").str.json_path_match("$.smooth_noise"))
+    rows = rows.with_columns(noise=SMOOTH_NOISE)
     shared = ["dataset", "architecture", "shape", "D", "dtype", "device", "noise"]
     shown = ["dataset", "architecture", "method", "recipe", "EMA", "MaP", "L", "B", "dtype", "device"]
     found = []
