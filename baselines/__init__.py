@@ -1,1 +1,1 @@
-"""Competitors, one module each; `harness.registry` finds every module here by itself."""
+"""Competitors, one module each; `harness.methods.registry` finds every module here by itself."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from harness.problem import Problem
+from harness.methods import Problem
 
 if TYPE_CHECKING:
     from ebflow import EBFlow

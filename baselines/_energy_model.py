@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from harness.method import Model
+from harness.methods import Model
 
 if TYPE_CHECKING:
     import torch

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from harness.method import Model
-from harness.problem import Problem
+from harness.methods import Model, Problem
 
 if TYPE_CHECKING:
     import torch

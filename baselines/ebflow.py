@@ -11,9 +11,7 @@ from typing import TYPE_CHECKING
 
 from baselines._ebflow_network import network
 from baselines._energy_model import DenseModel
-from harness.cost import LayerCost
-from harness.method import Method
-from harness.problem import STARTS, Problem
+from harness.methods import STARTS, LayerCost, Method, Problem
 
 if TYPE_CHECKING:
     import torch

@@ -9,8 +9,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from baselines._energy_model import EnergyModel
-from harness.method import Method
-from harness.problem import Problem
+from harness.methods import Method, Problem
 
 if TYPE_CHECKING:
     import torch
@@ -35,7 +34,7 @@ class GaussianModel(EnergyModel):
         """
         import torch
 
-        from harness.moments import moments
+        from harness.datasets.moments import moments
 
         found = moments(batches)
         mean = found.mean

@@ -11,8 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from baselines.ebflow import EBFlowModel
-from harness.method import Method
-from harness.problem import Problem
+from harness.methods import Method, Problem
 
 if TYPE_CHECKING:
     from ebflow.architectures import Matrix

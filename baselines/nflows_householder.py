@@ -10,9 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from baselines._nflows_model import LinearStack
-from harness.cost import LayerCost
-from harness.method import Method
-from harness.problem import Problem
+from harness.methods import LayerCost, Method, Problem
 
 if TYPE_CHECKING:
     from torch import Tensor

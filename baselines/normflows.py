@@ -11,9 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from baselines._normflows_model import LinearStack
-from harness.cost import LayerCost
-from harness.method import Method
-from harness.problem import Problem
+from harness.methods import LayerCost, Method, Problem
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

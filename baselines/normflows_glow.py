@@ -11,8 +11,7 @@ import warnings
 from typing import TYPE_CHECKING
 
 from baselines._normflows_model import NormflowsModel
-from harness.method import Method
-from harness.problem import Problem
+from harness.methods import Method, Problem
 
 if TYPE_CHECKING:
     import torch

@@ -7,8 +7,7 @@ odd and the even components in turn; the others pass through a spline without a 
 from __future__ import annotations
 
 from baselines._normflows_model import NormflowsModel, chain
-from harness.method import Method
-from harness.problem import Problem
+from harness.methods import Method, Problem
 
 __all__ = ["METHODS"]
 
@@ -21,12 +20,7 @@ def _build(problem: Problem) -> NormflowsModel:
         raise ValueError("a coupling needs samples of at least two components; use --dims 2 or more")
     couplings = [
         CoupledRationalQuadraticSpline(
-            dimension,
-            num_blocks=2,
-            num_hidden_channels=256,
-            num_bins=8,
-            tail_bound=5.0,
-            reverse_mask=index % 2 == 1,
+            dimension, num_blocks=2, num_hidden_channels=256, num_bins=8, tail_bound=5.0, reverse_mask=index % 2 == 1
         )
         for index in range(problem.layers)
     ]

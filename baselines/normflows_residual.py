@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING
 
 from baselines._global_noise import global_noise
 from baselines._normflows_model import NormflowsModel, chain
-from harness.method import Method
-from harness.problem import Problem
+from harness.methods import Method, Problem
 
 if TYPE_CHECKING:
     import torch

@@ -11,8 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from baselines import ebflow
-from harness.method import Method, Model
-from harness.problem import Problem
+from harness.methods import Method, Model, Problem
 
 if TYPE_CHECKING:
     import torch

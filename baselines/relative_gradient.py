@@ -19,9 +19,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from baselines._energy_model import DenseModel
-from harness.cost import LayerCost
-from harness.method import Method
-from harness.problem import Problem
+from harness.methods import LayerCost, Method, Problem
 
 if TYPE_CHECKING:
     import torch

@@ -13,9 +13,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from baselines import nflows, normflows, normflows_luperm, zuko
-from harness.cost import LayerCost
-from harness.method import Method, Model
-from harness.problem import Problem
+from harness.methods import LayerCost, Method, Model, Problem
 
 if TYPE_CHECKING:
     import torch

@@ -11,8 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from baselines._zuko_model import ZukoModel
-from harness.method import Method
-from harness.problem import Problem
+from harness.methods import Method, Problem
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

@@ -5,8 +5,6 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
-__all__ = ["InputError", "one_line", "printable", "unknown"]
-
 _LONGEST = 2000  # characters
 
 

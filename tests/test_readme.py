@@ -14,15 +14,15 @@ import typer.main
 from typer.testing import CliRunner
 
 from harness import datasets
-from harness.cli import app
-from harness.conformance import CHECKS, run_check
-from harness.likelihood import fit_and_score
+from harness.cells.likelihood import fit_and_score
+from harness.cli.program import app
+from harness.conformance.checks import CHECKS, run_check
+from harness.methods import Problem
+from harness.methods.registry import Registry, read_modules, registry
 from harness.paper.configurations import RECIPES
 from harness.paper.experiments import EXPERIMENTS
-from harness.problem import Problem
-from harness.registry import Registry, read_modules, registry
-from harness.runtime import measure
-from harness.trainer import TrainingConfig
+from harness.timing.interleaved import measure
+from harness.training.configuration import TrainingConfig
 
 ROOT = Path(__file__).parents[1]
 README, GUIDE, QUICKSTART = ROOT / "README.md", ROOT / "docs/adding-a-baseline.md", ROOT / "docs/quickstart.md"

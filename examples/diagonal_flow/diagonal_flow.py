@@ -10,8 +10,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from harness.method import Method, Model
-from harness.problem import Problem
+from harness.methods import Method, Model, Problem
 
 if TYPE_CHECKING:
     import torch

@@ -1,4 +1,4 @@
-"""The asv suite: speed of every method over D and L, commit after commit; it calls `harness.runtime`."""
+"""The asv suite: speed of every method over D and L, commit after commit; it calls `harness.timing.interleaved`."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ import time
 
 import torch
 
-from harness.environment import prepare
-from harness.problem import Problem
-from harness.registry import registry
-from harness.runtime import trainer_on_noise
-from harness.trainer import Trainer, TrainingConfig
+from harness.methods import Problem
+from harness.methods.process_settings import prepare
+from harness.methods.registry import registry
+from harness.timing.interleaved import trainer_on_noise
+from harness.training.configuration import TrainingConfig
+from harness.training.step import Trainer
 
 DIMENSIONS = [16, 64, 256, 784]
 DEPTHS = [1, 2, 4]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from harness.density import log_prob, sample
-from harness.registry import registry
+from harness.methods.density import log_prob, sample
+from harness.methods.registry import registry
 
 from . import DIMENSIONS, OncePerPoint, available
 

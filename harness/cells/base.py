@@ -9,29 +9,16 @@ from datetime import UTC, datetime
 from typing import Any, Protocol
 
 from harness import __version__
-from harness.checkpoints import TrainingCheckpoint
-from harness.density import refusal
-from harness.environment import capture
+from harness.cells.pictures import Arrays
 from harness.errors import InputError
-from harness.method import Method
-from harness.parallel import processes
-from harness.pictures import Arrays
-from harness.problem import Problem
-from harness.registry import why_unavailable
+from harness.methods import Method, Problem
+from harness.methods.density import refusal
+from harness.methods.registry import why_unavailable
 from harness.results import Row, Store, cell_key
-from harness.statistics import Estimate
-
-__all__ = [
-    "Cell",
-    "Keep",
-    "Progress",
-    "check_fit",
-    "finished_rows",
-    "forget",
-    "identity_of",
-    "row_maker",
-    "single",
-]
+from harness.results.provenance import capture
+from harness.results.statistics import Estimate
+from harness.training.checkpoints import TrainingCheckpoint
+from harness.training.processes import processes
 
 Progress = Callable[[int, int, str], None]
 """Told how many steps of the running cell are done, of how many, and a note."""

@@ -12,24 +12,21 @@ from torch import Tensor
 
 from harness.cells.base import Keep, Progress, check_fit, forget, identity_of, row_maker, single
 from harness.cells.likelihood import load_data
-from harness.checkpoints import TrainingCheckpoint
+from harness.cells.pictures import as_levels, imputed
 from harness.datasets import Dataset, LogitPreprocessing
-from harness.density import build, count_parameters
+from harness.datasets.moments import Moments, moments
 from harness.errors import InputError, one_line
-from harness.guard import guarded
-from harness.likelihood import fit
-from harness.method import Imputes, Model
-from harness.moments import Moments, moments
-from harness.pictures import as_levels, imputed
-from harness.precision import stored
-from harness.problem import Problem
-from harness.registry import registry
+from harness.methods import Imputes, Model, Problem
+from harness.methods.calls import guarded
+from harness.methods.density import build, count_parameters
+from harness.methods.precision import stored
+from harness.methods.registry import registry
 from harness.results import Row
-from harness.statistics import Estimate, mean_interval
-from harness.trainer import TrainingConfig
-from harness.training import Divergence
-
-__all__ = ["ImputationCell", "peak_signal_to_noise"]
+from harness.results.statistics import Estimate, mean_interval
+from harness.training.checkpoints import TrainingCheckpoint
+from harness.training.configuration import TrainingConfig
+from harness.training.loop import Divergence
+from harness.training.scoring import fit
 
 _ROWS_AT_ONCE = 1000
 _SEED = 3_000_003  # far from those of training, validation and test

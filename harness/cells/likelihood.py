@@ -3,25 +3,93 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from harness import datasets
 from harness.cells.base import Keep, Progress, check_fit, forget, identity_of, row_maker, single
-from harness.checkpoints import TrainingCheckpoint
+from harness.cells.pictures import Arrays, learned
 from harness.datasets import Dataset, Identity, LogitPreprocessing
 from harness.errors import InputError, one_line
-from harness.likelihood import Likelihood, fit_and_score, without_map
-from harness.method import Method
-from harness.problem import Problem
-from harness.registry import registry, why_unavailable
+from harness.methods import SCORE_MATCHING, Method, Model, Problem
+from harness.methods.calls import guarded
+from harness.methods.density import build, count_parameters, log_prob, score
+from harness.methods.registry import registry, why_unavailable
 from harness.results import Row
-from harness.statistics import Estimate, mean_interval
-from harness.trainer import TrainingConfig
-from harness.training import Divergence
+from harness.results.statistics import Estimate, mean_interval
+from harness.training.checkpoints import TrainingCheckpoint
+from harness.training.configuration import TrainingConfig
+from harness.training.loop import Divergence, TrainingReport
+from harness.training.scoring import TEST_SEED, fit, nll, noised, without_map
 
-__all__ = ["LikelihoodCell", "load_data"]
+
+@dataclass(frozen=True)
+class Likelihood:
+    """The outcome of one training.
+
+    Args:
+        test_nll: Nats a sample, one value for each draw of the preprocessing noise.
+        validation_nll: Of the weights that were kept, nats a sample.
+        kl: Mean of log p - log q over the test set, nats; only where the data's density p is known.
+        fisher: Half the mean of |score q - score p|^2; only where that score is of use.
+        parameters: Trained numbers.
+        report: Of the training loop.
+        arrays: What `harness.cells.pictures.learned` sees of it.
+    """
+
+    test_nll: list[float]
+    validation_nll: float
+    kl: float | None
+    fisher: float | None
+    parameters: int
+    report: TrainingReport
+    arrays: Arrays
+
+
+def fit_and_score(
+    method: Method,
+    problem: Problem,
+    dataset: Dataset,
+    batches: Dataset,
+    config: TrainingConfig,
+    draws: int,
+    progress: Callable[[int, int, str], None] = lambda done, total, note: None,
+    checkpoint: Path | None = None,
+    resume: TrainingCheckpoint | None = None,
+) -> Likelihood:
+    """Train a method on a dataset and score the best validated weights on the test set.
+
+    Args:
+        method: Any available one.
+        problem: Its shape is the dataset's.
+        dataset: Scored on; already without MaP if the problem has raw_pixel_alpha.
+        batches: Trained on; the same dataset, but for objectives that bring the data's noise themselves.
+        config: The recipe; a closed-form method makes one pass over the data instead.
+        draws: K, test passes with fresh preprocessing noise.
+        progress: As `harness.training.loop.train` has it.
+        checkpoint: Where to keep the best weights (safetensors), or None.
+        resume: As `harness.training.loop.train` has it.
+
+    Raises:
+        Divergence: Training or scoring met a number that is not finite.
+        InputError: The method cannot do it.
+        TimeoutError: One call took longer than `harness.methods.calls` allows.
+    """
+    if draws < 1:
+        raise InputError(f"the number of test draws must be at least 1, not {draws}")
+    model = build(method, problem)
+    watched = method.objective in SCORE_MATCHING
+    report = fit(model, problem, dataset, batches, config, progress, checkpoint, resume, watch_loss=watched)
+    test = [nll(model, dataset.test, dataset, problem, TEST_SEED + draw) for draw in range(draws)]
+    if not all(map(math.isfinite, test)):
+        raise Divergence("the test NLL is not finite")
+    kl, fisher = _against_truth(model, dataset, problem)
+    arrays = learned(method, model, dataset, problem)
+    return Likelihood(test, report.best_validation, kl, fisher, count_parameters(model), report, arrays)
 
 
 @dataclass(frozen=True)
@@ -176,3 +244,19 @@ def _likelihood_metrics(outcome: Likelihood, problem: Problem) -> list[tuple[str
     if outcome.report.skipped is not None:
         metrics.append(("skipped_steps", "1", single(outcome.report.skipped)))
     return metrics
+
+
+def _against_truth(model: Model, dataset: Dataset, problem: Problem) -> tuple[float | None, float | None]:
+    """KL and Fisher divergence from the exact density of the preprocessed data, by its test points."""
+    density = dataset.density
+    if density is None:
+        return None, None
+    divergence, gaps = 0.0, []
+    for x, _ in noised(dataset.test, dataset, problem, TEST_SEED):
+        with torch.no_grad(), guarded("to_latent"):
+            divergence += float((density.log_prob(x.double()) - log_prob(model, x).double()).sum())
+        exact = density.score(x.double())
+        if exact is not None:
+            with guarded("the score"):
+                gaps.append(0.5 * float((score(model, x).double() - exact).square().sum()))
+    return divergence / len(dataset.test), sum(gaps) / len(dataset.test) if gaps else None

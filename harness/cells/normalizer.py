@@ -10,21 +10,18 @@ import torch
 from torch import Tensor
 
 from harness.cells.base import Keep, Progress, check_fit, forget, identity_of, row_maker
-from harness.checkpoints import TrainingCheckpoint
-from harness.density import build, count_parameters, sample
 from harness.errors import one_line
-from harness.guard import guarded
-from harness.method import Model, NormalizerEstimates, SharedWeights
-from harness.precision import stored
-from harness.problem import Problem
-from harness.registry import registry, why_unavailable
+from harness.methods import Model, NormalizerEstimates, Problem, SharedWeights
+from harness.methods.calls import guarded
+from harness.methods.density import build, count_parameters, sample
+from harness.methods.precision import stored
+from harness.methods.registry import registry, why_unavailable
 from harness.results import Row
-from harness.statistics import mean_interval
-
-__all__ = ["ESTIMATORS", "NormalizerCell"]
+from harness.results.statistics import mean_interval
+from harness.training.checkpoints import TrainingCheckpoint
 
 ESTIMATORS = ("prior", "gaussian", "bridge")
-"""Those of `harness.method.NormalizerEstimates`."""
+"""Those of `harness.methods.NormalizerEstimates`."""
 
 _DATA = 10_000
 _LOWEST, _HIGHEST = 0.9, 1.5

@@ -7,18 +7,16 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from harness.cells.base import Keep, Progress, check_fit, forget, identity_of, row_maker, single
-from harness.checkpoints import TrainingCheckpoint
-from harness.cost import optimizer_bytes
-from harness.machine import COPY_METRIC, CUBE_METRIC, REFERENCE_METRIC, product_metric
-from harness.precision import stored
-from harness.problem import Problem
-from harness.registry import registry, why_unavailable
+from harness.methods import Problem
+from harness.methods.cost import optimizer_bytes
+from harness.methods.precision import stored
+from harness.methods.registry import registry, why_unavailable
 from harness.results import DRIFT_METRIC, NOISY, Row
-from harness.runtime import Timing, measure
-from harness.statistics import NOISY_DRIFT, Estimate, drift, median_interval
-from harness.trainer import TrainingConfig
-
-__all__ = ["RuntimeCell"]
+from harness.results.statistics import NOISY_DRIFT, Estimate, drift, median_interval
+from harness.timing.interleaved import Timing, measure
+from harness.timing.machine import COPY_METRIC, CUBE_METRIC, REFERENCE_METRIC, product_metric
+from harness.training.checkpoints import TrainingCheckpoint
+from harness.training.configuration import TrainingConfig
 
 
 @dataclass(frozen=True)

@@ -6,12 +6,10 @@ import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from harness.checking import Finding
+from harness.conformance.findings import Finding
 from harness.conformance.subject import Broken, Inapplicable, Subject
 from harness.errors import one_line
-from harness.method import Method
-
-__all__ = ["CHECKS", "Check", "check", "run_check"]
+from harness.methods import Method
 
 
 @dataclass(frozen=True)

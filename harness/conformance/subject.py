@@ -9,12 +9,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from harness.density import build, log_prob, refusal
-from harness.method import ClosedForm, Method, Model
-from harness.precision import stored
-from harness.problem import Problem
-
-__all__ = ["Broken", "Inapplicable", "Subject", "closely", "jacobians", "parameters"]
+from harness.methods import ClosedForm, Method, Model, Problem
+from harness.methods.density import build, log_prob, refusal
+from harness.methods.precision import stored
 
 _SHAPES: dict[str, tuple[tuple[int, ...], ...]] = {
     "fc": ((2,), (3,), (5,)),
@@ -136,6 +133,7 @@ class Subject:
 
 
 def draw(problem: Problem, n: int = 7, seed: int = 1) -> Tensor:
+    """Return data, shape (n, *event), neither centred nor of unit scale."""
     generator = torch.Generator().manual_seed(seed)
     noise = torch.randn(n, *problem.shape, generator=generator, dtype=torch.float64)
     return (1.5 * noise + 0.5).to(stored(problem.dtype))

@@ -13,15 +13,9 @@ from harness.datasets import cifar10, files, mnist
 from harness.errors import InputError, unknown
 
 if TYPE_CHECKING:
-    from harness.datasets.base import Dataset
+    from harness.datasets.dataset import Dataset
     from harness.datasets.densities import Checkerboard, Density, Multimodal, Sine, Swirl
-    from harness.datasets.preprocessing import (
-        Dequantize,
-        GaussianNoise,
-        Identity,
-        LogitPreprocessing,
-        Preprocessing,
-    )
+    from harness.datasets.preprocessing import Dequantize, GaussianNoise, Identity, LogitPreprocessing, Preprocessing
 
 __all__ = [
     "Checkerboard",
@@ -43,7 +37,7 @@ __all__ = [
 
 _SYNTHETIC = ("sine", "swirl", "checkerboard", "multimodal10")
 _PUBLISHED = {"mnist": mnist, "cifar10": cifar10}
-_MODULES = ("base", "densities", "preprocessing")  # where the classes of `__all__` are defined
+_MODULES = ("dataset", "densities", "preprocessing")  # where the classes of `__all__` are defined
 
 
 def __getattr__(name: str) -> Any:
@@ -110,7 +104,7 @@ def load(name: str, data_dir: Path | None = None, *, seed: int = 0) -> Dataset:
 
         return array_file.load(Path(name), seed)
     if name in _SYNTHETIC:
-        from harness.datasets import points
+        from harness.datasets import synthetic as points
 
         return points.load(name, seed)
     if name == "digits":

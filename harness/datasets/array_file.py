@@ -7,11 +7,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from harness.datasets.base import Dataset
+from harness.datasets.dataset import Dataset
 from harness.datasets.preprocessing import Identity
 from harness.errors import InputError
-
-__all__ = ["load"]
 
 _FEWEST_ROWS = 10
 

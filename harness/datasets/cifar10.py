@@ -9,14 +9,13 @@ from typing import TYPE_CHECKING
 
 from harness.datasets import files
 from harness.errors import InputError
-from harness.whole_file import put
+from harness.results.whole_file import put
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from harness.datasets.base import Dataset
+    from harness.datasets.dataset import Dataset
 
-__all__ = ["load", "why_unavailable"]
 
 _FOLDER = "cifar-10-batches-bin"
 _ARCHIVE = "cifar-10-binary.tar.gz"
@@ -51,7 +50,7 @@ def load(folder: Path) -> Dataset:
     """
     import torch
 
-    from harness.datasets.base import Dataset
+    from harness.datasets.dataset import Dataset
     from harness.datasets.preprocessing import LogitPreprocessing
 
     if _missing(folder):

@@ -20,8 +20,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["NOISE_STD", "Checkerboard", "Density", "Multimodal", "Sine", "SmoothedDensity", "Swirl"]
-
 NOISE_STD = 0.375
 """Standard deviation s of the noise that the densities account for."""
 

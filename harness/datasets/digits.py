@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from harness.datasets.base import Dataset
+from harness.datasets.dataset import Dataset
 from harness.datasets.preprocessing import LogitPreprocessing
-
-__all__ = ["load"]
 
 _SPLITS = (1200, 297, 300)
 

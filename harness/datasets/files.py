@@ -16,7 +16,6 @@ from harness.errors import InputError
 if TYPE_CHECKING:
     from pooch import Pooch
 
-__all__ = ["VARIABLE", "data_folder", "download", "gunzip", "read", "sha256_of", "writing"]
 
 VARIABLE = "HARNESS_DATA_DIR"
 """Environment variable naming the data folder."""
@@ -94,13 +93,7 @@ def download(url: str, path: Path, sha256: str) -> None:
     with writing(path.parent):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            pooch.retrieve(
-                url,
-                known_hash=f"sha256:{sha256}",
-                fname=path.name,
-                path=path.parent,
-                downloader=_fetch,
-            )
+            pooch.retrieve(url, known_hash=f"sha256:{sha256}", fname=path.name, path=path.parent, downloader=_fetch)
         except PermissionError:
             raise
         except (OSError, ValueError) as error:

@@ -11,9 +11,7 @@ from harness.datasets import files
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from harness.datasets.base import Dataset
-
-__all__ = ["load", "why_unavailable"]
+    from harness.datasets.dataset import Dataset
 
 
 @dataclass(frozen=True)
@@ -59,7 +57,7 @@ def load(folder: Path) -> Dataset:
     Raises:
         InputError: a file is not the published one, or is missing and cannot be downloaded.
     """
-    from harness.datasets.base import Dataset
+    from harness.datasets.dataset import Dataset
     from harness.datasets.preprocessing import LogitPreprocessing
 
     images, test = _images(folder, _TRAIN), _images(folder, _TEST)

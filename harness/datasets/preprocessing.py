@@ -30,8 +30,6 @@ from torch.distributions.transforms import AffineTransform, ComposeTransform, Si
 
 from harness.errors import InputError
 
-__all__ = ["Dequantize", "GaussianNoise", "Identity", "LogitPreprocessing", "Preprocessing"]
-
 
 class Preprocessing(ABC):
     """A random map from raw samples to model space."""

@@ -12,12 +12,9 @@ from dataclasses import dataclass, field, replace
 
 from harness.cells import LikelihoodCell
 from harness.errors import InputError, unknown
-from harness.method import SCORE_MATCHING, Method
+from harness.methods import SCORE_MATCHING, Method, Problem
 from harness.paper.recipes import PUBLISHED_LAYERS, RECIPES
-from harness.problem import Problem
-from harness.trainer import TrainingConfig
-
-__all__ = ["Configuration", "configuration", "configured_cell"]
+from harness.training.configuration import TrainingConfig
 
 
 @dataclass(frozen=True)
@@ -260,13 +257,7 @@ _IMAGES = {
 # 10,001 iterations of 25 an epoch. float64 because of the data: see `harness.datasets.Multimodal`.
 _MULTIMODAL = Configuration(
     TrainingConfig(
-        optimizer="adam",
-        learning_rate=1e-3,
-        decay=1.0,
-        clip_norm=500.0,
-        ema_decay=None,
-        epochs=401,
-        evaluate_every=10,
+        optimizer="adam", learning_rate=1e-3, decay=1.0, clip_norm=500.0, ema_decay=None, epochs=401, evaluate_every=10
     ),
     batch=2048,
     dtype="float64",

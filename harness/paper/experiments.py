@@ -15,7 +15,6 @@ from harness.paper.plans import Context, Imputations, NormalizerErrors, Plan, Ti
 if TYPE_CHECKING:
     from harness.cells import Cell
 
-__all__ = ["EXPERIMENTS", "PROFILES", "Context", "Experiment", "select", "statement"]
 
 PROFILES = ("quick", "paper")
 
@@ -203,11 +202,7 @@ EXPERIMENTS: tuple[Experiment, ...] = (
         "smooth-mnist-fc",
         "the same, with smooth dequantisation noise (not in the paper)",
         Trainings(
-            ("mnist",),
-            "fc",
-            ("tuned-smooth",),
-            quick_objectives=("dsm",),
-            quick={"epochs": 1, "max_seconds": 5},
+            ("mnist",), "fc", ("tuned-smooth",), quick_objectives=("dsm",), quick={"epochs": 1, "max_seconds": 5}
         ),
         "DSM alone, 1 epoch or 5 s of training, the start from data included, 2 test draws, one seed instead of three",
         f"{_TUNED_DIFFERS}; {_SMOOTH_DIFFERS}",

@@ -10,16 +10,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from harness.method import Method
+from harness.methods import Method, Problem
+from harness.methods.registry import registry
 from harness.paper.recipes import PUBLISHED_LAYERS
-from harness.problem import Problem
-from harness.registry import registry
 
 if TYPE_CHECKING:
     from harness.cells import Cell, LikelihoodCell
-    from harness.trainer import TrainingConfig
+    from harness.training.configuration import TrainingConfig
 
-__all__ = ["Context", "Imputations", "NormalizerErrors", "Plan", "Timings", "Trainings"]
 
 _SHAPES = {
     "sine": (2,),

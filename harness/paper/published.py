@@ -9,8 +9,6 @@ from typing import Any
 
 import polars as pl
 
-__all__ = ["ablation", "caveats", "likelihood", "priors", "runtime", "throughput", "time_to_level"]
-
 
 @cache
 def _tables() -> dict[str, list[dict[str, Any]]]:

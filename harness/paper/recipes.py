@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-__all__ = ["PUBLISHED_LAYERS", "RECIPES"]
-
 PUBLISHED_LAYERS = {"fc": 2, "cnn": 6, "glow": 32, "toy": 11, "multimodal": 11}
 """L of the paper's networks."""
 

@@ -7,8 +7,6 @@ import re
 import shlex
 from typing import Any
 
-__all__ = ["command", "parsed"]
-
 
 def command(row: dict[str, Any]) -> str:
     """Return what to type to measure the cell of a row again, quoted for a shell.

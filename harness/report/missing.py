@@ -6,8 +6,6 @@ import polars as pl
 
 from harness.paper.experiments import EXPERIMENTS
 
-__all__ = ["cut_short", "unmeasured", "without_numbers"]
-
 
 def without_numbers(rows: pl.DataFrame) -> tuple[pl.DataFrame, list[tuple[str, ...]]]:
     """Return methods that are unavailable, failed or diverged, with the reason, and the cells that say so."""

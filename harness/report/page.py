@@ -15,20 +15,19 @@ import polars as pl
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from harness import asv_results, publish
 from harness.errors import InputError
-from harness.figures import drawings
-from harness.paper.claims import CLAIMS, VERDICT_RULE, Claim, Evidence, Outcome, Verdict, judge
 from harness.paper.experiments import EXPERIMENTS
-from harness.report.cells import cells, links
+from harness.report import publish
+from harness.report.appendix import cells, links
+from harness.report.claims import CLAIMS, VERDICT_RULE, Claim, Evidence, Outcome, Verdict, judge
+from harness.report.figures import drawings
 from harness.report.missing import cut_short, unmeasured, without_numbers
 from harness.report.series import series_table
+from harness.report.tables import to_html
 from harness.results import Store
-from harness.results.expressions import TORCH
-from harness.tables import to_html
-from harness.whole_file import put
-
-__all__ = ["build", "write"]
+from harness.results.derived import TORCH
+from harness.results.whole_file import put
+from harness.timing import asv_results
 
 _SVG = "http://www.w3.org/2000/svg"
 _HALF = 420
@@ -78,7 +77,7 @@ def build(rows: pl.DataFrame, store: Store, history: pl.DataFrame, damaged: Sequ
     Args:
         rows: A frame of `harness.results.SCHEMA`, not empty.
         store: Where the arrays of the rows' cells lie.
-        history: Of `harness.asv_results.history`.
+        history: Of `harness.timing.asv_results.history`.
         damaged: One line for every file that could not be read.
     """
     environment = Environment(

@@ -7,9 +7,7 @@ from typing import Any
 import polars as pl
 from markupsafe import Markup
 
-from harness.tables import split_constants, to_html
-
-__all__ = ["series_table"]
+from harness.report.tables import split_constants, to_html
 
 _WIDTH, _HEIGHT, _MARGIN = 120, 24, 4
 _NAMES = {
@@ -32,7 +30,7 @@ _COLUMNS = {
 
 
 def series_table(history: pl.DataFrame) -> tuple[Markup, str]:
-    """Return one row a series of `harness.asv_results.history`, what got slower first, and what all have in common."""
+    """Return one row a series of benchmark points, what got slower first, and what all have in common."""
     rows, sparklines = [], []
     groups = history.group_by(["metric", "method", "D", "L", "cpu", "env"], maintain_order=True)
     ordered = sorted((group for _, group in groups), key=lambda group: -(group["change"] == "slower").sum())

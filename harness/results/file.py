@@ -13,18 +13,7 @@ import polars.selectors as cs
 
 from harness.errors import one_line
 from harness.results.schema import REQUIRED, SCHEMA, STATUSES, cell_key
-from harness.seal import BLANK, KEY, check_seal, seal
-
-__all__ = [
-    "MIGRATIONS",
-    "SCHEMA_VERSION",
-    "NewerFileError",
-    "UnreadableFileError",
-    "altered",
-    "complaint",
-    "dump",
-    "load",
-]
+from harness.results.seal import BLANK, KEY, check_seal, seal
 
 _VERSION = "schema"
 _SEALED = BLANK.rstrip("0").encode()

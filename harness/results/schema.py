@@ -11,10 +11,8 @@ from typing import Any, get_type_hints
 
 import polars as pl
 
-__all__ = ["DRIFT_METRIC", "NOISY", "SCHEMA", "STATUSES", "Row", "cell_key", "reproducible", "to_frame"]
-
 NOISY = "noisy"
-"""The reason that an ok row has if the machine drifted while it was measured (`harness.statistics.NOISY_DRIFT`)."""
+"""The reason that an ok row has if the machine drifted while it was measured, by more than `NOISY_DRIFT`."""
 
 DRIFT_METRIC = "reference_gemm_drift"
 """By how much it drifted: the metric of the machine's row that says it."""

@@ -14,13 +14,12 @@ import polars as pl
 from harness.errors import InputError, printable
 from harness.results.file import NewerFileError, UnreadableFileError, altered, complaint, dump, load
 from harness.results.schema import Row, reproducible, to_frame
-from harness.seal import BLANK, KEY, check_seal, seal
-from harness.whole_file import put
+from harness.results.seal import BLANK, KEY, check_seal, seal
+from harness.results.whole_file import put
 
 if TYPE_CHECKING:
     import numpy as np
 
-__all__ = ["Merged", "Store"]
 
 _ARRAYS = ".safetensors"
 _LARGEST = 2**28  # bytes; a file of rows has some ten thousand, one of arrays some million

@@ -11,14 +11,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from harness.conformance import CHECKS, Check, run_check
-from harness.conformance.learning import fc_log_prob, shared_layers
+from harness.conformance.checks import CHECKS, Check, run_check
+from harness.conformance.checks.learning import fc_log_prob, shared_layers
 from harness.conformance.subject import Subject, draw, jacobians
-from harness.density import build, count_parameters, log_prob
 from harness.errors import InputError
-from harness.method import Calibrated, Method
-from harness.problem import Problem
-from harness.registry import registry, why_unavailable
+from harness.methods import Calibrated, Method, Problem
+from harness.methods.density import build, count_parameters, log_prob
+from harness.methods.registry import registry, why_unavailable
 
 ALL = list(registry().methods.values())
 METHODS = [method for method in ALL if "fc" in method.architectures]
@@ -28,13 +27,7 @@ LINEAR_LAYERS = 3
 
 def small(architecture: str = "fc", **changes: object) -> Problem:
     """A small problem of an architecture."""
-    sizes = {
-        "fc": ((5,), 3),
-        "cnn": ((1, 4, 4), 3),
-        "glow": ((1, 4, 4), 2),
-        "toy": ((2,), 3),
-        "multimodal": ((4,), 3),
-    }
+    sizes = {"fc": ((5,), 3), "cnn": ((1, 4, 4), 3), "glow": ((1, 4, 4), 2), "toy": ((2,), 3), "multimodal": ((4,), 3)}
     shape, layers = sizes[architecture]
     return Problem(**{"architecture": architecture, "shape": shape, "layers": layers, "dtype": "float64", **changes})
 

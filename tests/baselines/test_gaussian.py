@@ -5,10 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from harness.density import build, log_prob
-from harness.method import ClosedForm, Model
-from harness.problem import Problem
-from harness.registry import registry
+from harness.methods import ClosedForm, Model, Problem
+from harness.methods.density import build, log_prob
+from harness.methods.registry import registry
 
 
 def gaussian(dimension: int, dtype: str = "float64") -> Model:

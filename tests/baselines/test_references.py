@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from harness.density import build, log_prob
-from harness.problem import Problem
-from harness.registry import registry
+from harness.methods import Problem
+from harness.methods.density import build, log_prob
+from harness.methods.registry import registry
 
 PROBLEM = Problem(architecture="cnn", shape=(1, 16, 8), layers=3, batch=4, dtype="float64", noise=0.5, residual=True)
 

@@ -11,12 +11,12 @@ import torch
 from torch import Tensor
 
 from baselines.free_form import BETA
-from harness.density import build, log_prob
-from harness.method import Model
+from harness.methods import Model, Problem
+from harness.methods.density import build, log_prob
+from harness.methods.registry import registry
 from harness.paper.configurations import configuration
-from harness.problem import Problem
-from harness.registry import registry
-from harness.trainer import Trainer, TrainingConfig
+from harness.training.configuration import TrainingConfig
+from harness.training.step import Trainer
 
 NAMES = ["relative-gradient-ml", "self-normalizing-ml", "free-form-ml"]
 PROBLEM = Problem(shape=(4,), layers=3, batch=6, dtype="float64")

@@ -10,11 +10,10 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from baselines.score_matched import METHODS
-from harness.density import build, log_prob
-from harness.method import Method, Model
+from harness.methods import Method, Model, Problem
+from harness.methods.density import build, log_prob
+from harness.methods.registry import registry
 from harness.paper.configurations import configuration, configured_cell
-from harness.problem import Problem
-from harness.registry import registry
 
 DENSE = [method for method in METHODS if method.linear == "dense"]
 every_method = pytest.mark.parametrize("method", METHODS, ids=lambda m: m.name)

@@ -10,7 +10,7 @@ import pytest
 from selenium import webdriver
 from selenium.webdriver.chrome.service import Service
 
-from harness.report import write
+from harness.report.page import write
 from harness.results import Store
 
 REFERENCE = Path(__file__).parents[2] / "results" / "reference"

@@ -10,12 +10,7 @@ from layer_cases import DOUBLE, LAYERS, Case
 from torch import Tensor, nn
 
 from ebflow import DSM, SSM, EBFlow, ExactSM, TaylorSSM, architectures
-from ebflow.layers import (
-    ClosedForm,
-    Layer,
-    Logit,
-    VaryingLayer,
-)
+from ebflow.layers import ClosedForm, Layer, Logit, VaryingLayer
 
 TIGHT = {"rtol": 1e-10, "atol": 1e-10}
 

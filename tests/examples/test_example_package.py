@@ -43,7 +43,7 @@ def harness(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Harness:
     }
 
     def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "harness", *arguments]
+        command = [sys.executable, "-m", "harness.cli", *arguments]
         return subprocess.run(command, capture_output=True, text=True, env=environment, cwd=results)
 
     return run

@@ -14,10 +14,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from harness import cli, registry, runtime
-from harness.method import Method, Model
-from harness.problem import Problem
+from harness.cli import program as cli
+from harness.methods import Method, Model, Problem, registry
 from harness.results import Row
+from harness.timing import interleaved as runtime
 
 
 @pytest.fixture(autouse=True)

@@ -15,7 +15,8 @@ import dask
 import torch
 from distributed import Client, LocalCluster
 
-from harness.execution import hire, run_cells
+from harness.cells.sweep import run_cells
+from harness.cells.workers import hire
 from harness.paper.experiments import Context, select
 from harness.results import Store, reproducible
 

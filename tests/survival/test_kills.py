@@ -19,7 +19,12 @@ from harness.results import Store, reproducible
 KILLS = int(os.environ.get("SURVIVAL_KILLS", "5"))
 
 # Closed forms, estimates and trainings, whose state is saved several times a second here.
-PROGRAM = "from harness import checkpoints, cli; checkpoints._INTERVAL = 0.2; cli.main()"
+PROGRAM = """
+from harness.cli import program
+from harness.training import checkpoints
+checkpoints._INTERVAL = 0.2
+program.main()
+"""
 SWEEP = ("reproduce", "digits-fc", "log-z", "--methods", "gaussian,ebflow-ml,ebflow-dsm", "--threads", "1", "--quiet")
 
 

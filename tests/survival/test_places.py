@@ -21,7 +21,7 @@ def harness(
     *arguments: str, before: Callable[[], None] | None = None, **environment: str
 ) -> subprocess.CompletedProcess[bytes]:
     return subprocess.run(
-        [sys.executable, "-m", "harness", *arguments],
+        [sys.executable, "-m", "harness.cli", *arguments],
         env={**os.environ, **environment},
         preexec_fn=before,
         capture_output=True,

@@ -12,8 +12,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from harness.method import Method, Model
-from harness.problem import Problem
+from harness.methods import Method, Model, Problem
 
 
 class Right(Model):

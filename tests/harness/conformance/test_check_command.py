@@ -9,13 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from harness.checking import Finding, findings
-from harness.conformance import CHECKS
+from harness.conformance.checks import CHECKS
+from harness.conformance.findings import Finding
+from harness.conformance.processes import findings
 
 BROKEN = """
 import os, sys, time
 import torch
-from harness.method import Method, Model
+from harness.methods import Method, Model
 
 
 class Diagonal(Model):
@@ -37,7 +38,7 @@ class Diagonal(Model):
 METHODS = [Method("broken-ml", objective="ml", linear="shift", build=Diagonal, summary="broken on purpose")]
 """
 
-RUN_PROGRAM = "from harness.cli import main; main()"
+RUN_PROGRAM = "from harness.cli.program import main; main()"
 
 
 def program(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:

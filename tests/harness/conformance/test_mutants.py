@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from mutants import MUTANTS, RIGHT
 
-from harness.conformance import CHECKS, run_check
-from harness.method import Method
+from harness.conformance.checks import CHECKS, run_check
+from harness.methods import Method
 
 
 @pytest.mark.parametrize("method", RIGHT, ids=lambda method: method.name)

@@ -11,7 +11,7 @@ from tempfile import TemporaryDirectory
 import pytest
 from hypothesis import HealthCheck, settings
 
-from harness.guard import guarded
+from harness.methods.calls import guarded
 
 _SHARED = {
     "deadline": None,  # a hang is what `within_time` ends

@@ -15,12 +15,14 @@ import typer
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from harness import checking, cli, datasets, estimate
-from harness.cells import base
-from harness.commands import running
+from harness import datasets
+from harness.cells import base, estimate
+from harness.cli import program as cli
+from harness.cli import running
+from harness.conformance import processes as checking
+from harness.methods.registry import registry
 from harness.paper.configurations import RECIPES
 from harness.paper.experiments import EXPERIMENTS
-from harness.registry import registry
 
 # What no shell can pass on is left out, and so is what would lead out of the folder of the test.
 _WORDS = st.text(st.characters(exclude_characters="\0/", codec=None), max_size=30)

@@ -23,9 +23,9 @@ from mutations import mutated_bytes
 from torch import nn
 
 from harness import datasets
-from harness.checkpoints import TrainingCheckpoint, load_weights, save_weights
 from harness.datasets import cifar10, mnist
 from harness.errors import InputError
+from harness.training.checkpoints import TrainingCheckpoint, load_weights, save_weights
 
 
 def _npy(array: np.ndarray) -> bytes:

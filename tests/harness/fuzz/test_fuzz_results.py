@@ -17,9 +17,10 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from mutations import mutated_bytes, mutated_json
 
-from harness import asv_results, cli
+from harness.cli import program as cli
 from harness.results import Row, Store, to_frame
 from harness.results.file import dump
+from harness.timing import asv_results
 
 _ARRAYS = {"samples": np.arange(24, dtype=np.uint8).reshape(2, 3, 4), "levels": np.array([17])}
 _METRICS = [

@@ -1,0 +1,97 @@
+"""The commands for authors of competitors: check and new-adapter."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from harness.cli import completion
+from harness.errors import InputError
+
+if TYPE_CHECKING:
+    from harness.conformance.findings import Finding
+    from harness.methods import Method
+
+
+def check(
+    what: Annotated[
+        str,
+        typer.Argument(
+            metavar="NAME|FILE.py", help="A method, or a file that declares some.", autocompletion=completion.methods
+        ),
+    ],
+    as_json: Annotated[bool, typer.Option("--json", help="Print findings, one JSON object a line.")] = False,
+) -> None:
+    """Hold a competitor to every promise of the contract, and say which one broke, by how much, and the usual cause.
+
+    Examples:
+      harness check nflows-lu-ml
+      harness check my_flow.py --json
+    """
+    from harness.conformance.processes import findings
+
+    file = Path(what) if what.endswith(".py") else None
+    broken = 0
+    for method in _methods(what, file):
+        found = []
+        for finding in findings(method.name, file):
+            found.append(finding)
+            if as_json:
+                print(json.dumps(dataclasses.asdict(finding)), flush=True)
+            elif finding.status != "passed":
+                print(f"{finding.status:>12}  {finding.check}: {finding.text}", flush=True)
+        broken += sum(finding.status == "broken" for finding in found)
+        if not as_json:
+            print(_summary(method, found))
+    if broken:
+        sys.exit(1)
+
+
+def _methods(what: str, file: Path | None) -> list[Method]:
+    from harness.methods.registry import load_file, registry
+
+    if Path(what).is_dir():
+        raise InputError(f"{what or 'an empty name'} is a folder; give a method, or a .py file that declares some")
+    methods = [registry().find(what)] if file is None else list(load_file(file).methods.values())
+    if not methods:
+        raise InputError(f"{what} declares no method; fill its list METHODS")
+    return methods
+
+
+def _summary(method: Method, found: list[Finding]) -> str:
+    count = Counter(finding.status for finding in found)
+    verdict = "keeps the contract" if not count["broken"] else "does not keep the contract"
+    return (
+        f"{method.name} {verdict}: {count['passed']} checks passed, {count['inapplicable']} not applicable, "
+        f"{count['broken']} broken"
+    )
+
+
+def new_adapter(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Of the new module: letters, digits and _.")],
+    folder: Annotated[
+        Path, typer.Option(metavar="FOLDER", help="Where to write it; in baselines/ it is found at once.")
+    ] = Path(),
+) -> None:
+    """Write a commented competitor that works as it is, to be changed into yours.
+
+    Examples:
+      harness new-adapter my_flow --folder baselines
+    """
+    from harness.conformance.template import method_name, write_adapter
+
+    path, method = write_adapter(name, folder), method_name(name)
+    print(
+        f"written: {path}\n"
+        f"harness check {path}\n"
+        "and once it lies in baselines/, or your package names it under an entry point:\n"
+        "harness list\n"
+        f"harness runtime --dims 16,64 --methods {method},ebflow-dsm\n"
+        f"harness train --method {method} --dataset digits --epochs 5"
+    )

@@ -1,0 +1,99 @@
+"""The program: its commands, and how it ends. What they do is in `harness.cli`."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+from typing import Annotated
+
+import typer
+
+from harness import __version__
+from harness.cli.authors import check, new_adapter
+from harness.cli.figures import figures
+from harness.cli.listing import list_names
+from harness.cli.report import report
+from harness.cli.reproduce import reproduce
+from harness.cli.results import app as results
+from harness.cli.runtime import runtime
+from harness.cli.tables import tables
+from harness.cli.train import train
+from harness.errors import InputError, printable
+
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+app = typer.Typer(name="harness", no_args_is_help=True, pretty_exceptions_enable=False)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        print(f"harness {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def program(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """Compare how normalizing flows are trained: score matching beside maximum likelihood, under one protocol.
+
+    Examples:
+      harness list
+      harness runtime --dims 256,784 --methods ebflow-dsm,ebflow-ml
+      harness reproduce --profile quick
+      harness train --help
+    """
+
+
+for panel, commands in {
+    "Measure": {"runtime": runtime, "train": train, "reproduce": reproduce},
+    "Look": {"list": list_names, "tables": tables, "figures": figures, "report": report},
+    "Add a competitor": {"new-adapter": new_adapter, "check": check},
+}.items():
+    for name, command in commands.items():
+        app.command(name, rich_help_panel=panel)(command)
+
+app.add_typer(results, name="results", rich_help_panel="Look")
+
+
+def main() -> None:
+    """Run the program; a mistake of the user's is one line and exit status 2, Ctrl-C is 130."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # it was closed before the program began
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: PTH123, SIM115
+    try:
+        sys.exit(app(prog_name="harness", standalone_mode=False))
+    except InputError as error:
+        print(f"harness: {printable(str(error))}", file=sys.stderr)
+        sys.exit(2)
+    except typer.TyperException as error:
+        if text := _told(error):  # none where help was printed for want of arguments
+            print(f"harness: {printable(text)}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except typer.Abort:
+        sys.exit(130)
+    except BrokenPipeError:  # an OSError too
+        # Nobody reads on; what is left in the buffer must not be written at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        sys.exit(1)
+    except OSError as error:
+        # The system has something against a place: no room, no permission, a name that is too long.
+        if error.filename is None and error.errno not in _NO_ROOM:
+            raise
+        place = "" if error.filename is None else f"{error.filename}: "
+        print(f"harness: {printable(place)}{error.strerror}; make room or choose another place", file=sys.stderr)
+        sys.exit(2)
+
+
+def _told(error: typer.TyperException) -> str:
+    """Write a mistake in the use of options as one line with a hint."""
+    text = " ".join(error.format_message().split())
+    if near := getattr(error, "possibilities", None):
+        text = f"{error.message}. Did you mean {' or '.join(near)}?"
+    if not text:
+        return text
+    context = getattr(error, "ctx", None)
+    return f"{text[0].lower()}{text[1:]} (try: {context.command_path if context else 'harness'} --help)"

@@ -1,0 +1,240 @@
+"""Shapes, dtypes, devices, sizes, and nothing touched that belongs to others."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from harness.conformance.catalogue import check
+from harness.conformance.subject import Broken, Inapplicable, Subject, closely
+from harness.errors import InputError
+from harness.methods import ClosedForm, Problem
+from harness.methods.density import build, log_prob, sample
+from harness.methods.imports import restored
+from harness.methods.precision import stored
+
+
+@check(
+    "A built model has every member of harness.methods.Model, and the declaration is one that tables can show",
+    "a member is missing because the class does not inherit harness.methods.Model",
+)
+def declaration(subject: Subject) -> None:
+    """Members and texts."""
+    method = subject.method
+    if not method.summary or "\n" in method.summary:
+        raise Broken("its summary is not one line of text; say what it trains and what it costs")
+    model = subject.started(subject.smallest())
+    members = ["to_latent", *(["training_loss", "init_batch", "after_step"] if method.iterative else [])]
+    members += ["to_data"] if method.samples else []
+    missing = [name for name in members if not callable(getattr(model, name, None))]
+    if missing:
+        raise Broken(f"the model lacks {', '.join(missing)}")
+    if not isinstance(getattr(model, "module", None), torch.nn.Module):
+        raise Broken("the model's `module` is no torch.nn.Module, so nothing can be moved, saved or trained")
+    if not method.iterative and not isinstance(model, ClosedForm):
+        raise Broken("it declares iterative=False and offers no fit(batches)")
+
+
+@check(
+    "to_latent maps (B, *event) to z with D numbers a sample and log|det| of shape (B,), to_data maps back, all real, "
+    "finite, in the dtype and on the device of the input",
+    "a scalar log-determinant that was not expanded to the batch, or a tensor made in torch's default dtype",
+)
+def shapes(subject: Subject) -> None:
+    """Every architecture, both dtypes."""
+    for dtype in ("float32", "float64"):
+        for problem in subject.one_of_each(dtype=dtype):
+            model, x = subject.model(problem), subject.draw(problem)
+            where = f"{problem.architecture}, {problem.shape}, {dtype}"
+            with torch.no_grad():
+                z, log_det = model.to_latent(x)
+                _expect("z", z.flatten(1), (len(x), problem.dimension), x, where)
+                _expect("log|det|", log_det, (len(x),), x, where)
+                if subject.method.samples:
+                    _expect("to_data", model.to_data(z), x.shape, x, where)
+            wrong = {p.dtype for p in model.module.parameters()} - {stored(dtype)}
+            if wrong:
+                raise Broken(f"{where}: parameters of {wrong}")
+
+
+def _expect(name: str, value: Tensor, shape: tuple[int, ...], x: Tensor, where: str) -> None:
+    if value.shape != shape:
+        raise Broken(f"{where}: {name} has shape {tuple(value.shape)} instead of {tuple(shape)}")
+    if value.dtype != x.dtype or value.device.type != x.device.type:
+        raise Broken(f"{where}: {name} is {value.dtype} on {value.device}, the input {x.dtype} on {x.device}")
+    if not bool(value.isfinite().all()):
+        raise Broken(f"{where}: {name} is not finite")
+
+
+@check(
+    "D = 1 is taken, or refused by a ValueError of one line when the model is built",
+    "a coupling splits one component into two halves, one of them empty",
+)
+def one_dimension(subject: Subject) -> None:
+    """D = 1 with L = 1, where an architecture has vectors."""
+    if "fc" not in subject.method.architectures:
+        raise Inapplicable("none of its architectures takes vectors of any length")
+    problem = Problem(shape=(1,), layers=1, batch=1, dtype="float64", noise=0.5)
+    try:
+        build(subject.method, problem)
+    except InputError as error:
+        raise Inapplicable(f"refused: {error}") from None
+    model, x = subject.model(problem), subject.draw(problem)
+    _expect("log|det|", model.to_latent(x)[1].detach(), (len(x),), x, "D = 1")
+
+
+@check(
+    "A batch of one sample and an empty batch give log-densities of shape (1,) and (0,), and go through to_data",
+    "statistics of the batch, or a squeeze that drops the batch axis",
+)
+def small_batches(subject: Subject) -> None:
+    """B = 1 and B = 0."""
+    problem = subject.smallest()
+    model = subject.model(problem)
+    for size in (1, 0):
+        x = subject.draw(problem)[:size]
+        with torch.no_grad():
+            value = log_prob(model, x)
+            if value.shape != (size,):
+                raise Broken(f"B = {size}: log_prob has shape {tuple(value.shape)}")
+            if subject.method.samples and (back := model.to_data(model.to_latent(x)[0])).shape != x.shape:
+                raise Broken(f"B = {size}: to_data gives shape {tuple(back.shape)} instead of {tuple(x.shape)}")
+
+
+@check(
+    "fc takes images as vectors: the same numbers in another shape have the same density",
+    "the shape of the problem is used where its dimension is meant",
+)
+def images(subject: Subject) -> None:
+    """A (1, 2, 4) image beside a vector of 8."""
+    if "fc" not in subject.method.architectures:
+        raise Inapplicable("it has no fc")
+    image, vector = (Problem(shape=shape, layers=2, dtype="float64", noise=0.5) for shape in ((1, 2, 4), (8,)))
+    on_images, on_vectors = subject.model(image), subject.model(vector)
+    x = subject.draw(image)
+    if subject.method.samples:
+        back = on_images.to_data(on_images.to_latent(x)[0])
+        if back.shape != x.shape:
+            raise Broken(f"to_data gives {tuple(back.shape)} for images of {image.shape}")
+    subject.needs_exact_log_prob()
+    closely(log_prob(on_images, x), log_prob(on_vectors, x.flatten(1)), 1e-9, "log_prob of images beside vectors")
+
+
+@check(
+    "Shapes come out right on torch's meta device, where nothing is computed: a rehearsal of other devices",
+    "a tensor made on the CPU inside a forward pass, or code that looks at values (then declare meta_device=False)",
+)
+def meta_device(subject: Subject) -> None:
+    """Latents, inverse, loss and gradient."""
+    if not subject.method.meta_device:
+        raise Inapplicable("declared: its code looks at values")
+    for architecture in subject.method.architectures:
+        problem = subject.of_architecture(architecture)[-1].replace(device="meta")
+        model = build(subject.method, problem)
+        x = torch.empty(7, *problem.shape, dtype=torch.float64, device="meta")
+        z, log_det = model.to_latent(x)
+        if (log_det.shape, log_det.device.type, z.device.type) != ((7,), "meta", "meta"):
+            raise Broken(f"{architecture}: log|det| is {tuple(log_det.shape)} on {log_det.device}, z on {z.device}")
+        if subject.method.samples and model.to_data(z).shape != x.shape:
+            raise Broken(f"{architecture}: to_data gives another shape than the data's")
+        if subject.method.iterative:
+            model.training_loss(x).backward()
+
+
+@check(
+    "Inputs stay as they are: values, requires_grad, grad",
+    "an operation in place (a trailing underscore, +=), or x.requires_grad_() on the caller's own tensor",
+)
+def inputs(subject: Subject) -> None:
+    """Every call that takes a tensor."""
+    problem = subject.smallest()
+    model, x = subject.model(problem), subject.draw(problem)
+    z = model.to_latent(x)[0].detach()
+    calls: dict[str, Any] = {"to_latent": lambda x, z: model.to_latent(x)}
+    if subject.method.samples:
+        calls["to_data"] = lambda x, z: model.to_data(z)
+    if subject.method.iterative:
+        calls["training_loss"] = lambda x, z: model.training_loss(x, torch.Generator().manual_seed(0)).backward()
+        calls["init_batch"] = lambda x, z: model.init_batch(x)
+    for name, call in calls.items():
+        given = x.clone(), z.clone()
+        call(*given)
+        for tensor, before in zip(given, (x, z), strict=True):
+            if not torch.equal(tensor, before):
+                raise Broken(f"{name} changes the values of its argument")
+            if tensor.requires_grad or tensor.grad is not None:
+                raise Broken(f"{name} leaves requires_grad or a gradient on its argument")
+
+
+@check(
+    "Nothing global changes: default dtype, threads, gradient mode, the random states of torch, numpy and Python",
+    "noise from torch.randn, numpy or random without the given generator, or a setting made for one call and left on",
+)
+def global_state(subject: Subject) -> None:
+    """Over building, starting, training and evaluating."""
+    problem = subject.smallest()
+    with _watched("building"):
+        model = build(subject.method, problem)
+    x = subject.draw(problem)
+    if subject.method.iterative:
+        with _watched("init_batch"):
+            model.init_batch(x)
+        with _watched("training_loss"):
+            model.training_loss(x, torch.Generator().manual_seed(0)).backward()
+        with _watched("after_step"):
+            model.after_step()
+    else:
+        with _watched("fit"):
+            model.fit([subject.draw(problem, 50)])
+    model.module.eval()
+    with _watched("to_latent"):
+        z = model.to_latent(x)[0].detach()
+    if subject.method.samples:
+        with _watched("to_data"):
+            model.to_data(z)
+
+
+@contextmanager
+def _watched(what: str) -> Iterator[None]:
+    with restored() as changed:
+        yield
+    if changed:
+        raise Broken(f"{what} changes {', '.join(changed)}")
+
+
+@check(
+    "Samples come from the latents that the harness draws, and so from its generator alone: one seed, one result",
+    "to_data adds noise of its own, or ignores z",
+)
+def seeded_samples(subject: Subject) -> None:
+    """Twice with one seed, once with another."""
+    if not subject.method.samples:
+        raise Inapplicable("declared: it cannot draw")
+    problem = subject.smallest()
+    model = subject.model(problem)
+    shape = model.to_latent(subject.draw(problem))[0].shape[1:]
+    first, again, other = (sample(model, shape, 9, torch.Generator().manual_seed(seed)) for seed in (4, 4, 5))
+    if not torch.equal(first, again):
+        raise Broken("two draws with one seed differ")
+    if torch.equal(first, other):
+        raise Broken("draws with two seeds are the same")
+
+
+@check(
+    "Building follows the problem's seed: one seed, one start",
+    "numbers of the start come from numpy, from a generator of its own, or from outside build",
+)
+def seeded_start(subject: Subject) -> None:
+    """The same start from another place in the global random stream."""
+    problem = subject.smallest()
+    first = build(subject.method, problem).module.state_dict()
+    with torch.random.fork_rng():
+        torch.rand(1)
+        again = build(subject.method, problem).module.state_dict()
+    for name, value in first.items():
+        if not torch.equal(value, again[name]):
+            raise Broken(f"{name} differs between two builds with one seed")

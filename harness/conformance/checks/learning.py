@@ -1,0 +1,224 @@
+"""Training: the loss, its gradient, its noise, what it learns, and equality with all who claim the same function."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from harness.conformance.catalogue import check
+from harness.conformance.subject import Broken, Inapplicable, Subject, closely, parameters
+from harness.methods import Method, Model, Problem, SharedWeights
+from harness.methods.density import build, log_prob
+from harness.training.configuration import TrainingConfig
+from harness.training.step import Trainer
+
+_BATCH = 128
+
+
+def _iterative(subject: Subject) -> None:
+    if not subject.method.iterative:
+        raise Inapplicable("it is fitted in closed form")
+
+
+@check(
+    "training_loss is a finite real scalar, and every trained parameter gets a finite gradient that is not zero",
+    "a parameter that is made and never used, a detach, or a loss that is not averaged; set requires_grad_(False) on "
+    "what is not trained",
+)
+def gradients(subject: Subject) -> None:
+    """Every architecture."""
+    _iterative(subject)
+    for problem in subject.one_of_each():
+        model = subject.model(problem)
+        loss = model.training_loss(subject.draw(problem), torch.Generator().manual_seed(0))
+        if loss.shape != () or loss.is_complex():
+            raise Broken(f"{problem.architecture}: the loss has shape {tuple(loss.shape)} and dtype {loss.dtype}")
+        if not bool(loss.isfinite()):
+            raise Broken(f"{problem.architecture}: the loss is {loss.item()}")
+        loss.backward()
+        for name, parameter in parameters(model):
+            if parameter.grad is None:
+                raise Broken(f"{problem.architecture}: {name} gets no gradient")
+            if not bool(parameter.grad.isfinite().all()):
+                raise Broken(f"{problem.architecture}: the gradient of {name} is not finite")
+            if not bool((parameter.grad != 0).any()):
+                raise Broken(f"{problem.architecture}: the gradient of {name} is zero")
+
+
+@check(
+    "All noise of training_loss comes from the given generator: one seed, one loss",
+    "torch.randn without generator=, numpy's random numbers, or a generator of the model's own",
+)
+def seeded_loss(subject: Subject) -> None:
+    """Twice with one seed."""
+    _iterative(subject)
+    problem = subject.smallest()
+    model, x = subject.model(problem), subject.draw(problem)
+    first, again = (model.training_loss(x, torch.Generator().manual_seed(1)).detach() for _ in range(2))
+    if not torch.equal(first, again):
+        raise Broken(f"two losses with one seed differ by {float((first - again).abs()):.2g}")
+
+
+@check(
+    "With objective='ml' the loss has the gradient of the mean negative log_prob",
+    "a term left out or weighted, a sum in place of the mean, or an objective that is not maximum likelihood: name it",
+)
+def maximum_likelihood(subject: Subject) -> None:
+    """Up to a constant, that is, in the gradients."""
+    if subject.method.objective != "ml":
+        raise Inapplicable(f"its objective is {subject.method.objective}")
+    subject.needs_exact_log_prob()
+    for problem in subject.one_of_each():
+        model, x = subject.model(problem), subject.draw(problem)
+        names, trained = zip(*parameters(model), strict=True)
+        ours = torch.autograd.grad(-log_prob(model, x).mean(), trained)
+        theirs = torch.autograd.grad(model.training_loss(x, torch.Generator().manual_seed(0)), trained)
+        for name, actual, expected in zip(names, theirs, ours, strict=True):
+            closely(actual, expected, 1e-7, f"{problem.architecture}: the gradient of {name}")
+
+
+@check(
+    "Gradients of log_prob are linear in weights of the samples, as any weighted training needs",
+    "a gradient that one sample decides for the whole batch (normflows' Residual with reduce_memory=True)",
+)
+def weighted_samples(subject: Subject) -> None:
+    """The gradient of a weighted sum over the batch, against the gradients of its samples alone."""
+    subject.needs_exact_log_prob()
+    problem = subject.largest()
+    model, x = subject.model(problem), subject.draw(problem)
+    names, trained = zip(*parameters(model), strict=True)
+    weights = torch.arange(len(x), dtype=x.dtype)  # the first sample has none
+    # A parameter that only training uses, such as a learned inverse, has no part in log_prob.
+    together = torch.autograd.grad((weights * log_prob(model, x)).sum(), trained, materialize_grads=True)
+    alone = [
+        torch.autograd.grad(weight * log_prob(model, x[i : i + 1]).sum(), trained, materialize_grads=True)
+        for i, weight in enumerate(weights)
+    ]
+    for name, total, shares in zip(names, together, zip(*alone, strict=True), strict=True):
+        closely(total, torch.stack(shares).sum(0), 1e-8, f"the gradient of {name}")
+
+
+@check(
+    "200 steps on a known Gaussian reach its entropy, or from a start far off most of the way there",
+    "a loss that does not train the density, or steps that undo each other",
+)
+def fit(subject: Subject) -> None:
+    """Test NLL less the exact entropy, on fresh data, in float32."""
+    method, problem = subject.method, subject.smallest(dtype="float32", batch=_BATCH, noise=0.3)
+    if problem.architecture == "fc":
+        problem = problem.replace(layers=2)
+    dimension, vector = problem.dimension, problem.architecture in ("fc", "toy")
+    generator = torch.Generator().manual_seed(0)
+    # Vectors are correlated; images and the bounded set of multimodal are not, where no layer could undo it.
+    factor = torch.eye(dimension) * 0.8 + (0.5 * torch.ones(dimension, dimension).tril(-1) if vector else 0)
+    entropy = 0.5 * dimension * (1 + math.log(2 * math.pi)) + float(torch.linalg.slogdet(factor).logabsdet)
+
+    def data(n: int) -> Tensor:
+        noise = torch.randn(n, dimension, generator=generator)
+        return (noise @ factor.mT + 0.5).view(n, *problem.shape)
+
+    @torch.no_grad()
+    def excess(model: Model) -> float:
+        model.module.eval()
+        return float(-log_prob(model, data(2000)).mean()) - entropy
+
+    if not method.iterative:
+        model = build(method, problem)
+        model.fit([data(2000)])
+        left = excess(model)
+        if not left < 0.2 * dimension:
+            raise Broken(f"{left:.2f} nats above the entropy of {entropy:.2f}, D = {dimension}")
+        return
+    # Linear layers far from their optimum need a large rate, networks of hidden layers a small one.
+    found = []
+    for learning_rate in (0.01, 0.03, 0.003):
+        model = build(method, problem)
+        model.module.train()
+        model.init_batch(data(_BATCH))
+        before = excess(model)
+        _train(model, data, learning_rate)
+        found.append(excess(model))
+        if found[-1] < max(0.2 * dimension, 0.4 * before):
+            return
+    nats = ", ".join(f"{value:.2f}" for value in found)
+    raise Broken(
+        f"{nats} nats above the entropy of {entropy:.2f} with Adam at 0.01, 0.03 and 0.003, {before:.2f} at the start, "
+        f"D = {dimension}"
+    )
+
+
+def _train(model: Model, data: Callable[[int], Tensor], learning_rate: float) -> None:
+    model.module.train()
+    config = TrainingConfig(optimizer="adam", learning_rate=learning_rate, ema_decay=None, clip_norm=100.0)
+    trainer = Trainer(model, config, torch.Generator().manual_seed(1))
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(trainer.optimizer, 200)
+    for _ in range(200):
+        trainer.step(data(_BATCH))
+        schedule.step()
+
+
+@check(
+    "With equal weights it has the log_prob of the paper's fc; that is what linear='dense' or 'lu' declares",
+    "no bias, a transposed matrix, an activation too many, or load_linear_layers missing",
+)
+@torch.no_grad()
+def equal_weights(subject: Subject) -> None:
+    """L = 3, D = 5, both forms of the activation."""
+    method = subject.method
+    problem = Problem(shape=(5,), layers=3, dtype="float64", noise=0.5)
+    claims = method.linear in ("dense", "lu", "luperm") and method.iterative and "fc" in method.architectures
+    if not claims:
+        raise Inapplicable("it does not claim to be the paper's fc with dense or LU layers")
+    for residual in (False, True):
+        model = subject.model(problem.replace(residual=residual))
+        if not isinstance(model, SharedWeights):
+            raise Broken(f"linear='{method.linear}' is declared, and the model has no load_linear_layers")
+        layers = shared_layers(method)
+        model.load_linear_layers(layers)
+        x = subject.draw(problem)
+        closely(log_prob(model, x), fc_log_prob(layers, x, residual), 1e-9, f"residual={residual}")
+
+
+def shared_layers(method: Method, dimension: int = 5, count: int = 3) -> list[tuple[Tensor, Tensor]]:
+    """One weight set: any matrices with an overall det < 0, or for LU such that factor with a positive diagonal."""
+    generator = torch.Generator().manual_seed(5)
+
+    def noise(*shape: int) -> Tensor:
+        return torch.randn(*shape, generator=generator, dtype=torch.float64)
+
+    layers = []
+    for index in range(count):
+        if method.linear == "dense":
+            weight = noise(dimension, dimension)
+            weight = weight if (torch.det(weight) < 0) == (index == 0) else weight[[1, 0, *range(2, dimension)]]
+        else:
+            # |entries of L| < 1, or a pivoting factorisation would exchange rows.
+            lower = torch.eye(dimension, dtype=torch.float64) + (0.2 * noise(dimension, dimension)).tanh().tril(-1)
+            weight = lower @ (0.4 * noise(dimension, dimension).triu(1) + torch.diag(0.5 + noise(dimension).abs()))
+        layers.append((weight, noise(dimension)))
+    return layers
+
+
+def fc_log_prob(layers: Sequence[tuple[Tensor, Tensor]], x: Tensor, residual: bool = False) -> Tensor:
+    """Log p of the paper's fc, written out: z = W x + b, f(x) = 0.3 x + 0.7 log(1 + e^x), base N(0, I).
+
+    Args:
+        layers: Pairs of W, shape (D, D), and b, shape (D,), first to last.
+        x: Shape (B, D).
+        residual: Whether the activation is x + f(x).
+
+    Returns:
+        Nats, shape (B,).
+    """
+    slope = 0.3 + residual
+    total = torch.zeros(len(x), dtype=x.dtype)
+    for index, (weight, bias) in enumerate(layers):
+        if index:
+            total = total + torch.log(slope + 0.7 / (1 + torch.exp(-x))).sum(1)
+            x = slope * x + 0.7 * torch.log(1 + torch.exp(x))
+        total = total + torch.log(torch.abs(torch.det(weight)))
+        x = x @ weight.T + bias
+    return total - 0.5 * (x**2).sum(1) - 0.5 * x.shape[1] * math.log(2 * math.pi)

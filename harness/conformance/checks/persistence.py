@@ -1,0 +1,189 @@
+"""What a model remembers: modes, repeats, edits of weights, copies, and checkpoints."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from harness.conformance.catalogue import check
+from harness.conformance.subject import Broken, Inapplicable, Subject, closely, parameters
+from harness.methods import Model, Problem
+from harness.methods.density import build, log_prob
+from harness.training.configuration import TrainingConfig
+from harness.training.state import load_trainer_state, trainer_state
+from harness.training.step import Trainer
+
+
+@check(
+    "Two calls of log_prob give the same bits, unless exact_log_prob=False declares that they do not",
+    "noise in to_latent: a stochastic estimate of the log-determinant, or dropout",
+)
+@torch.no_grad()
+def repeats(subject: Subject) -> None:
+    """Twice in evaluation mode."""
+    problem = subject.largest()
+    model, x = subject.model(problem), subject.draw(problem)
+    values = torch.stack([log_prob(model, x) for _ in range(20)])
+    spread = float(values.std(0).max())
+    same = bool((values == values[0]).all())
+    if subject.method.exact_log_prob and not same:
+        raise Broken(f"they differ by {spread:.2g} nats")
+    if not subject.method.exact_log_prob:
+        if same:
+            raise Broken("exact_log_prob=False is declared, and twenty calls give the same bits")
+        raise Inapplicable(f"declared: log_prob is an estimate (standard deviation {spread:.2g} nats a sample here)")
+
+
+@check(
+    "log_prob is the same in training and in evaluation mode",
+    "dropout, batch normalisation, or a cache that evaluation mode switches on",
+)
+@torch.no_grad()
+def modes(subject: Subject) -> None:
+    """Evaluation before training mode, so that a start from the first batch seen is noticed too."""
+    subject.needs_exact_log_prob()
+    for problem in subject.one_of_each():
+        model, x = subject.model(problem), subject.draw(problem)
+        evaluated = log_prob(model, x)
+        model.module.train()
+        closely(log_prob(model, x), evaluated, 1e-12, f"{problem.architecture}: train() beside eval()")
+
+
+@check(
+    "log_prob follows every way of changing the weights: in place, through .data, load_state_dict, an optimiser",
+    "a stored matrix, determinant or transform (nflows' using_cache, a built zuko transform) that outlives the weights",
+)
+@torch.no_grad()
+def staleness(subject: Subject) -> None:
+    """Each edit against a model made afresh with the same weights."""
+    subject.needs_exact_log_prob()
+    problem = subject.largest()
+    model, other, x = subject.model(problem), subject.model(problem, seed=1), subject.draw(problem)
+    log_prob(model, x)
+    model.module.load_state_dict(other.module.state_dict())
+    closely(log_prob(model, x), log_prob(other, x), 1e-9, "after load_state_dict, against the model that it came from")
+    for what, edit in _EDITS.items():
+        before = log_prob(model, x)
+        edit(model)
+        after = log_prob(model, x)
+        if torch.equal(before, after):
+            raise Broken(f"after a change {what} log_prob is what it was")
+        closely(after, _afresh(subject, model, x), 1e-9, f"after a change {what}, against a model made afresh")
+
+
+def _in_place(model: Model) -> None:
+    for _, parameter in parameters(model):
+        parameter.mul_(1.01)
+
+
+def _through_data(model: Model) -> None:
+    for _, parameter in parameters(model):
+        parameter.data = 1.01 * parameter.data
+
+
+def _by_optimizer(model: Model) -> None:
+    trained = [parameter for _, parameter in parameters(model)]
+    for parameter in trained:
+        parameter.grad = torch.ones_like(parameter)
+    torch.optim.SGD(trained, lr=0.01).step()
+    model.after_step()
+
+
+_EDITS: dict[str, Callable[[Model], None]] = {
+    "in place": _in_place,
+    "through .data": _through_data,
+    "by an optimiser": _by_optimizer,
+}
+
+
+def _afresh(subject: Subject, model: Model, x: Tensor) -> Tensor:
+    fresh = build(subject.method, subject.largest())
+    fresh.module.load_state_dict(model.module.state_dict())
+    fresh.module.eval()
+    return log_prob(fresh, x)
+
+
+@check(
+    "A state dict and a deep copy hold the whole model, and .to() moves all of it",
+    "a tensor that is neither parameter nor buffer, or a buffer with persistent=False that is not rebuilt",
+)
+@torch.no_grad()
+def copies(subject: Subject) -> None:
+    """A checkpoint into a new model; a copy, as the average of the weights is one; to float32 and back."""
+    for problem in subject.one_of_each():
+        model, x = subject.model(problem), subject.draw(problem)
+        fresh = build(subject.method, problem.replace(seed=1))
+        missing = fresh.module.load_state_dict(model.module.state_dict(), strict=False)
+        if missing.missing_keys or missing.unexpected_keys:
+            raise Broken(f"{problem.architecture}: a new model has other entries: {missing}")
+        fresh.module.eval()
+        duplicate = copy.deepcopy(model.module)
+        subject.needs_exact_log_prob()
+        expected = log_prob(model, x)
+        closely(log_prob(fresh, x), expected, 1e-9, f"{problem.architecture}: a new model with the state dict")
+        for parameter in duplicate.parameters():
+            parameter.zero_()
+        closely(log_prob(model, x), expected, 1e-12, f"{problem.architecture}: after zeroing a deep copy")
+        model.module.float()
+        model.module.double()
+        closely(log_prob(model, x), expected, 1e-4, f"{problem.architecture}: after .to(float32) and back")
+
+
+@check(
+    "What happens after the start does not depend on which call comes first",
+    "a start from the first batch that any call sees; do it in init_batch, and nowhere else",
+)
+@torch.no_grad()
+def first_call(subject: Subject) -> None:
+    """Evaluate another batch first, in one of two models."""
+    subject.needs_exact_log_prob()
+    if not subject.method.iterative:
+        raise Inapplicable("it is fitted in closed form")
+    for problem in subject.one_of_each():
+        x = subject.draw(problem)
+        first, second = (build(subject.method, problem) for _ in range(2))
+        log_prob(second, 10 * x)
+        closely(log_prob(second, x), log_prob(first, x), 1e-12, f"{problem.architecture}: after seeing other data")
+
+
+@check(
+    "A training that is stopped and goes on in a new model takes the same steps, to the bit",
+    "a counter, an average or a generator outside the module's state dict: make it a buffer, or offer "
+    "harness.methods.Stateful",
+)
+def resume(subject: Subject) -> None:
+    """Two steps, a new model that is started from the same data and given the state, and two steps in both."""
+    if not subject.method.iterative:
+        raise Inapplicable("it is fitted in closed form")
+    for problem in subject.one_of_each():
+        x = subject.draw(problem)
+
+        def trainer(problem: Problem = problem) -> Trainer:
+            model = subject.started(problem)
+            model.module.train()
+            return Trainer(model, TrainingConfig(learning_rate=1e-3), torch.Generator().manual_seed(0))
+
+        def followed(trainer: Trainer, x: Tensor = x) -> list[Tensor]:
+            losses = [trainer.step(x) for _ in range(2)]
+            trainer.model.module.eval()
+            with torch.no_grad():
+                return [*losses, log_prob(trainer.model, x)]
+
+        first, second = trainer(), trainer()
+        for _ in range(2):
+            first.step(x)
+        with torch.no_grad():
+            log_prob(first.model, x)  # a validation
+        load_trainer_state(second, {name: tensor.clone() for name, tensor in trainer_state(first).items()})
+        names = "the loss of the next step", "the loss after it", "log_prob after these"
+        for name, ours, theirs in zip(names, followed(second), followed(first), strict=True):
+            if not torch.equal(ours, theirs):
+                gap = float((ours - theirs).abs().max())
+                raise Broken(f"{problem.architecture}: {name} differs by {gap:.2g} from that of the model that went on")
+        after = trainer_state(first)
+        for name, value in trainer_state(second).items():
+            if not torch.equal(value, after[name]):
+                raise Broken(f"{problem.architecture}: {name} is not that of the model that went on")

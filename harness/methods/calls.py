@@ -1,0 +1,96 @@
+"""Calls into a competitor's code: none runs for ever, and none ends the program."""
+
+from __future__ import annotations
+
+import math
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+from harness.errors import InputError
+
+VARIABLE = "HARNESS_CALL_LIMIT"
+_DEFAULT = 600.0  # seconds; the slowest single call of the published protocol takes minutes
+_AGAIN = 1.0  # seconds until the alarm rings again, where a competitor's bare `except:` swallowed it
+
+
+class _Expired(BaseException):
+    """What the alarm raises: no `except Exception` of a competitor's catches it."""
+
+
+def call_limit() -> float:
+    """Seconds that one call of a competitor may take: what the environment variable says, or 600.
+
+    Raises:
+        InputError: The variable holds no number above 0.
+    """
+    text = os.environ.get(VARIABLE, str(_DEFAULT))
+    try:
+        limit = float(text)
+    except ValueError:
+        limit = math.nan
+    if not 0 < limit < math.inf:
+        raise InputError(f"{VARIABLE} must be a number of seconds above 0, not '{text}'")
+    return limit
+
+
+@contextmanager
+def guarded(call: str, limit: float = math.inf) -> Iterator[Callable[[], None]]:
+    """Run a competitor's code under the time limit for one call, and outlive its `sys.exit`.
+
+    The limit is kept in the main thread, where the system has interval timers; elsewhere there is none. It ends code
+    that returns to Python now and then, and not a single operation of a library that never does. Guards may be nested.
+    Entering and leaving takes microseconds: guard what is timed from outside.
+
+    Args:
+        call: What is called, for the message.
+        limit: Seconds, where it is worth less than the limit for all calls.
+
+    Yields:
+        A function that starts the limit anew, for many short calls under one guard.
+
+    Raises:
+        TimeoutError: The code took longer than the limit.
+        RuntimeError: The code wanted to end the program.
+    """
+    limit = min(limit, call_limit())
+    expired = _Expired()
+    try:
+        with _alarm(limit, expired) as renew:
+            yield renew
+    except _Expired as found:
+        if found is not expired:  # it is that of a guard around this one
+            raise
+        raise TimeoutError(f"{call} took longer than {limit:g} s, the limit for one call ({VARIABLE})") from None
+    except SystemExit as end:
+        raise RuntimeError(f"{call} called sys.exit({'' if end.code is None else repr(end.code)})") from None
+
+
+@contextmanager
+def _alarm(limit: float, expired: _Expired) -> Iterator[Callable[[], None]]:
+    """Raise this after so many seconds; an alarm that was set before is set again afterwards."""
+    if threading.current_thread() is not threading.main_thread() or not hasattr(signal, "setitimer"):
+        yield lambda: None
+        return
+
+    def ring(number: int, frame: FrameType | None) -> None:
+        raise expired
+
+    def renew() -> None:
+        signal.setitimer(signal.ITIMER_REAL, limit, _AGAIN)
+
+    started = time.monotonic()
+    before = signal.signal(signal.SIGALRM, ring)
+    left, interval = signal.setitimer(signal.ITIMER_REAL, limit, _AGAIN)
+    try:
+        yield renew
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+        if left:
+            # Zero would switch it off: an alarm that fell due in between rings at once.
+            signal.setitimer(signal.ITIMER_REAL, max(left - (time.monotonic() - started), 1e-6), interval)

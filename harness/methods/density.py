@@ -1,0 +1,116 @@
+"""What the harness adds to every model: building, the N(0, I) base, log_prob, samples, the score."""
+
+from __future__ import annotations
+
+import math
+from contextlib import nullcontext
+from functools import cache
+
+import torch
+from torch import Tensor
+
+from harness.errors import InputError
+from harness.methods.calls import guarded
+from harness.methods.contract import Method, Model
+from harness.methods.precision import stored
+from harness.methods.problem import Problem
+
+
+def build(method: Method, problem: Problem) -> Model:
+    """Build a model from the problem's seed, on its device and in its dtype; the global random state is left as it was.
+
+    Raises:
+        InputError: The method does not implement the architecture, or the shape does not fit it.
+        TypeError: What was built is no model.
+        TimeoutError: Building took longer than `harness.methods.calls` allows.
+    """
+    if problem.architecture not in method.architectures:
+        offered = ", ".join(method.architectures)
+        raise InputError(
+            f"{method.name} has no {problem.architecture} architecture, only {offered}; leave it out of --methods"
+        )
+    if problem.raw_pixel_alpha is not None and not method.raw_pixels:
+        raise InputError(f"{method.name} cannot start from raw pixels; leave out --without-map")
+    if problem.start not in method.starts:
+        raise InputError(f"{method.name} has no {problem.start} start, only {', '.join(method.starts)}")
+    # For meta nothing is computed at all: a quick check that the problem fits, whatever its size.
+    place = torch.device("meta") if problem.device == "meta" else nullcontext()
+    with torch.random.fork_rng(), place:
+        torch.manual_seed(problem.seed)
+        try:
+            with guarded(f"build of {method.name}"):
+                model = method.build(problem)
+        except ValueError as error:
+            raise InputError(f"{method.name}: {error}") from error
+    if not isinstance(getattr(model, "module", None), torch.nn.Module):
+        raise TypeError(f"build returned {_kind(model)}, not a model with a torch.nn.Module as its `module`")
+    model.module.to(device=problem.device, dtype=stored(problem.dtype))
+    return model
+
+
+@cache
+def refusal(method: Method, problem: Problem) -> str | None:
+    """Return why the method does not take the problem, in one line, or None; nothing is computed.
+
+    Any other trouble, such as a library that cannot build without computing, is for a real build to report.
+    """
+    try:
+        build(method, problem.replace(device="meta"))
+    except InputError as error:
+        return str(error)
+    except Exception:
+        return None
+    return None
+
+
+def count_parameters(model: Model) -> int:
+    """Return how many numbers are trained."""
+    return sum(parameter.numel() for parameter in model.module.parameters() if parameter.requires_grad)
+
+
+def log_prob(model: Model, x: Tensor) -> Tensor:
+    """Log-density in nats, shape (B,), of a batch of shape (B, *event), in the space that the model sees.
+
+    Raises:
+        ValueError: The model's `to_latent` does not keep its promise of shapes and real numbers.
+    """
+    z, log_det = _latents(model, x)
+    z = z.flatten(1)
+    return log_det - 0.5 * z.square().sum(1) - 0.5 * math.log(2 * math.pi) * z.shape[1]
+
+
+@torch.no_grad()
+def sample(model: Model, latent_shape: tuple[int, ...], n: int, generator: torch.Generator) -> Tensor:
+    """Draw n samples, shape (n, *event), from latents drawn with the generator, on its device."""
+    dtype = next(model.module.parameters()).dtype
+    return model.to_data(torch.randn(n, *latent_shape, generator=generator, dtype=dtype, device=generator.device))
+
+
+def score(model: Model, x: Tensor) -> Tensor:
+    """Grad of log p with respect to x by autograd, shape (B, *event)."""
+    x = x.detach().requires_grad_()
+    with torch.enable_grad():
+        (gradient,) = torch.autograd.grad(log_prob(model, x).sum(), x)
+    return gradient
+
+
+def _latents(model: Model, x: Tensor) -> tuple[Tensor, Tensor]:
+    """Return z and log|det|, checked: a log|det| of shape () or (1,) would broadcast in silence."""
+    found = model.to_latent(x)
+    if not isinstance(found, tuple) or [isinstance(part, Tensor) for part in found] != [True, True]:
+        raise ValueError(f"to_latent returned {_kind(found)}, not the pair of tensors z and log|det dz/dx|")
+    z, log_det = found
+    if z.shape[:1] != x.shape[:1] or z.numel() != x.numel():
+        raise ValueError(f"to_latent returned z of shape {tuple(z.shape)} for data of shape {tuple(x.shape)}")
+    if log_det.shape != x.shape[:1]:
+        raise ValueError(
+            f"to_latent returned log|det| of shape {tuple(log_det.shape)}, not ({len(x)},): one for each sample"
+        )
+    for name, part in (("z", z), ("log|det|", log_det)):
+        if not part.is_floating_point():
+            raise ValueError(f"to_latent returned {name} of {part.dtype}, not of {x.dtype}")
+    return z, log_det
+
+
+def _kind(thing: object) -> str:
+    return "None" if thing is None else f"a {type(thing).__name__}"

@@ -1,0 +1,195 @@
+"""Finds methods: every module of our `baselines` package, the entry points of other people's packages, or a file."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.machinery
+import importlib.util
+import pkgutil
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cache
+from importlib.metadata import entry_points
+from pathlib import Path
+from types import ModuleType
+
+from harness.errors import InputError, one_line, unknown
+from harness.methods.calls import call_limit
+from harness.methods.contract import Method
+from harness.methods.imports import contained
+
+ENTRY_POINT_GROUP = "ebflow_bench.methods"
+"""Other packages name a module that declares ``METHODS`` under this entry-point group."""
+
+
+@dataclass(frozen=True)
+class Registry:
+    """All methods by name, the modules that could not be read, each with its reason, and what modules did when read.
+
+    Args:
+        methods: By name.
+        broken_modules: Reasons, by module.
+        notes: What a method's module did to the process at import, by method; only where there is something.
+    """
+
+    methods: dict[str, Method]
+    broken_modules: dict[str, str]
+    notes: dict[str, list[str]] = field(default_factory=dict)
+
+    def find(self, name: str) -> Method:
+        """Return the method of this name.
+
+        Raises:
+            InputError: There is none; the message has near matches.
+        """
+        if name in self.methods:
+            return self.methods[name]
+        raise unknown("method", name, self.methods)
+
+    def select(self, names: str) -> list[Method]:
+        """Return the methods of a comma-separated list, in its order, each once."""
+        wanted = list(dict.fromkeys(part.strip() for part in names.split(",") if part.strip()))
+        if not wanted:
+            raise InputError("no method named; `harness list` shows them")
+        return [self.find(name) for name in wanted]
+
+    def available(self, architecture: str) -> list[Method]:
+        """Return the iterative methods that can run this architecture here."""
+        return [
+            method
+            for method in self.methods.values()
+            if method.iterative and architecture in method.architectures and why_unavailable(method) is None
+        ]
+
+
+@cache
+def registry() -> Registry:
+    """Read all modules of methods once."""
+    import baselines
+
+    found = [module.name for module in pkgutil.iter_modules(baselines.__path__)]
+    names = [f"baselines.{name}" for name in found if not name.startswith("_")]
+    names += [point.value.split(":")[0] for point in entry_points(group=ENTRY_POINT_GROUP)]
+    return read_modules(names)
+
+
+def read_modules(names: list[str]) -> Registry:
+    """Import each module and collect its ``METHODS``; one that fails is noted and left out."""
+    return _collect({name: lambda name=name: importlib.import_module(name) for name in names})
+
+
+def load_file(path: Path) -> Registry:
+    """Read the methods of one file, which need not be importable.
+
+    Raises:
+        InputError: There is no such file of Python code, or it cannot be read, or two methods share a name.
+    """
+    if path.suffix != ".py" or not path.is_file():
+        raise InputError(f"{path} is no file of Python code; give the path of a .py file that declares METHODS")
+    found = _collect({str(path): lambda: _run_file(path)})
+    for reason in found.broken_modules.values():
+        raise InputError(f"{path} is not readable: {reason}")
+    return found
+
+
+def why_missing(method: Method) -> str | None:
+    """Return which library of the method's is not installed, in one line, or None; nothing is imported.
+
+    A library that is there and breaks when it is imported is found by `why_unavailable` alone.
+    """
+    return next((reason for library in method.requires if (reason := _not_found(library))), None)
+
+
+def why_unavailable(method: Method) -> str | None:
+    """Import the method's libraries; return why it cannot run here, in one line, or None."""
+    return next((reason for library in method.requires if (reason := _import_failure(library)[0])), None)
+
+
+def import_notes(method: Method) -> list[str]:
+    """Return what the method's libraries did to the process when they were imported, a line each; it was undone."""
+    return [f"importing {library} {note}" for library in method.requires for note in _import_failure(library)[1]]
+
+
+def _collect(modules: dict[str, Callable[[], ModuleType]]) -> Registry:
+    """Load modules of methods, given by name; one that fails is noted and left out."""
+    call_limit()  # a mistake in it is the user's, and no module's
+    found = Registry({}, {})
+    places: dict[str, str] = {}
+    for name, load in modules.items():
+        try:
+            with contained(f"importing {name}") as notes:
+                module = load()
+            declared = _declared(module)
+        except Exception as error:  # a foreign module may fail in any way, and must not take the others down
+            found.broken_modules[name] = one_line(error)
+            continue
+        for method in declared:
+            if method.name in found.methods:
+                found.broken_modules[name] = (
+                    f"its method {method.name} is already declared in {places[method.name]}; rename one of them"
+                )
+                continue
+            places[method.name] = name
+            found.methods[method.name] = method
+            if notes:
+                found.notes[method.name] = [f"importing {name} {note}" for note in notes]
+    return found
+
+
+def _declared(module: ModuleType) -> list[Method]:
+    methods = getattr(module, "METHODS", None)
+    if not isinstance(methods, list | tuple) or not all(isinstance(method, Method) for method in methods):
+        raise InputError("it has no list METHODS of harness.methods.Method; declare METHODS = [Method(...)]")
+    return list(methods)
+
+
+def _run_file(path: Path) -> ModuleType:
+    # Dataclasses and pickles look their module up by its name, which must hide no other.
+    name = f"_methods_of_{path.stem}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+@cache
+def _not_found(library: str) -> str | None:
+    """Look for a library, part by part: finding a submodule by its whole name would import the package."""
+    package, *parts = library.split(".")
+    try:
+        spec = importlib.util.find_spec(package)
+    except (ImportError, ValueError):  # a finder refuses it; a module without a specification was put in its place
+        spec = None
+    if spec is None:
+        return _install(package)
+    for part in parts:
+        name = f"{spec.name}.{part}"
+        spec = importlib.machinery.PathFinder.find_spec(name, spec.submodule_search_locations or [])
+        if spec is None:
+            return f"{library} is broken: there is no {name} in the {package} installed here"
+    return None
+
+
+def _install(package: str) -> str:
+    return f"{package} is not installed: pip install {package}"
+
+
+@cache
+def _import_failure(library: str) -> tuple[str | None, list[str]]:
+    """Import a library; return why it failed, or None, and what the import did."""
+    # Every library builds on torch, and what it does to torch is seen only if torch was there before.
+    importlib.import_module("torch")
+    package = library.split(".")[0]
+    notes: list[str] = []
+    try:
+        with contained(f"importing {library}") as notes:
+            importlib.import_module(library)
+    except ModuleNotFoundError as error:
+        if error.name == package:
+            return _install(package), []
+        return f"{library} is broken: {one_line(error)}", notes
+    except Exception as error:  # a broken installation raises anything at all
+        return f"{library} is broken: {one_line(error)}", notes
+    return None, notes

@@ -1,0 +1,92 @@
+"""The appendix: every cell with its rows in full, and the links that lead there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import polars as pl
+from markupsafe import Markup
+
+from harness.report.commands import command, parsed
+
+SHOWN = 8
+"""How many links a list of cells has before the rest is only counted."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One cell as the appendix shows it.
+
+    Args:
+        key: Its name, and that of its file below ``cells/EXPERIMENT/``.
+        summary: Experiment, profile, and what was measured.
+        command: That measures it again.
+        made: Commit, machine, versions and time, in a line.
+        text: Every row in full precision, and the configuration.
+    """
+
+    key: str
+    summary: str
+    command: str
+    made: str
+    text: str
+
+
+def cells(rows: pl.DataFrame) -> Iterator[Cell]:
+    """Yield the cells of rows of `harness.results.SCHEMA`, in order of experiment and key."""
+    for (experiment, key), group in rows.sort("experiment", "cell", maintain_order=True).group_by(
+        ["experiment", "cell"], maintain_order=True
+    ):
+        first = group.row(0, named=True)
+        methods = group.filter(pl.col("method") != "machine")["method"].unique(maintain_order=True).to_list()
+        named = methods[0] if len(methods) == 1 else f"{len(methods)} methods"
+        sizes = [f"{name} = {_joined(group[name])}" for name in ("D", "L")]
+        what = [first["dataset"], first["architecture"], named, *sizes]
+        yield Cell(
+            key,
+            f"{experiment} ({first['profile']}): {', '.join(what)}",
+            command(first),
+            f"commit {first['commit'] or 'unknown'}, {first['gpu'] or first['cpu']}, threads = {first['threads']}, "
+            f"{_versions(first['versions'])}, from {group['started_at'].min()}",
+            "\n".join([_settings(first), *map(_line, group.iter_rows(named=True)), first["config"]]),
+        )
+
+
+def links(keys: Sequence[str]) -> Markup:
+    """Return links to cells of the appendix."""
+    if not keys:
+        return Markup("published")
+    anchors = [Markup('<a href="#cell-{}">{}</a>').format(key, key[:8]) for key in keys[:SHOWN]]
+    listed = Markup(" ").join(anchors)
+    if len(keys) > SHOWN:
+        listed += Markup(" and {} more").format(len(keys) - SHOWN)
+    if len(keys) == 1:
+        return listed
+    return Markup("<details><summary>{} cells</summary>{}</details>").format(len(keys), listed)
+
+
+def _settings(row: dict[str, Any]) -> str:
+    names = ("recipe", "seed", "shape", "B", "parameters", "dtype", "device")
+    return ", ".join(f"{name} = {row[name]}" for name in names)
+
+
+def _line(row: dict[str, Any]) -> str:
+    words = [row["method"], row["metric"]]
+    if row["iteration"] is not None:
+        words.append(f"at step {row['iteration']} ({row['seconds']} s)")
+    if row["value"] is None:
+        return " ".join([*words, row["status"], row["reason"] or ""])
+    words += ["=", repr(row["value"]), row["unit"]]
+    if row["ci_low"] is not None and row["ci_high"] is not None:
+        words.append(f"[{row['ci_low']!r}, {row['ci_high']!r}]")
+    return " ".join([*words, *([f"n = {row['n']}"] if row["n"] is not None else [])])
+
+
+def _joined(column: pl.Series) -> str:
+    return "|".join(map(str, column.unique().sort()))
+
+
+def _versions(text: str) -> str:
+    return ", ".join(f"{name} {version}" for name, version in parsed(text).items())

@@ -1,0 +1,31 @@
+"""Figures, drawn with matplotlib from frames of rows and from the arrays that lie beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from harness.report.figures.drawing import Drawing
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from harness.results import Store
+
+__all__ = ["Drawing", "drawings"]
+
+
+def drawings(rows: pl.DataFrame, store: Store) -> Iterator[Drawing]:
+    """Draw everything that rows and arrays have a figure for, one drawing at a time.
+
+    Args:
+        rows: A frame of `harness.results.SCHEMA`.
+        store: Where the arrays of the rows' cells lie.
+    """
+    from harness.report.figures import headline, likelihood, pictures, runtime, training
+
+    yield from headline.headline(rows)
+    yield from runtime.runtime_figures(rows)
+    yield from likelihood.likelihood_figures(rows)
+    yield from training.training_figures(rows)
+    yield from pictures.picture_figures(rows, store)

@@ -1,0 +1,74 @@
+"""The one figure that answers the question: how long an iteration takes as D grows, and who overtakes whom."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import polars as pl
+
+from harness.report.figures.drawing import Drawing
+from harness.report.figures.groups import cells_of, footer, provenance
+from harness.report.figures.runtime import Sweep, draw_times, sweeps
+from harness.report.figures.sheet import Sheet
+from harness.report.figures.style import FULL_WIDTH, INK, styled
+
+_OURS = "ebflow-dsm"
+_BESIDE = ("ebflow-ssm", "ebflow-fdssm")
+
+
+def headline(rows: pl.DataFrame) -> Iterator[Drawing]:
+    """Draw the widest sweep over D of fc that holds DSM and maximum likelihood with dense matrices, if there is one."""
+    found = [
+        sweep
+        for sweep in sweeps(rows, "D")
+        if sweep.rows["architecture"][0] == "fc" and sweep.curve(_OURS) and not sweep.dense_ml.is_empty()
+    ]
+    if found:
+        yield _draw(max(found, key=lambda sweep: (sweep.rows["D"].max(), sweep.rows["D"].n_unique())))
+
+
+@styled()
+def _draw(sweep: Sweep) -> Drawing:
+    methods = _answering(sweep)
+    title = "Time of a training step as the dimension grows: score matching beside maximum likelihood"
+    sheet = Sheet(FULL_WIDTH, 4.3, title, footer(sweep.rows))
+    panel = sheet.subplots()
+    draw_times(sheet, panel, sweep, methods, labelled=True)
+    ours, rival = sweep.curve(_OURS), sweep.fastest(sweep.dense_ml)
+    size = max(ours.keys() & rival.keys())
+    low, high = 1e3 * ours[size], 1e3 * rival[size]
+    panel.annotate(
+        "", (size, low), (size, high), arrowprops={"arrowstyle": "<->", "color": INK, "shrinkA": 3, "shrinkB": 3}
+    )
+    panel.annotate(
+        f"{high / low:.1f} times less",
+        (size, low**0.35 * high**0.65),
+        (7, 0),
+        textcoords="offset points",
+        va="center",
+        fontweight="bold",
+        annotation_clip=False,
+    )
+    caption = (
+        f"Median milliseconds of a whole training iteration of the fc network, {sweep.at}; bands are 95 % intervals, "
+        f"slopes log-log regressions. At D = {size:,} {_OURS} takes {high / low:.1f} times less than the fastest "
+        f"maximum likelihood on dense matrices. {_overtaken(sweep)} {provenance(sweep.rows)}."
+    )
+    return Drawing("headline", title, caption, sheet, cells_of(sweep.times))
+
+
+def _answering(sweep: Sweep) -> list[str]:
+    """The objectives of score matching, and the fastest maximum likelihood at the largest D of every kind."""
+    times = sweep.times
+    largest = times.filter(pl.col("D") == pl.col("D").max(), objective="ml").sort("value")
+    own = largest.filter(pl.col("method").str.starts_with("ebflow-"), linear="dense")
+    peers = largest.filter(~pl.col("method").str.starts_with("ebflow-"), linear="dense")
+    restricted = largest.filter(~pl.col("linear").is_in(["dense", "none"]))
+    chosen = pl.concat([kind.head(1) for kind in (own, peers, restricted)])["method"].to_list()
+    present = set(times["method"])
+    return [method for method in (_OURS, *_BESIDE, *chosen) if method in present]
+
+
+def _overtaken(sweep: Sweep) -> str:
+    size = sweep.overtakes(_OURS)
+    return "" if size is None else f"A ring marks the D from which on a method is faster: {size:,} for {_OURS}."

@@ -1,0 +1,177 @@
+"""Seconds an iteration: medians, slopes, and how near they come to what they must cost."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import polars as pl
+
+from harness.paper import published
+from harness.report.tables.columns import is_noisy, of_ebflow, status
+from harness.report.tables.comparison import PLACE, SETTING, comparisons, newest
+from harness.report.tables.text import text_of
+from harness.results.statistics import crossing, log_slope
+
+
+def runtime(rows: pl.DataFrame) -> pl.DataFrame:
+    """Median milliseconds an iteration, one column for every D, and why a method has a gap.
+
+    In brackets the fraction of them that the bound is, where there is one; a star where the machine was noisy. What was
+    not timed in the same setting stands in a line of its own.
+    """
+    rows = newest(rows)
+    timings = rows.filter(metric="seconds_per_iteration")
+    sizes = timings["D"].unique().sort().to_list()
+    index = ["method", "linear", "architecture", "L", *SETTING]
+    # A noisy timing is no gap.
+    reasons = pl.when(pl.col("status") == "ok").then(pl.lit("ok")).otherwise(status())
+    statuses = timings.group_by(index, maintain_order=True).agg(
+        reasons.unique(maintain_order=True).str.join("; ").alias("status")
+    )
+    order = pl.col("value").filter(D=sizes[-1]).first() if sizes else pl.col("value").first()
+    statuses = statuses.join(timings.group_by(index).agg(order.alias("order")), on=index, nulls_equal=True)
+    bounds = rows.filter(metric="iteration_bound").select("method", *PLACE, bound="value")
+    return (
+        timings.with_columns(noisy=is_noisy())
+        .join(bounds, on=["method", *PLACE], how="left", nulls_equal=True)
+        .with_columns(value=pl.struct("value", "bound", "noisy").map_elements(_with_fraction, return_dtype=pl.String))
+        .pivot("D", index=index, values="value", aggregate_function="first")
+        .join(statuses, on=index, how="left", nulls_equal=True)
+        .sort("architecture", "L", *SETTING, "order", nulls_last=True)
+        .select(*index, *(pl.col(str(size)).alias(f"D = {size}") for size in sizes), "status")
+    )
+
+
+def bounds(rows: pl.DataFrame) -> pl.DataFrame:
+    """What the cost model says, and what was measured: times in milliseconds, memory in copies of all weights."""
+    rows = newest(rows).filter(status="ok")
+    known = rows.filter(metric="gradient_bound")
+    wide = known.select("method", "linear", "parameters", "config", *PLACE)
+    metrics = ["seconds_per_gradient", "gradient_bound", "seconds_per_iteration", "iteration_bound", "flops"]
+    for metric in [*metrics, "peak_memory", "optimizer_bytes"]:
+        found = rows.filter(metric=metric).select("method", *PLACE, pl.col("value").alias(metric))
+        wide = wide.join(found, on=["method", *PLACE], how="left", nulls_equal=True)
+    # The column is empty where a user compares across dtypes.
+    dtype = pl.coalesce(pl.col("config").str.json_path_match("$.problem.dtype"), "dtype")
+    item = pl.when(dtype == "float64").then(8).otherwise(4)
+    return wide.sort("architecture", "D", "L", *SETTING, "seconds_per_iteration").select(
+        "method",
+        "linear",
+        *(name for name in PLACE if name != "shape"),
+        (pl.col("seconds_per_gradient") * 1e3).alias("loss and backward ms"),
+        (pl.col("gradient_bound") * 1e3).alias("bound ms"),
+        (pl.col("seconds_per_gradient") / pl.col("gradient_bound")).alias("times the bound"),
+        (pl.col("seconds_per_iteration") * 1e3).alias("iteration ms"),
+        (pl.col("iteration_bound") * 1e3).alias("its bound ms"),
+        (pl.col("seconds_per_iteration") / pl.col("iteration_bound")).alias("times its bound"),
+        (pl.col("peak_memory") / (pl.col("parameters") * item)).alias("peak memory, weight copies"),
+        (pl.col("flops") / 1e9).alias("GFLOP"),
+        (pl.col("optimizer_bytes") / 1e9).alias("GB moved"),
+        # The rates behind the two bounds, those of the method's own run and heights of product.
+        (pl.col("flops") / pl.col("gradient_bound") / 1e9).alias("GFLOP/s of the bound"),
+        (pl.col("optimizer_bytes") / (pl.col("iteration_bound") - pl.col("gradient_bound")) / 1e9).alias("GB/s"),
+    )
+
+
+def timings(rows: pl.DataFrame) -> pl.DataFrame:
+    """Every timing in milliseconds, with its interval and the published time of the same image size beside it."""
+    names = {
+        "seconds_per_iteration": "iteration",
+        "seconds_per_gradient": "loss and backward",
+        "seconds_of_first_iteration": "first iteration, compilation included",
+        "seconds_per_log_determinant": "log-determinants of new weights",
+        "seconds_per_sampling": "100 samples",
+    }
+    return (
+        newest(rows)
+        .filter(pl.col("metric").is_in(list(names)))
+        .join(of_ebflow(published.runtime()), on=["architecture", "method", "shape"], how="left")
+        .with_columns(pl.col("metric").replace_strict(names).alias("what"))
+        .sort("what", "architecture", "D", "L", *SETTING, "value", nulls_last=True)
+        .select(
+            "what",
+            "method",
+            "linear",
+            "architecture",
+            "shape",
+            "D",
+            "L",
+            "parameters",
+            *SETTING,
+            (pl.col("value") * 1e3).alias("ms"),
+            (pl.col("ci_low") * 1e3).alias("low"),
+            (pl.col("ci_high") * 1e3).alias("high"),
+            "n",
+            (pl.col("published_seconds") * 1e3).alias("published ms (GPU)"),
+            status(),
+        )
+    )
+
+
+def slopes(rows: pl.DataFrame) -> pl.DataFrame:
+    """How a method's time grows: log-log slopes in D and in L, and the D from which on it beats maximum likelihood.
+
+    The rivals are the fastest ML method with any dense matrix, and the fastest ML method at all, whose matrices may be
+    restricted (LU factors); what is compiled is compared with what is compiled. A crossing is the smallest measured D
+    from which on the method is called faster (`harness.results.statistics`) at every larger one.
+    """
+    rows = newest(rows)
+    fine = rows.filter(pl.col("metric") == "seconds_per_iteration", pl.col("status") == "ok")
+    faster = _faster(comparisons(rows))
+    found = []
+    for (method, architecture, *setting), own in fine.group_by("method", "architecture", *SETTING, maintain_order=True):
+        for (layers,), curve in own.group_by("L", maintain_order=True):
+            times = _by(curve, "D")
+            if len(times) < 2:
+                continue
+            crossings = [
+                crossing(faster.get((method, architecture, layers, *setting, against), {}))
+                for against in ("dense ML", "any ML")
+            ]
+            found.append((architecture, method, "D", f"L = {layers}", *_slope(times), *crossings, *setting))
+        for (dimension,), curve in own.group_by("D", maintain_order=True):
+            times = _by(curve, "L")
+            if len(times) >= 2:
+                found.append((architecture, method, "L", f"D = {dimension}", *_slope(times), None, None, *setting))
+    schema = {
+        "architecture": pl.String,
+        "method": pl.String,
+        "in": pl.String,
+        "at": pl.String,
+        "slope": pl.Float64,
+        "low": pl.Float64,
+        "high": pl.Float64,
+        "n": pl.Int64,
+        "faster than dense ML from D": pl.Int64,
+        "faster than any ML from D": pl.Int64,
+        **{name: rows.schema[name] for name in SETTING},
+    }
+    return pl.DataFrame(found, schema=schema, orient="row").sort("architecture", *SETTING, "in", "at", "slope")
+
+
+def _faster(compared: pl.DataFrame) -> dict[tuple[Any, ...], dict[int, bool]]:
+    """Whether a method is called faster, by its place without D, and D."""
+    found: dict[tuple[Any, ...], dict[int, bool]] = {}
+    for line in compared.iter_rows(named=True):
+        key = (line["method"], line["architecture"], line["L"], *(line[name] for name in SETTING), line["against"])
+        found.setdefault(key, {})[line["D"]] = line["verdict"] == "faster"
+    return found
+
+
+def _by(curve: pl.DataFrame, column: str) -> dict[int, float]:
+    medians = curve.group_by(column).agg(pl.col("value").median()).sort(column)
+    return dict(zip(medians[column].to_list(), medians["value"].to_list(), strict=True))
+
+
+def _slope(times: dict[int, float]) -> tuple[float, float | None, float | None, int]:
+    return dataclasses.astuple(log_slope(list(times), list(times.values())))
+
+
+def _with_fraction(cell: dict[str, Any]) -> str | None:
+    if cell["value"] is None:
+        return None
+    text = text_of(cell["value"] * 1e3)
+    if cell["bound"] is not None:
+        text += f" ({cell['bound'] / cell['value']:.0%})"
+    return text + "*" * cell["noisy"]

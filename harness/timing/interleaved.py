@@ -1,0 +1,215 @@
+"""Seconds an iteration, all methods side by side, and the machine's own rates beside them.
+
+An iteration is everything between two batches: noise, loss, backward, clipping, optimiser, averaging. The batch lies in
+memory. Methods are interleaved repetition by repetition, in an order that rotates, so that a machine that drifts drifts
+for all. Whether it did is told by a small product, always the same, that is timed between their turns.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from harness.errors import one_line
+from harness.methods import Method, Problem
+from harness.methods.calls import guarded
+from harness.methods.density import build, count_parameters
+from harness.methods.precision import stored
+from harness.timing.machine import Rate, rates, reference
+from harness.timing.memory import peak_bytes
+from harness.training.configuration import TrainingConfig
+from harness.training.step import Trainer
+
+_WARM_UP_STEPS = 3
+_SHORTEST_BLOCK = 0.02  # seconds; shorter blocks would time the clock
+_REFERENCE_BLOCK = 0.002  # seconds; about as long as the turns that a busy scheduler hands out
+_REFERENCE_SHARE = 0.01  # of the time that methods are timed
+
+
+@dataclass
+class Block:
+    """Something to repeat, as often in a row as a clock needs; the measured repetitions in seconds a call.
+
+    What is repeated may be a competitor's code: every block of calls is guarded, from outside what is timed.
+    """
+
+    call: Callable[[], Tensor]
+    device: str
+    number: int = 1
+    seconds: list[float] = field(default_factory=list)
+
+    def calibrate(self, shortest: float = _SHORTEST_BLOCK) -> None:
+        """Choose the number of calls in a row, for so many seconds at least."""
+        self.number = max(1, math.ceil(shortest / self.time(1)))
+
+    def repeat(self) -> None:
+        """Measure once more."""
+        self.seconds.append(self.time(self.number))
+
+    def time(self, number: int) -> float:
+        """Seconds a call of so many in a row."""
+        with guarded("a training step"):
+            return time_block(self.call, number, self.device)
+
+
+@dataclass
+class Timing:
+    """The measured repetitions of one method, seconds, or why there are none.
+
+    Args:
+        method: Which.
+        seconds: An iteration.
+        gradient_seconds: Loss and backward alone.
+        first_seconds: The first iteration, which compiles where that was asked for.
+        peak_bytes: The most memory that an iteration holds.
+        parameters: Trained numbers.
+        failure: Why there are none.
+    """
+
+    method: Method
+    seconds: list[float] = field(default_factory=list)
+    gradient_seconds: list[float] = field(default_factory=list)
+    first_seconds: float | None = None
+    peak_bytes: int | None = None
+    parameters: int | None = None
+    failure: str | None = None
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """Timings of the methods, and the machine's rates with their own repetitions, in amounts a second.
+
+    The last of the rates is the reference product's, with its samples in the order of time.
+    """
+
+    timings: list[Timing]
+    rates: list[tuple[Rate, list[float]]]
+
+
+def measure(
+    methods: Sequence[Method],
+    problem: Problem,
+    repeats: int,
+    config: TrainingConfig,
+    progress: Callable[[], None] = lambda: None,
+) -> Measurement:
+    """Time every method on one problem; one that fails is reported and the others go on.
+
+    Args:
+        methods: Available ones.
+        problem: Its batch is drawn from N(0, I).
+        repeats: Repetitions of every method.
+        config: Optimiser, clipping, averaging.
+        progress: Called after every repetition of a method.
+    """
+    timings = [Timing(method) for method in methods]
+    turns: list[tuple[Timing, list[Block]]] = []
+    for timing in timings:
+        with _failure_noted(timing):
+            turns.append((timing, _warm_up(timing, problem, config)))
+    costs = [timing.method.fc_cost for timing, _ in turns if timing.method.fc_cost]
+    machine = [(rate, Block(rate.call, problem.device)) for rate in rates(problem, costs)] if turns else []
+    for _, block in machine:
+        block.call()
+        block.calibrate()
+    watch = _Watch(problem.device)
+    for repetition in range(repeats):
+        turn = repetition % max(1, len(turns))
+        for timing, blocks in turns[turn:] + turns[:turn]:
+            if timing.failure is None:
+                with _failure_noted(timing):
+                    for block in blocks:
+                        block.repeat()
+                        watch.after(block.number * block.seconds[-1])
+            progress()
+        for _, block in machine:
+            block.repeat()
+    if turns:
+        machine.append((watch.rate, watch.block))
+    return Measurement(
+        timings, [(rate, [rate.amount / seconds for seconds in block.seconds]) for rate, block in machine]
+    )
+
+
+class _Watch:
+    """Times the reference product again whenever methods have run a hundred times as long as it takes."""
+
+    def __init__(self, device: str) -> None:
+        self.rate = reference(device)
+        self.block = Block(self.rate.call, device)
+        self.block.call()
+        self.block.calibrate(_REFERENCE_BLOCK)
+        self.block.repeat()
+        self.spent = 0.0
+
+    def after(self, seconds: float) -> None:
+        """Note for how long a method has just run, and look at the machine if it is time."""
+        self.spent += seconds
+        if self.spent * _REFERENCE_SHARE >= self.block.number * self.block.seconds[-1]:
+            self.block.repeat()
+            self.spent = 0.0
+
+
+@contextmanager
+def _failure_noted(timing: Timing) -> Iterator[None]:
+    """A competitor may fail in any way, and must not take the others down."""
+    try:
+        yield
+    except Exception as error:
+        timing.failure = one_line(error)
+
+
+def _warm_up(timing: Timing, problem: Problem, config: TrainingConfig) -> list[Block]:
+    """Build a method, take its first, slow steps, note what they tell, and return the blocks to repeat."""
+    trainer, batch = trainer_on_noise(timing.method, problem, config)
+    timing.parameters = count_parameters(trainer.model)
+    whole = Block(lambda: trainer.step(batch), problem.device, seconds=timing.seconds)
+    gradient = Block(lambda: trainer.gradient(batch), problem.device, seconds=timing.gradient_seconds)
+    timing.first_seconds = whole.time(1)
+    with guarded("a training step") as renew:
+        for _ in range(_WARM_UP_STEPS - 1):
+            renew()
+            loss = whole.call()
+        if not bool(loss.isfinite()):
+            raise ArithmeticError("the loss is not finite during warm-up")
+        renew()
+        timing.peak_bytes = peak_bytes(trainer, batch)
+    for block in (whole, gradient):
+        block.calibrate()
+    return [whole, gradient]
+
+
+def trainer_on_noise(method: Method, problem: Problem, config: TrainingConfig) -> tuple[Trainer, Tensor]:
+    """Build what is timed: a trainer, and a batch of shape (B, *event) from N(0, I)."""
+    generator = torch.Generator(problem.device).manual_seed(problem.seed)
+    dtype = stored(problem.dtype)
+    batch = torch.randn(problem.batch, *problem.shape, generator=generator, device=problem.device, dtype=dtype)
+    model = build(method, problem)
+    with guarded("init_batch"):
+        model.init_batch(batch)
+    model.module.train()
+    return Trainer(model, config, generator, problem.dtype), batch
+
+
+def time_block(call: Callable[[], object], number: int, device: str) -> float:
+    """Seconds for each of `number` calls in a row, the device idle before and after; by a CUDA device's own events."""
+    if torch.device(device).type == "cuda":
+        with torch.cuda.device(device):
+            torch.cuda.synchronize()
+            started, ended = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+            started.record()
+            for _ in range(number):
+                call()
+            ended.record()
+            torch.cuda.synchronize()
+            return started.elapsed_time(ended) / 1e3 / number
+    began = time.perf_counter()
+    for _ in range(number):
+        call()
+    return (time.perf_counter() - began) / number

@@ -1,0 +1,60 @@
+"""The most memory that a training step holds at once."""
+
+from __future__ import annotations
+
+import json
+import os
+from itertools import accumulate, chain
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from harness.training.step import Trainer
+
+
+def peak_bytes(trainer: Trainer, batch: Tensor) -> int:
+    """Take one step and return the peak of its tensors, in bytes: weights, gradients, optimiser, averages, activations.
+
+    Work space inside the linear algebra libraries is not seen.
+
+    Args:
+        trainer: Has taken a step before, so that the optimiser holds its state.
+        batch: Shape (B, *event).
+    """
+    trainer.optimizer.zero_grad(set_to_none=True)
+    kept = _bytes_held(trainer, batch)
+    if batch.device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(batch.device)
+        before = torch.cuda.memory_allocated(batch.device)
+        trainer.step(batch)
+        return kept + torch.cuda.max_memory_allocated(batch.device) - before
+    return kept + max(accumulate(_changes(trainer, batch), initial=0))
+
+
+def _changes(trainer: Trainer, batch: Tensor) -> list[int]:
+    """Bytes of every allocation of a step on the CPU, in order; those of what is freed are negative."""
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # the profiler greets on stderr otherwise
+    from torch.profiler import ProfilerActivity, profile
+
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
+        trainer.step(batch)
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "trace.json"
+        profiler.export_chrome_trace(str(path))
+        events = json.loads(path.read_text())["traceEvents"]
+    changes = [event for event in events if event["name"] == "[memory]"]
+    return [event["args"]["Bytes"] for event in sorted(changes, key=lambda event: event["ts"])]
+
+
+def _bytes_held(trainer: Trainer, batch: Tensor) -> int:
+    """Bytes of everything that outlives a step, each storage once."""
+    modules = [trainer.model.module, *([] if trainer.average is None else [trainer.average])]
+    tensors = [batch, *chain.from_iterable(chain(module.parameters(), module.buffers()) for module in modules)]
+    states = (state.values() for state in trainer.optimizer.state.values())
+    tensors += [value for value in chain.from_iterable(states) if isinstance(value, Tensor)]
+    storages = {tensor.untyped_storage().data_ptr(): tensor.untyped_storage().nbytes() for tensor in tensors}
+    return sum(storages.values())

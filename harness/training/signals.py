@@ -1,0 +1,62 @@
+"""Ctrl-C and SIGTERM as requests: the work that runs is brought to a point where it can be saved, and then stops."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from types import FrameType, TracebackType
+from typing import Any
+
+
+class Stopped(KeyboardInterrupt):
+    """The user or the system asked the program to stop, and what ran is saved.
+
+    Args:
+        saved: What, and how far it had come.
+        signal_number: Of the request.
+    """
+
+    def __init__(self, saved: str, signal_number: int) -> None:
+        super().__init__(saved)
+        self.status = 128 + signal_number
+        """The exit status of a program that ends for it, as shells count."""
+
+
+class StopRequest:
+    """While this context is open, the first SIGINT or SIGTERM is noted and nothing else; a second one acts as ever.
+
+    Whoever works in it looks at `number` now and then, and answers a request by raising `answer`; a request that nobody
+    has answered when the context closes acts then. Signals arrive in the main thread: elsewhere there is no request.
+    """
+
+    def __init__(self) -> None:
+        self.number: int | None = None
+        self._before: dict[int, Any] = {}
+
+    def answer(self, number: int, saved: str) -> Stopped:
+        """Return what is to be raised once the work is saved, for a request to this process or to one beside it."""
+        self.number = None
+        return Stopped(saved, number)
+
+    def __enter__(self) -> StopRequest:
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                # What is ignored stays ignored: a shell's background job gets no Ctrl-C.
+                if signal.getsignal(number) is not signal.SIG_IGN:
+                    self._before[number] = signal.signal(number, self._note) or signal.SIG_DFL
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._restore()
+        if self.number is not None:
+            signal.raise_signal(self.number)
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self.number = number
+        self._restore()
+
+    def _restore(self) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,126 @@
+"""The one training step of the project, and its configuration."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
+
+from harness.errors import InputError
+from harness.methods import Model
+from harness.methods.precision import bf16_where_declared, tf32_where_declared
+from harness.training.configuration import TrainingConfig
+from harness.training.optimizers import OPTIMIZERS
+from harness.training.processes import processes, shared_loss
+
+
+class Trainer:
+    """A model with its optimiser, clipping and averaged weights: one call of `step` is one iteration.
+
+    The runtime measurement and the training loop both go through here, so that what is timed is what trains.
+
+    Args:
+        model: Built and initialised.
+        config: Its schedule is the loop's business.
+        generator: Of the objective's noise, on the model's device.
+        dtype: As `Problem.dtype`; the arithmetic of loss and backward.
+    """
+
+    def __init__(
+        self, model: Model, config: TrainingConfig, generator: torch.Generator, dtype: str = "float32"
+    ) -> None:
+        self.model = model
+        self.config = config
+        self.generator = generator
+        self.dtype = dtype
+        if processes() > 1 and config.compile:
+            raise InputError("training in several processes is not compiled; leave --compile out")
+        # A graph for each size of batch: one for all would depend on the order in which the sizes are met.
+        self.loss = torch.compile(model.training_loss, dynamic=False) if config.compile else model.training_loss
+        if processes() > 1:
+            self.loss = shared_loss(model)
+        self.parameters = [p for p in model.module.parameters() if p.requires_grad]
+        self.optimizer = OPTIMIZERS[config.optimizer](
+            self.parameters, lr=config.learning_rate, weight_decay=config.weight_decay
+        )
+        self.steps = 0
+        self.skipped_in_a_row = 0
+        self._unclipped_norm: Tensor | None = None
+        self.average = None if config.ema_decay is None else self._moving_average(config.ema_decay)
+
+    def gradient(self, x: Tensor) -> Tensor:
+        """Draw noise and leave the gradient for a batch of shape (B, *event) in the parameters; return the loss.
+
+        Raises:
+            TypeError: The loss is no real scalar.
+        """
+        self.optimizer.zero_grad(set_to_none=True)
+        with tf32_where_declared(self.dtype):
+            with bf16_where_declared(self.dtype, x.device):
+                loss = self.loss(x, self.generator)
+            if not isinstance(loss, Tensor) or loss.shape != () or not loss.is_floating_point():
+                raise TypeError(f"training_loss returned {_described(loss)}, not a real scalar tensor")
+            loss.backward()
+        return loss.detach()
+
+    def step(self, x: Tensor) -> Tensor:
+        """Draw noise, take one gradient step on a batch of shape (B, *event), average; return the loss, detached.
+
+        `steps` counts those that were taken.
+        """
+        loss = self.gradient(x)
+        if self.config.clip_norm is not None:
+            self._unclipped_norm = nn.utils.clip_grad_norm_(self.parameters, self.config.clip_norm)
+        if self.config.skip_not_finite and not math.isfinite(self.gradient_norm()):
+            self.skipped_in_a_row += 1
+            return loss
+        self.skipped_in_a_row = 0
+        self.optimizer.step()
+        self.steps += 1
+        self.model.after_step()
+        if self.average is not None:
+            self.average.update_parameters(self.model.module)
+        return loss
+
+    def _moving_average(self, decay: float) -> AveragedModel:
+        """Average with the warm-up that the paper's code uses; the average starts at the initial weights."""
+
+        def update(averaged: list[Tensor], current: list[Tensor], _: Tensor | int) -> None:
+            torch._foreach_lerp_(averaged, current, 1 - min(decay, (1 + self.steps) / (10 + self.steps)))
+
+        average = AveragedModel(self.model.module, multi_avg_fn=update)
+        average.update_parameters(self.model.module)
+        return average
+
+    def gradient_norm(self) -> float:
+        """Euclidean norm of the last batch's gradient over all parameters, before clipping."""
+        if self._unclipped_norm is not None:
+            return float(self._unclipped_norm)
+        return float(nn.utils.get_total_norm([p.grad for p in self.parameters if p.grad is not None]))
+
+    @contextmanager
+    def evaluated_weights(self) -> Iterator[None]:
+        """Put the averaged weights into the model for the time of an evaluation; whatever it does to them is undone."""
+        live = [p.detach().clone() for p in self.model.module.parameters()]
+        if self.average is not None:
+            _copy(self.average.module.parameters(), self.model.module)
+        try:
+            yield
+        finally:
+            _copy(live, self.model.module)
+
+
+def _described(loss: object) -> str:
+    if not isinstance(loss, Tensor):
+        return "None" if loss is None else f"a {type(loss).__name__}"
+    return f"a tensor of shape {tuple(loss.shape)} and {loss.dtype}"
+
+
+def _copy(values: Iterator[Tensor] | list[Tensor], module: nn.Module) -> None:
+    with torch.no_grad():
+        for parameter, value in zip(module.parameters(), values, strict=True):
+            parameter.copy_(value)

@@ -1,0 +1,104 @@
+"""The asv suite runs at its smallest point, and is the one whose results are read."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import re
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from harness.benchmarks import DEPTHS, DIMENSIONS, OncePerPoint, evaluation, iteration
+from harness.methods.density import log_prob
+from harness.timing import asv_results
+
+ROOT = Path(__file__).parents[3]
+
+
+def suite() -> Iterator[tuple[str, type[OncePerPoint]]]:
+    """Name, as asv gives it, and class of every benchmark."""
+    for module in (iteration, evaluation):
+        for name, found in inspect.getmembers(module, inspect.isclass):
+            if found.__module__ != module.__name__:
+                continue
+            for method, _ in inspect.getmembers(found, inspect.isfunction):
+                if method.startswith("time_"):
+                    yield f"{module.__name__.rsplit('.', 1)[-1]}.{name}.{method}", found
+
+
+BENCHMARKS = dict(suite())
+
+
+def test_what_is_read_is_what_is_run() -> None:
+    assert set(asv_results._BENCHMARKS) == set(BENCHMARKS)
+
+
+@pytest.mark.parametrize("name", list(BENCHMARKS))
+def test_every_method_at_the_smallest_point(name: str) -> None:
+    benchmark = BENCHMARKS[name]()
+    function = getattr(benchmark, name.rsplit(".", 1)[-1])
+    methods, dimensions, depths = benchmark.params
+    assert len(benchmark.param_names) == 3
+    for method in methods:
+        benchmark.setup(method, dimensions[0], depths[0])
+        function(method, dimensions[0], depths[0])
+        assert all(bool(p.isfinite().all()) for p in benchmark.trainer.parameters)
+
+
+def test_other_processes_do_not_count() -> None:
+    assert all(found.timer is time.process_time for found in BENCHMARKS.values())
+
+
+def test_points() -> None:
+    assert iteration.TrainingIteration.params[1:] == (DIMENSIONS, DEPTHS)
+    assert {"ebflow-ml", "ebflow-dsm", "nflows-lu-ml"} <= set(iteration.TrainingIteration.params[0])
+    # Only likelihood methods differ in what comes after training.
+    assert "ebflow-dsm" not in evaluation.Sampling.params[0]
+    assert "gaussian" not in iteration.TrainingIteration.params[0]
+
+
+def test_a_point_is_built_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    built: list[Any] = []
+    original = OncePerPoint.setup.__globals__["trainer_on_noise"]
+
+    def counted(method: Any, problem: Any, config: Any) -> Any:
+        built.append((method.name, problem.dimension, problem.layers))
+        return original(method, problem, config)
+
+    monkeypatch.setitem(OncePerPoint.setup.__globals__, "trainer_on_noise", counted)
+    benchmark = iteration.TrainingIteration()
+    for point in [("ebflow-ml", 16, 1), ("ebflow-ml", 16, 1), ("ebflow-ml", 16, 2), ("ebflow-dsm", 16, 2)]:
+        benchmark.setup(*point)
+    assert built == [("ebflow-ml", 16, 1), ("ebflow-ml", 16, 2), ("ebflow-dsm", 16, 2)]
+
+
+def test_every_log_determinant_is_due() -> None:
+    # The weights change before every evaluation, so that no cache answers.
+    benchmark = evaluation.LogDeterminant()
+    benchmark.setup("ebflow-ml", 16, 2)
+    with torch.no_grad():
+        before = log_prob(benchmark.trainer.model, benchmark.batch[:1])
+    for _ in range(3):
+        benchmark.time_log_determinant("ebflow-ml", 16, 2)
+    with torch.no_grad():
+        assert not torch.equal(log_prob(benchmark.trainer.model, benchmark.batch[:1]), before)
+
+
+def test_asv_configuration() -> None:
+    text = (ROOT / "asv.conf.json").read_text()
+    config = json.loads(re.sub(r"^\s*//.*$", "", text, flags=re.MULTILINE))
+    assert (ROOT / config["benchmark_dir"]).is_dir()
+    for plugin in config["plugins"]:
+        assert (ROOT / f"{plugin.lstrip('.').replace('.', '/')}.py").is_file()
+    # The torch that asv installs is the one that everything else is tested with.
+    (torch_version,) = config["matrix"]["req"]["torch"]
+    assert f"torch=={torch_version}" in (ROOT / "constraints.txt").read_text().split()
+    # `harness tables` looks for asv's results where asv puts them.
+    assert config["results_dir"] == "results/local/asv"
+    # Two threads that share a busy machine are noise; every row says how many there were.
+    assert config["matrix"]["env_nobuild"]["OMP_NUM_THREADS"] == ["1"]

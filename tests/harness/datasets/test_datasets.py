@@ -1,0 +1,406 @@
+"""Loading: splits, the data folder, checksums, downloads, and what a user is told when something is wrong.
+
+The published files are replaced by small synthetic ones, and their addresses by a server on this machine.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import gzip
+import hashlib
+import http.server
+import io
+import socket
+import subprocess
+import sys
+import tarfile
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pooch
+import pytest
+import torch
+
+from harness.datasets import (
+    Dataset,
+    GaussianNoise,
+    Identity,
+    LogitPreprocessing,
+    cifar10,
+    load,
+    mnist,
+    names,
+    why_unavailable,
+)
+from harness.errors import InputError
+
+MNIST_NAMES = ("train-images-idx3-ubyte", "t10k-images-idx3-ubyte")
+CIFAR_FOLDER = "cifar-10-batches-bin"
+
+
+def sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def closed_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+@pytest.fixture(autouse=True)
+def isolated(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """No data folder of the user's, no network: every download meets a closed port."""
+    monkeypatch.delenv("HARNESS_DATA_DIR", raising=False)
+    monkeypatch.setattr(pooch, "os_cache", lambda project: tmp_path / "cache" / project)
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    nowhere = f"http://127.0.0.1:{closed_port()}/"
+    monkeypatch.setattr(mnist, "_URL", nowhere)
+    monkeypatch.setattr(cifar10, "_URL", f"{nowhere}cifar-10-binary.tar.gz")
+
+
+@pytest.fixture
+def published(monkeypatch: pytest.MonkeyPatch) -> dict[str, bytes]:
+    """Synthetic published files by place in a data folder; pixel values tell which image they are in."""
+    contents = {}
+    for attribute, name, count in (("_TRAIN", MNIST_NAMES[0], 60), ("_TEST", MNIST_NAMES[1], 20)):
+        header = np.array([2051, count, 28, 28], ">i4").tobytes()
+        plain = header + np.repeat(np.arange(count, dtype=np.uint8), 28 * 28).tobytes()
+        packed = gzip.compress(plain, mtime=0)
+        contents |= {f"mnist/{name}": plain, f"mnist/{name}.gz": packed}
+        file = dataclasses.replace(
+            getattr(mnist, attribute), images=count, sha256=sha256(plain), sha256_gz=sha256(packed)
+        )
+        monkeypatch.setattr(mnist, attribute, file)
+    archive = io.BytesIO()
+    checksums = {}
+    with tarfile.open(fileobj=archive, mode="w:gz") as tar:
+        for number, name in enumerate(cifar10._SHA256):
+            # A record is a label (255 here) and three planes; plane c of record i holds 40 c + 4 number + i.
+            planes = 40 * np.arange(3) + 4 * number + np.arange(4)[:, None]
+            records = np.hstack([np.full((4, 1), 255), np.repeat(planes, 32 * 32, axis=1)]).astype(np.uint8)
+            contents[f"{CIFAR_FOLDER}/{name}"] = content = records.tobytes()
+            checksums[name] = sha256(content)
+            info = tarfile.TarInfo(f"{CIFAR_FOLDER}/{name}")
+            info.size = len(content)
+            tar.addfile(info, io.BytesIO(content))
+    contents["cifar-10-binary.tar.gz"] = archive.getvalue()
+    monkeypatch.setattr(mnist, "_VALIDATION", 10)
+    monkeypatch.setattr(cifar10, "_VALIDATION", 4)
+    monkeypatch.setattr(cifar10, "_IMAGES_A_FILE", 4)
+    monkeypatch.setattr(cifar10, "_SHA256", checksums)
+    monkeypatch.setattr(cifar10, "_ARCHIVE_SHA256", sha256(archive.getvalue()))
+    return contents
+
+
+@pytest.fixture
+def put(published: dict[str, bytes], tmp_path: Path) -> Callable[..., Path]:
+    """Put the files whose place contains a given text into a data folder."""
+
+    def put(*wanted: str, but: str = "\0") -> Path:
+        folder = tmp_path / "data"
+        folder.mkdir(exist_ok=True)
+        for place, content in published.items():
+            if any(text in place for text in wanted) and but not in place:
+                (folder / place).parent.mkdir(exist_ok=True)
+                (folder / place).write_bytes(content)
+        return folder
+
+    return put
+
+
+@pytest.fixture
+def server(put: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A server of the archives, which are in the folder it gives."""
+    root = put("images-idx3-ubyte.gz", "tar.gz").rename(tmp_path / "served")
+
+    class Quiet(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *args: object) -> None:
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=root)) as serving:
+        thread = threading.Thread(target=serving.serve_forever)
+        thread.start()
+        address = f"http://127.0.0.1:{serving.server_port}"
+        monkeypatch.setattr(mnist, "_URL", f"{address}/mnist/")
+        monkeypatch.setattr(cifar10, "_URL", f"{address}/cifar-10-binary.tar.gz")
+        yield root
+        serving.shutdown()
+        thread.join()
+
+
+def refusal(*args: object, **kwargs: object) -> str:
+    with pytest.raises(InputError) as caught:
+        load(*args, **kwargs)
+    message = str(caught.value)
+    assert "\n" not in message
+    return message
+
+
+def assert_is_mnist(dataset: Dataset) -> None:
+    assert (dataset.name, dataset.shape, dataset.dimension) == ("mnist", (1, 28, 28), 784)
+    for split, values in ((dataset.train, range(50)), (dataset.validation, range(50, 60)), (dataset.test, range(20))):
+        expected = torch.tensor(list(values), dtype=torch.uint8)[:, None, None, None].expand(-1, 1, 28, 28)
+        assert split.dtype == torch.uint8
+        assert torch.equal(split, expected)
+    assert dataset.preprocessing == LogitPreprocessing(256, 1e-6, 0.5)
+    assert dataset.density is None
+
+
+def assert_is_cifar10(dataset: Dataset) -> None:
+    assert (dataset.name, dataset.shape, dataset.dimension) == ("cifar10", (3, 32, 32), 3072)
+    for split, first in ((dataset.train, 0), (dataset.validation, 16), (dataset.test, 20)):
+        expected = first + torch.arange(len(split))[:, None] + 40 * torch.arange(3)
+        assert split.dtype == torch.uint8
+        assert torch.equal(split.long(), expected[:, :, None, None].expand(-1, 3, 32, 32))
+    assert [len(dataset.train), len(dataset.validation), len(dataset.test)] == [16, 4, 4]
+    assert dataset.preprocessing == LogitPreprocessing(256, 1e-6, 0.5)
+
+
+def test_names() -> None:
+    assert names() == ("sine", "swirl", "checkerboard", "multimodal10", "digits", "mnist", "cifar10")
+
+
+def test_importing_brings_in_no_library_that_only_some_sets_need() -> None:
+    code = "import sys, harness.datasets; print(*{'sklearn', 'pooch', 'scipy', 'requests'} & sys.modules.keys())"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "\n"
+
+
+@pytest.mark.parametrize("name", ["sine", "swirl", "checkerboard"])
+def test_two_dimensional_sets(name: str) -> None:
+    dataset = load(name, seed=3)
+    assert why_unavailable(name) is None
+    assert (dataset.name, dataset.shape, dataset.dimension) == (name, (2,), 2)
+    assert [s.shape for s in (dataset.train, dataset.validation, dataset.test)] == [(50_000, 2)] + 2 * [(10_000, 2)]
+    assert dataset.train.dtype == torch.float64
+    assert dataset.preprocessing == GaussianNoise(0.375)
+    assert torch.equal(dataset.train, load(name, seed=3).train)
+    assert not torch.equal(dataset.train, load(name, seed=4).train)
+    assert dataset.density.log_prob(dataset.preprocessing(dataset.test[:5])[0]).isfinite().all()
+
+
+def test_the_multimodal_set() -> None:
+    dataset = load("multimodal10", seed=3)
+    assert why_unavailable("multimodal10") is None
+    assert (dataset.name, dataset.shape, dataset.dimension) == ("multimodal10", (10,), 10)
+    splits = (dataset.train, dataset.validation, dataset.test)
+    assert [split.shape for split in splits] == [(50_000, 10), (10_000, 10), (10_000, 10)]
+    assert dataset.train.dtype == torch.float64
+    assert dataset.preprocessing == Identity()
+    assert torch.equal(dataset.train, load("multimodal10", seed=3).train)
+    assert not torch.equal(dataset.train, load("multimodal10", seed=4).train)
+    assert dataset.density.log_prob(dataset.test).isfinite().all()
+
+
+def test_digits() -> None:
+    dataset = load("digits")
+    assert why_unavailable("digits") is None
+    assert (dataset.name, dataset.shape, dataset.dimension) == ("digits", (1, 8, 8), 64)
+    splits = (dataset.train, dataset.validation, dataset.test)
+    assert [len(split) for split in splits] == [1200, 297, 300]
+    assert dataset.train.dtype == torch.uint8
+    assert dataset.train.max() == 16
+    assert dataset.preprocessing == LogitPreprocessing(17, 1e-6, 0.5)
+    assert torch.equal(dataset.train, load("digits", seed=5).train), "the shuffle does not follow the seed"
+    # Shuffled: the splits have the same mean within 5 standard errors of 300 images.
+    means = [split.double().mean((1, 2, 3)) for split in splits]
+    assert abs(means[0].mean() - means[2].mean()) < 5 * means[2].std() / 300**0.5
+
+
+@pytest.mark.parametrize("kind", ["", ".gz"])
+def test_mnist_from_plain_and_from_packed_files(put: Callable[..., Path], kind: str) -> None:
+    folder = put(f"images-idx3-ubyte{kind}", but="\0" if kind else ".gz")
+    assert why_unavailable("mnist", folder) is None
+    assert_is_mnist(load("mnist", folder))
+
+
+def test_cifar10_from_its_files(put: Callable[..., Path]) -> None:
+    folder = put(".bin")
+    assert why_unavailable("cifar10", folder) is None
+    assert_is_cifar10(load("cifar10", folder))
+
+
+def test_cifar10_from_its_archive_fills_in_the_missing_files(put: Callable[..., Path]) -> None:
+    folder = put("tar.gz", "data_batch_2.bin")
+    assert why_unavailable("cifar10", folder) is None
+    assert_is_cifar10(load("cifar10", folder))
+    assert {path.name for path in folder.iterdir()} == {"cifar-10-binary.tar.gz", CIFAR_FOLDER}
+    (folder / "cifar-10-binary.tar.gz").unlink()
+    assert_is_cifar10(load("cifar10", folder))
+
+
+def test_data_folder_is_the_argument_then_the_variable_then_a_cache(
+    put: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = put("idx3-ubyte")
+    assert str(tmp_path / "cache" / "ebflow-bench" / "mnist") in why_unavailable("mnist")
+    monkeypatch.setenv("HARNESS_DATA_DIR", str(folder))
+    assert_is_mnist(load("mnist"))
+    monkeypatch.setenv("HARNESS_DATA_DIR", "/no/such/folder")
+    assert_is_mnist(load("mnist", folder))
+    assert refusal("mnist").endswith("/no/such/folder does not exist: create it, or correct HARNESS_DATA_DIR")
+    assert refusal("mnist", tmp_path / "none").endswith("none does not exist: create it, or correct --data-dir")
+    assert why_unavailable("cifar10", tmp_path / "none") == refusal("cifar10", tmp_path / "none")
+
+
+@pytest.mark.parametrize(("name", "check"), [("mnist", assert_is_mnist), ("cifar10", assert_is_cifar10)])
+def test_missing_files_are_downloaded_once_and_quietly(
+    name: str,
+    check: Callable[[Dataset], None],
+    server: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    assert f"missing: loading {name} downloads http" in why_unavailable(name)
+    check(load(name))
+    assert capfd.readouterr().out == ""
+    assert why_unavailable(name) is None
+    monkeypatch.setattr(pooch, "retrieve", lambda *args, **kwargs: pytest.fail("downloaded again"))
+    check(load(name))
+
+
+@pytest.mark.parametrize(
+    ("name", "file"), [("mnist", "mnist/train-images-idx3-ubyte.gz"), ("cifar10", "cifar-10-binary.tar.gz")]
+)
+def test_a_download_that_is_not_the_published_file_is_refused_and_not_kept(
+    name: str, file: str, server: Path, tmp_path: Path
+) -> None:
+    (server / file).write_bytes(b"something else")
+    message = refusal(name)
+    assert f"{Path(file).name} (its SHA-256 is not the published file's): connect to the network" in message
+    assert not list((tmp_path / "cache").rglob("*.gz"))
+
+
+@pytest.mark.parametrize("name", ["mnist", "cifar10"])
+def test_no_network(name: str, published: dict[str, bytes]) -> None:
+    message = refusal(name)
+    assert message.startswith("could not download http://127.0.0.1:")
+    assert "(ConnectionError)" in message
+    assert "--data-dir or HARNESS_DATA_DIR" in message
+
+
+def test_a_file_missing_on_the_server(server: Path) -> None:
+    (server / "mnist" / "t10k-images-idx3-ubyte.gz").unlink()
+    assert "t10k-images-idx3-ubyte.gz (HTTPError)" in refusal("mnist")
+
+
+@pytest.mark.parametrize(
+    ("name", "wanted", "broken"),
+    [
+        ("mnist", "idx3-ubyte", "mnist/t10k-images-idx3-ubyte"),
+        ("mnist", "ubyte.gz", "mnist/train-images-idx3-ubyte.gz"),
+        ("cifar10", ".bin", f"{CIFAR_FOLDER}/data_batch_3.bin"),
+        ("cifar10", "tar.gz", "cifar-10-binary.tar.gz"),
+    ],
+)
+def test_damaged_files_are_named_and_never_parsed(
+    put: Callable[..., Path], name: str, wanted: str, broken: str
+) -> None:
+    path = put(wanted) / broken
+    whole = path.read_bytes()
+    for content in (b"", whole[:-1], whole[:-1] + b"\xff\xff", whole[:100] + b"\x01" + whole[101:]):
+        path.write_bytes(content)
+        message = refusal(name, tmp := path.parents[broken.count("/")])
+        assert message.startswith(f"{path}: truncated or altered ({len(content):,} bytes")
+        assert "delete it" in message
+        assert why_unavailable(name, tmp) == message
+
+
+def test_a_folder_in_the_place_of_a_file(put: Callable[..., Path]) -> None:
+    folder = put("t10k")
+    (folder / "mnist" / MNIST_NAMES[0]).mkdir()
+    assert "train-images-idx3-ubyte: cannot be read (IsADirectoryError)" in refusal("mnist", folder)
+
+
+def test_a_place_that_cannot_be_written(put: Callable[..., Path], server: Path) -> None:
+    folder = put("t10k-images-idx3-ubyte", "tar.gz", but="mnist/train")
+    (folder / "mnist").rename(folder / "aside")
+    (folder / "mnist").write_text("a file where a folder belongs")
+    assert f"{folder / 'mnist'} cannot be written (FileExistsError): make it writable" in refusal("mnist", folder)
+    (folder / CIFAR_FOLDER).write_text("a file where a folder belongs")
+    assert f"{folder} cannot be written (FileExistsError)" in refusal("cifar10", folder)
+
+
+def test_a_folder_without_permission(
+    server: Path, monkeypatch: pytest.MonkeyPatch, published: dict[str, bytes]
+) -> None:
+    def refuse(*args: object, **kwargs: object) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr(pooch, "retrieve", refuse)
+    assert "cannot be written (PermissionError)" in refusal("mnist")
+
+
+@pytest.mark.parametrize(("name", "near"), [("mnits", "mnist"), ("checkerbord", "checkerboard"), ("Sine", "sine")])
+def test_unknown_names_suggest_near_ones(name: str, near: str) -> None:
+    message = refusal(name)
+    assert f"unknown dataset '{name}'" in message
+    assert near in message
+    assert ".npy" in message
+    assert why_unavailable(name) == message
+
+
+@pytest.mark.parametrize("dtype", ["<f8", "<f4", ">f4", "f2"])
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_npy_file(tmp_path: Path, dtype: str, order: str) -> None:
+    path = tmp_path / "mine.npy"
+    rows = np.asarray(np.arange(25)[:, None] + np.array([0, 0.5, 0.25]), dtype=dtype, order=order)
+    np.save(path, rows)
+    dataset = load(str(path), seed=1)
+    assert why_unavailable(str(path)) is None
+    assert (dataset.name, dataset.shape, dataset.dimension) == ("mine.npy", (3,), 3)
+    assert dataset.preprocessing == Identity()
+    assert dataset.density is None
+    splits = (dataset.train, dataset.validation, dataset.test)
+    assert [len(split) for split in splits] == [21, 2, 2]
+    together = torch.cat(splits)
+    assert together.dtype == torch.float64
+    assert torch.equal(together[together[:, 0].argsort()], torch.from_numpy(rows.astype("f8")))
+    assert not torch.equal(together, torch.from_numpy(rows.astype("f8"))), "shuffled"
+    assert torch.equal(together, torch.cat([(d := load(str(path), seed=1)).train, d.validation, d.test]))
+    assert not torch.equal(dataset.train, load(str(path), seed=2).train)
+
+
+def with_bad_rows() -> np.ndarray:
+    array = np.zeros((50, 2))
+    array[7, 1], array[40, 0] = np.inf, np.nan
+    return array
+
+
+@pytest.mark.parametrize(
+    ("array", "message"),
+    [
+        (np.zeros(20), "holds float64 of shape (20,); save a 2-D floating-point array"),
+        (np.zeros((20, 2, 2)), "holds float64 of shape (20, 2, 2); save a 2-D"),
+        (np.zeros((20, 2), int), "holds int64 of shape (20, 2); save a 2-D floating-point"),
+        (np.zeros((20, 2), complex), "holds complex128"),
+        (np.zeros((9, 2)), "has shape (9, 2); save 10 rows or more"),
+        (np.zeros((0, 2)), "not a whole .npy file|has shape (0, 2)"),
+        (np.zeros((20, 0)), "not a whole .npy file|has shape (20, 0)"),
+        (np.full((20, 2), None), "not a whole .npy file of numbers (ValueError)"),
+        (with_bad_rows(), "row 7 (counting from 0) holds NaN or infinity, as do 2 of 50 rows in all"),
+    ],
+    ids=lambda value: value[:20] if isinstance(value, str) else f"{value.dtype}-{value.shape}",
+)
+def test_npy_arrays_of_the_wrong_kind(tmp_path: Path, array: np.ndarray, message: str) -> None:
+    path = tmp_path / "mine.npy"
+    np.save(path, array, allow_pickle=True)
+    told = refusal(str(path))
+    assert told.startswith(f"{path}: ")
+    assert any(text in told for text in message.split("|"))
+    assert why_unavailable(str(path)) == told
+
+
+def test_npy_files_that_are_missing_or_not_npy(tmp_path: Path) -> None:
+    path = tmp_path / "mine.npy"
+    assert refusal(str(path)) == f"{path}: no such file; give the path of an existing .npy file"
+    np.save(path, np.zeros((20, 2)))
+    whole = path.read_bytes()
+    huge = whole.replace(b"(20, 2)", b"(9**9,)").replace(b"'<f8'", b"'<f9'")
+    for content in (b"", b"hello", whole[:60], whole[:-1], huge, whole[:20] + b"\n(((" + whole[24:], b"PK\x03\x04"):
+        path.write_bytes(content)
+        assert "not a whole .npy file of numbers" in refusal(str(path))

@@ -1,0 +1,201 @@
+"""The published numbers, configurations and experiments are what the paper says, and every experiment can start."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+
+from harness.cells import LikelihoodCell, RuntimeCell
+from harness.errors import InputError
+from harness.methods.registry import registry
+from harness.paper import published
+from harness.paper.configurations import configuration, configured_cell
+from harness.paper.experiments import EXPERIMENTS, PROFILES, Context, statement
+
+OBJECTIVES = ("ml", "sml", "ssm", "dsm", "fdssm")
+
+
+def test_published_likelihoods() -> None:
+    table = published.likelihood()
+    assert table.height == 4 * 5 + 1
+    dsm = table.filter(dataset="mnist", architecture="fc", objective="dsm").row(0, named=True)
+    assert (dsm["published_nll"], dsm["published_ci"]) == (1099.2, 0.2)
+    assert table.filter(architecture="glow")["published_ci"].to_list() == [None]
+
+
+def test_published_ablation_and_runtime() -> None:
+    table = published.ablation()
+    assert table.height == 18
+    cell = table.filter(architecture="fc", objective="ssm", EMA=True, MaP=False)
+    assert cell["published_nll"].to_list() == [1720.5]
+    seconds = published.runtime().filter(architecture="fc", objective="ml", shape="1x28x28")
+    assert seconds["published_seconds"].to_list() == [0.105]
+    # The figure hides dsm and fdssm of the cnn behind ssm, and the score-matching curves of three channels.
+    assert published.runtime().filter(architecture="cnn")["objective"].unique().sort().to_list() == ["ml", "sml", "ssm"]
+
+
+def test_published_levels_and_caveats() -> None:
+    levels = published.time_to_level()
+    assert levels.height == 4 * 5
+    ml = levels.filter(dataset="mnist", architecture="fc", objective="ml").row(0, named=True)
+    assert (ml["level"], ml["published_hours"], ml["published_steps"]) == (2.05, 0.47, 13_536)
+    assert any("Gaussian" in text for text in published.caveats("mnist", "fc"))
+    assert published.caveats("digits", "fc") == []
+    assert {"mnist", "cifar10"} >= set(published.priors()["dataset"])
+
+
+# Decay of the rate, its last epoch, weight decay, clipping, noise, residual, alpha, epochs, epochs to a validation.
+@pytest.mark.parametrize(
+    ("dataset", "architecture", "objective", "expected"),
+    [
+        ("mnist", "fc", "dsm", (0.95, 50, 0.0, None, 1.0, False, 0.5, 10_000, 10)),
+        ("mnist", "fc", "fdssm", (0.95, 50, 0.0, 5.0, 1.0, False, 0.5, 10_000, 10)),
+        ("mnist", "cnn", "ml", (0.925, 50, 1e-5, None, 0.1, True, 0.75, 1000, 1)),
+        ("mnist", "cnn", "ssm", (0.95, 50, 0.0, None, 0.1, True, 0.75, 1000, 1)),
+        ("mnist", "cnn", "dsm", (0.95, 50, 1e-5, None, 0.1, True, 0.75, 1000, 1)),
+        ("cifar10", "fc", "ml", (0.7, 20, 1e-3, None, 0.1, True, 0.5, 10_000, 1)),
+        ("cifar10", "fc", "ssm", (0.85, 30, 1e-3, None, 0.1, True, 0.5, 10_000, 1)),
+        ("cifar10", "cnn", "dsm", (0.8, 20, 1e-3, None, 0.1, True, 0.75, 10_000, 1)),
+        ("cifar10", "cnn", "fdssm", (0.85, 50, 1e-3, None, 0.1, True, 0.75, 10_000, 1)),
+    ],
+)
+def test_configurations_of_images(dataset: str, architecture: str, objective: str, expected: tuple) -> None:
+    found = configuration(dataset, architecture, objective)
+    recipe = found.training
+    assert (recipe.optimizer, recipe.learning_rate, recipe.ema_decay, found.batch) == ("rmsprop", 1e-4, 0.999, 100)
+    assert expected == (
+        recipe.decay,
+        recipe.decay_epochs,
+        recipe.weight_decay,
+        recipe.clip_norm,
+        found.noise,
+        found.residual,
+        found.logit_alpha,
+        recipe.epochs,
+        recipe.evaluate_every,
+    )
+    assert found.layers == {"fc": 2, "cnn": 6}[architecture]
+
+
+@pytest.mark.parametrize(("objective", "noise"), [("ml", 0.1), ("dsm", 0.1), ("fdssm", 1.0)])
+def test_configuration_of_glow(objective: str, noise: float) -> None:
+    found = configuration("mnist", "glow", objective)
+    recipe = found.training
+    assert (recipe.optimizer, recipe.learning_rate, recipe.decay, recipe.clip_norm) == ("adam", 1e-5, 1.0, 500.0)
+    assert (recipe.epochs, recipe.evaluate_every, recipe.weight_decay) == (80, 1, 0.0)
+    assert (found.noise, found.logit_alpha, found.batch, found.layers) == (noise, 1.0, 100, 32)
+
+
+def test_configurations_of_points() -> None:
+    sine = configuration("sine", "toy", "dsm")
+    assert (sine.training.learning_rate, sine.training.clip_norm, sine.noise) == (1e-4, 1.0, 0.375)
+    assert (sine.batch, sine.dtype, sine.layers, sine.clean_batches) == (2048, "float64", 11, True)
+    assert 50_001 <= sine.training.epochs * 25 < 50_001 + 25
+    assert configuration("sine", "toy", "sml").training.clip_norm is None
+    assert configuration("swirl", "toy", "ml").training.learning_rate == 5e-3
+    assert configuration("swirl", "toy", "fdssm").noise == 0.1
+    checkerboard = configuration("checkerboard", "toy", "ssm")
+    assert checkerboard.batch == 10_000
+    assert 100_001 <= checkerboard.training.epochs * 5 < 100_001 + 5
+
+
+def test_configuration_of_the_matrices() -> None:
+    found = configuration("multimodal10", "multimodal", "ml")
+    recipe = found.training
+    assert (recipe.optimizer, recipe.learning_rate, recipe.decay) == ("adam", 1e-3, 1.0)
+    assert (recipe.clip_norm, recipe.ema_decay) == (500, None)
+    assert (found.batch, found.layers, found.dtype, found.residual) == (2048, 11, "float64", False)
+    assert 10_001 <= recipe.epochs * 25 < 10_001 + 25
+
+
+def test_the_matrices_are_compared_on_one_network() -> None:
+    (experiment,) = [experiment for experiment in EXPERIMENTS if experiment.name == "figure-a4-matrices"]
+    cells = experiment.cells(Context("paper"))
+    methods = {cell.method for cell in cells}
+    assert methods == {f"ebflow-{matrix}-ml" for matrix in ("full", "lower", "upper", "lu")}
+    assert {(cell.dataset, cell.problem.architecture, cell.draws) for cell in cells} == {
+        ("multimodal10", "multimodal", 1)
+    }
+
+
+def test_other_data_gets_the_nearest_configuration() -> None:
+    assert configuration("digits", "fc", "tssm") == configuration("digits", "fc", "ssm")
+    assert configuration("mine.npy", "cnn", "ml").residual
+    assert configuration("digits", "glow", "fdssm").noise == configuration("mnist", "glow", "fdssm").noise
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+@pytest.mark.parametrize("experiment", EXPERIMENTS, ids=lambda experiment: experiment.name)
+def test_experiments_can_start(experiment, profile: str) -> None:
+    # zuko takes half a minute to work out the masks of its autoregressive flows for all of these sizes.
+    slow = ("zuko-maf-ml", "zuko-nsf-ml")
+    cells = experiment.cells(Context(profile, methods=tuple(name for name in registry().methods if name not in slow)))
+    assert cells
+    for cell in cells:
+        cell.check()
+        assert (cell.experiment, cell.profile) == (experiment.name, profile)
+    assert len({str(cell.identity()) for cell in cells}) == len(cells)
+    methods = {name for cell in cells for name in (cell.methods if isinstance(cell, RuntimeCell) else [cell.method])}
+    assert methods <= registry().methods.keys()
+    trainings = [cell for cell in cells if isinstance(cell, LikelihoodCell)]
+    assert {cell.problem.seed for cell in trainings} <= ({0} if profile == "quick" else {0, 1, 2})
+    assert all(cell.download == (profile == "paper") for cell in trainings)
+    assert statement(experiment.name, "quick").startswith("Differs from the publication: ")
+
+
+def test_every_method_has_a_row_in_the_likelihood_tables() -> None:
+    (experiment,) = [experiment for experiment in EXPERIMENTS if experiment.name == "table2-mnist-fc"]
+    cells = experiment.cells(Context("quick"))
+    assert {cell.method for cell in cells} == {m.name for m in registry().methods.values() if "fc" in m.architectures}
+
+
+def test_the_ablation_crosses_ema_with_map() -> None:
+    (experiment,) = [experiment for experiment in EXPERIMENTS if experiment.name == "table4-mnist-fc"]
+    cells = experiment.cells(Context("paper"))
+    crossed = {(cell.method, cell.config.ema_decay, cell.preprocess) for cell in cells}
+    methods = ("ebflow-ssm", "ebflow-dsm", "ebflow-fdssm")
+    assert crossed == {(method, ema, map_) for method in methods for ema in (None, 0.999) for map_ in (True, False)}
+    assert len(cells) == 3 * len(crossed)
+
+
+def test_a_budget_of_epochs_shortens_the_paper_profile_and_is_told() -> None:
+    (experiment,) = [experiment for experiment in EXPERIMENTS if experiment.name == "table2-mnist-fc"]
+    cells = experiment.cells(Context("paper", epochs=7, seeds=1, methods=("ebflow-ml", "gaussian")))
+    found = {cell.method: (cell.config.epochs, cell.recipe) for cell in cells}
+    assert found == {"ebflow-ml": (7, "paper, 7 of 10,000 epochs"), "gaussian": (10_000, "paper")}
+
+
+def test_recipes() -> None:
+    tuned = configuration("mnist", "fc", "dsm", "tuned")
+    assert (tuned.start, tuned.training.calibrate, tuned.training.schedule) == ("whitened", True, "cosine")
+    assert not configuration("mnist", "fc", "dsm", "tuned-unrefitted").training.calibrate
+    assert configuration("mnist", "fc", "dsm", "tuned-logit-space").start == "whitened-start"
+    smooth = configuration("mnist", "fc", "dsm", "tuned-smooth")
+    assert smooth == replace(tuned, smooth_noise=1.25)
+    unrefitted = configuration("mnist", "fc", "dsm", "tuned-smooth-unrefitted")
+    assert unrefitted == replace(configuration("mnist", "fc", "dsm", "tuned-unrefitted"), smooth_noise=1.25)
+    # The energy weighs 0.001 / C beside a loss a dimension, or 0.001 / epsilon^2.
+    assert configuration("cifar10", "fc", "dsm", "official-lambda").energy_weight == pytest.approx(1e-3 / 3)
+    assert configuration("cifar10", "fc", "fdssm", "official-lambda").energy_weight == pytest.approx(0.1)
+    assert configuration("mnist", "glow", "ssm", "official-actnorm").frozen_actnorm
+    for dataset, architecture, objective, recipe in [
+        ("mnist", "fc", "dsm", "official-lambda"),
+        ("cifar10", "fc", "ml", "official-lambda"),
+        ("mnist", "fc", "ml", "official-actnorm"),
+        ("mnist", "cnn", "ml", "tuned-unrefitted"),
+        ("multimodal10", "multimodal", "ml", "tuned"),
+        ("sine", "toy", "ml", "tuned-smooth"),
+        ("mnist", "cnn", "ml", "tuned-smooth-unrefitted"),
+    ]:
+        with pytest.raises(InputError, match=f"the recipe {recipe} changes nothing for {objective} on {dataset}"):
+            configuration(dataset, architecture, objective, recipe)
+    with pytest.raises(InputError, match="unknown recipe 'tunde': did you mean tuned"):
+        configuration("mnist", "fc", "ml", "tunde")
+
+
+def test_peers_keep_their_own_start(fake_method: Callable) -> None:
+    cell = configured_cell("x", "custom", fake_method("p-ml"), "mnist", (1, 28, 28), "fc", recipe="tuned")
+    assert (cell.problem.start, cell.config.calibrate, cell.config.start_samples) == ("published", False, None)
+    assert cell.config.schedule == "cosine"

@@ -1,0 +1,274 @@
+"""Verdicts by rule: what counts for a claim, against it, or not at all, and that every number has its cells."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.paper.configurations import configuration
+from harness.report.claims import CLAIMS, Evidence, Outcome, Verdict, judge
+from harness.results import Row, Store, to_frame
+
+REFERENCE = Path(__file__).parents[3] / "results" / "reference"
+CLAIM = {claim.name: claim for claim in CLAIMS}
+
+
+def compared(name: str, rows: Sequence[Row]) -> list[Evidence]:
+    return CLAIM[name].compare(to_frame(rows))
+
+
+def outcomes(name: str, rows: Sequence[Row]) -> list[str]:
+    return [str(one.outcome) for one in compared(name, rows)]
+
+
+@pytest.fixture
+def times(make_row: Callable[..., Row]) -> Callable[..., list[Row]]:
+    """Timings of one run a D: {method: {D: seconds}}."""
+
+    def times(seconds: dict[str, dict[int, float]], cell: str = "run", **changes: Any) -> list[Row]:
+        return [
+            make_row(
+                **{
+                    "cell": f"{cell}-{size}",
+                    "method": method,
+                    "objective": method.split("-")[-1],
+                    "linear": "lu" if "lu" in method else "dense",
+                    "D": size,
+                    "value": value,
+                    "ci_low": 0.9 * value,
+                    "ci_high": 1.1 * value,
+                    **changes,
+                }
+            )
+            for method, curve in seconds.items()
+            for size, value in curve.items()
+        ]
+
+    return times
+
+
+@pytest.fixture
+def trained(make_row: Callable[..., Row]) -> Callable[..., list[Row]]:
+    """One training to an NLL, at the full length of its recipe unless told otherwise."""
+
+    def trained(
+        method: str, value: float | None, ema: bool = True, preprocess: bool = True, epochs: int = 0, **changes: Any
+    ) -> list[Row]:
+        columns = {
+            "dataset": "mnist",
+            "architecture": "fc",
+            "objective": "closed-form" if method == "gaussian" else method.split("-")[-1],
+            "recipe": "paper",
+            "profile": "paper",
+            "experiment": "table2-mnist-fc",
+            "cell": f"{method}-{ema}-{preprocess}",
+            "unit": "nats",
+            **changes,
+        }
+        recipe = columns["recipe"].split(",")[0]
+        full = configuration(columns["dataset"], columns["architecture"], columns["objective"], recipe)
+        training = {"epochs": epochs or full.training.epochs, "ema_decay": 0.999 if ema else None, "max_seconds": None}
+        config = json.dumps({"kind": "LikelihoodCell", "config": training, "preprocess": preprocess})
+        row = make_row(**{"method": method, "metric": "nll", "value": value, "config": config, **columns})
+        return [row, make_row(**{**columns, "method": method, "metric": "training_iterations", "value": 500.0})]
+
+    return trained
+
+
+@pytest.mark.parametrize("claim", CLAIMS, ids=lambda claim: claim.name)
+def test_no_rows_decide_nothing(claim: Any) -> None:
+    assert claim.compare(to_frame([])) == []
+    assert judge([]) is Verdict.UNMEASURED
+
+
+@pytest.mark.parametrize(
+    ("found", "verdict"),
+    [
+        (["open"], "not measured"),
+        (["for", "for"], "holds"),
+        (["for", "open"], "holds with a limit"),
+        (["partly"], "holds with a limit"),
+        (["for", "against"], "holds with a limit"),
+        (["against", "open"], "does not hold here"),
+    ],
+)
+def test_verdicts(found: list[str], verdict: str) -> None:
+    assert judge([Evidence(Outcome(outcome), "", "", ()) for outcome in found]) == verdict
+
+
+def test_every_claim_says_its_rule_and_its_command() -> None:
+    assert len(CLAIM) == len(CLAIMS) == 10
+    for claim in CLAIMS:
+        assert "For:" in claim.rule
+        assert claim.command.startswith("harness ")
+
+
+def test_reference_results_are_traceable() -> None:
+    rows, _ = Store(REFERENCE).frame()
+    known = set(rows["cell"].to_list())
+    for claim in CLAIMS:
+        evidence = claim.compare(rows)
+        assert evidence, claim.name
+        assert all(one.cells and set(one.cells) <= known for one in evidence)
+
+
+def test_faster_at_every_size_and_as_published(times: Callable[..., list[Row]]) -> None:
+    slow = {"ebflow-ml": {256: 0.5, 784: 8.0}}
+    assert outcomes("speed", times({**slow, "ebflow-dsm": {256: 0.1, 784: 1.0}})) == ["for"]
+    # Published: 7.1 times at D = 784.
+    (found,) = compared("speed", times({**slow, "ebflow-dsm": {256: 0.1, 784: 2.0}}))
+    assert found.outcome is Outcome.PARTLY
+    assert "5.0 times (D = 256), 4.0 (784)" in found.text
+    assert "8,000.0 ms against 2,000.0" in found.text
+    assert "7.1 (784)" in found.text
+    assert found.cells == ("run-256", "run-784")
+    # Slower where it matters.
+    assert outcomes("speed", times({**slow, "ebflow-dsm": {256: 0.1, 784: 9.0}})) == ["against"]
+    # Intervals that overlap are no difference.
+    assert outcomes("speed", times({**slow, "ebflow-dsm": {256: 0.1, 784: 7.5}})) == ["against"]
+
+
+def test_only_what_took_turns_is_compared(times: Callable[..., list[Row]]) -> None:
+    rows = times({"ebflow-ml": {784: 8.0}}, cell="a") + times({"ebflow-dsm": {784: 1.0}}, cell="b")
+    assert outcomes("speed", rows) == []
+
+
+@pytest.mark.parametrize(("lu", "outcome"), [(3.0, "for"), (1.5, "partly"), (0.5, "against")])
+def test_restricted_matrices_are_rivals(times: Callable[..., list[Row]], lu: float, outcome: str) -> None:
+    rows = times({"ebflow-dsm": {784: 1.0}, "nflows-lu-ml": {784: lu}, "zuko-lu-ml": {784: 9.0}})
+    (found,) = compared("speed", rows)
+    assert (found.outcome, "nflows-lu-ml (lu)" in found.text) == (outcome, True)
+
+
+def test_compiled_timings_are_another_method(times: Callable[..., list[Row]]) -> None:
+    compiled = json.dumps({"kind": "RuntimeCell", "config": {"compile": True}})
+    assert outcomes("speed", times({"ebflow-ml": {784: 8.0}, "ebflow-dsm": {784: 1.0}}, config=compiled)) == []
+
+
+@pytest.mark.parametrize(
+    ("matched", "likelihood", "outcome"), [(2, 3, "for"), (2, 2.4, "partly"), (2.5, 3, "partly"), (2, 2, "against")]
+)
+def test_slopes(times: Callable[..., list[Row]], matched: float, likelihood: float, outcome: str) -> None:
+    sizes = (784, 1600, 3072)
+    rows = times({"ebflow-dsm": {d: d**matched for d in sizes}, "ebflow-ml": {d: d**likelihood for d in sizes}})
+    (found,) = compared("scaling", rows)
+    assert found.outcome == outcome
+    assert f"D to the power {matched:.2f}, of ebflow-ml {likelihood:.2f}" in found.text
+    # Two sizes are no slope, and small ones say nothing.
+    assert compared("scaling", [row for row in rows if row.D != 784]) == []
+    assert compared("scaling", times({"ebflow-dsm": {8: 1, 16: 2, 32: 4}, "ebflow-ml": {8: 1, 16: 2, 32: 4}})) == []
+
+
+def test_slopes_in_depth(times: Callable[..., list[Row]]) -> None:
+    rows = [row for depth in (1, 2, 4) for row in times({"ebflow-dsm": {784: 0.1 * depth**1.5}}, L=depth)]
+    (found,) = compared("scaling", rows)
+    assert (found.outcome, "L to the power 1.50" in found.text) == ("against", True)
+
+
+def test_parity(trained: Callable[..., list[Row]]) -> None:
+    bar = trained("gaussian", 1093.0)
+    ml = trained("ebflow-ml", 1000.0)
+    assert outcomes("parity", bar + ml + trained("ebflow-dsm", 1009.0)) == ["for"]
+    (found,) = compared("parity", bar + ml + trained("ebflow-dsm", 1050.0))
+    assert found.outcome is Outcome.AGAINST
+    assert "ebflow-dsm 1,050.0 nats after 500 steps, ebflow-ml 1,000.0 nats" in found.text
+    assert "+5.0%" in found.text
+    assert set(found.cells) == {"gaussian-True-True", "ebflow-ml-True-True", "ebflow-dsm-True-True"}
+
+
+def test_parity_of_what_was_cut_short(trained: Callable[..., list[Row]]) -> None:
+    bar = trained("gaussian", 1093.0)
+    budget = {"epochs": 9, "recipe": "paper, 9 of 10,000 epochs"}
+    # The loser may still improve, the winner needs not.
+    assert outcomes("parity", bar + trained("ebflow-ml", 1000.0) + trained("ebflow-dsm", 1050.0, **budget)) == ["open"]
+    short = trained("ebflow-ml", 1000.0, **budget)
+    assert outcomes("parity", bar + short + trained("ebflow-dsm", 1050.0)) == ["against"]
+    assert outcomes("parity", bar + short + trained("ebflow-dsm", 990.0)) == ["partly"]
+    # Above the Gaussian nothing has been learned.
+    assert outcomes("parity", bar + trained("ebflow-ml", 1200.0) + trained("ebflow-dsm", 1200.0)) == ["open"]
+    assert outcomes("parity", trained("ebflow-ml", 1000.0) + trained("ebflow-dsm", 1000.0)) == ["open"]
+
+
+def test_a_row_without_its_budget_in_its_name_is_short_all_the_same(trained: Callable[..., list[Row]]) -> None:
+    rows = trained("gaussian", 1093.0) + trained("ebflow-ml", 1000.0) + trained("ebflow-dsm", 1050.0, epochs=9)
+    assert outcomes("parity", rows) == ["open"]
+
+
+def norms(rows: list[Row], value: float) -> list[Row]:
+    return [*rows, replace(rows[0], metric="gradient_norm", value=value)]
+
+
+def test_matching_after_preprocessing(trained: Callable[..., list[Row]]) -> None:
+    good = norms(trained("ebflow-ssm", 1000.0), 0.5)
+    assert outcomes("map", good + norms(trained("ebflow-ssm", 1500.0, preprocess=False), 50.0)) == ["for"]
+    assert outcomes("map", good + norms(trained("ebflow-ssm", 1500.0, preprocess=False), 1.0)) == ["partly"]
+    assert outcomes("map", good + trained("ebflow-ssm", 1050.0, preprocess=False)) == ["partly"]
+    assert outcomes("map", good + trained("ebflow-ssm", 900.0, preprocess=False)) == ["against"]
+    failed = trained("ebflow-ssm", None, preprocess=False, status="diverged", reason="at step 1")
+    (found,) = compared("map", good + failed)
+    assert found.outcome is Outcome.OPEN
+    assert "diverged without MaP (at step 1)" in found.text
+
+
+def test_averaged_weights(trained: Callable[..., list[Row]]) -> None:
+    off = trained("ebflow-ssm", 1000.0, ema=False)
+    assert outcomes("ema", trained("ebflow-ssm", 990.0) + off) == ["for"]
+    assert outcomes("ema", trained("ebflow-ssm", 1010.0) + off) == ["against"]
+    quick = {"profile": "quick"}
+    short = trained("ebflow-ssm", 1000.0, ema=False, **quick)
+    assert outcomes("ema", trained("ebflow-ssm", 1010.0, **quick) + short) == ["open"]
+    assert outcomes("ema", trained("ebflow-ssm", 990.0, **quick) + short) == ["partly"]
+    # What another experiment trained is no control.
+    assert outcomes("ema", trained("ebflow-ssm", 990.0, experiment="other") + off) == []
+
+
+def test_matrices(trained: Callable[..., list[Row]]) -> None:
+    data = {"dataset": "multimodal10", "architecture": "multimodal", "ema": False}
+    full = trained("ebflow-full-ml", 46.0, **data)
+    assert outcomes("matrices", full + trained("ebflow-lu-ml", 50.0, linear="lu", **data)) == ["for"]
+    assert outcomes("matrices", full + trained("ebflow-upper-ml", 45.0, linear="upper", **data)) == ["against"]
+
+
+def test_glow(trained: Callable[..., list[Row]]) -> None:
+    data = {"architecture": "glow"}
+    assert outcomes("glow", trained("ebflow-ssm", 730.0, **data)) == ["for"]
+    assert outcomes("glow", trained("ebflow-ml", 700.0, **data)) == ["partly"]
+    assert outcomes("glow", trained("ebflow-ml", 800.0, **data)) == ["against"]
+    assert outcomes("glow", trained("ebflow-ml", 800.0, epochs=1, **data)) == ["open"]
+
+
+def test_points(trained: Callable[..., list[Row]]) -> None:
+    data = {"dataset": "sine", "architecture": "toy", "metric": "kl"}
+    ml = trained("ebflow-ml", 0.05, **data)
+    assert outcomes("points", ml + trained("ebflow-dsm", 0.1, **data)) == ["for"]
+    assert outcomes("points", ml + trained("ebflow-dsm", 0.5, **data)) == ["against"]
+
+
+def test_log_z(make_row: Callable[..., Row]) -> None:
+    def error(name: str, size: int, value: float) -> Row:
+        return make_row(cell=f"z{size}", metric=f"log_z_error_{name}", D=size, value=value, unit="nats")
+
+    assert outcomes("log-z", [error("bridge", 2, 0.1), error("bridge", 64, 0.2)]) == ["for"]
+    (found,) = compared("log-z", [error("prior", 2, 0.125), error("prior", 64, 18.5)])
+    assert found.outcome is Outcome.PARTLY
+    assert "0.125 nats at D = 2 and 18.5 nats at D = 64; below 1 nat at 1 of 2" in found.text
+    assert found.cells == ("z2", "z64")
+    assert outcomes("log-z", [error("prior", 64, 18.0)]) == ["against"]
+
+
+@pytest.mark.parametrize(("gain", "outcome"), [(2.5, "for"), (1.5, "partly"), (-1.0, "open")])
+def test_imputation(make_row: Callable[..., Row], gain: float, outcome: str) -> None:
+    config = json.dumps({"kind": "ImputationCell"})
+    row = make_row(metric="psnr_gain", value=gain, unit="dB", config=config, profile="quick", dataset="mnist")
+    assert outcomes("imputation", [row]) == [outcome]
+
+
+def test_rows_of_unknown_things_are_no_error(make_row: Callable[..., Row]) -> None:
+    strange = {"dataset": "?", "architecture": "?", "recipe": "?", "config": "no JSON", "metric": "nll"}
+    rows = to_frame([make_row(**strange), make_row(**{**strange, "metric": "seconds_per_iteration"})])
+    assert [judge(claim.compare(rows)) for claim in CLAIMS] == [Verdict.UNMEASURED] * len(CLAIMS)

@@ -1,0 +1,249 @@
+"""Figures: what stands together is comparable, every point says what it is, and the same rows give the same bytes."""
+
+from __future__ import annotations
+
+import json
+import xml.etree.ElementTree as ET
+from collections.abc import Callable
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+import polars as pl
+import pytest
+from matplotlib.text import Text
+
+from harness.report.figures import Drawing, drawings
+from harness.results import Row, Store, to_frame
+
+SVG = "{http://www.w3.org/2000/svg}"
+MakeRow = Callable[..., Row]
+KINDS = {"ebflow-dsm": ("dsm", "dense"), "ebflow-ml": ("ml", "dense"), "nflows-lu-ml": ("ml", "lu")}
+FASTER = {"ebflow-dsm": lambda size: 1e-6 * size**1.5, "ebflow-ml": lambda size: 1e-7 * size**2}
+
+
+def timings(make_row: MakeRow, sizes: tuple[int, ...] = (64, 256, 1024), **changes: object) -> list[Row]:
+    rows = []
+    for method, (objective, linear) in KINDS.items():
+        for size in sizes:
+            value = FASTER.get(method, lambda size: 2e-6 * size**1.5)(size)
+            shared = {"method": method, "objective": objective, "linear": linear, "D": size, "cell": f"d{size}"}
+            times = {"value": value, "ci_low": 0.9 * value, "ci_high": 1.1 * value}
+            rows.append(make_row(**{**shared, **times, **changes}))
+            rows.append(make_row(**{**shared, "metric": "iteration_bound", "value": value / 2, **changes}))
+    return rows
+
+
+def drawn(rows: list[Row], folder: Path) -> dict[str, Drawing]:
+    found = list(drawings(to_frame(rows), Store(folder)))
+    names = [drawing.name for drawing in found]
+    assert len(set(names)) == len(names)
+    return dict(zip(names, found, strict=True))
+
+
+def hover(drawing: Drawing) -> list[str]:
+    return [title.text or "" for title in ET.fromstring(drawing.svg()).iter(f"{SVG}title")]
+
+
+def words(drawing: Drawing) -> list[str]:
+    return [text.get_text() for text in drawing.figure.findobj(Text)]
+
+
+def test_timings_have_a_headline_curves_and_the_bound(tmp_path: Path, make_row: MakeRow) -> None:
+    found = drawn(timings(make_row), tmp_path)
+    assert list(found) == ["headline", "runtime-custom-fc-L2-seconds-over-D", "runtime-custom-fc-L2-bound"]
+    headline = found["headline"]
+    # 1e-7 D^2 over 1e-6 D^1.5 at D = 1024.
+    assert "3.2 times less" in words(headline)
+    assert "At D = 1,024 ebflow-dsm takes 3.2 times less" in headline.caption
+    assert "256 for ebflow-dsm" in headline.caption
+    assert headline.cells == ("d1024", "d256", "d64")
+    curves = found["runtime-custom-fc-L2-seconds-over-D"]
+    assert {"ebflow-dsm, slope 1.50", "ebflow-ml, slope 2.00"} <= set(words(curves))
+    assert "ebflow-ml, D = 256, L = 2: 6.55 ms" in hover(curves)
+    assert "commit cccccccc" in curves.caption
+    assert "50 % of the bound" in hover(found["runtime-custom-fc-L2-bound"])[0]
+
+
+def test_every_marker_says_what_it_is_and_none_is_left_over(tmp_path: Path, make_row: MakeRow) -> None:
+    root = ET.fromstring(drawn(timings(make_row), tmp_path)["runtime-custom-fc-L2-seconds-over-D"].svg())
+    said = [use.find(f"{SVG}title") is not None for use in root.iter(f"{SVG}use")]
+    assert sum(said) == len(KINDS) * 3
+    assert all(title.text for title in root.iter(f"{SVG}title"))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"B": 200},
+        {"dtype": "float64"},
+        {"device": "cuda", "gpu": "a gpu"},
+        {"threads": 1},
+        {"commit": "d" * 40},
+        {"cpu": "another"},
+        {"versions": json.dumps({"torch": "3"})},
+    ],
+    ids=lambda changes: next(iter(changes)),
+)
+def test_timings_that_cannot_be_compared_do_not_share_a_figure(
+    changes: dict[str, object], tmp_path: Path, make_row: MakeRow
+) -> None:
+    rows = timings(make_row) + timings(make_row, **changes)
+    found = drawn([row for row in rows if row.metric == "seconds_per_iteration"], tmp_path)
+    curves = [drawing for name, drawing in found.items() if name.endswith("-seconds-over-D")]
+    assert len(curves) == 2
+    assert {len(hover(drawing)) for drawing in curves} == {len(KINDS) * 3}
+    # One dimension each makes no curve, however many there are together.
+    few = timings(make_row, sizes=(64,)) + timings(make_row, sizes=(256,), **changes)
+    assert drawn(few, tmp_path) == {}
+
+
+def test_time_against_layers_is_a_figure_of_its_own(tmp_path: Path, make_row: MakeRow) -> None:
+    rows = [make_row(L=depth, value=depth * 1e-3, cell=f"l{depth}") for depth in (1, 2, 4)]
+    (drawing,) = drawn(rows, tmp_path).values()
+    assert drawing.name == "runtime-custom-fc-D256-seconds-over-L"
+    assert "ebflow-ml, slope 1.00" in words(drawing)
+    assert "ebflow-ml, L = 4, D = 256: 4 ms" in hover(drawing)
+
+
+def test_many_methods_have_a_legend_and_few_are_named_at_their_ends(tmp_path: Path, make_row: MakeRow) -> None:
+    many = [make_row(method=f"m{index}-ml", D=size) for index in range(30) for size in (16, 64)]
+    few = [row for row in many if row.method in ("m1-ml", "m2-ml")]
+    (crowded,), (readable,) = (drawn(rows, tmp_path).values() for rows in (many, few))
+    assert [len(drawing.figure.legends) for drawing in (crowded, readable)] == [1, 0]
+
+
+def test_the_paper_s_curve_is_behind_where_there_is_one(tmp_path: Path, make_row: MakeRow) -> None:
+    at_their_depth, deeper = (drawn(timings(make_row, L=depth), tmp_path) for depth in (2, 4))
+    assert "the paper's" in at_their_depth["runtime-custom-fc-L2-seconds-over-D"].caption
+    assert "the paper's" not in deeper["runtime-custom-fc-L4-seconds-over-D"].caption
+
+
+def test_the_same_rows_give_the_same_bytes(tmp_path: Path, make_row: MakeRow, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = [
+        path.read_bytes()
+        for drawing in drawn(timings(make_row), tmp_path).values()
+        for path in drawing.write(tmp_path / "a")
+    ]
+    monkeypatch.setitem(matplotlib.rcParams, "font.size", 20)  # a matplotlibrc of the user's
+    again = [
+        path.read_bytes()
+        for drawing in drawn(timings(make_row), tmp_path).values()
+        for path in drawing.write(tmp_path / "b")
+    ]
+    assert first == again
+    texts = [path.read_text() for path in (tmp_path / "a").glob("*.svg")]
+    assert all("<text" in text and "dimension D" in text for text in texts)  # that can be searched
+    ids = [set(_ids(text)) for text in texts]
+    assert not set.intersection(*ids)  # so that one page can hold all of them
+
+
+def _ids(text: str) -> list[str]:
+    return [element.attrib["id"] for element in ET.fromstring(text).iter() if "id" in element.attrib]
+
+
+def training(make_row: MakeRow, method: str, objective: str, cell: str, **changes: object) -> list[Row]:
+    config = {"kind": "LikelihoodCell", "preprocess": True, "config": {"ema_decay": 0.9}, "problem": {"seed": 0}}
+    shared = {"experiment": "table2-mnist-fc", "dataset": "mnist", "shape": "1x28x28", "D": 784, "cell": cell}
+    shared = {**shared, "method": method, "objective": objective, "config": json.dumps(config), **changes}
+    curve = [
+        make_row(**{**shared, "metric": metric, "value": value, "iteration": step, "seconds": step / 10})
+        for metric, values in (("validation_curve", (5000.0, 1200.0, 1100.0)), ("gradient_norm", (9.0, 3.0, 1.0)))
+        for step, value in zip((10, 20, 30), values, strict=True)
+    ]
+    return [make_row(**{**shared, "metric": "nll", "value": 1100.0}), *curve]
+
+
+def test_trainings_have_nll_curves_and_gradients(tmp_path: Path, make_row: MakeRow) -> None:
+    rows = training(make_row, "ebflow-dsm", "dsm", "a") + training(make_row, "ebflow-ml", "ml", "b")
+    rows += [row for row in training(make_row, "gaussian", "ml", "c") if row.metric == "nll"]
+    found = drawn(rows, tmp_path)
+    stem = "table2-mnist-fc-custom-mnist-fc"
+    assert set(found) == {f"{stem}-likelihood", f"{stem}-nll", f"{stem}-gradient"}
+    bars = found[f"{stem}-likelihood"]
+    assert {"one Gaussian, 1,100.0", "ebflow-dsm", "ebflow-ml"} <= set(words(bars))
+    assert "ebflow-dsm, published: 1,099.2 nats" in hover(bars)
+    assert bars.cells == ("a", "b", "c")
+    curves = found[f"{stem}-nll"]
+    assert curves.cells == ("a", "b")
+    assert "ebflow-dsm: 1,100.0 nats at step 30, 3 s" in hover(curves)
+    # From 5,000 the end could not be read.
+    assert "left out" not in curves.caption or "ebflow-dsm: 5,000.0 nats at step 10, 1 s" not in hover(curves)
+
+
+def test_long_names_stand_in_a_legend_that_fits_the_page(tmp_path: Path, make_row: MakeRow) -> None:
+    recipes = ("tuned-smooth, 4 of 8 epochs", "tuned-smooth-unrefitted, 4 of 8 epochs")
+    rows = [
+        row
+        for index, recipe in enumerate(recipes)
+        for row in training(make_row, "ebflow-dsm", "dsm", f"cell{index}", recipe=recipe)
+    ]
+    figure = drawn(rows, tmp_path)["table2-mnist-fc-custom-mnist-fc-nll"].figure
+    (legend,) = figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == [f"ebflow-dsm, {recipe}" for recipe in recipes]
+    box = legend.get_window_extent()
+    assert box.x0 >= 0
+    assert box.x1 <= figure.get_figwidth() * figure.dpi
+
+
+def test_own_losses_have_a_figure_for_every_objective(tmp_path: Path, make_row: MakeRow) -> None:
+    rows = [
+        make_row(**{**row.__dict__, "metric": "validation_loss", "value": row.value / 1000})
+        for method, cell in (("dsm", "a"), ("ssm", "b"))
+        for row in training(make_row, f"ebflow-{method}", method, cell)
+        if row.metric == "validation_curve"
+    ]
+    stem = "table2-mnist-fc-custom-mnist-fc"
+    found = drawn(rows, tmp_path)
+    assert {name: drawing.cells for name, drawing in found.items()} == {
+        f"{stem}-dsm-loss": ("a",),
+        f"{stem}-ssm-loss": ("b",),
+    }
+    assert "ebflow-dsm: 1.1 at step 30, 3 s" in hover(found[f"{stem}-dsm-loss"])
+
+
+def test_gradients_with_and_without_map_stand_beside_each_other(tmp_path: Path, make_row: MakeRow) -> None:
+    without = json.dumps({"kind": "LikelihoodCell", "preprocess": False, "config": {}, "problem": {"seed": 0}})
+    rows = training(make_row, "ebflow-ssm", "ssm", "a") + training(make_row, "ebflow-ssm", "ssm", "b", config=without)
+    drawing = drawn(rows, tmp_path)["table2-mnist-fc-custom-mnist-fc-gradient-by-map"]
+    assert {"with MaP", "without MaP"} <= set(words(drawing))
+    assert drawing.cells == ("a", "b")
+
+
+def arrays(kind: str) -> dict[str, np.ndarray]:
+    random = np.random.default_rng(0)
+    if kind == "points":
+        density, score = random.normal(size=(100, 100)), random.normal(size=(16, 16, 2))
+        found = {"log_density": density, "true_log_density": density, "score": score, "true_score": score}
+        return {"extent": np.array([-4.0, 4.0])} | found
+    images = random.integers(17, size=(12, 1, 8, 8)).astype(np.uint8)
+    if kind == "samples":
+        return {"samples": images, "real": images, "levels": np.array([17])}
+    missing = np.zeros((1, 8, 8), np.uint8)
+    filled = {name: images for name in ("original", "gaussian", "posterior_mean", "last_iterate")}
+    return {**filled, "missing": missing, "levels": np.array([17])}
+
+
+@pytest.mark.parametrize(
+    ("kind", "suffixes"), [("points", {"density", "score"}), ("samples", {"samples"}), ("imputation", {"imputation"})]
+)
+def test_arrays_beside_the_rows_are_drawn(kind: str, suffixes: set[str], tmp_path: Path, make_row: MakeRow) -> None:
+    store = Store(tmp_path)
+    with_arrays = make_row(experiment="x", dataset="data", metric="nll", method="ebflow-dsm", cell="a", value=1.5)
+    older = make_row(experiment="x", dataset="data", metric="nll", method="ebflow-ssm", cell="b")
+    store.write([with_arrays], arrays(kind))
+    store.write([older])
+    found = {drawing.name: drawing for drawing in drawings(store.frame()[0], store)}
+    found = {name: drawing for name, drawing in found.items() if not name.endswith("likelihood")}
+    assert set(found) == {f"x-custom-data-fc-{suffix}" for suffix in suffixes}
+    for drawing in found.values():
+        assert drawing.cells == ("a",)  # the older cell has nothing to be looked at
+        assert len(drawing.svg()) < 150 * 1024
+        assert drawing.svg() == drawing.svg()
+
+
+def test_no_rows_are_no_figures(tmp_path: Path, make_row: MakeRow) -> None:
+    assert list(drawings(to_frame([]), Store(tmp_path))) == []
+    failed = make_row(value=None, ci_low=None, ci_high=None, status="failed", reason="so")
+    assert drawn([failed], tmp_path) == {}
+    assert isinstance(to_frame([failed]), pl.DataFrame)

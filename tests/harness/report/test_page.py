@@ -1,0 +1,290 @@
+"""The page: self-contained, traceable, and deaf to whatever a results file says."""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import hashlib
+import itertools
+import json
+import re
+import shlex
+from collections.abc import Callable
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+import typer
+
+from harness.cli import program as cli
+from harness.report.claims import CLAIMS
+from harness.report.commands import command
+from harness.report.page import build, write
+from harness.report.series import series_table
+from harness.report.tables import to_html
+from harness.results import SCHEMA, Row, Store, to_frame
+from harness.timing import asv_results
+
+REFERENCE = Path(__file__).parents[3] / "results" / "reference"
+HOSTILE = (
+    "<script>alert(1)</script>\"><img src=x onerror=alert(1)>'></style></title></pre></svg><svg onload=alert(1)>"
+    r"{{ 7 * 7 }}]]>&lt;b&gt;$\frac{$"
+)
+NAMES = [name for name, kind in SCHEMA.items() if kind == pl.String and name not in ("config", "versions")]
+NO_HISTORY = asv_results.history(Path("nowhere"))
+
+
+class Elements(HTMLParser):
+    """Every element of a page with its attributes, and its text."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+    def attribute(self, name: str) -> list[str]:
+        return [value or "" for _, found in self.elements if (value := found.get(name)) is not None]
+
+    def assert_harmless(self) -> None:
+        """Nothing in it runs or loads, whatever its text says."""
+        tags = [tag for tag, _ in self.elements]
+        assert tags.count("script") == 1
+        assert not {"iframe", "object", "embed", "form", "base", "img"} & set(tags)
+        assert [name for _, found in self.elements for name in found if name.startswith("on")] == []
+        links = self.attribute("href") + self.attribute("xlink:href") + self.attribute("src")
+        assert {link for link in links if not link.startswith("#")} <= {
+            "data:,",
+            "https://arxiv.org/abs/2305.15267",
+            *(link for link in links if link.startswith("data:image/png;base64,")),
+        }
+        assert "url(http" not in "".join(self.attribute("style"))
+
+
+def page(rows: list[Row], tmp_path: Path, history: pl.DataFrame = NO_HISTORY) -> Elements:
+    return Elements(build(to_frame(rows), Store(tmp_path), history))
+
+
+def some(make_row: Callable[..., Row]) -> list[Row]:
+    return [
+        make_row(cell=f"{method}-{size}", method=method, D=size, value=size * 1e-3)
+        for method in ("ebflow-ml", "ebflow-dsm")
+        for size in (64, 256, 784)
+    ]
+
+
+@pytest.mark.filterwarnings("ignore:constrained_layout not applied")  # such names leave no room for a figure
+@pytest.mark.parametrize("column", [*NAMES, "everything"])
+def test_no_value_becomes_markup(column: str, make_row: Callable[..., Row], tmp_path: Path) -> None:
+    columns = NAMES if column == "everything" else [column]
+    text = HOSTILE if column != "started_at" else f"2025-01-01{HOSTILE}"
+    rows = [dataclasses.replace(row, **dict.fromkeys(columns, text)) for row in some(make_row)]
+    if column in ("status", "reason"):  # what has no number says why
+        rows = [
+            dataclasses.replace(row, value=None, status=row.status if column == "status" else "failed") for row in rows
+        ]
+    shown = page(rows, tmp_path)
+    shown.assert_harmless()
+    assert HOSTILE in shown.text or column == "objective"  # which no table has
+
+
+def test_hostile_json_is_no_error(make_row: Callable[..., Row], tmp_path: Path) -> None:
+    hostile = json.dumps({"kind": HOSTILE, "config": {HOSTILE: HOSTILE}, "torch": HOSTILE})
+    for text in (hostile, f"no JSON {HOSTILE}", "[1]", "null", '{"config": null, "methods": "<b>"}'):
+        page(
+            [dataclasses.replace(row, config=text, versions=text) for row in some(make_row)], tmp_path
+        ).assert_harmless()
+
+
+def test_hostile_benchmarks(tmp_path: Path) -> None:
+    frame = history([1.0, 3.0]).with_columns(
+        pl.lit(HOSTILE).alias(name) for name in ("metric", "method", "cpu", "env", "commit")
+    )
+    table, settings = series_table(frame)
+    shown = Elements(str(table))
+    assert "img" not in {tag for tag, _ in shown.elements}
+    assert HOSTILE in shown.text
+    assert HOSTILE in settings
+
+
+def test_tables_escape() -> None:
+    frame = pl.DataFrame({"<b>": ['"><img>', None], "n": [1234, 5]})
+    assert str(to_html(frame)) == (
+        '<table>\n<thead><tr><th scope="col">&lt;b&gt;</th><th scope="col" class="number">n</th></tr></thead>\n'
+        "<tbody>\n"
+        '<tr><td>&#34;&gt;&lt;img&gt;</td><td class="number">1,234</td></tr>\n'
+        '<tr><td></td><td class="number">5</td></tr>\n</tbody>\n</table>'
+    )
+
+
+def test_its_own_script_alone_may_run(make_row: Callable[..., Row], tmp_path: Path) -> None:
+    text = build(to_frame(some(make_row)), Store(tmp_path), NO_HISTORY)
+    (script,) = re.findall(r"<script>(.*?)</script>", text, re.DOTALL)
+    (policy,) = re.findall(r'http-equiv="Content-Security-Policy" content="(.*?)"', text)
+    assert "default-src 'none'" in policy
+    assert base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() in policy
+
+
+def test_every_link_leads_somewhere(make_row: Callable[..., Row], tmp_path: Path) -> None:
+    shown = page(some(make_row), tmp_path)
+    inside = {link[1:] for link in shown.attribute("href") if link.startswith("#")}
+    ids = shown.attribute("id")
+    assert inside <= set(ids)
+    assert {f"cell-ebflow-ml-{size}" for size in (64, 256, 784)} <= inside
+    assert len(ids) == len(set(ids))
+
+
+def test_every_claim_has_its_verdict_rule_and_command(make_row: Callable[..., Row], tmp_path: Path) -> None:
+    shown = page(some(make_row), tmp_path)
+    for claim in CLAIMS:
+        for text in (claim.title, claim.published, claim.rule, claim.command):
+            assert text in shown.text
+    assert "not measured" in shown.text
+
+
+def test_full_precision_is_in_the_appendix(make_row: Callable[..., Row], tmp_path: Path) -> None:
+    shown = page([make_row(value=0.12345678901234567, commit=None)], tmp_path)
+    assert f"ebflow-ml seconds_per_iteration = {0.12345678901234567!r} s [0.4, 0.6] n = 15" in shown.text
+    assert "commit unknown, a cpu, 2 cores, threads = 2" in shown.text
+
+
+def test_what_is_missing(make_row: Callable[..., Row], tmp_path: Path) -> None:
+    rows = [
+        make_row(cell="bad", value=None, status="unavailable", reason="needs a library"),
+        make_row(cell="short", recipe="paper, 60 of 10,000 epochs", experiment="table2-mnist-fc", profile="paper"),
+        make_row(cell="quick", experiment="log-z", profile="quick"),
+    ]
+    text = page(rows, tmp_path).text
+    for part in ("needs a library", "60 of 10,000 epochs", "harness reproduce glow-mnist", "D up to 64 alone"):
+        assert part in text
+    assert "harness reproduce log-z --profile paper" in text
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"experiment": "asv"}, f"asv run '{'c' * 40}^!'"),
+        (
+            {"config": json.dumps({"methods": ["a-ml", "b-ml"], "repeats": 5, "config": {"compile": True}})},
+            "harness runtime --architecture fc --dims 256 --layers 2 --batch 100 --dtype float32 --repeats 5 "
+            "--methods a-ml,b-ml --compile --seed 0 --threads 2 --device cpu",
+        ),
+        (
+            {
+                "experiment": "train",
+                "dataset": "my data.npy",
+                "recipe": "tuned, epochs 8, learning_rate 0.1",
+                "config": json.dumps({"draws": 2, "preprocess": False}),
+            },
+            "harness train --method ebflow-ml --architecture fc --dataset 'my data.npy' --recipe tuned --draws 2 "
+            "--epochs 8 --learning-rate 0.1 --without-map --seed 0 --threads 2 --device cpu",
+        ),
+        (
+            {"experiment": "table2-mnist-fc", "profile": "paper", "recipe": "paper, 60 of 10,000 epochs"},
+            "harness reproduce table2-mnist-fc --profile paper --methods ebflow-ml --seeds 1 --epochs 60 --seed 0 "
+            "--threads 2 --device cpu",
+        ),
+    ],
+)
+def test_commands(changes: dict[str, Any], words: str, make_row: Callable[..., Row]) -> None:
+    row = make_row(**{"config": json.dumps({"kind": "LikelihoodCell"}), **changes})
+    assert command(dataclasses.asdict(row)) == words
+
+
+def test_the_program_understands_the_commands_of_all_reference_cells() -> None:
+    group = typer.main.get_command(cli.app)
+    rows, _ = Store(REFERENCE).frame()
+    for row in rows.unique("cell").iter_rows(named=True):
+        program, *words = shlex.split(command(row))
+        assert program == "harness"
+        with group.make_context(program, words[:1], resilient_parsing=True) as context:
+            name, found, rest = group.resolve_command(context, words)
+            found.make_context(name, rest, parent=context)
+
+
+def history(seconds: list[float]) -> pl.DataFrame:
+    rows = [
+        (
+            "seconds_per_iteration",
+            "ebflow-dsm",
+            64,
+            2,
+            "a cpu",
+            "env",
+            "c",
+            f"{n}" * 40,
+            n * 86_400_000,
+            value,
+            value,
+            value,
+        )
+        for n, value in enumerate(seconds)
+    ]
+    frame = pl.DataFrame(rows, schema={**asv_results.HISTORY, "date": pl.Int64}, orient="row")
+    change = [None, *("slower" if b > a else None for a, b in itertools.pairwise(seconds))]
+    ratio = [None, *(b / a for a, b in itertools.pairwise(seconds))]
+    return frame.with_columns(pl.col("date").cast(pl.Datetime("ms", "UTC"))).with_columns(
+        pl.Series("ratio", ratio, pl.Float64), pl.Series("change", change, pl.String)
+    )
+
+
+def test_sparklines_mark_what_changed() -> None:
+    table, settings = series_table(history([0.001, 0.003, 0.003]))
+    shown = Elements(str(table))
+    assert [found["class"] for tag, found in shown.elements if tag == "polygon"] == ["slower"]
+    assert [tag for tag, _ in shown.elements].count("circle") == 2
+    assert "slower at 11111111 (3.00 times)" in shown.text
+    assert "11111111, 1970-01-02: 3 ms, 3.00 times the commit before" in shown.text
+    assert settings == "L = 2, cpu = a cpu"
+
+
+def test_the_command_writes_a_page(run: Callable[..., Any], make_row: Callable[..., Row], tmp_path: Path) -> None:
+    store = Store(tmp_path / "results")
+    store.write([make_row()])
+    (tmp_path / "results/cells/runtime/broken.parquet").write_text("?")
+    ended = run("report", "--results-dir", str(store.folder))
+    path = store.folder / "report.html"
+    assert (ended.status, ended.out) == (0, f"{path}\n")
+    assert "broken.parquet: not a readable cell" in ended.err
+    text = path.read_text()
+    Elements(text).assert_harmless()
+    assert "broken.parquet: not a readable cell" in text
+    assert run("report", "--results-dir", str(store.folder), "--output", str(tmp_path / "new/page.html")).status == 0
+    assert "Files that could not be read" not in (tmp_path / "new/page.html").read_text()  # it was set aside
+    assert [file.name for file in (tmp_path / "new").iterdir()] == ["page.html"]
+
+
+def test_nothing_to_report(run: Callable[..., Any], tmp_path: Path) -> None:
+    ended = run("report", "--results-dir", str(tmp_path / "empty"))
+    assert (ended.status, ended.out) == (2, "")
+    assert "no results in" in ended.err
+    assert not (tmp_path / "empty").exists()
+
+
+def test_a_page_that_cannot_be_written(run: Callable[..., Any], make_row: Callable[..., Row], tmp_path: Path) -> None:
+    store = Store(tmp_path / "results")
+    store.write([make_row()])
+    (tmp_path / "file").write_text("")
+    for output in (tmp_path / "file" / "page.html", tmp_path / "results"):
+        ended = run("report", "--results-dir", str(store.folder), "--output", str(output))
+        assert (ended.status, ended.out) == (2, "")
+        assert "choose another --output" in ended.err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "here", "results"]
+
+
+def test_damaged_files_of_asv_are_named(make_row: Callable[..., Row], tmp_path: Path) -> None:
+    store = Store(tmp_path / "results")
+    store.write([make_row()])
+    (tmp_path / "asv/box").mkdir(parents=True)
+    (tmp_path / "asv/box/bad.json").write_text("<b>")
+    (note,) = write(store, tmp_path / "asv", tmp_path / "page.html")
+    assert "bad.json: not a readable asv result" in note
+    assert "bad.json: not a readable asv result" in (tmp_path / "page.html").read_text()

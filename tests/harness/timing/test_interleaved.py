@@ -1,0 +1,227 @@
+"""Timing: who goes when, what is counted, and that nobody's failure is anybody else's. No second is asserted."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from contextlib import nullcontext
+from typing import Any
+
+import pytest
+import torch
+
+from harness.methods import Method, Problem
+from harness.methods.registry import registry
+from harness.timing import interleaved as runtime
+from harness.timing.interleaved import measure, time_block, trainer_on_noise
+from harness.training.configuration import TrainingConfig
+
+PROBLEM = Problem(shape=(3,), batch=4)
+
+
+Blocks = list[tuple[str, int]]
+
+
+@pytest.fixture
+def blocks(monkeypatch: pytest.MonkeyPatch) -> Blocks:
+    """Whose block of how many calls was timed, in order; the clock says that a call takes 8 ms.
+
+    A capital is a whole iteration, a small letter loss and backward alone, a dot one of the machine's rates.
+    """
+    timed: Blocks = []
+
+    def block(call: Callable[[], Any], number: int, device: str) -> float:
+        captured = inspect.getclosurevars(call).nonlocals
+        name = getattr(captured["trainer"].model, "name", "x") if "trainer" in captured else "."
+        timed.append((name if "gradient" in inspect.getclosurevars(call).unbound else name.upper(), number))
+        call()
+        return 0.008
+
+    monkeypatch.setattr(runtime, "time_block", block)
+    return timed
+
+
+@pytest.fixture
+def named(fake_method: Callable[..., Method], fake_model: type) -> Callable[[str], Method]:
+    """Declare a method whose model knows its name."""
+
+    def make(name: str) -> Method:
+        def build(problem: Problem) -> Any:
+            model = fake_model(problem)
+            model.name = name
+            return model
+
+        return fake_method(name, build)
+
+    return make
+
+
+def test_methods_take_turns_in_an_order_that_rotates(blocks: Blocks, named: Callable[[str], Method]) -> None:
+    ticks: list[str] = []
+    found = measure([named(n) for n in "abc"], PROBLEM, 4, TrainingConfig(), lambda: ticks.append(blocks[-1][0]))
+    # The first iteration, then one of each kind to see how long it takes; the machine's two rates; the reference
+    # product to see how long it takes, and its first sample.
+    warm_up = "AAaBBbCCc" + ".." + ".."
+    order = "".join(name for name, _ in blocks)
+    assert order == warm_up + "AaBbCc.." + "BbCcAa.." + "CcAaBb.." + "AaBbCc.."
+    # As many calls in a row as make 20 ms; of the reference, 2 ms.
+    assert [number for _, number in blocks] == [1] * 13 + [3] * 32
+    # Told after every repetition of a method.
+    assert "".join(ticks) == "abc" + "bca" + "cab" + "abc"
+    for timing in found.timings:
+        assert timing.seconds == timing.gradient_seconds == [0.008] * 4
+        assert timing.first_seconds == 0.008
+        assert timing.parameters == 6
+    products, copies, reference = found.rates
+    assert reference[1] == [pytest.approx(2 * 256**3 / 0.008)]
+    assert products[1] == [pytest.approx(6 * 4 * 3**2 / 0.008)] * 4
+    assert copies[1] == [pytest.approx(2 * 2 * 3**2 * 4 / 0.008)] * 4
+
+
+def test_a_failing_method_is_reported_and_the_others_go_on(
+    blocks: Blocks, named: Callable[[str], Method], fake_method: Callable[..., Method], fake_model: type
+) -> None:
+    def refuses(problem: Problem) -> Any:
+        raise RuntimeError("no\n kernel")
+
+    class NotFinite(fake_model):
+        def training_loss(self, x: torch.Tensor, generator: torch.Generator | None = None) -> torch.Tensor:
+            return super().training_loss(x, generator) * float("nan")
+
+    methods = [named("a"), fake_method("bad", refuses), fake_method("nan", NotFinite), named("b")]
+    timings = measure(methods, PROBLEM, 2, TrainingConfig()).timings
+    assert [timing.failure for timing in timings] == [
+        None,
+        "RuntimeError: no kernel",
+        "ArithmeticError: the loss is not finite during warm-up",
+        None,
+    ]
+    assert [len(timing.seconds) for timing in timings] == [2, 0, 0, 2]
+    assert [len(timing.gradient_seconds) for timing in timings] == [2, 0, 0, 2]
+    assert "".join(name for name, _ in blocks).endswith("AaBb.." + "BbAa..")
+
+
+def test_the_machine_is_watched_for_a_hundredth_of_the_time(
+    clock: Callable[..., dict[str, float]], named: Callable[[str], Method]
+) -> None:
+    spent = clock({"method": lambda: 0.008, "reference": lambda: 0.0005, "rate": lambda: 0.001})
+    found = measure([named(n) for n in "ab"], PROBLEM, 50, TrainingConfig())
+    assert spent["reference"] <= 0.011 * spent["method"]
+    (reference,) = (values for rate, values in found.rates if rate.metric == "reference_gemm")
+    assert len(reference) > 20
+
+
+def test_nothing_left_to_time(fake_method: Callable[..., Method]) -> None:
+    def refuses(problem: Problem) -> Any:
+        raise RuntimeError("no")
+
+    found = measure([fake_method("bad", refuses)], PROBLEM, 3, TrainingConfig())
+    assert [timing.seconds for timing in found.timings] == [[]]
+    assert found.rates == []
+
+
+def test_a_shape_that_does_not_fit_is_a_failure_too() -> None:
+    problem = Problem(architecture="cnn", shape=(1, 6, 6), layers=3)
+    methods = [registry().find("ebflow-ml"), registry().find("nflows-lu-ml")]
+    squeeze, no_cnn = (timing.failure for timing in measure(methods, problem, 1, TrainingConfig()).timings)
+    assert squeeze is not None
+    assert squeeze.startswith("ebflow-ml: squeeze halves images of even height and width")
+    assert no_cnn is not None
+    assert no_cnn.startswith("nflows-lu-ml has no cnn architecture, only fc")
+
+
+def test_a_method_that_fails_between_two_repetitions_leaves_the_turns(
+    blocks: Blocks, named: Callable[[str], Method], fake_method: Callable[..., Method], fake_model: type
+) -> None:
+    class Tires(fake_model):
+        name = "t"
+
+        def after_step(self) -> None:
+            super().after_step()
+            # One initialisation, five steps of warm-up, one a repetition.
+            if len(self.log) == 1 + 5 + 2:
+                raise RuntimeError("tired")
+
+    methods = [named("a"), fake_method("tires", Tires), named("b")]
+    found = measure(methods, PROBLEM, 3, TrainingConfig())
+    assert [timing.failure for timing in found.timings] == [None, "RuntimeError: tired", None]
+    order = "".join(name for name, _ in blocks)
+    assert order.endswith("AaTtBb.." + "TBbAa.." + "BbAa..")
+    assert [len(timing.seconds) for timing in (found.timings[0], found.timings[2])] == [3, 3]
+
+
+def test_a_block_runs_its_steps() -> None:
+    steps: list[int] = []
+    seconds = time_block(lambda: steps.append(1), 5, "cpu")
+    assert len(steps) == 5
+    assert seconds > 0
+
+
+def test_a_cuda_device_is_idle_before_and_after_and_times_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    log: list[str] = []
+
+    class Event:
+        def __init__(self, enable_timing: bool) -> None:
+            assert enable_timing
+
+        def record(self) -> None:
+            log.append("event")
+
+        def elapsed_time(self, other: Event) -> float:
+            return 12.0 if other is not self else 0.0  # milliseconds
+
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda: log.append("wait"))
+    monkeypatch.setattr(torch.cuda, "Event", Event)
+    monkeypatch.setattr(torch.cuda, "device", lambda device: nullcontext(log.append(device)))
+    assert time_block(lambda: log.append("step"), 2, "cuda:1") == pytest.approx(0.006)
+    assert log == ["cuda:1", "wait", "event", "step", "step", "event", "wait"]
+
+
+def test_the_batch_is_noise_of_the_seed(fake_method: Callable[..., Method]) -> None:
+    problem = Problem(shape=(2, 3), batch=1000, dtype="float64", seed=7)
+    trainer, batch = trainer_on_noise(fake_method(), problem, TrainingConfig())
+    _, again = trainer_on_noise(fake_method(), problem, TrainingConfig())
+    _, other = trainer_on_noise(fake_method(), problem.replace(seed=8), TrainingConfig())
+    assert batch.shape == (1000, 2, 3)
+    assert batch.dtype == torch.float64
+    assert torch.equal(batch, again)
+    assert not torch.equal(batch, other)
+    assert abs(float(batch.mean())) < 0.05
+    assert abs(float(batch.std()) - 1) < 0.05
+    # Initialised from the batch, and in training mode.
+    assert trainer.model.log == ["init 1000"]
+    assert trainer.model.module.training
+
+
+def test_a_step_is_what_training_does(fake_method: Callable[..., Method]) -> None:
+    trainer, batch = trainer_on_noise(fake_method(), PROBLEM, TrainingConfig())
+    before = [p.detach().clone() for p in trainer.parameters]
+    trainer.step(batch)
+    assert trainer.average is not None
+    assert trainer.model.log == ["init 4", "after_step"]
+    assert all(not torch.equal(a, b) for a, b in zip(before, trainer.parameters, strict=True))
+
+
+def test_one_real_run() -> None:
+    methods = registry().available("fc")
+    problem = Problem(shape=(8,), batch=10)
+    found = measure(methods, problem, 2, TrainingConfig())
+    timings = found.timings
+    assert [timing.method.name for timing in timings] == [method.name for method in methods]
+    assert [timing.failure for timing in timings] == [None] * len(methods)
+    assert all(len(timing.seconds) == 2 and min(timing.seconds) > 0 for timing in timings)
+    dense = [f"{library}-dense-ml" for library in ("nflows", "normflows", "zuko")]
+    assert {t.parameters for t in timings if t.method.name in dense} == {2 * (8 * 8 + 8)}
+    # Weights, gradients, two moments and the average at the least.
+    assert all(timing.peak_bytes > 5 * 4 * timing.parameters for timing in timings)
+    rates = ["gemm_rate", "gemm_rate_2_rows", "gemm_rate_3_rows", "gemm_rate_square", "copy_bandwidth"]
+    assert [rate.metric for rate, _ in found.rates] == [*rates, "reference_gemm"]
+    assert all(len(values) == 2 and min(values) > 0 for _, values in found.rates[:-1])
+    assert min(found.rates[-1][1]) > 0
+
+
+@pytest.mark.parametrize("dtype", ["float64", "bf16"])
+def test_other_arithmetic(dtype: str) -> None:
+    methods = registry().available("fc")
+    found = measure(methods, Problem(shape=(8,), batch=10, dtype=dtype), 1, TrainingConfig())
+    assert [timing.failure for timing in found.timings] == [None] * len(methods)

@@ -1,0 +1,51 @@
+"""Every optimiser on offer steps as torch's own of that name does."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from harness.training.optimizers import OPTIMIZERS
+
+TORCH = {"rmsprop": torch.optim.RMSprop, "adam": torch.optim.Adam}
+
+
+@pytest.mark.parametrize("name", list(OPTIMIZERS))
+@pytest.mark.parametrize("weight_decay", [0.0, 0.1])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_steps_are_torch_s(name: str, weight_decay: float, dtype: torch.dtype) -> None:
+    generator = torch.Generator().manual_seed(0)
+    start = [torch.randn(shape, generator=generator, dtype=dtype) for shape in [(3, 5), (4,)]]
+    both = []
+    for make in (OPTIMIZERS[name], TORCH[name]):
+        parameters = [torch.nn.Parameter(value.clone()) for value in start]
+        both.append((parameters, make(parameters, lr=0.01, weight_decay=weight_decay)))
+    for step in range(30):
+        gradients = [
+            torch.randn(value.shape, generator=generator, dtype=dtype) * 10.0 ** (step % 5 - 3) for value in start
+        ]
+        for parameters, optimizer in both:
+            for parameter, gradient in zip(parameters, gradients, strict=True):
+                parameter.grad = gradient.clone()
+            optimizer.step()
+            for group in optimizer.param_groups:
+                group["lr"] *= 0.95  # as a schedule does
+    tolerance = 1e-12 if dtype == torch.float64 else 1e-5
+    torch.testing.assert_close(both[0][0], both[1][0], rtol=tolerance, atol=tolerance)
+    assert not torch.allclose(both[0][0][0], start[0], atol=0.01)
+
+
+def test_state_goes_on_where_it_was_saved() -> None:
+    def trained(steps: int, resumed: bool) -> torch.Tensor:
+        parameter = torch.nn.Parameter(torch.ones(3))
+        optimizer = OPTIMIZERS["rmsprop"]([parameter], lr=0.1)
+        for step in range(steps):
+            if resumed and step == 2:
+                state = optimizer.state_dict()
+                optimizer = OPTIMIZERS["rmsprop"]([parameter], lr=0.1)
+                optimizer.load_state_dict(state)
+            parameter.grad = torch.full((3,), 1.0 + step)
+            optimizer.step()
+        return parameter.detach()
+
+    assert torch.equal(trained(5, resumed=True), trained(5, resumed=False))
