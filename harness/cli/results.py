@@ -1,21 +1,21 @@
-"""`harness results`: to look at a store of results, to check it, and to bring several together."""
+"""`harness results`: look at a folder of results, check it, and combine it with others."""
 
 from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from harness.cli.options import OUTPUT, RESULTS, AsJson, ResultsDir
+from harness.cli.options import OUTPUT, RESULTS, AsJson, ResultsDir, option
 from harness.errors import InputError
 
-app = typer.Typer(no_args_is_help=True, help="Look at results, check them, and bring those of several runs together.")
+app = typer.Typer(no_args_is_help=True, help="Look at results, check them, and combine those of several runs.")
 
 
-def _filter(of: str) -> typer.models.OptionInfo:
-    return typer.Option(metavar="NAME,...", help=f"Rows of these {of} alone.", rich_help_panel="Which rows")
+def _filter(kind: str) -> Any:
+    return option("Which rows", "NAME,...", f"Rows of these {kind} alone.")
 
 
 @app.command()
@@ -28,7 +28,7 @@ def show(
     results_dir: ResultsDir = RESULTS,
     as_json: AsJson = False,
 ) -> None:
-    """Show every row as it is kept.
+    """Show the rows of a results folder as they are kept.
 
     Examples:
       harness results show --metric nll
@@ -58,10 +58,10 @@ def show(
 
 @app.command()
 def verify(results_dir: ResultsDir = RESULTS) -> None:
-    """Check every cell: its file whole, its rows in their place, its name that of their configuration.
+    """Check every file of a results folder: whole, in its place, and named after the configuration of its rows.
 
-    What is not is named, and moved to the folder's damaged/ where that can be written; the next run measures it again.
-    The exit status is 1 then.
+    A file that is not is named, and moved to the folder damaged/ if that can be written; the next run measures its cell
+    again. The exit status is then 1.
 
     Examples:
       harness results verify --results-dir results/reference
@@ -80,14 +80,16 @@ def verify(results_dir: ResultsDir = RESULTS) -> None:
 
 @app.command()
 def merge(
-    folders: Annotated[list[Path], typer.Argument(metavar="FOLDER...", help="Results folders, which are only read.")],
-    into: Annotated[Path, typer.Option(metavar="FOLDER", help="Results folder to fill.", rich_help_panel=OUTPUT)],
+    folders: Annotated[
+        list[Path], typer.Argument(metavar="FOLDER...", help="Results folders to combine; they are only read.")
+    ],
+    into: Annotated[Path, option(OUTPUT, "FOLDER", "Results folder to write the cells into.")],
 ) -> None:
-    """Bring the cells of several folders into one, of other machines or of an older version.
+    """Combine the cells of several results folders, of other machines or of an older version, in one.
 
-    A cell that is in both stays as it is, unless it is finished in the other alone; if their results differ although
-    all that determines them is the same, that is said. Files are rewritten in today's version of the schema. The exit
-    status is 1 if a file had to be left out.
+    A cell that the one folder has already stays as it is, unless only the other folder's is finished; two finished
+    cells with different results are named. Files are rewritten in today's version of the schema. The exit status is 1
+    if a file had to be left out.
 
     Examples:
       harness results merge from-the-cluster results/local --into results/all

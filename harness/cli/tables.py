@@ -1,4 +1,4 @@
-"""`harness tables`: everything that is there, as tables."""
+"""`harness tables`: the results as tables."""
 
 from __future__ import annotations
 
@@ -6,39 +6,32 @@ import json
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
-from harness.cli.options import OUTPUT, RESULTS, AsJson, DataDir, Device, Quiet, ResultsDir, Seed, Threads, existing
+from harness.cli.options import OUTPUT, RESULTS, AsJson, Output, Quiet, ResultsDir, Write, destination, option
 from harness.errors import InputError
 
 
 def tables(
     asv_dir: Annotated[
-        Path,
-        typer.Option(
-            metavar="FOLDER", help="Results of `asv run`, shown too where there are any.", rich_help_panel=OUTPUT
-        ),
+        Path, option(OUTPUT, "FOLDER", "Results of `asv run`, which are shown with the others.")
     ] = RESULTS / "asv",
     across: Annotated[
         list[str] | None,
-        typer.Option(
-            metavar="SETTING",
-            help="Compare timings that differ in this setting too: commit, cpu, gpu, threads, device, dtype or B; "
-            "may be given more than once.",
-            rich_help_panel=OUTPUT,
+        option(
+            OUTPUT,
+            "SETTING",
+            "Setting across which timings are compared: commit, cpu, gpu, threads, device, dtype or B; the option may "
+            "be given more than once.",
         ),
     ] = None,
-    device: Device = "cpu",
-    threads: Threads = None,
-    seed: Seed = 0,
-    data_dir: DataDir = None,
     results_dir: ResultsDir = RESULTS,
+    write: Write = False,
+    output: Output = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
-    """Show every table of the results that are there, and write them as Markdown and LaTeX.
+    """Show every table of the results, and with --write or --output write them into tables/ of that folder.
 
-    In a terminal the main table of each experiment is shown; what is piped on is every table, in Markdown.
+    A terminal shows the main table of each experiment; a pipe or a file gets every table, in Markdown.
 
     Examples:
       harness tables
@@ -47,12 +40,10 @@ def tables(
       harness tables --results-dir results/reference --json
     """
     from harness.cli import screen
-    from harness.methods.process_settings import check
     from harness.report import publish
     from harness.results import Store
 
-    check(device, threads)
-    existing(data_dir)
+    folder = destination(results_dir, write, output)
     rows, damaged = Store(results_dir).frame()
     rows, notes = publish.with_asv(rows, asv_dir)
     for line in (*damaged, *notes):
@@ -62,9 +53,12 @@ def tables(
     if as_json:
         for row in rows.iter_rows(named=True):
             print(json.dumps(row))
-        return
+        if folder is None:
+            return
     pages = list(publish.pages(rows, across or ()))
-    screen.show_pages(pages, results_dir)
-    files = publish.write_tables(pages, results_dir)
-    if not quiet:
-        screen.say(f"written: {len(files)} files in {results_dir / 'tables'}")
+    if not as_json:
+        screen.show_pages(pages, "by: harness tables | less")
+    if folder is not None:
+        files = publish.write_tables(pages, folder)
+        if not quiet:
+            screen.say(f"written: {len(files)} files in {folder / 'tables'}")
