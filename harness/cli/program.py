@@ -92,7 +92,7 @@ def main() -> None:
 
 def _one_line(error: typer.TyperException) -> str:
     """Return a mistake in the use of commands and options as one line with a hint."""
-    text = " ".join(error.format_message().split())
+    text = " ".join(error.format_message().split()).replace("Value error, ", "")  # what pydantic puts before a message
     if near := getattr(error, "possibilities", None):
         text = f"{error.message}. Did you mean {' or '.join(near)}?"
     if not text:

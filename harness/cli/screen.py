@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 PLAN = "Plan, with the time of training on this machine"
 
 _LONG = 24  # characters; the cells of a column with longer ones may break into lines of this length
+_HEADER = 10  # characters; a header that is longer than this, and than its cells, breaks between words
 _GOOD = {"ok", "available"}
 _INDENT = (0, 0, 0, 1)
 _ANY_WIDTH = 100_000
@@ -133,7 +134,11 @@ def _table(*columns: pl.Series) -> Table:
                 cell.style = "" if cell.plain in _GOOD else "yellow"
         texts.append(cells)
         longest = max(map(len, cells), default=0)
-        words = [column.name] if "=" in column.name else textwrap.wrap(column.name, max(longest, 8))
+        words = (
+            [column.name]
+            if "=" in column.name
+            else textwrap.wrap(column.name, max(longest, _HEADER), break_long_words=False)
+        )
         width = max(longest, *map(len, words))
         table.add_column(
             Text("\n".join(words)),

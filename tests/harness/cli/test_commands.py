@@ -23,7 +23,7 @@ from harness.methods import Method, Problem, registry
 from harness.paper import experiments
 from harness.paper.experiments import EXPERIMENTS, Experiment
 from harness.paper.recipes import RECIPES
-from harness.results import SCHEMA, Row, Store
+from harness.results import SCHEMA, Row, Store, cell_key
 from harness.training.checkpoints import load_weights
 from harness.training.configuration import TrainingConfig
 
@@ -301,9 +301,9 @@ def contents(folder: Path) -> dict[str, bytes]:
 def test_what_only_reads_leaves_the_folder_as_it_is(run: Run, make_row: Callable[..., Row], tmp_path: Path) -> None:
     """Tables and figures that were written before, by an older version, stay as they are."""
     folder = tmp_path / "reference"
-    store = Store(folder)
     for size in (16, 64):
-        store.write([make_row(D=size, cell=f"{size:016}")])
+        identity = {"size": size}
+        Store(folder).write([make_row(D=size, cell=cell_key(identity), config=json.dumps(identity))])
     for name in ("tables/runtime-custom-runtime.md", "figures/a.svg", "report.html"):
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_text("of an older version")
@@ -351,13 +351,13 @@ BAD_INPUT = {
     ("runtime", "--layers", "1001"): "layers (L) must be at most 1000, not 1001",
     ("train", "--batch", str(2**31)): "batch (B) must be at most 2147483647, not 2147483648",
     ("runtime", "--threads", str(2**70)): f"threads must be at most 1024, not {2**70}",
-    ("runtime", "--repeats", "0"): "invalid value for '--repeats': 0 is not in the range x>=1.",
+    ("runtime", "--repeats", "0"): "invalid value for '--repeats': Input should be greater than or equal to 1 (try: ",
     ("runtime", "--dims", "64,many"): "--dims takes whole numbers separated by commas, not '64,many'",
     ("runtime", "--layers", "2;3"): "--layers takes whole numbers separated by commas, not '2;3'",
     ("train", "--layers", "-2"): "layers (L) must be at least 1, not -2",
     ("train", "--batch", "0"): "batch (B) must be at least 1, not 0",
     ("train", "--epochs", "0"): "epochs must be a number above 0, not 0",
-    ("train", "--draws", "0"): "invalid value for '--draws': 0 is not in the range x>=1.",
+    ("train", "--draws", "0"): "invalid value for '--draws': Input should be greater than or equal to 1 (try: ",
     ("train", "--learning-rate", "nan"): "learning_rate must be a number above 0, not nan",
     ("train", "--noise", "-1"): "the noise scale must be a number above 0, not -1.0",
     ("train", "--timeout", "0"): "--timeout must be a number above 0 and below 1e+09, not 0",
