@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -147,7 +147,13 @@ def _row(
 
     environment = glance(method.requires if method else ())
     identity = {"kind": kind, "name": name, "summary": summary, "versions": environment.versions}
+    unmeasured: dict[str, Any] = {
+        **dict.fromkeys(("shape", "dtype", "device"), ""),
+        **dict.fromkeys(("D", "L", "B", "seed", "threads"), 0),
+        **dict.fromkeys(("parameters", "ci_low", "ci_high", "n")),
+    }
     return Row(
+        **unmeasured,
         cell=cell_key(identity),
         experiment=name if kind == "experiment" else "list",
         profile="custom",
@@ -157,21 +163,9 @@ def _row(
         linear=method.linear if method else "none",
         dataset=name if kind == "dataset" else "",
         architecture=",".join(method.architectures) if method else "",
-        shape="",
-        D=0,
-        L=0,
-        B=0,
-        parameters=None,
-        seed=0,
-        dtype="",
-        device="",
-        threads=0,
         metric="available",
         value=None if reason else 1.0,
         unit="1",
-        ci_low=None,
-        ci_high=None,
-        n=None,
         status="unavailable" if reason else "ok",
         reason=reason,
         config=json.dumps(identity, sort_keys=True),

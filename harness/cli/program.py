@@ -12,13 +12,11 @@ import typer
 
 from harness import __version__
 from harness.cli.authors import check, new_adapter
-from harness.cli.figures import figures
 from harness.cli.listing import list_names
-from harness.cli.report import report
+from harness.cli.reading import figures, report, tables
 from harness.cli.reproduce import reproduce
 from harness.cli.results import app as results
 from harness.cli.runtime import runtime
-from harness.cli.tables import tables
 from harness.cli.train import train
 from harness.errors import InputError, printable
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
-from types import TracebackType
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TaskID, TimeElapsedColumn
@@ -29,22 +28,15 @@ class SweepProgress:
         cells: The cells of the sweep.
         costs: Estimated seconds of each cell, None for a cell that is already there. Without costs, the sizes of the
             problems are compared, and the pace of the first cell tells how long the others will take.
-        side_by_side: Whether several cells run at once; each is then named when it ends, not when it starts.
         quiet: Whether to show nothing at all.
     """
 
-    def __init__(
-        self,
-        cells: Sequence[Cell],
-        costs: Sequence[float | None] | None = None,
-        side_by_side: bool = False,
-        quiet: bool = False,
-    ) -> None:
+    def __init__(self, cells: Sequence[Cell], costs: Sequence[float | None] | None = None, quiet: bool = False) -> None:
         self._waiting = {id(cell): cost or 0.0 for cell, cost in zip(cells, costs or map(_size, cells), strict=True)}
         self._running: dict[int, _RunningCell] = {}
         self._pace = None if costs is None else 1.0  # seconds that a unit of cost takes
         self._spent = self._paid = 0.0  # seconds and costs of the cells that have run
-        self._side_by_side = side_by_side
+        self._last_line = time.monotonic()
         self._console = Console(stderr=True, quiet=quiet)
         self._bars = Progress(
             _NameColumn(),
@@ -61,9 +53,7 @@ class SweepProgress:
         self._bars.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         for cell in self._running.values():
             self._bars.update(cell.task, visible=False)
         self._bars.stop()
@@ -76,16 +66,16 @@ class SweepProgress:
             finished: Whether its result is already there.
         """
         task = self._bars.add_task(cell.title, total=None, left=lambda: self.cell_seconds_left(cell))
-        running = _RunningCell(cell, task, self._waiting.pop(id(cell), 0.0), 0.0 if finished else _budget(cell))
-        self._running[id(cell)] = running
+        running = self._running[id(cell)] = _RunningCell(cell, finished, task, self._waiting.pop(id(cell), 0.0))
         if finished:
-            self._say(running, "already there")
+            self._say(cell, "already there")
 
         def advance(done: int, total: int, note: str) -> None:
             running.advance(done / total)
             self._bars.update(task, completed=done, total=total, description=f"{cell.title} {note}".strip())
-            if not self._console.is_terminal and not self._side_by_side:
-                self._log(running, f"{done} of {total}", note)
+            if not self._console.is_terminal and time.monotonic() > self._last_line + _SECONDS_A_LINE:
+                self._last_line = time.monotonic()
+                self._say(cell, ", ".join(filter(None, [f"{done} of {total}", note, *self._left_in_words(cell)])))
 
         return advance
 
@@ -99,8 +89,8 @@ class SweepProgress:
         self._bars.remove_task(ended.task)
         self._bars.advance(self._all)
         reasons = _reasons(rows)
-        if reasons or (not ended.named and (self._side_by_side or not self._console.is_terminal)):
-            self._say(ended, reasons)
+        if reasons or not (ended.finished or self._console.is_terminal):
+            self._say(cell, reasons)
 
     def cell_seconds_left(self, cell: Cell) -> float | None:
         """Return the seconds that a running cell still takes, or None if nothing is known yet."""
@@ -120,32 +110,23 @@ class SweepProgress:
         together = sum(seconds) + pace * sum(list(self._waiting.values()))
         return max([together / max(len(running), 1), *seconds])
 
-    def _log(self, running: _RunningCell, *told: str) -> None:
-        if not running.named:  # not before it is certain that something is measured
-            self._say(running)
-        if time.monotonic() > running.last_line + _SECONDS_A_LINE:
-            running.last_line = time.monotonic()
-            cell, sweep = running.seconds_left(self._pace), self.sweep_seconds_left()
-            cell_left = "" if cell is None else f"about {in_words(cell)} left"
-            sweep_left = "" if sweep in (None, cell) else f"{in_words(sweep)} in all"
-            self._print(f"  {', '.join(filter(None, [*told, cell_left, sweep_left]))}")
+    def _left_in_words(self, cell: Cell) -> list[str]:
+        seconds, in_all = self.cell_seconds_left(cell), self.sweep_seconds_left()
+        words = [] if seconds is None else [f"about {in_words(seconds)} left"]
+        return words if in_all in (None, seconds) else [*words, f"{in_words(in_all)} in all"]
 
-    def _say(self, running: _RunningCell, how: str = "") -> None:
-        """Print the name of a cell, and how it ended."""
-        running.named = True
-        self._print(": ".join(filter(None, [running.cell.experiment, running.cell.title, how])))
-
-    def _print(self, line: str) -> None:
+    def _say(self, cell: Cell, what: str) -> None:
+        line = ": ".join(filter(None, [cell.experiment, cell.title, what]))
         self._console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
 class _RunningCell:
-    """A running cell with its bar, its cost, and its budget in seconds."""
+    """A running cell: whether it is already there, its bar, its cost, and how much of it is done."""
 
-    def __init__(self, cell: Cell, task: TaskID, cost: float, budget: float) -> None:
-        self.cell, self.task, self.cost, self.budget = cell, task, cost, budget
-        self.started = self.last_line = time.monotonic()
-        self.named = False
+    def __init__(self, cell: Cell, finished: bool, task: TaskID, cost: float) -> None:
+        self.finished, self.task, self.cost = finished, task, cost
+        self.budget = 0.0 if finished else _budget(cell)
+        self.started = time.monotonic()
         self.fraction = 0.0
         self._first: tuple[float, float] | None = None  # time and fraction of the first report
 
@@ -183,8 +164,9 @@ def _size(cell: Cell) -> float:
 
 def _budget(cell: Cell) -> float:
     """Return the seconds after which a cell's training ends at the latest."""
-    trained = isinstance(cell, LikelihoodCell | ImputationCell)  # budget: Cell.budget
-    return (cell.config.max_seconds if trained else None) or math.inf
+    if isinstance(cell, LikelihoodCell | ImputationCell) and cell.config.max_seconds is not None:  # budget: Cell.budget
+        return cell.config.max_seconds
+    return math.inf
 
 
 def _reasons(rows: Sequence[Row]) -> str:

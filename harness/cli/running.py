@@ -59,8 +59,7 @@ def run_and_show(
             screen.show_plan(plan(cells, estimated))
     if crew is not None and crew.note and not quiet:
         screen.say(crew.note)
-    side_by_side = crew is not None and crew.executor is not None
-    progress = SweepProgress(cells, estimated, side_by_side, quiet)
+    progress = SweepProgress(cells, estimated, quiet)
     out = sys.stdout
 
     def on_end(cell: Cell, rows: list[Row]) -> None:

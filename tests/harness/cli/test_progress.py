@@ -58,8 +58,8 @@ def test_a_log_hears_of_every_cell_and_of_a_long_one_now_and_then(clock: Clock, 
         sweep.start(THIRD, False)
         sweep.end(THIRD, [make_row()])
     assert logged() == [
+        f"{NAME}: 3 of 30, best validation 12.5, about 7 min left, 22 min in all",
         NAME,
-        "  3 of 30, best validation 12.5, about 7 min left, 22 min in all",
         f"{NAME}: already there",
         NAME,
     ]
@@ -77,7 +77,6 @@ def test_what_has_no_number_is_not_told_of_as_measured(logged: Any, make_row: Ca
         sweep.end(THIRD, [make_row(), gone])  # one method of several
     assert logged() == [
         f"{NAME}: unavailable: no_such_library is not installed",
-        NAME,
         f"{NAME}: diverged: the loss is not finite at step 3",
         NAME,
     ]
@@ -152,7 +151,7 @@ def test_a_budget_bounds_the_time_left(clock: Clock) -> None:
 
 
 def test_cells_side_by_side_share_the_time_left(clock: Clock, make_row: Callable[..., Row]) -> None:
-    sweep = progress.SweepProgress([CELL, SECOND, THIRD], [10.0, 30.0, 20.0], side_by_side=True, quiet=True)
+    sweep = progress.SweepProgress([CELL, SECOND, THIRD], [10.0, 30.0, 20.0], quiet=True)
     sweep.start(CELL, False)
     sweep.start(SECOND, False)
     assert sweep.sweep_seconds_left() == 30.0  # two at a time, 60 seconds of work
@@ -168,7 +167,7 @@ def test_cells_side_by_side_are_told_of_as_they_end(logged: Any, make_row: Calla
     other, there = (
         RuntimeCell("other-experiment", "custom", ("ebflow-dsm",), Problem(shape=(size,)), repeats=1) for size in (5, 6)
     )
-    with progress.SweepProgress([CELL, other, there], side_by_side=True) as sweep:
+    with progress.SweepProgress([CELL, other, there]) as sweep:
         sweep.start(there, True)
         sweep.end(there, [make_row()])
         sweep.start(CELL, False)(1, 2, "")
