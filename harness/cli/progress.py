@@ -113,7 +113,9 @@ class SweepProgress:
     def _left_in_words(self, cell: Cell) -> list[str]:
         seconds, in_all = self.cell_seconds_left(cell), self.sweep_seconds_left()
         words = [] if seconds is None else [f"about {in_words(seconds)} left"]
-        return words if in_all in (None, seconds) else [*words, f"{in_words(in_all)} in all"]
+        if in_all is not None and (seconds is None or in_words(in_all) != in_words(seconds)):
+            words.append(f"{in_words(in_all)} in all")
+        return words
 
     def _say(self, cell: Cell, what: str) -> None:
         line = ": ".join(filter(None, [cell.experiment, cell.title, what]))
