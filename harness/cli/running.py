@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from contextlib import redirect_stdout
 from typing import TYPE_CHECKING
 
-from harness.cells.estimate import costs, plan
+from harness.cells.plan import costs, plan
 from harness.cells.sweep import run_cells
 from harness.cli import screen
 from harness.cli.progress import Bars, BarsOfMany
