@@ -12,9 +12,7 @@ from typer.models import OptionInfo
 from harness.cli.options import OUTPUT, RESULTS, AsJson, ResultsDir
 from harness.errors import InputError
 
-app = typer.Typer(
-    no_args_is_help=True, help="Show, check, merge and pack the results that runs have left in their folders."
-)
+app = typer.Typer(no_args_is_help=True, help="Show, check, merge and pack the results that runs have written.")
 
 
 def _filter(plural: str) -> OptionInfo:
@@ -87,7 +85,7 @@ def verify(results_dir: ResultsDir = RESULTS) -> None:
 @app.command()
 def merge(
     folders: Annotated[
-        list[Path], typer.Argument(metavar="FOLDER...", help="The results folders to merge. They are only read.")
+        list[Path], typer.Argument(metavar="FOLDER...", help="Results folders to merge. They are only read.")
     ],
     into: Annotated[Path, typer.Option(metavar="FOLDER", help="The results folder to fill.", rich_help_panel=OUTPUT)],
 ) -> None:
@@ -124,7 +122,7 @@ def pack(results_dir: ResultsDir = RESULTS) -> None:
     """Put the cells of each experiment into one file, and their arrays into a second one, so that few files are kept.
 
     Every command reads packed cells as it reads single ones, and a cell that is measured again gets a file of its own
-    until the next packing. Do not pack while a sweep with --fresh writes to the same folder.
+    until the next packing.
 
     Examples:
       harness results pack --results-dir results/reference

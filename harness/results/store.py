@@ -6,7 +6,7 @@ import fcntl
 import os
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -203,73 +203,73 @@ class Store:
         """Move the cells that have single files into the packs of their experiments.
 
         A pack is written, arrays before rows, before a single file is deleted, so a kill at any moment loses nothing.
-        Equal rows and arrays make equal files. Other processes may write other cells meanwhile.
+        Equal rows and arrays make equal files. Processes that write cells meanwhile wait.
 
         Returns:
             The number of cells that were moved.
 
         Raises:
-            InputError: if a pack cannot be written.
+            InputError: if the folder cannot be locked, or a pack cannot be written.
         """
         if not (experiments := self._experiments()):
             return 0
-        lock = os.open(self.folder / "cells", os.O_RDONLY)
         try:
-            with suppress(OSError):  # some network file systems have no locks
-                fcntl.flock(lock, fcntl.LOCK_EX)  # another process would write a pack without the cells moved here
-            return sum(self._pack(experiment) for experiment in experiments)
-        finally:
-            os.close(lock)
+            with _lock(self.folder / "cells", fcntl.LOCK_EX):
+                return sum(self._pack(experiment) for experiment in experiments)
+        except OSError as error:
+            raise InputError(f"{self.folder} cannot be packed ({error}); pack a copy of it on a local disk") from error
 
     def _pack(self, experiment: str) -> int:
-        rows_path = self.pack_path(experiment)
-        arrays_path = rows_path.with_suffix(_ARRAYS)
-        self._delete_leftovers(rows_path)
-        if self._arrays_in_pack(arrays_path, "") is None:
-            self._note(f"{arrays_path}: {self._move_aside(arrays_path, _mark_of(arrays_path))}")
+        path = self.pack_path(experiment)
         moved = {}
         for key, cell in self._cells_of(experiment, self._report).items():
-            mark = _mark_of(cell.path.with_suffix(_ARRAYS))
-            if cell.mark is not None and (own := self._arrays(experiment, cell.name)) is not None:
-                moved[key] = cell, own, mark
-        pack = self._load(rows_path)
-        if not moved or (pack.error is not None and rows_path.exists()):
+            if cell.mark is not None and (arrays := self._arrays(experiment, cell.name)) is not None:
+                moved[key] = cell, arrays
+        if (moved and not self._extend_pack(path, moved)) or not path.exists():
             return 0
-        rows = pack.cells | {key: cell.rows for key, (cell, _, _) in moved.items()}
-        arrays = {key: self._arrays_in_pack(arrays_path, key) or {} for key in pack.cells}
-        arrays |= {key: own for key, (_, own, _) in moved.items()}
-        content = dump(pl.concat([rows[key] for key in sorted(rows)], rechunk=True))
-        content_of_arrays = _dump_arrays({f"{key}/{name}": own[name] for key, own in arrays.items() for name in own})
-        # Read back before anything is deleted.
-        unreadable = load_pack(content, experiment)[1].keys() - pack.wrong.keys()
-        if unreadable or max(len(content), len(content_of_arrays)) > _LARGEST:
-            self._note(f"{rows_path}: not written: it would be too large or not readable; the cells stay as they are")
-            return 0
-        _place(arrays_path, content_of_arrays)
-        _place(rows_path, content)
-        for cell, _, mark_of_arrays in moved.values():
-            # What was written meanwhile stays, and counts.
-            for file, mark in ((cell.path, cell.mark), (cell.path.with_suffix(_ARRAYS), mark_of_arrays)):
-                if _mark_of(file) != mark:
-                    break
-                file.unlink(missing_ok=True)
+        for cell, _ in moved.values():
+            cell.path.unlink()
+        # The arrays of the cells above have no rows beside them now, and nor have those that a kill has left.
+        for arrays_path in path.with_suffix("").glob(f"*{_ARRAYS}"):
+            if not arrays_path.with_suffix(_ROWS).exists():
+                arrays_path.unlink()
+        with suppress(OSError):
+            path.with_suffix("").rmdir()
         return len(moved)
 
-    def _delete_leftovers(self, pack: Path) -> None:
-        """Delete arrays that a killed `pack` has left behind: their rows are gone, and the pack is newer than they."""
-        with suppress(OSError):
-            packed_at = pack.stat().st_mtime_ns
-            for path in pack.with_suffix("").glob(f"*{_ARRAYS}"):
-                if not path.with_suffix(_ROWS).exists() and path.stat().st_mtime_ns < packed_at:
-                    path.unlink()
+    def _extend_pack(self, path: Path, added: Mapping[str, tuple[_Cell, dict[str, np.ndarray]]]) -> bool:
+        """Write a pack with more cells; return whether that was possible."""
+        pack, arrays_path = self._load(path), path.with_suffix(_ARRAYS)
+        if pack.error is not None and path.exists():
+            return False  # what cannot be read is not replaced
+        if self._arrays_in_pack(arrays_path, "") is None:
+            self._note(f"{arrays_path}: {self._move_aside(arrays_path, _mark(arrays_path.stat()))}")
+        rows = pack.cells | {key: cell.rows for key, (cell, _) in added.items()}
+        arrays = {key: self._arrays_in_pack(arrays_path, key) or {} for key in pack.cells}
+        arrays |= {key: own for key, (_, own) in added.items()}
+        contents = {
+            arrays_path: _dump_arrays({f"{key}/{name}": own[name] for key, own in arrays.items() for name in own}),
+            path: dump(pl.concat([rows[key] for key in sorted(rows)], rechunk=True)),
+        }
+        unreadable = load_pack(contents[path], path.stem)[1].keys() - pack.wrong.keys()
+        if unreadable or max(map(len, contents.values())) > _LARGEST:
+            self._note(f"{path}: not written: it would be too large or not readable; the cells stay in single files")
+            return False
+        for place, content in contents.items():
+            _place(place, content)
+        return True
 
     def _write(self, rows: pl.DataFrame, arrays: Mapping[str, np.ndarray]) -> Path:
         experiment, cell, method = rows.select("experiment", "cell", "method").row(0)
         if (reason := complaint(rows, experiment, cell)) is not None:
             raise ValueError(f"the rows of {method} cannot be kept: {reason}")
         path = self.path(experiment, cell)
-        _place(path.with_suffix(_ARRAYS), _dump_arrays(arrays))
-        _place(path, dump(rows))
+        with ExitStack() as locked:
+            with suppress(OSError):  # where nothing can be locked, nothing is packed either
+                path.parent.mkdir(parents=True, exist_ok=True)
+                locked.enter_context(_lock(self.folder / "cells", fcntl.LOCK_SH))
+            _place(path.with_suffix(_ARRAYS), _dump_arrays(arrays))
+            _place(path, dump(rows))
         return path
 
     def _rows(self, experiment: str, cell: str) -> pl.DataFrame:
@@ -366,7 +366,8 @@ class Store:
         elif mark is None:
             self._note(f"{path}: not readable: {error}; the other cells are, and a run with --fresh replaces this one")
         else:
-            self._note(f"{path}: not a readable cell ({error}): {self._move_aside(path, mark)}")
+            kind = "pack" if path.parent == self.folder / "cells" else "cell"
+            self._note(f"{path}: not a readable {kind} ({error}): {self._move_aside(path, mark)}")
 
     def _move_aside(self, path: Path, mark: _Mark | None) -> str:
         """Move a damaged file to the folder's ``damaged``, and say where it is now."""
@@ -395,8 +396,19 @@ def _mark(status: os.stat_result) -> _Mark:
     return status.st_ino, status.st_mtime_ns, status.st_size
 
 
-def _mark_of(path: Path) -> _Mark | None:
-    return _mark(path.stat()) if path.exists() else None
+@contextmanager
+def _lock(folder: Path, kind: int) -> Iterator[None]:
+    """Lock a folder, for this process alone or shared; the lock ends with the process at the latest.
+
+    Raises:
+        OSError: if the file system has no locks, as some of a network.
+    """
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, kind)
+        yield
+    finally:
+        os.close(handle)
 
 
 def _content(path: Path) -> tuple[bytes, _Mark]:
