@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from harness.cells import ImputationCell, LikelihoodCell, RuntimeCell, estimate
-from harness.cells.plan import costs
+from harness.cells.plan import costs, plan
 from harness.methods import Problem
 from harness.results import Row, Store
 from harness.training.configuration import TrainingConfig
