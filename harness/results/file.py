@@ -144,7 +144,7 @@ def _rust_says_nothing() -> Iterator[None]:
         os.close(nowhere)
 
 
-def alteration(frame: pl.DataFrame) -> str | None:
+def altered(frame: pl.DataFrame) -> str | None:
     """Say why rows cannot be those of their cell, whose key is the digest of the column `config`; None if they can."""
     for config in frame["config"].unique():
         try:

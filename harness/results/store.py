@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from harness.errors import InputError, printable
-from harness.results.file import NewerFileError, UnreadableFileError, alteration, complaint, dump, load, load_pack
+from harness.results.file import NewerFileError, UnreadableFileError, altered, complaint, dump, load, load_pack
 from harness.results.schema import Row, reproducible, to_frame
 from harness.results.seal import BLANK, KEY, check_seal, seal
 from harness.results.whole_file import put
@@ -147,7 +147,7 @@ class Store:
     def frame(self) -> tuple[pl.DataFrame, list[str]]:
         """Return all rows, and one line for every file or cell that could not be read, now or before."""
         return pl.concat(
-            [to_frame([]), *(cell.rows for _, cell in self._cells(self._report, altered=True))]
+            [to_frame([]), *(cell.rows for _, cell in self._cells(self._report, unchecked=True))]
         ), self.notes
 
     def verify(self) -> int:
@@ -297,16 +297,16 @@ class Store:
         paths = [path for path in self.folder.glob("cells/*") if path.is_dir() or path.suffix == _ROWS]
         return sorted({path.name if path.is_dir() else path.stem for path in paths})
 
-    def _cells(self, report: _Report, altered: bool = False) -> Iterator[tuple[str, _Cell]]:
+    def _cells(self, report: _Report, unchecked: bool = False) -> Iterator[tuple[str, _Cell]]:
         """Yield every cell and its experiment, and report what cannot be used.
 
         Args:
             report: Called with the path of a damaged file or pack, what is wrong, and the mark of a file.
-            altered: Whether cells are yielded too whose configuration is not that of their key.
+            unchecked: Whether cells are yielded without a look at whether their key is that of their configuration.
         """
         for experiment in self._experiments():
             for _, cell in sorted(self._cells_of(experiment, report).items()):
-                if altered or (reason := alteration(cell.rows)) is None:
+                if unchecked or (reason := altered(cell.rows)) is None:
                     yield experiment, cell
                 else:
                     reason = reason if cell.mark else f"cell {cell.name}: {reason}"
