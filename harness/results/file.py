@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from typing import Any
 
 import polars as pl
 import polars.selectors as cs
 
 from harness.errors import one_line
+from harness.results.migrations import MIGRATIONS
 from harness.results.schema import REQUIRED, SCHEMA, STATUSES, cell_key
 from harness.results.seal import BLANK, KEY, check_seal, seal
 
 _VERSION = "schema"
 _SEALED = BLANK.rstrip("0").encode()
-
-Migration = Callable[[pl.DataFrame], pl.DataFrame]
 
 
 class UnreadableFileError(ValueError):
@@ -28,21 +29,6 @@ class UnreadableFileError(ValueError):
 class NewerFileError(UnreadableFileError):
     """Raised for a file that a later version of this program wrote."""
 
-
-def _with_columns(*names: str) -> Migration:
-    """Return the migration that adds empty columns of these names where a frame lacks them."""
-
-    def migrate(frame: pl.DataFrame) -> pl.DataFrame:
-        return frame.with_columns(pl.lit(None, SCHEMA[name]).alias(name) for name in names if name not in frame.columns)
-
-    return migrate
-
-
-MIGRATIONS: tuple[Migration, ...] = (
-    # Files of version 1 name no version, have no seal, and hold as many of these as there were when they were written.
-    _with_columns("iteration", "seconds", "limits"),
-)
-"""The functions that take rows from version 1 to 2, from 2 to 3, and so on. Append; never change a released one."""
 
 SCHEMA_VERSION = 1 + len(MIGRATIONS)
 """The version of the schema that files are written in."""
@@ -115,8 +101,11 @@ def _load(content: bytes, cell: str | None) -> pl.DataFrame:
     # A file lies where the key of its version says, so its place is checked before a migration changes the key.
     if cell is not None and "cell" in frame.columns and (reason := _misplaced(frame, "cell", cell)) is not None:
         raise UnreadableFileError(reason)
-    for migrate in MIGRATIONS[version - 1 :]:
-        frame = migrate(frame)
+    try:
+        for migrate in MIGRATIONS[version - 1 :]:
+            frame = migrate(frame)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, pl.exceptions.PolarsError):
+        raise UnreadableFileError(f"its rows are not of version {version} of the schema") from None
     if dict(frame.schema) != SCHEMA:
         raise UnreadableFileError("its rows have other columns than this version writes")
     if frame.is_empty():
@@ -145,14 +134,47 @@ def _rust_says_nothing() -> Iterator[None]:
 
 
 def altered(frame: pl.DataFrame) -> str | None:
-    """Say why rows cannot be those of their cell, whose key is the digest of the column `config`; None if they can."""
-    for config in frame["config"].unique():
+    """Say why rows cannot be those of their cell; None if they can.
+
+    A cell's key is the digest of the identity that its configuration holds, and the identity, the settings and the
+    columns of the rows must agree.
+    """
+    columns = frame.select("config", "experiment", "profile", "seed", "dtype", "device", "threads", "cpu", "gpu", "D")
+    for row in columns.unique().iter_rows(named=True):
         try:
-            key = cell_key(json.loads(config))
-        except (ValueError, RecursionError):
-            return "its configuration is no JSON"
+            config = json.loads(row["config"])
+            identity, settings = config["identity"], config["settings"]
+            key = cell_key(identity)
+            disagree = _disagreement(identity, settings, row)
+        except (ValueError, RecursionError, KeyError, TypeError, AttributeError):
+            return "its configuration is not that of a cell"
         if key != frame["cell"][0]:
             return f"its configuration is that of cell {key}"
+        if disagree is not None:
+            return f"its configuration and its rows disagree in {disagree}"
+    return None
+
+
+def _disagreement(identity: dict[str, Any], settings: dict[str, Any], row: dict[str, Any]) -> str | None:
+    """Name what the identity, the settings and the columns of a row say differently; None if they agree."""
+    problem = settings["problem"]
+    told = {
+        **{name: identity[name] for name in ("threads", "cpu", "gpu")},
+        **{name: problem[name] for name in ("seed", "dtype", "device")},
+        **{name: settings[name] for name in ("experiment", "profile")},
+        "D": math.prod(problem["shape"]),
+    }
+    for name, value in told.items():
+        if value != row[name]:
+            return name
+    parts = [
+        (identity, settings),
+        *((identity.get(part, {}), settings.get(part, {})) for part in ("problem", "config")),
+    ]
+    for differing, whole in parts:
+        for name in differing.keys() & whole.keys():
+            if not isinstance(whole[name], dict) and differing[name] != whole[name]:
+                return name
     return None
 
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from harness.errors import InputError, printable
+from harness.results.derived import derived
 from harness.results.file import NewerFileError, UnreadableFileError, altered, complaint, dump, load, load_pack
 from harness.results.schema import Row, reproducible, to_frame
 from harness.results.seal import BLANK, KEY, check_seal, seal
@@ -145,10 +146,9 @@ class Store:
         return [Row(**row) for row in self._rows(experiment, cell).iter_rows(named=True)]
 
     def frame(self) -> tuple[pl.DataFrame, list[str]]:
-        """Return all rows, and one line for every file or cell that could not be read, now or before."""
-        return pl.concat(
-            [to_frame([]), *(cell.rows for _, cell in self._cells(self._report, unchecked=True))]
-        ), self.notes
+        """Return all rows with the columns of `derived`, and a line for every file or cell that could not be read."""
+        cells = self._cells(self._report, unchecked=True)
+        return derived(pl.concat([to_frame([]), *(cell.rows for _, cell in cells)])), self.notes
 
     def verify(self) -> int:
         """Check every file against its place, its digest and its keys, and add a line to `notes` for all that is wrong.
