@@ -22,7 +22,7 @@ from harness.results.seal import BLANK, KEY, check_seal, seal
 from harness.results.whole_file import leftovers, put
 
 _INTERVAL = 60.0  # seconds: what a kill costs at most; the largest state, 0.4 GB at D = 3072, is written in seconds
-_FORMAT = "2"  # of the training state; a file of another is not read
+_FORMAT = "3"  # of the training state; a file of another format is not read
 
 
 class TrainingCheckpoint:

@@ -58,6 +58,11 @@ def largest(value: int, device: str | torch.device = "cpu") -> int:
     return int(shared)
 
 
+def barrier(device: str | torch.device = "cpu") -> None:
+    """Wait until every process has come here."""
+    largest(0, device)
+
+
 def shared_loss(model: Model) -> Callable[[Tensor, torch.Generator], Tensor]:
     """Return what stands for `training_loss` in each of several processes.
 

@@ -46,7 +46,7 @@ def fit(
     if isinstance(model, ClosedForm):
         with guarded("fit"):
             model.fit(_one_pass(dataset, problem))
-        return TrainingReport(best_validation=validate(), ended="closed form")
+        return TrainingReport(validate(), "closed form")
 
     def own_loss() -> float:
         return validation_loss(model, batches, problem)
