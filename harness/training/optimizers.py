@@ -12,16 +12,17 @@ _STEPS_TAKEN = 2.0**24  # where a float32 counter stays put, and every bias corr
 
 
 class RMSprop(torch.optim.Adam):
-    """`torch.optim.RMSprop`, computed in one pass; torch's own has no fused kernel (at D = 3072: twice the time).
+    """`torch.optim.RMSprop`, computed in one pass over the weights.
 
-    It is Adam without a first moment whose bias corrections have run out, and torch has a fused kernel for Adam.
+    It is Adam without a first moment whose bias corrections have run out. torch has a fused kernel for Adam and none
+    for RMSprop, which at D = 3072 takes twice the time.
 
     Args:
-        params: Floating point, all on one CPU or CUDA device.
+        params: Floating-point parameters, all on one CPU or CUDA device.
         lr: Learning rate.
-        alpha: Decay of the mean square.
-        eps: Added to its root.
-        weight_decay: L2 penalty.
+        alpha: Decay of the running mean of squared gradients.
+        eps: Number added to the root of that mean.
+        weight_decay: Factor of the L2 penalty.
     """
 
     def __init__(
@@ -42,8 +43,11 @@ class RMSprop(torch.optim.Adam):
                 }
 
 
-OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
+CONSTRUCTORS: dict[str, Callable[..., torch.optim.Optimizer]] = {
     "rmsprop": RMSprop,
     "adam": partial(torch.optim.Adam, fused=True),
 }
-"""Each takes parameters, lr and weight_decay."""
+"""Functions that make the optimisers of `harness.training.configuration.OPTIMIZERS`, by name.
+
+Each takes the parameters, `lr` and `weight_decay`.
+"""
