@@ -70,9 +70,9 @@ def fit_and_score(
         batches: Trained on; the same dataset, but for objectives that bring the data's noise themselves.
         config: The recipe; a closed-form method makes one pass over the data instead.
         draws: K, test passes with fresh preprocessing noise.
-        progress: As `harness.training.loop.train` has it.
+        progress: As `harness.training.loop.Training` has it.
         checkpoint: Where to keep the best weights (safetensors), or None.
-        resume: As `harness.training.loop.train` has it.
+        resume: As `harness.training.loop.Training` has it.
 
     Raises:
         Divergence: Training or scoring met a number that is not finite.

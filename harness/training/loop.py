@@ -56,18 +56,9 @@ class TrainingReport:
     curve: tuple[CurvePoint, ...] = ()
 
 
-def train(
-    model: Model,
-    problem: Problem,
-    dataset: Dataset,
-    config: TrainingConfig,
-    validate: Callable[[], float],
-    progress: Callable[[int, int, str], None] = lambda done, total, note: None,
-    checkpoint: Path | None = None,
-    resume: TrainingCheckpoint | None = None,
-    own_loss: Callable[[], float] | None = None,
-) -> TrainingReport:
-    """Train on the dataset, validate on schedule, and leave the best validated weights in the model.
+@dataclass
+class Training:
+    """One training: shuffle, step and validate on schedule, and leave the best validated weights in the model.
 
     With `resume` the state is saved now and then, and a training that was killed at any moment goes on from there. On a
     CPU it ends with the same bits as one that was not. SIGINT and SIGTERM wait for the running step or validation and a
@@ -84,40 +75,38 @@ def train(
         resume: File that the state is saved in and taken up from, or None. It stays when training ends.
         own_loss: Function that returns the objective's loss of the weights then in the model, for the curve; None to
             leave it out.
-
-    Raises:
-        Divergence: if a loss is not finite, if no step can be taken any more, or if no validation NLL was finite.
-        InputError: if the recipe asks for what the model does not offer.
-        TimeoutError: if the start or a step took longer than `harness.methods.calls` allows.
-        Stopped: if a signal asked for it; the state is saved.
     """
-    training = _Training(model, problem, dataset, config, validate, progress, checkpoint, resume, own_loss)
-    training.start()
-    if resume is not None:
-        training.restore(resume)
-    if config.start_samples is not None and not training.state.iterations:
-        training.look()  # a start from the data is a result of its own
-    with training.stop if resume is not None else nullcontext():
-        while training.state.ended is None:
-            training.epoch()
-            if (file := training.due()) is not None:
-                training.save(file)
-    return training.report()
-
-
-@dataclass
-class _Training:
-    """A training while it runs. Its fields are the arguments of `train`."""
 
     model: Model
     problem: Problem
     dataset: Dataset
     config: TrainingConfig
     validate: Callable[[], float]
-    progress: Callable[[int, int, str], None]
-    checkpoint: Path | None
-    resume: TrainingCheckpoint | None
-    own_loss: Callable[[], float] | None
+    progress: Callable[[int, int, str], None] = lambda done, total, note: None
+    checkpoint: Path | None = None
+    resume: TrainingCheckpoint | None = None
+    own_loss: Callable[[], float] | None = None
+
+    def run(self) -> TrainingReport:
+        """Train from the start or from the saved state to the end.
+
+        Raises:
+            Divergence: if a loss is not finite, if no step can be taken any more, or if no validation NLL was finite.
+            InputError: if the recipe asks for what the model does not offer.
+            TimeoutError: if the start or a step took longer than `harness.methods.calls` allows.
+            Stopped: if a signal asked for it; the state is saved.
+        """
+        self.start()
+        if self.resume is not None:
+            self.restore(self.resume)
+        if self.config.start_samples is not None and not self.state.iterations:
+            self.look()  # a start from the data is a result of its own
+        with self.stop if self.resume is not None else nullcontext():
+            while self.state.ended is None:
+                self.epoch()
+                if (file := self.due()) is not None:
+                    self.save(file)
+        return self.report()
 
     def start(self) -> None:
         """Initialise the model from data, and make the trainer and the state."""
@@ -126,7 +115,8 @@ class _Training:
         self.samples = self.dataset.train.to(problem.device)
         self.losses: list[Tensor] = []  # of the last steps, which nobody has looked at
         self.stop, self.asked = StopRequest(), 0  # and the signal that all processes agree on
-        self.calibrate = _calibration(self.model) if config.calibrate else None
+        if config.calibrate and not isinstance(self.model, Calibrated):
+            raise InputError("this model has no closed form for its last layer; use a recipe without calibration")
         began = time.perf_counter()
         self.model.module.train()
         first = min(config.start_samples or problem.batch, len(self.samples))
@@ -189,11 +179,7 @@ class _Training:
             state.ended = "all epochs done"
 
     def step(self) -> None:
-        """Take one step on the next batch of the epoch.
-
-        Raises:
-            Divergence: if the losses of the last steps, or the gradients of many, are not finite.
-        """
+        """Take one step on the next batch of the epoch."""
         state, config = self.state, self.config
         for group in self.trainer.optimizer.param_groups:
             group["lr"] = config.learning_rate * self.rate()
@@ -216,11 +202,7 @@ class _Training:
         return config.decay ** min(step // epoch, config.decay_epochs - 1)
 
     def check_losses(self) -> None:
-        """Look at the losses since the last look.
-
-        Raises:
-            Divergence: if one of them is not finite.
-        """
+        """Raise `Divergence` if one of the losses since the last call is not finite."""
         losses, self.losses = self.losses, []
         if losses and not bool((finite := torch.stack(losses).isfinite()).all()):
             step = self.state.iterations - len(losses) + int(finite.logical_not().nonzero()[0]) + 1
@@ -231,9 +213,9 @@ class _Training:
         state = self.state
         self.model.module.eval()
         with self.trainer.evaluated_weights():
-            if self.calibrate is not None:
+            if self.config.calibrate and isinstance(self.model, Calibrated):
                 with guarded("calibrate"):
-                    self.calibrate(self.first_batch)
+                    self.model.calibrate(self.first_batch)
             value = self.validate()
             norm = self.trainer.gradient_norm() if state.iterations else None
             loss = self.own_loss() if self.own_loss is not None else None
@@ -252,11 +234,7 @@ class _Training:
         return self.resume if self.asked or self.resume.due() else None
 
     def save(self, file: TrainingCheckpoint) -> None:
-        """Save the state, between two steps.
-
-        Raises:
-            Stopped: if a signal asked for the save.
-        """
+        """Save the state between two steps, and raise `Stopped` if a signal asked for it."""
         state = self.state
         saved = file.write(*state.packed())
         if self.asked:
@@ -265,11 +243,7 @@ class _Training:
             raise self.stop.answer(self.asked, f"the running training {how} {where}")
 
     def report(self) -> TrainingReport:
-        """Put the best weights into the model and return what happened.
-
-        Raises:
-            Divergence: if no validation NLL was finite.
-        """
+        """Put the best weights into the model and return what happened."""
         state = self.state
         if not state.best_weights:
             raise Divergence(f"no validation NLL was finite in {state.iterations} steps")
@@ -279,9 +253,3 @@ class _Training:
         return TrainingReport(
             state.best_validation, str(state.ended), state.iterations, skipped, state.seconds, tuple(state.curve)
         )
-
-
-def _calibration(model: Model) -> Callable[[Tensor], None]:
-    if not isinstance(model, Calibrated):
-        raise InputError("this model has no closed form for its last layer; use a recipe without calibration")
-    return model.calibrate

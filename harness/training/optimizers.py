@@ -15,25 +15,11 @@ class RMSprop(torch.optim.Adam):
     """`torch.optim.RMSprop`, computed in one pass over the weights.
 
     It is Adam without a first moment whose bias corrections have run out. torch has a fused kernel for Adam and none
-    for RMSprop, which at D = 3072 takes twice the time.
-
-    Args:
-        params: Floating-point parameters, all on one CPU or CUDA device.
-        lr: Learning rate.
-        alpha: Decay of the running mean of squared gradients.
-        eps: Number added to the root of that mean.
-        weight_decay: Factor of the L2 penalty.
+    for RMSprop, which at D = 3072 takes twice the time. The parameters must be floating-point numbers on one device.
     """
 
-    def __init__(
-        self,
-        params: Iterable[Tensor],
-        lr: float = 1e-2,
-        alpha: float = 0.99,
-        eps: float = 1e-8,
-        weight_decay: float = 0.0,
-    ) -> None:
-        super().__init__(params, lr=lr, betas=(0.0, alpha), eps=eps, weight_decay=weight_decay, fused=True)
+    def __init__(self, params: Iterable[Tensor], lr: float = 1e-2, weight_decay: float = 0.0) -> None:
+        super().__init__(params, lr=lr, betas=(0.0, 0.99), eps=1e-8, weight_decay=weight_decay, fused=True)
         for group in self.param_groups:
             for parameter in group["params"]:
                 self.state[parameter] = {

@@ -18,7 +18,7 @@ from harness.methods.density import log_prob
 from harness.methods.precision import stored
 from harness.training.checkpoints import TrainingCheckpoint
 from harness.training.configuration import TrainingConfig
-from harness.training.loop import TrainingReport, train
+from harness.training.loop import Training, TrainingReport
 
 _SAMPLES_AT_ONCE = 1000
 _VALIDATION_SEED, TEST_SEED = 1_000_003, 2_000_003  # far from the training seeds 0, 1, 2, ...
@@ -38,20 +38,9 @@ def fit(
 ) -> TrainingReport:
     """Train a model, or fit it in closed form, and leave the best weights in it.
 
-    Args:
-        model: A model that was built for the problem.
-        problem: The problem, whose shape is the dataset's.
-        dataset: The dataset that the model is validated on.
-        batches: The dataset that the model is trained on: the same, or without its noise for objectives that bring it.
-        config: The recipe; a closed-form method makes one pass over the data instead.
-        progress: Function that is told the progress, as `harness.training.loop.train` has it.
-        checkpoint: File that holds the best weights (safetensors), or None.
-        resume: File that the state is saved in and taken up from, or None.
-        watch_loss: Whether the curve has the objective's own loss beside the NLL.
-
-    Raises:
-        Divergence: if a number of the training is not finite.
-        TimeoutError: if one call of the model took longer than `harness.methods.calls` allows.
+    The model is validated on `dataset` and trained on `batches`, which is the same, or the same without its noise for
+    objectives that bring it. With `watch_loss` the curve has the objective's own loss beside the NLL. All other
+    arguments and the errors are those of `harness.training.loop.Training`.
     """
 
     def validate() -> float:
@@ -63,7 +52,7 @@ def fit(
         return TrainingReport(validate(), "closed form")
 
     own_loss = partial(validation_loss, model, batches, problem) if watch_loss else None
-    return train(model, problem, batches, config, validate, progress, checkpoint, resume, own_loss)
+    return Training(model, problem, batches, config, validate, progress, checkpoint, resume, own_loss).run()
 
 
 def validation_loss(model: Model, batches: Dataset, problem: Problem) -> float:

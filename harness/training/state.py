@@ -71,7 +71,7 @@ class TrainingState:
         return len(values) if best == math.inf else len(values) - 1 - values.index(best)
 
     def packed(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Return the state as tensors and JSON numbers by name. The tensors are no copies: the next step changes them."""
+        """Return the state as tensors, which the next step changes, and as numbers for JSON, by name."""
         trainer = self.trainer
         tensors = {"generator": trainer.generator.get_state(), "left": self.left}
         tensors |= _prefixed("best", self.best_weights) | _prefixed("model", trainer.model.module.state_dict())

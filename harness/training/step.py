@@ -17,8 +17,7 @@ from harness.training.configuration import TrainingConfig
 from harness.training.optimizers import CONSTRUCTORS
 from harness.training.processes import processes, shared_loss
 
-
-Tensors = tuple[Tensor, ...] | list[Tensor]
+_Tensors = tuple[Tensor, ...] | list[Tensor]
 
 
 class Trainer:
@@ -97,7 +96,7 @@ class Trainer:
     def _moving_average(self, decay: float) -> AveragedModel:
         """Average with the warm-up that the paper's code uses; the average starts at the initial weights."""
 
-        def update(averaged: Tensors, current: Tensors, _: Tensor | int) -> None:
+        def update(averaged: _Tensors, current: _Tensors, _: Tensor | int) -> None:
             torch._foreach_lerp_(averaged, current, 1 - min(decay, (1 + self.steps) / (10 + self.steps)))
 
         average = AveragedModel(self.model.module, multi_avg_fn=update)
