@@ -15,8 +15,6 @@ from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from typing import Any
 
-import psutil
-
 _TIME_TO_SAVE = 10.0  # seconds; the largest state of a training is written in one
 
 
@@ -45,11 +43,13 @@ class Child:
         function: Importable function, called in the process with its end of the connection and the arguments.
         arguments: Further arguments of the function, which can be pickled.
         threads: Number of threads of the libraries that read OMP_NUM_THREADS; None for their own choice.
+        seconds: Seconds from now in which the function must end or send a message that `send` answers.
     """
 
-    def __init__(self, function: Callable[..., object], *arguments: Any, threads: int | None = None) -> None:
+    def __init__(
+        self, function: Callable[..., object], *arguments: Any, threads: int | None = None, seconds: float = math.inf
+    ) -> None:
         self.connection, there = Pipe()
-        self.deadline = math.inf
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
         if threads is not None:
             environment["OMP_NUM_THREADS"] = str(threads)
@@ -63,7 +63,7 @@ class Child:
             start_new_session=True,
         )
         there.close()
-        self.send((function, arguments))
+        self.send((function, arguments), seconds)
 
     def __enter__(self) -> Child:
         return self
@@ -77,11 +77,11 @@ class Child:
         with suppress(ConnectionError):
             self.connection.send(message)
 
-    def receive(self, timeout: float, memory: float = math.inf) -> Any:
-        """Return the next message of the process, or None if none comes.
+    def receive(self, timeout: float | None = None, memory: float = math.inf) -> Any:
+        """Return the next message of the process, or None if none comes in time.
 
         Args:
-            timeout: Seconds to wait for a message.
+            timeout: Seconds to wait for a message; None to wait until there is one.
             memory: Most bytes that the process and its descendants may hold in memory.
 
         Raises:
@@ -115,6 +115,8 @@ class Child:
         self.connection.close()
 
     def _memory(self) -> int:
+        import psutil
+
         try:
             process = psutil.Process(self._process.pid)
             return sum(each.memory_info().rss for each in (process, *process.children(recursive=True)))
