@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def peak_bytes(trainer: Trainer, batch: Tensor) -> int:
-    """Take one step and return the peak of all its tensors in bytes: weights, gradients, optimiser, average, activations.
+    """Take one step and return the peak of all tensors in bytes: weights, gradients, optimiser, average, activations.
 
     Work space inside the linear algebra libraries is not seen.
 
