@@ -382,7 +382,7 @@ def test_a_signal_between_two_looks_is_not_lost(
     looks = count(1)
 
     def largest(value: int, device: str) -> int:
-        if next(looks) == 6:  # of several processes each waits here for the others
+        if next(looks) == 5:  # of several processes each waits here for the others
             signal.raise_signal(signal.SIGTERM)
         return value
 

@@ -23,7 +23,7 @@ from harness.timing.interleaved import trainer_on_noise
 from harness.training import loop as training
 from harness.training.checkpoints import load_weights, save_weights
 from harness.training.configuration import TrainingConfig
-from harness.training.loop import Divergence, train
+from harness.training.loop import Divergence, Training, TrainingReport
 from harness.training.step import Trainer
 
 PROBLEM = Problem(shape=(3,), batch=10, dtype="float64", seed=4)
@@ -51,6 +51,10 @@ class Recorded(Model):
 
     def to_data(self, z: Tensor) -> Tensor:
         return z + self.module.weight
+
+
+def train(*arguments: Any, **options: Any) -> TrainingReport:
+    return Training(*arguments, **options).run()
 
 
 @pytest.fixture
