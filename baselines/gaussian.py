@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from baselines._energy_model import EnergyModel
-from harness.methods import Method, Problem
+from harness.methods import Method, Problem, moments
 
 if TYPE_CHECKING:
     import torch
@@ -34,15 +34,13 @@ class GaussianModel(EnergyModel):
         """
         import torch
 
-        from harness.datasets.moments import moments
-
-        found = moments(batches)
-        mean = found.mean
+        data = moments(batches)
+        mean = data.mean
         try:
-            factor = torch.linalg.cholesky(found.covariance)
+            factor = torch.linalg.cholesky(data.covariance)
         except torch.linalg.LinAlgError:
             raise ValueError(
-                f"the covariance of {found.n} samples in {len(mean)} dimensions is singular: use more data"
+                f"the covariance of {data.n} samples in {len(mean)} dimensions is singular: use more data"
             ) from None
         identity = torch.eye(len(mean), dtype=mean.dtype, device=mean.device)
         whitening = torch.linalg.solve_triangular(factor, identity, upper=False)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from functools import cache
-from pathlib import Path
 
 import polars as pl
 
@@ -68,20 +67,12 @@ def seconds(cell: Cell) -> float:
     if not isinstance(cell, LikelihoodCell | ImputationCell) or not registry().find(cell.method).iterative:
         return 0.0
     budget = math.inf if cell.config.max_seconds is None else cell.config.max_seconds
-    samples = _samples(cell.dataset, cell.data_dir)
+    samples = datasets.training_samples(cell.dataset, cell.data_dir)
     if not samples:
         return 0.0
     # The probe's batch is too small to whiten, and the start changes no shape.
     step = _step(cell.method, cell.problem.replace(start="published"), cell.config)
     return min(budget, cell.config.epochs * math.ceil(samples / cell.problem.batch) * step)
-
-
-@cache
-def _samples(dataset: str, data_dir: Path | None) -> int:
-    """How many there are to train on; 0 where the data are not on this machine."""
-    if datasets.why_unavailable(dataset, data_dir) is not None:
-        return 0
-    return len(datasets.load(dataset, data_dir).train)
 
 
 @cache

@@ -13,10 +13,10 @@ from torch import Tensor
 from harness.cells.base import Keep, Progress, check_fit, forget, identity_of, row_maker, single
 from harness.cells.likelihood import load_data
 from harness.cells.pictures import as_levels, imputed
-from harness.datasets import Dataset, LogitPreprocessing
-from harness.datasets.moments import Moments, moments
+from harness.datasets.dataset import Dataset
+from harness.datasets.preprocessing import LogitPreprocessing
 from harness.errors import InputError, one_line
-from harness.methods import Imputes, Model, Problem
+from harness.methods import Imputes, Model, Moments, Problem, moments
 from harness.methods.calls import guarded
 from harness.methods.density import build, count_parameters
 from harness.methods.precision import stored

@@ -13,7 +13,8 @@ import torch
 from harness import datasets
 from harness.cells.base import Keep, Progress, check_fit, forget, identity_of, row_maker, single
 from harness.cells.pictures import Arrays, learned
-from harness.datasets import Dataset, Identity, LogitPreprocessing
+from harness.datasets.dataset import Dataset
+from harness.datasets.preprocessing import Identity, LogitPreprocessing
 from harness.errors import InputError, one_line
 from harness.methods import SCORE_MATCHING, Method, Model, Problem
 from harness.methods.calls import guarded
@@ -103,7 +104,7 @@ class LikelihoodCell:
         draws: K, test passes with fresh noise.
         recipe: What the rows call the configuration.
         logit_alpha: Of an image dataset's logit, where it is not the dataset's own.
-        smooth_noise: Scale of smooth dequantisation noise (`harness.datasets.Dequantize`), or None for uniform noise.
+        smooth_noise: Scale of smooth dequantisation noise (see `Dequantize`), or None for uniform noise.
         preprocess: False moves scaling and logit into the model (the ablation of MaP).
         clean_batches: True trains on data without the preprocessing's noise: 2-D DSM, whose own noise of the same scale
             takes its place.

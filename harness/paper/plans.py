@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from harness import datasets
 from harness.methods import Method, Problem
 from harness.methods.registry import registry
 from harness.paper.recipes import PUBLISHED_LAYERS
@@ -17,17 +18,6 @@ from harness.paper.recipes import PUBLISHED_LAYERS
 if TYPE_CHECKING:
     from harness.cells import Cell, LikelihoodCell
     from harness.training.configuration import TrainingConfig
-
-
-_SHAPES = {
-    "sine": (2,),
-    "swirl": (2,),
-    "checkerboard": (2,),
-    "multimodal10": (10,),
-    "digits": (1, 8, 8),
-    "mnist": (1, 28, 28),
-    "cifar10": (3, 32, 32),
-}
 
 
 @dataclass(frozen=True)
@@ -183,7 +173,7 @@ class Trainings:
             context.profile,
             method,
             dataset,
-            _SHAPES[dataset],
+            datasets.shape(dataset),
             self.architecture,
             recipe=recipe,
             device=context.device,
@@ -238,7 +228,7 @@ class Imputations:
                 context.profile,
                 method,
                 "mnist",
-                _SHAPES["mnist"],
+                datasets.shape("mnist"),
                 "fc",
                 recipe=recipe,
                 device=context.device,

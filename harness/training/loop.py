@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from harness.datasets import Dataset
+from harness.datasets.dataset import Dataset
 from harness.errors import InputError
 from harness.methods import Calibrated, Model, Problem
 from harness.methods.calls import guarded
