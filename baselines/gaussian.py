@@ -36,18 +36,14 @@ class GaussianModel(EnergyModel):
 
         data = moments(batches)
         mean = data.mean
-        try:
-            factor = torch.linalg.cholesky(data.covariance)
-        except torch.linalg.LinAlgError:
-            raise ValueError(
-                f"the covariance of {data.n} samples in {len(mean)} dimensions is singular: use more data"
-            ) from None
+        factor, singular = torch.linalg.cholesky_ex(data.covariance)
+        if singular:
+            raise ValueError(f"the covariance of {data.n} samples in {len(mean)} dimensions is singular: use more data")
         identity = torch.eye(len(mean), dtype=mean.dtype, device=mean.device)
         whitening = torch.linalg.solve_triangular(factor, identity, upper=False)
-        dense = self.module.layers[-1]
         with torch.no_grad():
-            dense.weight.copy_(whitening)
-            dense.bias.copy_(-whitening @ mean)
+            for name, value in {"weight": whitening, "bias": -whitening @ mean}.items():
+                self.module.layers[-1].get_parameter(name).copy_(value)
 
     def training_loss(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
         raise NotImplementedError("the Gaussian is fitted in closed form and has no training step")

@@ -19,13 +19,13 @@ class Declaration(ABC):
         name: name of the data set in results.
         shape: shape of one sample.
         splits: numbers of training, validation and test samples.
-        levels: number of grey levels of a pixel; None where samples are not images.
+        levels: number of grey levels of a pixel; 0 where samples are not images.
     """
 
     name: str
     shape: tuple[int, ...]
     splits: tuple[int, int, int]
-    levels: int | None = None
+    levels: int = 0
 
     def why_unavailable(self, data_dir: Path | None) -> str | None:
         """Say in one line which file of the data set is missing, without reading or downloading any; None if none is.

@@ -28,7 +28,8 @@ class Synthetic(Declaration):
         density = DENSITIES[self.name]
         points = density.sample_clean(sum(self.splits), torch.Generator().manual_seed(seed))
         preprocessing = GaussianNoise(NOISE_STD) if isinstance(density, SmoothedDensity) else Identity()
-        return Dataset(self.name, self.shape, *points.split(self.splits), preprocessing, density)
+        train, validation, test = points.split(self.splits)
+        return Dataset(self.name, self.shape, train, validation, test, preprocessing, density)
 
 
 class Digits(Declaration):
@@ -44,7 +45,8 @@ class Digits(Declaration):
 
         images = torch.from_numpy(load_digits().images).to(torch.uint8).unsqueeze(1)
         order = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))
-        return Dataset(self.name, self.shape, *images[order].split(self.splits), LogitPreprocessing(self.levels))
+        train, validation, test = images[order].split(self.splits)
+        return Dataset(self.name, self.shape, train, validation, test, LogitPreprocessing(self.levels))
 
 
 SYNTHETIC = tuple(

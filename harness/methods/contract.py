@@ -47,6 +47,7 @@ class Model(Protocol):
 
         The runtime measurement leaves it out, and a training counts it.
         """
+        return  # else mypy takes a hook that does nothing for one that must be written
 
     def training_loss(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Return the scalar to minimise for one batch of shape (B, *event); all noise comes from the generator."""
@@ -54,6 +55,7 @@ class Model(Protocol):
 
     def after_step(self) -> None:
         """Run after every optimiser step, inside the timing."""
+        return
 
     def to_latent(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Map data (B, *event) to z, shape (B, ...), and the whole log|det dz/dx| in nats, shape (B,)."""

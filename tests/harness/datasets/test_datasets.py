@@ -423,7 +423,7 @@ def test_sizes_are_declared_as_they_are(name: str, put: Callable[..., Path]) -> 
     assert declaration.splits == (len(dataset.train), len(dataset.validation), len(dataset.test))
     assert shape(name) == dataset.shape == dataset.train.shape[1:] == dataset.test.shape[1:]
     assert training_samples(name, folder) == len(dataset.train)
-    assert declaration.levels == getattr(dataset.preprocessing, "levels", None)
+    assert declaration.levels == getattr(dataset.preprocessing, "levels", 0)
 
 
 def test_sizes_of_a_npy_file_come_from_its_header(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -463,7 +463,8 @@ def opened() -> Iterator[Opened]:
 
 
 @pytest.mark.parametrize(
-    ("name", "kind"), [("mnist", "images-idx3-ubyte"), ("mnist", "ubyte.gz"), ("cifar10", ".bin"), ("cifar10", "tar.gz")]
+    ("name", "kind"),
+    [("mnist", "images-idx3-ubyte"), ("mnist", "ubyte.gz"), ("cifar10", ".bin"), ("cifar10", "tar.gz")],
 )
 def test_a_training_opens_every_file_once(
     name: str, kind: str, put: Callable[..., Path], opened: Opened, run: Callable[..., Any]
