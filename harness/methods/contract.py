@@ -48,6 +48,7 @@ class Model(Protocol):
         The harness calls this once, before the first step. Its time counts as training time, and not in the timing of
         an iteration.
         """
+        return  # else mypy takes a hook that does nothing for one that must be written
 
     def training_loss(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Return the scalar to minimise for one batch of shape (B, *event); all noise comes from the generator."""
@@ -55,6 +56,7 @@ class Model(Protocol):
 
     def after_step(self) -> None:
         """Do what follows every optimiser step, such as restoring a constraint; its time is part of an iteration."""
+        return
 
     def to_latent(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Map data (B, *event) to z, shape (B, ...), and the whole log|det dz/dx| in nats, shape (B,)."""

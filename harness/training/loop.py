@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from harness.datasets import Dataset
+from harness.datasets.dataset import Dataset
 from harness.errors import InputError
 from harness.methods import Calibrated, Model, Problem
 from harness.methods.calls import guarded

@@ -10,7 +10,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from harness.datasets import Dataset, Dequantize, LogitPreprocessing
+from harness.datasets.dataset import Dataset
+from harness.datasets.preprocessing import Dequantize, LogitPreprocessing
 from harness.errors import InputError
 from harness.methods import ClosedForm, Model, Problem
 from harness.methods.calls import guarded

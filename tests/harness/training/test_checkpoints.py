@@ -24,7 +24,8 @@ from torch import Tensor
 from harness import datasets
 from harness.cells import LikelihoodCell
 from harness.cells.sweep import run_cells
-from harness.datasets import Dataset, GaussianNoise
+from harness.datasets.dataset import Dataset
+from harness.datasets.preprocessing import GaussianNoise
 from harness.methods import Method, Problem
 from harness.methods.density import build
 from harness.methods.registry import registry

@@ -14,7 +14,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from harness.datasets import Dataset, Identity
+from harness.datasets.dataset import Dataset
+from harness.datasets.preprocessing import Identity
 from harness.errors import InputError
 from harness.methods import Method, Model, Problem
 from harness.methods.density import build
