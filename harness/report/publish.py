@@ -105,12 +105,12 @@ def with_asv(rows: pl.DataFrame, folder: Path) -> tuple[pl.DataFrame, list[str]]
 
 def write(rows: pl.DataFrame, folder: Path) -> list[Path]:
     """Write every table and figure that the rows fill, below the folder of their store; return the files."""
-    return write_tables(pages(rows), folder) + write_figures(rows, folder)
+    return write_tables(pages(rows), folder) + write_figures(rows, Store(folder), folder)
 
 
-def write_figures(rows: pl.DataFrame, folder: Path) -> list[Path]:
+def write_figures(rows: pl.DataFrame, store: Store, folder: Path) -> list[Path]:
     """Write every figure that the rows and the arrays of their cells fill, as SVG and PNG; return the files."""
-    return [path for drawing in drawings(rows, Store(folder)) for path in drawing.write(folder / "figures")]
+    return [path for drawing in drawings(rows, store) for path in drawing.write(folder / "figures")]
 
 
 def write_tables(pages: Iterable[Page], folder: Path) -> list[Path]:

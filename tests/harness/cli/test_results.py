@@ -98,7 +98,9 @@ def test_pack_makes_few_files_and_changes_nothing_else(run: Run, store: Store) -
     assert (ended.status, ended.out, ended.err) == (0, "3 cells were packed\n", "")
     assert sorted(path.name for path in (store.folder / "cells").iterdir()) == ["runtime.parquet", "train.parquet"]
     assert store.frame()[0].equals(before)
-    assert run("results", "verify", "--results-dir", folder).out == "3 cells are as they were written, 0 files are not\n"
+    assert (
+        run("results", "verify", "--results-dir", folder).out == "3 cells are as they were written, 0 files are not\n"
+    )
     assert run("results", "pack", "--results-dir", folder).out == "0 cells were packed\n"
     bad = store.folder / "cells" / "train.parquet"
     bad.write_bytes(bad.read_bytes()[:-1])
