@@ -27,7 +27,7 @@ _IMPUTED = {
 
 
 def normalizer(rows: pl.DataFrame) -> list[Evidence]:
-    """Count the models trained without log Z that were scored with it afterwards; weigh how far its estimates are off."""
+    """Count the models trained without log Z and scored with it afterwards; weigh how far its estimates are off."""
     evidence = []
     matched = rows.filter(pl.col("method").is_in(["ebflow-ssm", "ebflow-dsm"]), metric="nll", status="ok")
     if not matched.is_empty():
@@ -57,7 +57,7 @@ def normalizer(rows: pl.DataFrame) -> list[Evidence]:
 
 
 def imputation(rows: pl.DataFrame) -> list[Evidence]:
-    """Compare the PSNR of the mean over the chain with that of the mean image and of the Gaussian's conditional mean."""
+    """Weigh how much better the mean over the chain fills in missing pixels than the mean image."""
     own = newest(rows.filter(pl.col("method").str.starts_with("ebflow-"), kind="imputation"))
     evidence = []
     runs = ["dataset", "method", "recipe", "cell", "shortened"]

@@ -97,10 +97,9 @@ def _same_layers(pairs: pl.DataFrame, method: str) -> Evidence:
     else:
         outcome = Outcome.FOR if pairs["faster"].all() and all(reached) else Outcome.PARTLY
     goals = [(size, factors[size]) for size, _ in measured if size in factors]
-    text = (
-        f"{_where(last)}: ebflow-ml takes {_listed(measured)} as long as {method} ({_ms(last['value_rival'])} ms against "
-        f"{_ms(last['value'])} at D = {last['D']:,}){f'; published {_listed(goals)}' if goals else ''}."
-    )
+    times = f"{_ms(last['value_rival'])} ms against {_ms(last['value'])} at D = {last['D']:,}"
+    published_times = f"; published {_listed(goals)}" if goals else ""
+    text = f"{_where(last)}: ebflow-ml takes {_listed(measured)} as long as {method} ({times}){published_times}."
     goal = f", published {_times(factors[last['D']])}" if last["D"] in factors else ""
     short = f"{last['architecture']}: {method} {_times(last['ratio'])} times faster at D = {last['D']:,}{goal}"
     return Evidence(outcome, short, text, keys(pairs["cell"].to_list()))
@@ -111,9 +110,10 @@ def _restricted(last: dict[str, Any]) -> Evidence:
     ratio = last["ratio"]
     outcome = Outcome.FOR if ratio >= REACH else Outcome.PARTLY if ratio >= 1 else Outcome.AGAINST
     rival = f"{last['method_rival']} ({last['linear_rival']})"
+    times = f"{_ms(last['value_rival'])} ms against {_ms(last['value'])}"
     text = (
-        f"{_where(last)}: the fastest maximum likelihood with restricted matrices, {rival}, takes {_times(ratio)} times "
-        f"as long as ebflow-dsm at D = {last['D']:,} ({_ms(last['value_rival'])} ms against {_ms(last['value'])})."
+        f"{_where(last)}: the fastest maximum likelihood with restricted matrices, {rival}, "
+        f"takes {_times(ratio)} times as long as ebflow-dsm at D = {last['D']:,} ({times})."
     )
     short = f"{last['architecture']}: ebflow-dsm {_times(ratio)} times faster than {rival} at D = {last['D']:,}"
     return Evidence(outcome, short, text, (last["cell"],))

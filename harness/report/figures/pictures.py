@@ -189,7 +189,8 @@ def _needles(middles: np.ndarray, arrows: np.ndarray, width: float) -> PathPatch
 
 
 def _length(field: np.ndarray) -> np.ndarray:
-    return np.hypot(*np.moveaxis(field.astype(float), 2, 0))
+    across, up = np.moveaxis(field.astype(float), 2, 0)
+    return np.asarray(np.hypot(across, up))
 
 
 def _side_by_side(images: np.ndarray) -> np.ndarray:

@@ -153,8 +153,8 @@ def draw_times(sheet: Sheet, panel: Axes, sweep: Sweep, methods: list[str], labe
         panel.fill_between(bounds[sweep.axis], low, high, color=shade, alpha=0.2 if labelled else 0.07, linewidth=0)
         if own["objective"][0] != "ml" and sweep.axis == "D" and (size := sweep.overtakes(method)) is not None:
             ringed = True
-            ring = {"markersize": 9, "markerfacecolor": "none", "markeredgecolor": INK, "markeredgewidth": 0.9}
-            panel.plot(size, 1e3 * sweep.curve(method)[size], "o", **ring)
+            ring: dict[str, Any] = {"markerfacecolor": "none", "markeredgecolor": INK, "markeredgewidth": 0.9}
+            panel.plot(size, 1e3 * sweep.curve(method)[size], "o", markersize=9, **ring)
         ends.append((sizes[-1], milliseconds[-1], label, shade))
     panel.set_xscale("log")
     panel.set_yscale("log")

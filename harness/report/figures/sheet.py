@@ -110,6 +110,9 @@ class Sheet(Figure):
         for _ in range(2):
             self.draw_without_rendering()
         self.set_layout_engine("none")
+        for panel in self.axes:  # the last digits that the solver finds differ from run to run
+            left, bottom, width, height = (round(edge, 6) for edge in panel.get_position(original=True).bounds)
+            panel.set_position((left, bottom, width, height))
 
     def _reserve(self, below: float) -> None:
         """Keep the panels above so many inches."""

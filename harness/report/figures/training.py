@@ -21,8 +21,8 @@ _METRICS = {
     "gradient_norm": ("gradient norm", "gradient", "{:.3g}"),
 }
 _CAPTIONS = {
-    "validation_curve": "NLL of the validation set in nats a sample, in the data's own space, of the weights that would "
-    "be kept.",
+    "validation_curve": "NLL of the validation set in nats a sample, in the data's own space, of the weights that "
+    "would be kept.",
     "validation_loss": "What the objective minimises, on the validation set, of the weights that would be kept.",
     "gradient_norm": "Norm of the last batch's gradient before clipping, at every validation.",
 }

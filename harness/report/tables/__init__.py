@@ -53,8 +53,8 @@ class Table:
 TABLES: tuple[Table, ...] = (
     Table(
         "runtime",
-        "median milliseconds an iteration (noise, loss, backward, optimiser, averaging), and in brackets the share that "
-        "its matrix products and one pass of the optimiser take at the machine's own rates",
+        "median milliseconds an iteration (noise, loss, backward, optimiser, averaging), and in brackets the share "
+        "that its matrix products and one pass of the optimiser take at the machine's own rates",
         runtime,
         ("seconds_per_iteration",),
         timed=True,
@@ -68,15 +68,15 @@ TABLES: tuple[Table, ...] = (
     ),
     Table(
         "ratios",
-        "seconds an iteration divided by those of the reference, paired repetition by repetition, with 95 % interval; a "
-        "method is called faster or slower at p < 0.05, corrected by Holm's method for all comparisons of one problem",
+        "seconds an iteration divided by those of the reference, paired repetition by repetition, with 95 % interval; "
+        "a method is called faster or slower at p < 0.05, corrected by Holm's method for all comparisons of a problem",
         ratios,
         ("seconds_of_repetition",),
         timed=True,
     ),
     Table(
         "bounds",
-        "time of loss and backward, and of the whole iteration, beside the least that each takes at the machine's rates",
+        "time of loss and backward, and of the whole iteration, beside the bound of each at the machine's rates",
         bounds,
         ("gradient_bound",),
         timed=True,
@@ -85,8 +85,8 @@ TABLES: tuple[Table, ...] = (
     Table("likelihood", "test negative log-likelihood, nats a sample in the data's own space", likelihood, ("nll",)),
     Table(
         "differences",
-        "test negative log-likelihood minus that of the best method, paired, nats with 95 % interval; a method is called "
-        "higher at p < 0.05, corrected by Holm's method",
+        "test negative log-likelihood minus that of the best method, paired, nats with 95 % interval; a method is "
+        "called higher at p < 0.05, corrected by Holm's method",
         differences,
         ("nll",),
     ),
@@ -100,10 +100,5 @@ TABLES: tuple[Table, ...] = (
     Table("imputation", "PSNR of the missing pixels, dB (gain: posterior mean over mean image)", imputation),
     Table("log-z", "absolute error of estimates of log Z in nats, and their effective sample sizes (ESS)", normalizer),
     Table("curves", "validation NLL through training, nats", curves, ("validation_curve",)),
-    Table(
-        "time-to-level",
-        "training until a level of validation bits/dim is reached",
-        time_to_level,
-        ("validation_curve",),
-    ),
+    Table("time-to-level", "training until a level of validation bits/dim", time_to_level, ("validation_curve",)),
 )

@@ -13,8 +13,10 @@ from harness.errors import printable
 
 _LONG = 32
 """From how many characters on a column of HTML may break its lines."""
-_SETTINGS = ("dataset", "architecture", "recipe", "EMA", "L", "B")
-_SETTINGS += ("dtype", "device", "threads", "seeds", "cpu", "gpu", "torch", "commit")
+_SETTINGS = [
+    *("dataset", "architecture", "recipe", "EMA", "L", "B"),
+    *("dtype", "device", "threads", "seeds", "cpu", "gpu", "torch", "commit"),
+]
 
 
 def to_markdown(frame: pl.DataFrame) -> str:
