@@ -50,7 +50,7 @@ def with_setting(rows: pl.DataFrame) -> pl.DataFrame:
 def compare_across(rows: pl.DataFrame, columns: Collection[str]) -> pl.DataFrame:
     """Let timings that differ in some settings be compared: where a setting differs, the method's name says it instead.
 
-    The settings become null in the rows of timings. What a number was measured with stays in ``number_dtype``.
+    The settings become null in the rows of timings. What was a dtype stays in the column ``number_dtype``.
 
     Args:
         rows: Rows with the columns of `harness.results.derived`.
@@ -67,10 +67,11 @@ def compare_across(rows: pl.DataFrame, columns: Collection[str]) -> pl.DataFrame
     timed = pl.col("cell").is_in(
         rows.filter(pl.col("metric").str.starts_with("seconds_per"))["cell"].unique().to_list()
     )
-    rows = rows.with_columns(number_dtype="dtype")
     for column in columns:
         if column not in ACROSS:
             raise unknown("setting to compare across", column, ACROSS)
+        if column == "dtype":
+            rows = rows.with_columns(number_dtype="dtype")
         if rows.filter(timed)[column].n_unique() > 1:
             named = pl.format("{} ({})", "method", texts.get(column, pl.col(column)).fill_null(f"no {column}"))
             rows = rows.with_columns(method=pl.when(timed).then(named).otherwise("method"))
