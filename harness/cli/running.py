@@ -79,8 +79,7 @@ def run_and_show(
     if not as_json:
         more = f"in {store.folder / 'tables'}, or by: harness tables | less"
         screen.show_pages(list(publish.pages(derived(to_frame(rows)))), more)
-        everything, _ = store.frame()
-        files = publish.write(everything, store.folder)
+        files = publish.render(store, store.folder)
         if not quiet:
             screen.say(f"written: {len(files)} files in {store.folder / 'tables'} and {store.folder / 'figures'}")
     for line in store.notes:

@@ -93,9 +93,9 @@ def show_plan(frame: pl.DataFrame) -> None:
 
 
 def _markdown(title: str, frame: pl.DataFrame) -> str:
-    from harness.report.tables import render
+    from harness.report.tables import to_markdown
 
-    return f"{title}\n\n{render(frame, 'github')}"
+    return f"{title}\n\n{to_markdown(frame)}"
 
 
 def _show_fitted(console: Console, title: str, frame: pl.DataFrame) -> None:
