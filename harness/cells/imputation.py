@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
-from harness.cells.base import Keep, Progress, check_fit, forget, identity_of, row_maker, single
-from harness.cells.likelihood import load_data
+from harness.cells.base import Keep, Progress, single
+from harness.cells.likelihood import TrainedCell
 from harness.cells.pictures import as_levels, imputed
-from harness.datasets import Dataset, LogitPreprocessing
-from harness.datasets.moments import Moments, moments
-from harness.errors import InputError, one_line
-from harness.methods import Imputes, Model, Problem
+from harness.datasets.dataset import Dataset
+from harness.datasets.preprocessing import LogitPreprocessing
+from harness.errors import InputError, UnavailableError
+from harness.methods import Imputes, Moments, Problem, moments
 from harness.methods.calls import guarded
 from harness.methods.density import build, count_parameters
 from harness.methods.precision import stored
@@ -24,7 +23,6 @@ from harness.methods.registry import registry
 from harness.results import Row
 from harness.results.statistics import Estimate, mean_interval
 from harness.training.checkpoints import TrainingCheckpoint
-from harness.training.configuration import TrainingConfig
 from harness.training.loop import Divergence
 from harness.training.scoring import fit
 
@@ -32,8 +30,8 @@ _ROWS_AT_ONCE = 1000
 _SEED = 3_000_003  # far from those of training, validation and test
 
 
-@dataclass(frozen=True)
-class ImputationCell:
+@dataclass(frozen=True, kw_only=True)
+class ImputationCell(TrainedCell):
     """PSNR of Langevin imputation after training on one image dataset.
 
     The lower half of the first test images is missing, rows H // 2 and below. Chains run in model space, from the
@@ -43,30 +41,20 @@ class ImputationCell:
     space. PSNR is over the missing pixels of one image, its peak the highest level; rows are means over the images.
 
     Args:
-        method: Name.
-        problem: Its shape is the dataset's.
-        dataset: Name of a set of images.
-        images: How many test images.
-        steps: Of every chain.
-        warmup: How many of them the mean leaves out. Where steps are adjusted, they adapt the step size too.
-        step_size: Of the chain at its start, in units of the training data's covariance if preconditioned, or else
-            squared units of model space.
+        images: The number of test images.
+        steps: The number of steps of every chain.
+        warmup: The number of steps that the mean leaves out. Where steps are adjusted, they adapt the step size too.
+        step_size: The chain's step size at its start, in units of the training data's covariance if preconditioned, or
+            else in squared units of model space.
         preconditioned: Whether the chain's drift and noise have the covariance that the training data give the missing
             pixels, the others known.
         adjusted: Whether steps are accepted or refused (Metropolis), so that the chain has no bias.
-        leapfrog: Scores a step costs; 1 is Langevin dynamics, more are Hamiltonian Monte Carlo.
-        recipe: What the rows call the configuration.
-        logit_alpha: Of the logit, where it is not the dataset's own.
-        data_dir: Where the data lie.
-        download: Whether missing data may be fetched.
+        leapfrog: The number of scores that a step costs; 1 is Langevin dynamics, more are Hamiltonian Monte Carlo.
     """
 
-    experiment: str
-    profile: str
-    method: str
-    problem: Problem
-    dataset: str
-    config: TrainingConfig
+    kind: ClassVar[str] = "imputation"
+    main_metric: ClassVar[tuple[str, str]] = ("psnr_posterior_mean", "dB")
+
     images: int = 1000
     steps: int = 600
     warmup: int = 50
@@ -74,62 +62,41 @@ class ImputationCell:
     preconditioned: bool = True
     adjusted: bool = True
     leapfrog: int = 5
-    recipe: str = "paper"
-    logit_alpha: float | None = None
-    data_dir: Path | None = None
-    download: bool = False
 
     @property
     def title(self) -> str:
         """Method, data and seed."""
-        return f"imputation by {self.method} on {self.dataset}, {self.problem.architecture}, seed {self.problem.seed}"
-
-    @property
-    def exclusive(self) -> bool:
-        """With a budget of seconds, what it reaches depends on what else runs."""
-        return self.config.max_seconds is not None
-
-    def identity(self) -> dict[str, Any]:
-        """Everything but where files lie."""
-        return identity_of(
-            self, self.problem.device, registry().find(self.method).requires, leave_out=("data_dir", "download")
-        )
+        return f"imputation by {super().title}"
 
     def check(self) -> None:
         """Try the method's build without computing anything."""
         if not 0 <= self.warmup < self.steps:
             raise InputError(f"a chain of {self.steps} steps has no mean after a warm-up of {self.warmup}; use less")
-        check_fit(registry().find(self.method), self.problem)
+        super().check()
 
-    def run(self, progress: Progress, keep: Keep = forget, resume: TrainingCheckpoint | None = None) -> list[Row]:
+    def measure(self, progress: Progress, keep: Keep, resume: TrainingCheckpoint | None) -> list[Row]:
         """Train, impute, compare; one row a metric."""
         method = registry().find(self.method)
-        row = row_maker(self, method, self.problem, self.dataset)
-        try:
-            data = load_data(method, self.dataset, self.data_dir, self.download, self.logit_alpha)
-            if not isinstance(data.preprocessing, LogitPreprocessing):
-                raise InputError(f"{data.name} holds no images to fill in")
-            model = build(method, self.problem)
-            if not isinstance(model, Imputes):
-                raise InputError(f"{method.name} cannot impute")
-        except InputError as error:
-            return [row("psnr_posterior_mean", "dB", status="unavailable", reason=str(error))]
-        try:
-            metrics = self._measure(model, data, progress, keep, resume)
-        except Divergence as error:
-            return [row("psnr_posterior_mean", "dB", status="diverged", reason=str(error))]
-        except Exception as error:  # a competitor may fail in any way; the others go on
-            return [row("psnr_posterior_mean", "dB", status="failed", reason=one_line(error))]
-        return [row(*parts, parameters=count_parameters(model)) for parts in metrics]
+        row = self.row_maker(method)
+        data = self.load()
+        if not isinstance(data.preprocessing, LogitPreprocessing):
+            raise UnavailableError(f"{data.name} holds no images to fill in")
+        model = build(method, self.problem)
+        if not isinstance(model, Imputes):
+            raise UnavailableError(f"{method.name} cannot impute")
+        metrics = self._impute(model, data, data.preprocessing, progress, keep, resume)
+        return [row(*metric, parameters=count_parameters(model)) for metric in metrics]
 
-    def without_result(self, status: str, reason: str) -> list[Row]:
-        """One row, in the place of the PSNR."""
-        row = row_maker(self, registry().find(self.method), self.problem, self.dataset)
-        return [row("psnr_posterior_mean", "dB", status=status, reason=reason)]
-
-    def _measure(
-        self, model: Model, data: Dataset, progress: Progress, keep: Keep, resume: TrainingCheckpoint | None
+    def _impute(
+        self,
+        model: Any,
+        data: Dataset,
+        preprocessing: LogitPreprocessing,
+        progress: Progress,
+        keep: Keep,
+        resume: TrainingCheckpoint | None,
     ) -> list[tuple[str, str, Estimate]]:
+        """Train a model that `Imputes`, run the chains, and list metric, unit and value of all that they tell."""
         training = _moments(data, self.problem)
         report = fit(model, self.problem, data, data, self.config, progress, resume=resume)
 
@@ -137,10 +104,10 @@ class ImputationCell:
         missing[:, data.shape[1] // 2 :] = True
         truth = data.test[: self.images].to(self.problem.device)
         generator = torch.Generator(self.problem.device).manual_seed(_SEED)
-        known = data.preprocessing.draw(truth, generator, stored(self.problem.dtype))
+        known = preprocessing.draw(truth, generator, stored(self.problem.dtype))
         others = torch.randint(len(data.train), (len(truth),), generator=generator, device=self.problem.device)
         elsewhere = data.train.to(self.problem.device)[others]
-        x = torch.where(missing, data.preprocessing.draw(elsewhere, generator, known.dtype), known)
+        x = torch.where(missing, preprocessing.draw(elsewhere, generator, known.dtype), known)
 
         started = time.perf_counter()
         total = torch.zeros(truth.shape, dtype=torch.float64, device=truth.device)
@@ -163,7 +130,7 @@ class ImputationCell:
             x = there
             if step >= self.warmup:
                 moves += moved
-                total += as_levels(data.preprocessing, x)
+                total += as_levels(preprocessing, x)
             progress(step + 1, self.steps, "sampling")
         if not bool(x.isfinite().all()):
             raise Divergence("the chain is not finite: use a smaller step")
@@ -171,16 +138,16 @@ class ImputationCell:
 
         filled = {
             "mean_image": data.train.to(truth.device).double().mean(0).expand(truth.shape),
-            "gaussian": as_levels(data.preprocessing, _conditional_mean(known, missing, training)),
-            "last_iterate": as_levels(data.preprocessing, x),
+            "gaussian": as_levels(preprocessing, _conditional_mean(known, missing, training)),
+            "last_iterate": as_levels(preprocessing, x),
             "posterior_mean": total / (self.steps - self.warmup),
         }
-        keep(imputed(truth, missing, filled, data.preprocessing.levels))
-        peak = data.preprocessing.levels - 1
-        found = {name: peak_signal_to_noise(levels, truth, missing, peak) for name, levels in filled.items()}
-        gain = found["posterior_mean"] - found["mean_image"]
+        keep(imputed(truth, missing, filled, preprocessing.levels))
+        peak = preprocessing.levels - 1
+        ratios = {name: peak_signal_to_noise(levels, truth, missing, peak) for name, levels in filled.items()}
+        gain = ratios["posterior_mean"] - ratios["mean_image"]
         return [
-            *((f"psnr_{name}", "dB", mean_interval(values.tolist())) for name, values in found.items()),
+            *((f"psnr_{name}", "dB", mean_interval(values.tolist())) for name, values in ratios.items()),
             ("psnr_gain", "dB", mean_interval(gain.tolist())),
             ("accepted", "1", single(moves / (self.steps - self.warmup))),
             ("sampling_seconds", "s", single(seconds)),
@@ -190,12 +157,12 @@ class ImputationCell:
 
 
 def peak_signal_to_noise(levels: Tensor, truth: Tensor, missing: Tensor, peak: float) -> Tensor:
-    """10 log10 of peak^2 over the mean squared error of the missing pixels, in dB, shape (B,).
+    """Return 10 log10 of peak^2 over the mean squared error of the missing pixels, in dB, shape (B,).
 
     Args:
-        levels: Shape (B, C, H, W).
-        truth: Likewise.
-        missing: Boolean, shape (C, H, W).
+        levels: The estimated grey levels, shape (B, C, H, W).
+        truth: The true grey levels, shape (B, C, H, W).
+        missing: Whether a pixel is missing, boolean, shape (C, H, W).
         peak: The highest level. An error below that of rounding to levels, 1/12, counts as 1/12.
     """
     error = (levels.double() - truth.double())[:, missing].square().mean(1)
@@ -203,14 +170,14 @@ def peak_signal_to_noise(levels: Tensor, truth: Tensor, missing: Tensor, peak: f
 
 
 def _moments(data: Dataset, problem: Problem) -> Moments:
-    """Those of the training data in model space."""
+    """Return mean and covariance of the training data in model space."""
     generator = torch.Generator(problem.device).manual_seed(problem.seed)
     rows = data.train.to(problem.device).split(_ROWS_AT_ONCE)
     return moments(data.preprocessing.draw(raw, generator, torch.float64) for raw in rows)
 
 
 def _conditional_mean(known: Tensor, missing: Tensor, training: Moments) -> Tensor:
-    """Samples with the missing components at their Gaussian mean given the others, float64, shape of known."""
+    """Return samples with the missing components at their Gaussian mean given the others, float64."""
     away, mean, covariance = missing.flatten(), training.mean, training.covariance
     flat = known.flatten(1).double()
     regression = torch.linalg.solve(covariance[~away][:, ~away], covariance[~away][:, away])

@@ -11,9 +11,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColum
 from rich.table import Column
 from rich.text import Text
 
-from harness.cells import Cell, ImputationCell, LikelihoodCell
+from harness.cells import Cell
 from harness.cells import Progress as Callback
-from harness.cells.estimate import in_words
+from harness.cells.plan import in_words
 from harness.results import Row
 
 _SECONDS_A_LINE = 30  # in a log file, where no bar can move
@@ -127,7 +127,7 @@ class _RunningCell:
 
     def __init__(self, cell: Cell, finished: bool, task: TaskID, cost: float) -> None:
         self.finished, self.task, self.cost = finished, task, cost
-        self.budget = 0.0 if finished else _budget(cell)
+        self.budget = 0.0 if finished else cell.budget or math.inf
         self.started = time.monotonic()
         self.fraction = 0.0
         self._first: tuple[float, float] | None = None  # time and fraction of the first report
@@ -162,13 +162,6 @@ class _RunningCell:
 def _size(cell: Cell) -> float:
     """Return a cell's cost in a unit of its own: matrix products, and what small problems cost beside them."""
     return float(cell.problem.layers * (cell.problem.dimension + 200) ** 2)
-
-
-def _budget(cell: Cell) -> float:
-    """Return the seconds after which a cell's training ends at the latest."""
-    if isinstance(cell, LikelihoodCell | ImputationCell) and cell.config.max_seconds is not None:  # budget: Cell.budget
-        return cell.config.max_seconds
-    return math.inf
 
 
 def _reasons(rows: Sequence[Row]) -> str:

@@ -41,7 +41,7 @@ def tables(
     """
     from harness.cli import screen
     from harness.report import publish
-    from harness.results import Store
+    from harness.results import SCHEMA, Store
 
     folder = destination(results_dir, write, output)
     rows, damaged = Store(results_dir).frame()
@@ -51,7 +51,7 @@ def tables(
     if rows.is_empty():
         raise InputError(f"no results in {results_dir} or {asv_dir} yet: run `harness reproduce` or `asv run` first")
     if as_json:
-        for row in rows.iter_rows(named=True):
+        for row in rows.select(*SCHEMA).iter_rows(named=True):
             print(json.dumps(row))
         if folder is None:
             return

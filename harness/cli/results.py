@@ -1,4 +1,4 @@
-"""`harness results`: look at a folder of results, check it, and combine it with others."""
+"""`harness results`: shows the rows of a results folder, checks its files, merges several folders, and packs one."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ import typer
 from harness.cli.options import OUTPUT, RESULTS, AsJson, ResultsDir, option
 from harness.errors import InputError
 
-app = typer.Typer(no_args_is_help=True, help="Look at results, check them, and combine those of several runs.")
+app = typer.Typer(no_args_is_help=True, help="Show, check, merge and pack the results that runs have written.")
 
 
-def _filter(kind: str) -> Any:
-    return option("Which rows", "NAME,...", f"Rows of these {kind} alone.")
+def _filter(plural: str) -> Any:
+    return option("Which rows", "NAME,...", f"Show only rows of these {plural}.")
 
 
 @app.command()
@@ -28,7 +28,7 @@ def show(
     results_dir: ResultsDir = RESULTS,
     as_json: AsJson = False,
 ) -> None:
-    """Show the rows of a results folder as they are kept.
+    """Show the rows of a results folder, all of them or those that the options name.
 
     Examples:
       harness results show --metric nll
@@ -38,7 +38,7 @@ def show(
     import polars as pl
 
     from harness.cli import screen
-    from harness.results import Row, Store
+    from harness.results import SCHEMA, Row, Store
 
     store = Store(_existing(results_dir))
     rows, notes = store.frame()
@@ -49,7 +49,7 @@ def show(
         if names is not None:
             rows = rows.filter(pl.col(column).is_in(names.split(",")))
     if as_json:
-        screen.print_json(Row(**row) for row in rows.iter_rows(named=True))
+        screen.print_json(Row(**row) for row in rows.select(*SCHEMA).iter_rows(named=True))
     else:
         shown = ["method", "dataset", "D", "L", "seed", "metric", "value", "ci_low", "ci_high", "unit", "n", "status"]
         title = f"{len(rows)} rows of {rows['cell'].n_unique()} cells in {results_dir}"
@@ -58,10 +58,10 @@ def show(
 
 @app.command()
 def verify(results_dir: ResultsDir = RESULTS) -> None:
-    """Check every file of a results folder: whole, in its place, and named after the configuration of its rows.
+    """Check every file of a results folder for damage, and every cell for having the name of its configuration.
 
-    A file that is not is named, and moved to the folder damaged/ if that can be written; the next run measures its cell
-    again. The exit status is then 1.
+    A damaged file is named and moved to the folder's damaged/, and the next run measures its cells again. The exit
+    status is 1 if anything is wrong.
 
     Examples:
       harness results verify --results-dir results/reference
@@ -81,15 +81,15 @@ def verify(results_dir: ResultsDir = RESULTS) -> None:
 @app.command()
 def merge(
     folders: Annotated[
-        list[Path], typer.Argument(metavar="FOLDER...", help="Results folders to combine; they are only read.")
+        list[Path], typer.Argument(metavar="FOLDER...", help="Results folders to merge. They are only read.")
     ],
-    into: Annotated[Path, option(OUTPUT, "FOLDER", "Results folder to write the cells into.")],
+    into: Annotated[Path, option(OUTPUT, "FOLDER", "The results folder to fill.")],
 ) -> None:
-    """Combine the cells of several results folders, of other machines or of an older version, in one.
+    """Copy the cells of several results folders, from other machines or older versions of this program, into one.
 
-    A cell that the one folder has already stays as it is, unless only the other folder's is finished; two finished
-    cells with different results are named. Files are rewritten in today's version of the schema. The exit status is 1
-    if a file had to be left out.
+    A cell that the folder has already stays as it is, unless only the other one is finished; a line says so if the two
+    have different results. Files are written in today's version of the schema. The exit status is 1 if a file could not
+    be read and was left out.
 
     Examples:
       harness results merge from-the-cluster results/local --into results/all
@@ -110,6 +110,28 @@ def merge(
     for line in target.notes:
         screen.say(line)
     if left_out:
+        sys.exit(1)
+
+
+@app.command()
+def pack(results_dir: ResultsDir = RESULTS) -> None:
+    """Put the cells of each experiment into one file, and their arrays into a second one, so that few files are kept.
+
+    Every command reads packed cells as it reads single ones, and a cell that is measured again gets a file of its own
+    until the next packing.
+
+    Examples:
+      harness results pack --results-dir results/reference
+    """
+    from harness.cli import screen
+    from harness.results import Store
+
+    store = Store(_existing(results_dir))
+    moved = store.pack()
+    for line in store.notes:
+        screen.say(line)
+    print(f"{moved} cells were packed")
+    if store.notes:
         sys.exit(1)
 
 

@@ -7,12 +7,13 @@ from collections.abc import Sequence
 from contextlib import redirect_stdout
 from typing import TYPE_CHECKING
 
-from harness.cells.estimate import costs, plan
+from harness.cells.plan import costs, plan
 from harness.cells.sweep import run_cells
 from harness.cli import screen
 from harness.cli.progress import SweepProgress
 from harness.report import publish
 from harness.results import to_frame
+from harness.results.derived import derived
 
 if TYPE_CHECKING:
     from harness.cells import Cell
@@ -71,9 +72,8 @@ def run_and_show(
         sys.exit(getattr(stop, "status", 130))
     if not as_json:
         more = f"in {store.folder / 'tables'}, or by: harness tables | less"
-        screen.show_pages(list(publish.pages(to_frame(rows))), more)
-        everything, _ = store.frame()
-        files = publish.write(everything, store.folder)
+        screen.show_pages(list(publish.pages(derived(to_frame(rows)))), more)
+        files = publish.render(store, store.folder)
         if not quiet:
             screen.say(f"written: {len(files)} files in {store.folder / 'tables'} and {store.folder / 'figures'}")
     for line in store.notes:

@@ -90,7 +90,7 @@ def train(
     from harness.cli.running import run_and_show
     from harness.methods.process_settings import prepare
     from harness.methods.registry import registry, why_unavailable
-    from harness.paper.configurations import configured_cell
+    from harness.paper.plans import Context, configured_cell, overridden
     from harness.results import Store
     from harness.training.processes import process_group, processes
     from harness.training.scoring import without_map
@@ -103,8 +103,6 @@ def train(
     if architecture not in chosen.architectures:
         raise InputError(f"{method} has no {architecture} architecture, only {', '.join(chosen.architectures)}")
     data = datasets.load(dataset, options.existing(data_dir))
-    task = ("train", "custom", chosen, dataset, data.shape, architecture)
-    cell = configured_cell(*task, recipe=recipe, device=device, seed=seed, draws=draws)
     changed_config = _given(
         epochs=epochs,
         learning_rate=learning_rate,
@@ -117,15 +115,38 @@ def train(
         changed_config["ema_decay"] = None
     changed_problem = _given(layers=layers, batch=batch, noise=noise)
     changes = [f"{name} {value}" for name, value in (changed_config | changed_problem).items()]
+    context = Context("custom", device, data_dir=data_dir)
+    cell = configured_cell("train", context, chosen, dataset, architecture, recipe=recipe, seed=seed, draws=draws)
+    cell = overridden(cell, changed_config, {"dtype": dtype, **changed_problem})
+    argv = options.words(
+        "train",
+        method=method,
+        architecture=architecture,
+        dataset=dataset,
+        recipe=recipe,
+        layers=layers,
+        dtype=dtype,
+        epochs=epochs,
+        batch=batch,
+        learning_rate=learning_rate,
+        optimizer=optimizer,
+        noise=noise,
+        patience=patience,
+        max_seconds=max_seconds,
+        no_ema=None if ema else True,
+        without_map=None if map_ else True,
+        compile=compile_ or None,
+        draws=draws,
+        seed=seed,
+        device=device,
+    )
     cell = dataclasses.replace(
         cell,
-        problem=cell.problem.replace(dtype=dtype, **changed_problem),
-        config=dataclasses.replace(cell.config, **changed_config),
         recipe=", ".join([recipe, *changes]),
         preprocess=map_,
-        data_dir=data_dir,
         download=True,
         checkpoint=checkpoint,
+        origin=dataclasses.replace(cell.origin, argv=argv),
     )
     if checkpoint is not None:
         _make_folder_of(checkpoint)

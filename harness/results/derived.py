@@ -1,25 +1,92 @@
-"""What rows say inside their JSON, as polars expressions: every table, figure and claim reads it the same way."""
+"""Facts that a row holds inside its JSON or its labels, as columns: made once, where rows are read."""
 
 from __future__ import annotations
 
+import json
+import shlex
+from typing import Any
+
 import polars as pl
 
-EMA = pl.col("config").str.json_path_match("$.config.ema_decay").is_not_null()
-"""Whether averaged weights were scored."""
+_TRAINED = ("likelihood", "imputation")
 
-MAP = pl.col("config").str.json_path_match("$.preprocess") == "true"
-"""Whether matching came after preprocessing; null where nothing was trained."""
+DERIVED: dict[str, type[pl.DataType]] = {
+    "kind": pl.String,
+    "EMA": pl.Boolean,
+    "MaP": pl.Boolean,
+    "smooth_noise": pl.Float64,
+    "compiled": pl.Boolean,
+    "torch": pl.String,
+    "base": pl.String,
+    "shortened": pl.Boolean,
+    "training": pl.String,
+    "command": pl.String,
+}
+"""Names and types of the columns that `derived` adds."""
 
-SMOOTH_NOISE = pl.col("config").str.json_path_match("$.smooth_noise")
-"""Scale of smooth dequantisation noise; null where the noise is uniform."""
-
-COMPILED = (pl.col("config").str.json_path_match("$.config.compile") == "true").fill_null(False)
-"""Whether the loss went through `torch.compile`."""
-
-TORCH = pl.col("versions").str.json_path_match("$.torch")
-"""Version of torch."""
+_MADE_OF = ("experiment", "config", "versions", "commit", "threads")
 
 
-def is_of_kind(cell: str) -> pl.Expr:
-    """Whether rows are of cells of a class, given by its name."""
-    return pl.col("config").str.json_path_match("$.kind") == cell
+def derived(frame: pl.DataFrame) -> pl.DataFrame:
+    """Add the columns of `DERIVED` to a frame of `harness.results.SCHEMA`.
+
+    The columns are: ``kind`` (likelihood, runtime, imputation, normalizer or asv), ``EMA`` (whether averaged weights
+    were scored), ``MaP`` (whether matching came after preprocessing), ``smooth_noise`` (the scale of smooth
+    dequantisation noise), ``compiled`` (whether the loss went through `torch.compile`), ``torch`` (its version),
+    ``base`` (the recipe's name without what was changed), ``shortened`` (whether a training had less than the length
+    of its recipe), ``training`` (its configuration without the seed, as JSON), and ``command`` (what measures the cell
+    again). EMA, MaP, shortened and training are null where nothing was trained.
+    """
+    cells = frame.select(_MADE_OF).unique(maintain_order=True)
+    facts = pl.DataFrame([_facts(row) for row in cells.iter_rows(named=True)], schema=DERIVED, strict=False)
+    return frame.join(
+        pl.concat([cells, facts], how="horizontal"), on=_MADE_OF, how="left", nulls_equal=True, maintain_order="left"
+    )
+
+
+def _facts(row: dict[str, Any]) -> dict[str, Any]:
+    content, versions = _parsed(row["config"]), _parsed(row["versions"])
+    identity, settings, origin = (_part(content, name) for name in ("identity", "settings", "origin"))
+    config = _part(settings, "config")
+    kind = "asv" if row["experiment"] == "asv" else identity.get("kind")
+    trained = kind in _TRAINED
+    return {
+        "kind": kind,
+        "EMA": config.get("ema_decay") is not None if trained else None,
+        "MaP": settings.get("preprocess", True) if trained else None,
+        "smooth_noise": settings.get("smooth_noise"),
+        "compiled": config.get("compile") is True,
+        "torch": versions.get("torch"),
+        "base": origin.get("recipe"),
+        "shortened": origin.get("shortened"),
+        "training": _without_seed(settings) if trained else None,
+        "command": _command(row, origin),
+    }
+
+
+def _parsed(text: str) -> dict[str, Any]:
+    """Read a column of JSON; nothing where another program wrote something else there."""
+    try:
+        content = json.loads(text)
+    except (ValueError, RecursionError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def _part(content: dict[str, Any], name: str) -> dict[str, Any]:
+    part = content.get(name)
+    return part if isinstance(part, dict) else {}
+
+
+def _without_seed(settings: dict[str, Any]) -> str:
+    problem = {name: value for name, value in _part(settings, "problem").items() if name != "seed"}
+    return json.dumps(settings | {"problem": problem}, sort_keys=True)
+
+
+def _command(row: dict[str, Any], origin: dict[str, Any]) -> str | None:
+    if row["experiment"] == "asv":
+        return shlex.join(["asv", "run", f"{row['commit']}^!"])
+    argv = origin.get("argv")
+    if not isinstance(argv, list) or not argv:
+        return None
+    return shlex.join(["harness", *map(str, argv), "--threads", str(row["threads"])])

@@ -8,15 +8,15 @@ from harness.results import NOISY
 
 
 def of_ebflow(numbers: pl.DataFrame) -> pl.DataFrame:
-    """Published numbers belong to ebflow's methods alone: a peer's ML is another program."""
+    """Give published numbers by objective to ebflow's method of that objective: a peer's is another program."""
     return numbers.with_columns(method=pl.concat_str(pl.lit("ebflow-"), pl.col("objective"))).drop("objective")
 
 
 def status() -> pl.Expr:
-    """The status, and the reason where there is one."""
+    """Return the status of a row, followed by the reason where there is one."""
     return pl.concat_str("status", "reason", separator=": ", ignore_nulls=True).alias("status")
 
 
 def is_noisy() -> pl.Expr:
-    """Whether a row was measured on a machine that drifted meanwhile."""
+    """Return whether the machine drifted while a row was measured."""
     return (pl.col("status") == "ok") & (pl.col("reason") == NOISY).fill_null(False)

@@ -14,15 +14,16 @@ from torch import Tensor, nn
 
 from harness import datasets
 from harness.cells.likelihood import fit_and_score
-from harness.datasets import Dataset, GaussianNoise, Identity
+from harness.datasets.dataset import Dataset
+from harness.datasets.preprocessing import GaussianNoise, Identity
 from harness.errors import InputError
 from harness.methods import Method, Model, Problem
 from harness.methods.density import build
 from harness.methods.registry import registry
+from harness.training import scoring as likelihood
 from harness.training.checkpoints import load_weights
 from harness.training.configuration import TrainingConfig
 from harness.training.loop import Divergence
-from harness.training.loop import scoring as likelihood
 from harness.training.scoring import nll, validation_loss, without_map
 
 DIGITS = Problem(shape=(1, 8, 8), layers=1, dtype="float64")

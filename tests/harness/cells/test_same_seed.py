@@ -11,6 +11,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import polars as pl
@@ -18,7 +19,7 @@ import pytest
 import torch
 
 from harness.cells import LikelihoodCell
-from harness.datasets import synthetic as points
+from harness.datasets import DECLARATIONS
 from harness.methods import Problem
 from harness.methods.registry import registry
 from harness.results import reproducible, to_frame
@@ -41,15 +42,17 @@ def rows(dataset: str, method: str, seed: int = 3) -> pl.DataFrame:
     shape, architecture = ((1, 8, 8), "fc") if dataset == "digits" else ((2,), "toy")
     problem = Problem(architecture, shape, layers=2 if architecture == "fc" else 11, dtype="float64", seed=seed)
     config = TrainingConfig(epochs=1, evaluate_every=1)
-    cell = LikelihoodCell("same", "custom", method, problem, dataset, config, draws=2)
-    found = to_frame(cell.run(lambda *_: None))
+    cell = LikelihoodCell(
+        experiment="same", profile="custom", method=method, problem=problem, dataset=dataset, config=config, draws=2
+    )
+    found = to_frame(cell.run().rows)
     assert found["status"].unique().to_list() == ["ok"], found["reason"]
     return reproducible(found)
 
 
 @pytest.fixture
 def threads(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(points, "_SPLITS", (1200, 300, 300))
+    monkeypatch.setitem(DECLARATIONS, "sine", replace(DECLARATIONS["sine"], splits=(1200, 300, 300)))
     yield
     torch.set_num_threads(1)
 

@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -50,8 +51,22 @@ def tiny_experiment(monkeypatch: pytest.MonkeyPatch) -> None:
             config = TrainingConfig(epochs=1, evaluate_every=1)
             problem = Problem(shape=(1, 8, 8), seed=context.seed)
             return [
-                RuntimeCell(name, context.profile, ("ebflow-dsm",), Problem(shape=(4,), seed=context.seed), 2),
-                LikelihoodCell(name, context.profile, "gaussian", problem.replace(layers=1), "digits", config, draws=2),
+                RuntimeCell(
+                    experiment=name,
+                    profile=context.profile,
+                    methods=("ebflow-dsm",),
+                    problem=Problem(shape=(4,), seed=context.seed),
+                    repeats=2,
+                ),
+                LikelihoodCell(
+                    experiment=name,
+                    profile=context.profile,
+                    method="gaussian",
+                    problem=problem.replace(layers=1),
+                    dataset="digits",
+                    config=config,
+                    draws=2,
+                ),
             ]
 
     tiny = Experiment("tiny", "a moment", Plan(), "almost everything", "all else")
@@ -462,7 +477,9 @@ def test_damaged_files_are_one_line(content: bytes, run: Run, tmp_path: Path) ->
 
 
 def test_no_network_is_one_line(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(datasets.mnist, "_URL", "http://127.0.0.1:9/")
+    mnist = datasets.DECLARATIONS["mnist"]
+    nowhere = tuple(replace(a, url=f"http://127.0.0.1:9/{Path(a.place).name}") for a in mnist.archives)
+    monkeypatch.setitem(datasets.DECLARATIONS, "mnist", replace(mnist, archives=nowhere))
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     (tmp_path / "data").mkdir()
     ended = run("train", "--dataset", "mnist", "--data-dir", str(tmp_path / "data"))

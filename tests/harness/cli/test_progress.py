@@ -14,7 +14,10 @@ from harness.results import Row
 from harness.training.configuration import TrainingConfig
 
 CELL, SECOND, THIRD, FOURTH = (
-    RuntimeCell("some-experiment", "custom", ("ebflow-dsm",), Problem(shape=(4,)), repeats=1) for _ in range(4)
+    RuntimeCell(
+        experiment="some-experiment", profile="custom", methods=("ebflow-dsm",), problem=Problem(shape=(4,)), repeats=1
+    )
+    for _ in range(4)
 )
 NAME = "some-experiment: fc, D = 4, L = 2"
 
@@ -138,7 +141,10 @@ def test_a_training_that_goes_on_is_as_fast_as_before(clock: Clock) -> None:
 
 def test_without_estimates_sizes_and_the_first_cell_tell(clock: Clock, make_row: Callable[..., Row]) -> None:
     small, large = (
-        RuntimeCell("runtime", "custom", ("ebflow-dsm",), Problem(shape=(size,)), repeats=1) for size in (200, 600)
+        RuntimeCell(
+            experiment="runtime", profile="custom", methods=("ebflow-dsm",), problem=Problem(shape=(size,)), repeats=1
+        )
+        for size in (200, 600)
     )
     sweep = progress.SweepProgress([small, large], quiet=True)
     advance = sweep.start(small, False)
@@ -154,7 +160,15 @@ def test_without_estimates_sizes_and_the_first_cell_tell(clock: Clock, make_row:
 
 def test_a_budget_bounds_the_time_left(clock: Clock) -> None:
     config = TrainingConfig(epochs=10_000, max_seconds=60)
-    cell = LikelihoodCell("train", "custom", "ebflow-dsm", Problem(shape=(1, 8, 8)), "digits", config, draws=1)
+    cell = LikelihoodCell(
+        experiment="train",
+        profile="custom",
+        method="ebflow-dsm",
+        problem=Problem(shape=(1, 8, 8)),
+        dataset="digits",
+        config=config,
+        draws=1,
+    )
     sweep = progress.SweepProgress([cell], quiet=True)
     advance = sweep.start(cell, False)
     assert sweep.cell_seconds_left(cell) == 60.0
@@ -180,7 +194,14 @@ def test_cells_side_by_side_share_the_time_left(clock: Clock, make_row: Callable
 
 def test_cells_side_by_side_are_told_of_as_they_end(logged: Any, make_row: Callable[..., Row]) -> None:
     other, there = (
-        RuntimeCell("other-experiment", "custom", ("ebflow-dsm",), Problem(shape=(size,)), repeats=1) for size in (5, 6)
+        RuntimeCell(
+            experiment="other-experiment",
+            profile="custom",
+            methods=("ebflow-dsm",),
+            problem=Problem(shape=(size,)),
+            repeats=1,
+        )
+        for size in (5, 6)
     )
     with progress.SweepProgress([CELL, other, there]) as sweep:
         sweep.start(there, True)

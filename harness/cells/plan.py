@@ -1,0 +1,55 @@
+"""What a sweep has to do, and how long that will take on this machine, told before it starts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import polars as pl
+
+from harness.cells.base import Cell, finished_rows
+from harness.results import Store
+
+
+def costs(cells: Sequence[Cell], store: Store, fresh: bool) -> list[float | None]:
+    """Estimate the seconds that every cell of a sweep will take; None for a cell that is there already.
+
+    Args:
+        cells: The cells of the sweep.
+        store: Where finished cells lie.
+        fresh: Whether finished cells are measured anew.
+    """
+    return [cell.cost() if fresh or not finished_rows(cell, store) else None for cell in cells]
+
+
+def plan(cells: Sequence[Cell], costs: Sequence[float | None]) -> pl.DataFrame:
+    """Tell what is there, what is left, and how long that will take: one row an experiment, and one for all.
+
+    Among the cells that are left, *alone* counts those that need the machine to themselves; *about* is the time of all
+    of them, one after another, and *longest* that of the longest one, which no number of workers shortens.
+
+    Args:
+        cells: The cells of the sweep.
+        costs: The seconds of every cell, as the function `costs` returns them.
+    """
+    rows = []
+    costed = list(zip(cells, costs, strict=True))
+    for experiment in dict.fromkeys(cell.experiment for cell in cells):
+        rows.append((experiment, *_summed([entry for entry in costed if entry[0].experiment == experiment])))
+    if len(rows) > 1:
+        rows.append(("all", *_summed(costed)))
+    return pl.DataFrame(rows, schema=["experiment", "cells", "to do", "alone", "about", "longest"], orient="row")
+
+
+def _summed(costed: Sequence[tuple[Cell, float | None]]) -> tuple[int, int, int, str, str]:
+    left = [(cell, cost) for cell, cost in costed if cost is not None]
+    seconds = [cost for _, cost in left]
+    alone = sum(cell.exclusive for cell, _ in left)
+    return len(costed), len(left), alone, in_words(sum(seconds)), in_words(max(seconds, default=0))
+
+
+def in_words(total: float) -> str:
+    """Write a number of seconds as people say it: 90 s, 3 min, 5 h, 12 days."""
+    for size, unit in ((86_400, "days"), (3600, "h"), (60, "min")):
+        if total >= 2 * size:
+            return f"{total / size:.0f} {unit}"
+    return f"{total:.0f} s"
