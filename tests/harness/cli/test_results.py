@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from harness.results import Row, Store, cell_key
+from harness.results import Row, Store
 
 Run = Callable[..., Any]
 
 
 @pytest.fixture
-def store(tmp_path: Path, make_row: Callable[..., Row]) -> Store:
+def store(tmp_path: Path, make_cell_row: Callable[..., Row]) -> Store:
     """Three cells: two timings and a training that failed."""
     store = Store(tmp_path / "store")
     for number, columns in enumerate(
@@ -25,8 +24,7 @@ def store(tmp_path: Path, make_row: Callable[..., Row]) -> Store:
             {"experiment": "train", "metric": "nll", "value": None, "status": "failed", "reason": "no\nkernel"},
         )
     ):
-        config = json.dumps({"number": number})
-        store.write([make_row(cell=cell_key(json.loads(config)), config=config, **columns)])
+        store.write([make_cell_row(number, **columns)])
     return store
 
 
@@ -98,7 +96,9 @@ def test_pack_makes_few_files_and_changes_nothing_else(run: Run, store: Store) -
     assert (ended.status, ended.out, ended.err) == (0, "3 cells were packed\n", "")
     assert sorted(path.name for path in (store.folder / "cells").iterdir()) == ["runtime.parquet", "train.parquet"]
     assert store.frame()[0].equals(before)
-    assert run("results", "verify", "--results-dir", folder).out == "3 cells are as they were written, 0 files are not\n"
+    assert (
+        run("results", "verify", "--results-dir", folder).out == "3 cells are as they were written, 0 files are not\n"
+    )
     assert run("results", "pack", "--results-dir", folder).out == "0 cells were packed\n"
     bad = store.folder / "cells" / "train.parquet"
     bad.write_bytes(bad.read_bytes()[:-1])
