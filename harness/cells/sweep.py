@@ -66,13 +66,13 @@ def run_cells(
                 on_start(job.cell, False)
             sweep.keep(job, outcome)
     for number, cell in enumerate(cells):
-        if number in sweep.rows or (job := sweep.job(number, cell.key())) is None:
+        if number in sweep.rows or (waiting := sweep.job(number, cell.key())) is None:
             continue
         progress = on_start(cell, False)
         if limits is None:
-            sweep.keep(job, cell.run(progress, job.resume))
+            sweep.keep(waiting, cell.run(progress, waiting.resume))
         else:
-            sweep.keep(job, alone(cell, limits, threads, job.resume, progress))
+            sweep.keep(waiting, alone(cell, limits, threads, waiting.resume, progress))
     return [row for _, rows in sorted(sweep.rows.items()) for row in rows]
 
 
@@ -122,7 +122,7 @@ class _Sweep:
 
 
 def follow(cell: LikelihoodCell, store: Store, fresh: bool) -> None:
-    """Take part in a training whose results another process writes: `run_cells` of this cell, in that process."""
+    """Take part in the training of a cell that another process runs by `run_cells`, and write nothing."""
     if fresh or not finished_rows(cell, store):
         resume = _resumed_from(cell, cell.key(), store, FollowedCheckpoint)
         replace(cell, checkpoint=None).run(resume=resume)
@@ -149,6 +149,7 @@ def _submitted(
     futures: dict[Future[Outcome], _Job] = {}
     try:
         for job in jobs:
+            assert crew.executor is not None
             # Neither progress nor the event can travel to another machine.
             call = partial(alone, job.cell, limits, threads, job.resume) if crew.remote else partial(here, job)
             futures[crew.executor.submit(call)] = job
@@ -160,19 +161,20 @@ def _submitted(
 
 
 def _outcome(future: Future[Outcome], cell: Cell) -> Outcome:
-    """Return what a worker made of a cell; that it was lost is a row too."""
+    """Return what a worker made of a cell; a cell that was lost has a row that says so."""
     try:
         return future.result()
     except CancelledError:
         raise InputError("the cluster is lost; the same command goes on with what is missing") from None
-    except Exception as error:  # of Dask, which tried other workers before it gave up
+    except Exception as error:  # Dask has tried other workers before it gave up
         return Outcome(cell.without_result("failed", one_line(error)), cut_off=True)
 
 
 def _keys(cells: Sequence[Cell], crew: Crew, threads: int) -> list[str]:
-    """Name cells where they run: processor and versions of a cluster's workers are part of the names."""
+    """Return the keys of cells where they run: processor and versions of a cluster's workers are part of them."""
     if not crew.remote or not cells:
         return [cell.key() for cell in cells]
+    assert crew.executor is not None
     try:
         return crew.executor.submit(_keys_here, cells, threads).result()
     except Exception as error:  # an installation that differs raises anything at all
