@@ -72,8 +72,8 @@ class EnergyModel(Model):
         prior = estimator == "prior"
         proposal = Gaussian.isotropic(self.module.shape, like=data) if prior else Gaussian.fitted(data)
         estimate = {"prior": importance_sampling, "gaussian": importance_sampling, "bridge": bridge_sampling}[estimator]
-        found = estimate(self.module, proposal, draws, generator)
-        return found.log_normalizer, found.standard_error, found.effective_samples
+        result = estimate(self.module, proposal, draws, generator)
+        return result.log_normalizer, result.standard_error, result.effective_samples
 
 
 class DenseModel(EnergyModel):

@@ -22,8 +22,8 @@ class NormflowsModel(Model):
     """A `NormalizingFlow` on flattened samples, trained by maximum likelihood.
 
     Args:
-        problem: What to build for.
-        module: The flow.
+        problem: The problem to build for.
+        module: The flow to train.
     """
 
     module: Any  # normflows comes without types
@@ -70,9 +70,9 @@ class LinearStack(NormflowsModel):
     """The paper's fc: linear layers with a smooth leaky ReLU between them.
 
     Args:
-        problem: What to build for.
-        linear: Makes the layers of one linear map, data to latent.
-        load: Sets those layers to z = W x + b.
+        problem: The problem to build for.
+        linear: A function that makes the layers of one linear map, data to latent.
+        load: A function that sets these layers to z = W x + b.
     """
 
     def __init__(

@@ -30,7 +30,7 @@ class GaussianModel(EnergyModel):
         """Set mean and covariance to those of all batches, in float64.
 
         Raises:
-            ValueError: The covariance is singular: some component is constant or depends linearly on others.
+            ValueError: if the covariance is singular: some component is constant or depends linearly on others.
         """
         import torch
 

@@ -32,8 +32,8 @@ class RelativeGradientModel(DenseModel):
     """The paper's fc, its dense layers trained along the relative gradient.
 
     Args:
-        problem: What to build for.
-        affine: From x, W and b to y, and a zero that stands for log|det W|.
+        problem: The problem to build for.
+        affine: A function from x, W and b to y, and a zero that stands for log|det W|.
     """
 
     def __init__(self, problem: Problem, affine: Callable[..., tuple[Tensor, Tensor]]) -> None:

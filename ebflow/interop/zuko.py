@@ -20,7 +20,7 @@ class LayerTransform(Transform):
     """A layer of ours as a transform, data to latent.
 
     Args:
-        layer: Its Jacobian depends on the input, or its log|det J| is zero.
+        layer: A layer whose Jacobian depends on the input, or whose log|det J| is zero.
     """
 
     domain = constraints.real_vector
@@ -66,7 +66,7 @@ class DenseTransform(Transform):
     """z = W x + b with any square matrix, which zuko lacks; ``UnconditionalTransform(DenseTransform, W, b)`` trains it.
 
     Args:
-        weight: W, shape (D, D).
+        weight: The matrix W, shape (D, D).
         bias: b, shape (D,).
     """
 
@@ -124,7 +124,7 @@ def from_flow(flow: Flow | LazyTransform, shape: Shape) -> EBFlow:
         shape: Event shape of what it takes.
 
     Raises:
-        ValueError: The base is another one or has another shape.
+        ValueError: if the base is another one or has another shape.
     """
     if isinstance(flow, LazyTransform):
         return assemble(shape, _view(flow, shape), shape)

@@ -21,7 +21,7 @@ class Scale(FixedLayer):
         divisor: Not zero.
 
     Raises:
-        ValueError: The divisor is zero or not a number.
+        ValueError: if the divisor is zero or not a number.
     """
 
     def __init__(self, shape: Shape, shift: float, divisor: float) -> None:
@@ -55,7 +55,7 @@ class Logit(ElementwiseLayer):
         alpha: Above zero.
 
     Raises:
-        ValueError: alpha is not above zero.
+        ValueError: if alpha is not above zero.
     """
 
     def __init__(self, alpha: float) -> None:

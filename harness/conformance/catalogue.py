@@ -17,10 +17,10 @@ class Check:
     """One promise of a method, and how it is tested.
 
     Args:
-        name: name of the check for `harness check`.
-        promise: a sentence that says what must hold.
-        cause: a sentence that says what usually breaks the promise.
-        test: function that raises `Broken` or `Inapplicable`; any other exception counts as broken too.
+        name: Name of the check for `harness check`.
+        promise: A sentence that says what must hold.
+        cause: A sentence that says what usually breaks the promise.
+        test: Function that raises `Broken` or `Inapplicable`; any other exception counts as broken too.
     """
 
     name: str

@@ -22,7 +22,7 @@ class ArrayFile(Declaration):
     """The rows of a `.npy` file, shuffled and split 80/10/10; they become float64.
 
     Attributes:
-        path: the file.
+        path: The file.
     """
 
     path: Path = Path()
@@ -46,7 +46,7 @@ def declare(path: Path) -> ArrayFile:
     """Declare a `.npy` file, by its header: no data are read.
 
     Args:
-        path: file holding an (N, D) array of floats, N >= 10.
+        path: File holding an (N, D) array of floats, N >= 10.
 
     Returns:
         A set of shape `(D,)`, named after the file.

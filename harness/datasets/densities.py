@@ -38,8 +38,8 @@ class Density(ABC):
         """Draw points without noise.
 
         Args:
-            count: number of points N.
-            generator: source of randomness, on the CPU.
+            count: Number of points N.
+            generator: Source of randomness, on the CPU.
 
         Returns:
             Points in float64, `(N, D)`.
@@ -180,7 +180,7 @@ class Multimodal(Density):
     rounds to one at 47 % of the points: the set would lie on hyperplanes.)
 
     Attributes:
-        dimension: dimension D of a sample.
+        dimension: Dimension D of a sample.
     """
 
     dimension: int = 10
@@ -226,8 +226,8 @@ def _smoothed_boxes(x: Tensor, low: Tensor, side: float) -> tuple[Tensor, Tensor
 
     Args:
         x: points, `(B, 2)`.
-        low: lower left corners of the squares, `(K, 2)`.
-        side: side a of every square.
+        low: Lower left corners of the squares, `(K, 2)`.
+        side: Side a of every square.
 
     Returns:
         Log-densities, `(B, K)`, and scores, `(B, K, 2)`.

@@ -33,8 +33,8 @@ class PublishedFile:
     """A file as its authors have published it.
 
     Attributes:
-        place: path of the file inside the data folder.
-        size: length of the file in bytes.
+        place: Path of the file inside the data folder.
+        size: Length of the file in bytes.
         sha256: SHA-256 of the file, in hexadecimal.
     """
 
@@ -81,8 +81,8 @@ class Archive(PublishedFile):
     """A published file that holds others: a gzip file one of them, a compressed tar file several.
 
     Attributes:
-        url: address that the archive is downloaded from.
-        contents: the files inside.
+        url: Address that the archive is downloaded from.
+        contents: The files inside.
     """
 
     url: str

@@ -22,9 +22,9 @@ class ImageSet(Declaration):
     """Published images, in `uint8`: the last of the files is the test set, the end of the others the validation set.
 
     Attributes:
-        archives: where the files come from, in the order of the images.
-        header: number of bytes before the first image of a file.
-        label: number of bytes before the pixels of an image.
+        archives: Where the files come from, in the order of the images.
+        header: Number of bytes before the first image of a file.
+        label: Number of bytes before the pixels of an image.
     """
 
     archives: tuple[Archive, ...] = ()

@@ -40,9 +40,9 @@ class Preprocessing(ABC):
         """Add noise to raw samples and take them to model space.
 
         Args:
-            raw: raw samples, `(B, *shape)`, of any dtype.
-            generator: source of the noise, on the device of `raw`; torch's global one by default.
-            dtype: dtype of both results.
+            raw: Raw samples, `(B, *shape)`, of any dtype.
+            generator: Source of the noise, on the device of `raw`; torch's global one by default.
+            dtype: Dtype of both results.
 
         Returns:
             The samples in model space, `(B, *shape)`, and log|det J| of data space -> model space in nats, less
@@ -64,7 +64,7 @@ class Preprocessing(ABC):
         """Take samples from model space to data space, neither clamped nor floored to levels.
 
         Args:
-            x: samples in model space, `(B, *shape)`.
+            x: Samples in model space, `(B, *shape)`.
 
         Returns:
             The samples in data space, `(B, *shape)`, in the dtype of `x`.
@@ -97,7 +97,7 @@ class GaussianNoise(Preprocessing):
     """Add N(0, std^2) to every coordinate; log|det J| = 0.
 
     Attributes:
-        std: standard deviation of the noise, in units of the data.
+        std: Standard deviation of the noise, in units of the data.
 
     Raises:
         InputError: if `std` is not positive.
@@ -122,8 +122,8 @@ class Dequantize(Preprocessing):
     sigmoid of N(0, smooth^2), goes to zero there with all its derivatives.
 
     Attributes:
-        levels: number of levels; data space is [0, levels).
-        smooth: scale of smooth noise, or None for uniform noise.
+        levels: Number of levels; data space is [0, levels).
+        smooth: Scale of smooth noise, or None for uniform noise.
 
     Raises:
         InputError: if there are fewer than two levels, or the scale lies outside (0, 5].
@@ -163,10 +163,10 @@ class LogitPreprocessing(Dequantize):
     $1/\alpha$ times smaller relative to the data.
 
     Attributes:
-        levels: number of levels; data space is [0, levels).
-        margin: about the distance of $u$ from 0 and 1.
-        alpha: divisor of the logit.
-        smooth: scale of smooth noise, or None for uniform noise.
+        levels: Number of levels; data space is [0, levels).
+        margin: About the distance of $u$ from 0 and 1.
+        alpha: Divisor of the logit.
+        smooth: Scale of smooth noise, or None for uniform noise.
 
     Raises:
         InputError: if there are fewer than two levels, the margin lies outside (0, 0.5), the scale outside (0, 5], or

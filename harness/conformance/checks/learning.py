@@ -201,9 +201,9 @@ def fc_log_prob(layers: Sequence[tuple[Tensor, Tensor]], x: Tensor, residual: bo
     """Compute log p of the paper's fc, written out: z = W x + b, f(x) = 0.3 x + 0.7 log(1 + e^x), base N(0, I).
 
     Args:
-        layers: pairs of W, shape (D, D), and b, shape (D,), first to last.
-        x: samples of shape (B, D).
-        residual: whether the activation is x + f(x).
+        layers: Pairs of W, shape (D, D), and b, shape (D,), first to last.
+        x: Samples of shape (B, D).
+        residual: Whether the activation is x + f(x).
 
     Returns:
         Log-densities in nats, shape (B,).
