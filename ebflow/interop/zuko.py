@@ -67,7 +67,7 @@ class DenseTransform(Transform):
 
     Args:
         weight: The matrix W, shape (D, D).
-        bias: b, shape (D,).
+        bias: The vector b, shape (D,).
     """
 
     domain = constraints.real_vector

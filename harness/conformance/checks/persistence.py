@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
 from harness.conformance.catalogue import check
 from harness.conformance.subject import Broken, Inapplicable, Subject, closely, draw, parameters
-from harness.methods import Model, Problem
+from harness.methods import Model
 from harness.methods.density import build, log_prob
 from harness.training.configuration import TrainingConfig
 from harness.training.state import load_trainer_state, trainer_state
@@ -65,38 +64,28 @@ def staleness(subject: Subject) -> None:
     log_prob(model, x)
     model.module.load_state_dict(other.module.state_dict())
     closely(log_prob(model, x), log_prob(other, x), 1e-9, "after load_state_dict, against the model that it came from")
-    for what, edit in _EDITS.items():
+    for how in ("in place", "through .data", "by an optimiser"):
         before = log_prob(model, x)
-        edit(model)
+        _edit(model, how)
         after = log_prob(model, x)
         if torch.equal(before, after):
-            raise Broken(f"after a change {what} log_prob is what it was before")
-        closely(after, _afresh(subject, model, x), 1e-9, f"after a change {what}, against a model made afresh")
+            raise Broken(f"after a change {how} log_prob is what it was before")
+        closely(after, _afresh(subject, model, x), 1e-9, f"after a change {how}, against a model made afresh")
 
 
-def _in_place(model: Model) -> None:
-    for _, parameter in parameters(model):
-        parameter.mul_(1.01)
-
-
-def _through_data(model: Model) -> None:
-    for _, parameter in parameters(model):
-        parameter.data = 1.01 * parameter.data
-
-
-def _by_optimizer(model: Model) -> None:
+def _edit(model: Model, how: str) -> None:
     trained = [parameter for _, parameter in parameters(model)]
+    if how == "by an optimiser":
+        for parameter in trained:
+            parameter.grad = torch.ones_like(parameter)
+        torch.optim.SGD(trained, lr=0.01).step()
+        model.after_step()
+        return
     for parameter in trained:
-        parameter.grad = torch.ones_like(parameter)
-    torch.optim.SGD(trained, lr=0.01).step()
-    model.after_step()
-
-
-_EDITS: dict[str, Callable[[Model], None]] = {
-    "in place": _in_place,
-    "through .data": _through_data,
-    "by an optimiser": _by_optimizer,
-}
+        if how == "in place":
+            parameter.mul_(1.01)
+        else:
+            parameter.data = 1.01 * parameter.data
 
 
 def _afresh(subject: Subject, model: Model, x: Tensor) -> Tensor:
@@ -158,26 +147,14 @@ def resume(subject: Subject) -> None:
     subject.needs_training()
     for problem in subject.one_of_each():
         x = draw(problem)
-
-        def trainer(problem: Problem = problem) -> Trainer:
-            model = subject.started(problem)
-            model.module.train()
-            return Trainer(model, TrainingConfig(learning_rate=1e-3), torch.Generator().manual_seed(0))
-
-        def followed(trainer: Trainer, x: Tensor = x) -> list[Tensor]:
-            losses = [trainer.step(x) for _ in range(2)]
-            trainer.model.module.eval()
-            with torch.no_grad():
-                return [*losses, log_prob(trainer.model, x)]
-
-        first, second = trainer(), trainer()
+        first, second = (_trainer(subject.started(problem)) for _ in range(2))
         for _ in range(2):
             first.step(x)
         with torch.no_grad():
             log_prob(first.model, x)  # a validation
         load_trainer_state(second, {name: tensor.clone() for name, tensor in trainer_state(first).items()})
         names = "the loss of the next step", "the loss after it", "log_prob after these"
-        for name, ours, theirs in zip(names, followed(second), followed(first), strict=True):
+        for name, ours, theirs in zip(names, _two_steps(second, x), _two_steps(first, x), strict=True):
             if not torch.equal(ours, theirs):
                 gap = float((ours - theirs).abs().max())
                 raise Broken(f"{problem.architecture}: {name} differs by {gap:.2g} from that of the model that went on")
@@ -185,3 +162,15 @@ def resume(subject: Subject) -> None:
         for name, value in trainer_state(second).items():
             if not torch.equal(value, after[name]):
                 raise Broken(f"{problem.architecture}: {name} is not that of the model that went on")
+
+
+def _trainer(model: Model) -> Trainer:
+    model.module.train()
+    return Trainer(model, TrainingConfig(learning_rate=1e-3), torch.Generator().manual_seed(0))
+
+
+def _two_steps(trainer: Trainer, x: Tensor) -> list[Tensor]:
+    losses = [trainer.step(x) for _ in range(2)]
+    trainer.model.module.eval()
+    with torch.no_grad():
+        return [*losses, log_prob(trainer.model, x)]
