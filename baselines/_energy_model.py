@@ -1,4 +1,4 @@
-"""What every model that is an `ebflow.EBFlow` shares, however it is trained: not a competitor, but a base for some."""
+"""The base class of models that are an `ebflow.EBFlow`, however they are trained: no competitor itself."""
 
 from __future__ import annotations
 

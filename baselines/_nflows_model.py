@@ -1,4 +1,4 @@
-"""What every nflows model shares: not a competitor, but a base for some."""
+"""The base classes of the models of nflows: no competitors themselves."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every normflows model shares: not a competitor, but a base for some.
+"""The base classes of the models of normflows: no competitors themselves.
 
 normflows maps latent to data in `forward`, so a layer's data-to-latent map is its `inverse`, and lists run from latent
 to data.

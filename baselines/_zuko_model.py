@@ -1,4 +1,4 @@
-"""What every zuko model shares: not a competitor, but a base for some."""
+"""The base class of the models of zuko: no competitor itself."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The same cnn trained the plain way, to see what the library's own way is worth.
+"""The cnn of `baselines.ebflow` trained the plain way, to see what the library's own way is worth.
 
 ``toeplitz-ml`` writes every convolution as its dense D x D matrix by lists of indices and takes slogdet of it at every
 step; ``autograd-dsm`` differentiates the energy twice. Both compute what ``ebflow-ml`` and ``ebflow-dsm`` compute.

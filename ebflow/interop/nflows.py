@@ -71,7 +71,7 @@ class TransformLayer(VaryingLayer):
 
 
 def from_flow(flow: Flow, shape: Shape) -> EBFlow:
-    """See an nflows flow as an `EBFlow` with the same parameters: training one trains the other.
+    """Return an nflows flow as an `EBFlow` with the same parameters: training one trains the other.
 
     Linear layers, permutations, `ActNorm` and pointwise affine transforms, and what subclasses them without changing
     the map, count as layers with a constant Jacobian: score matching never computes their determinants. Layers of ours

@@ -72,7 +72,7 @@ class FlowLayer(VaryingLayer):
 
 
 def from_flow(flow: NormalizingFlow, shape: Shape) -> EBFlow:
-    """See a normflows flow as an `EBFlow` with the same parameters: training one trains the other.
+    """Return a normflows flow as an `EBFlow` with the same parameters: training one trains the other.
 
     `InvertibleAffine`, `Invertible1x1Conv`, `LULinearPermute`, `Permute`, `AffineConstFlow` and `ActNorm`, and what
     subclasses them without changing the map, count as layers with a constant Jacobian: score matching never computes

@@ -111,7 +111,7 @@ class TransformLayer(VaryingLayer):
 
 
 def from_flow(flow: Flow | LazyTransform, shape: Shape) -> EBFlow:
-    """See a zuko flow as an `EBFlow` with the same parameters: training one trains the other.
+    """Return a zuko flow as an `EBFlow` with the same parameters: training one trains the other.
 
     Unconditional `DenseTransform`, `LULinearTransform`, `RotationTransform` and `PermutationTransform`, and what
     subclasses them without changing the map, count as layers with a constant Jacobian: score matching never computes

@@ -17,8 +17,8 @@ class Scale(FixedLayer):
 
     Args:
         shape: Event shape.
-        shift: Subtracted first.
-        divisor: Not zero.
+        shift: Number that is subtracted first.
+        divisor: Number to divide by, not zero.
 
     Raises:
         ValueError: if the divisor is zero or not a number.
@@ -52,7 +52,7 @@ class Logit(ElementwiseLayer):
     """y = (log x - log(1 - x)) / alpha; NaN outside (0, 1), so that a value out of range never passes unseen.
 
     Args:
-        alpha: Above zero.
+        alpha: Divisor of the logit, above zero.
 
     Raises:
         ValueError: if alpha is not above zero.

@@ -30,11 +30,11 @@ def matrix(kernel: Tensor, height: int, width: int) -> Tensor:
 
 
 def log_abs_det(kernel: Tensor, height: int, width: int) -> Tensor:
-    """Return log|det| (nats) of that matrix: a scalar, -inf where it is singular; may be differentiated once.
+    """Return log|det| (nats) of the `matrix` of a convolution: a scalar, -inf if singular; may be differentiated once.
 
-    Elimination with partial pivoting within the band, which is as stable as that of the whole matrix. Each step
+    The band is eliminated with partial pivoting, which is as stable as for the whole matrix. Each step
     eliminates as many image rows as the kernel reaches, from the rows carried along and as many fresh ones. The fresh
-    ones are the same every time.
+    rows are the same every time.
 
     Args:
         kernel: Kernel of the convolution, shape (C, C, k, k), k odd.
