@@ -59,9 +59,9 @@ def show_table(title: str, frame: pl.DataFrame, stderr: bool = False) -> None:
     if stream.isatty():
         _show_fitted(Console(stderr=stderr, highlight=False), title, frame)
     else:
-        from harness.report.tables import render
+        from harness.report.tables.text import to_markdown
 
-        print(f"\n{title}\n\n{render(frame, 'github')}", file=stream)
+        print(f"\n{title}\n\n{to_markdown(frame)}", file=stream)
 
 
 def show_pages(pages: Sequence[Page], more: str) -> None:
