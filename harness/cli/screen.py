@@ -59,7 +59,7 @@ def show_table(title: str, frame: pl.DataFrame, stderr: bool = False) -> None:
     if stream.isatty():
         _show_fitted(Console(stderr=stderr, highlight=False), title, frame)
     else:
-        from harness.report.tables import to_markdown
+        from harness.report.tables.text import to_markdown
 
         print(f"\n{title}\n\n{to_markdown(frame)}", file=stream)
 
