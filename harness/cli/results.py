@@ -83,7 +83,7 @@ def merge(
     folders: Annotated[
         list[Path], typer.Argument(metavar="FOLDER...", help="Results folders to merge. They are only read.")
     ],
-    into: Annotated[Path, option(OUTPUT, "FOLDER", "The results folder to fill.")],
+    into: Annotated[Path, option(OUTPUT, "FOLDER", "Results folder to fill.")],
 ) -> None:
     """Copy the cells of several results folders, from other machines or older versions of this program, into one.
 

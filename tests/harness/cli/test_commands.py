@@ -24,7 +24,7 @@ from harness.methods import Method, Problem, registry
 from harness.paper import experiments
 from harness.paper.experiments import EXPERIMENTS, Experiment
 from harness.paper.recipes import RECIPES
-from harness.results import SCHEMA, Row, Store, cell_key
+from harness.results import SCHEMA, Row, Store
 from harness.training.checkpoints import load_weights
 from harness.training.configuration import TrainingConfig
 
@@ -47,6 +47,9 @@ def tiny_experiment(monkeypatch: pytest.MonkeyPatch) -> None:
     """One experiment of a timing and a training, both of a moment."""
 
     class Plan:
+        def shortened(self) -> str:
+            return "almost everything"
+
         def cells(self, name: str, context: experiments.Context) -> list[Any]:
             config = TrainingConfig(epochs=1, evaluate_every=1)
             problem = Problem(shape=(1, 8, 8), seed=context.seed)
@@ -69,7 +72,7 @@ def tiny_experiment(monkeypatch: pytest.MonkeyPatch) -> None:
                 ),
             ]
 
-    tiny = Experiment("tiny", "a moment", Plan(), "almost everything", "all else")
+    tiny = Experiment("tiny", "a moment", Plan(), "all else")
     monkeypatch.setattr(experiments, "EXPERIMENTS", (tiny,))
 
 
@@ -216,14 +219,14 @@ def test_train_as_rows_with_every_option(run: Run) -> None:
     assert {row["status"] for row in ended.rows} == {"diverged"}
     assert all(list(row) == list(SCHEMA) for row in ended.rows)
     first = ended.rows[0]
-    config = json.loads(first["config"])
+    settings = json.loads(first["config"])["settings"]
     assert (first["method"], first["dataset"], first["L"], first["B"], first["seed"]) == (
         *("ebflow-dsm", "digits", 3, 200, 7),
     )
-    training = config["config"]
+    training = settings["config"]
     assert (training["epochs"], training["learning_rate"], training["optimizer"]) == (2, 0.002, "adam")
     assert (training["patience"], training["max_seconds"], training["ema_decay"]) == (4, 60.0, None)
-    assert (config["problem"]["noise"], config["draws"], config["preprocess"]) == (0.25, 3, False)
+    assert (settings["problem"]["noise"], settings["draws"], settings["preprocess"]) == (0.25, 3, False)
 
 
 def test_train_on_the_user_s_own_data(run: Run) -> None:
@@ -281,10 +284,10 @@ def test_reproduce_one_experiment(
 
 
 def test_ctrl_c_keeps_what_is_finished(run: Run, tiny_experiment: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupted(self: LikelihoodCell, progress: Any, **others: Any) -> list[Row]:
+    def interrupted(self: LikelihoodCell, *others: Any) -> list[Row]:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(LikelihoodCell, "run", interrupted)
+    monkeypatch.setattr(LikelihoodCell, "measure", interrupted)
     ended = run("reproduce", "tiny")
     assert ended.status == 130
     assert ended.err.splitlines()[-1] == (
@@ -303,7 +306,7 @@ def test_tables_of_what_is_there(run: Run, make_row: Callable[..., Row], tmp_pat
     assert ended.status == 0
     assert "| ebflow-ml " in ended.out
     assert ended.err.splitlines()[0].startswith("results/local/cells/runtime/bad.parquet: not a readable cell (")
-    assert ended.err.splitlines()[1].startswith("written: 6 files in results/local/tables")
+    assert ended.err.splitlines()[1].startswith("written: 3 files in results/local/tables")
     as_rows = run("tables", "--json")
     assert [row["D"] for row in as_rows.rows] == [16, 64]
     assert all(list(row) == list(SCHEMA) for row in as_rows.rows)
@@ -313,12 +316,13 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {name: (folder / name).read_bytes() for name in written(folder)}
 
 
-def test_what_only_reads_leaves_the_folder_as_it_is(run: Run, make_row: Callable[..., Row], tmp_path: Path) -> None:
+def test_what_only_reads_leaves_the_folder_as_it_is(
+    run: Run, make_cell_row: Callable[..., Row], tmp_path: Path
+) -> None:
     """Tables and figures that were written before, by an older version, stay as they are."""
     folder = tmp_path / "reference"
     for size in (16, 64):
-        identity = {"size": size}
-        Store(folder).write([make_row(D=size, cell=cell_key(identity), config=json.dumps(identity))])
+        Store(folder).write([make_cell_row(size, D=size)])
     for name in ("tables/runtime-custom-runtime.md", "figures/a.svg", "report.html"):
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_text("of an older version")
@@ -338,7 +342,7 @@ def test_what_only_reads_leaves_the_folder_as_it_is(run: Run, make_row: Callable
     assert run("figures", "--write", *read).status == run("tables", "--write", "--json", *read).status == 0
     assert contents(folder) == {
         **before,
-        **{name[4:]: (Path.cwd() / name).read_bytes() for name in made if name.endswith((".md", ".tex"))},
+        **{name[4:]: (Path.cwd() / name).read_bytes() for name in made if name.endswith(".md")},
         **{name: content for name, content in contents(folder).items() if name.startswith("figures/")},
     }
 
@@ -502,7 +506,7 @@ def test_an_unavailable_method_cannot_be_trained(run: Run, with_methods: Run, fa
 def test_a_mistake_in_one_problem_of_many_is_found_before_the_first_is_timed(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delattr(RuntimeCell, "run")
+    monkeypatch.delattr(RuntimeCell, "measure")
     one_line(run("runtime", *CNN, "--dims", "16", "--layers", "3,4"), "ebflow-ml: the cnn spreads its layers")
     assert written(Path.cwd()) == []
 
@@ -543,7 +547,7 @@ def test_errors_that_are_nobody_s_input_are_not_hidden(run: Run, monkeypatch: py
 
 def test_a_results_folder_that_cannot_be_is_found_out_before_the_work(run: Run, monkeypatch: Any) -> None:
     Path("occupied").write_text("a file")
-    monkeypatch.setattr(LikelihoodCell, "run", lambda *_: pytest.fail("worked for nothing"))
+    monkeypatch.setattr(LikelihoodCell, "measure", lambda *_: pytest.fail("worked for nothing"))
     ended = run(*TRAINING, "--results-dir", "occupied/below")
     assert (ended.status, ended.out) == (2, "")
     assert ended.err == (
