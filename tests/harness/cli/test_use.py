@@ -23,7 +23,7 @@ from harness.methods.registry import registry
 from harness.paper.experiments import EXPERIMENTS, PROFILES
 from harness.paper.recipes import RECIPES
 from harness.results import Row, Store
-from harness.training.optimizers import OPTIMIZERS
+from harness.training.configuration import OPTIMIZERS
 
 Run = Callable[..., Any]
 
