@@ -56,7 +56,7 @@ def show_table(title: str, frame: pl.DataFrame) -> None:
     if in_terminal():
         _show_fitted(Console(highlight=False), title, frame)
     else:
-        from harness.report.tables import to_markdown
+        from harness.report.tables.text import to_markdown
 
         print(f"\n{title}\n\n{to_markdown(frame)}")
 
@@ -90,7 +90,7 @@ def show_plan(frame: pl.DataFrame) -> None:
     if sys.stderr.isatty():
         _show_fitted(Console(stderr=True, highlight=False), PLAN, frame)
     else:
-        from harness.report.tables import to_markdown
+        from harness.report.tables.text import to_markdown
 
         say(f"\n{PLAN}\n\n{to_markdown(frame)}\n")
 

@@ -7,7 +7,7 @@ from typing import Any
 import polars as pl
 from markupsafe import Markup
 
-from harness.report.tables import split_constants, to_html
+from harness.report.tables.text import split_constants, to_html
 
 _WIDTH, _HEIGHT, _MARGIN = 120, 24, 4
 _NAMES = {
