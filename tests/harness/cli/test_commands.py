@@ -289,7 +289,7 @@ def test_tables_of_what_is_there(run: Run, make_row: Callable[..., Row], tmp_pat
     assert ended.status == 0
     assert "| ebflow-ml " in ended.out
     assert ended.err.splitlines()[0].startswith("results/local/cells/runtime/bad.parquet: not a readable cell (")
-    assert ended.err.splitlines()[1].startswith("written: 6 files in results/local/tables")
+    assert ended.err.splitlines()[1].startswith("written: 3 files in results/local/tables")
     as_rows = run("tables", "--json")
     assert [row["D"] for row in as_rows.rows] == [16, 64]
     assert all(list(row) == list(SCHEMA) for row in as_rows.rows)
