@@ -12,7 +12,7 @@ from harness.report.figures.drawing import Drawing
 from harness.report.figures.groups import TRAININGS, caption, cells_of, groups, title_of
 from harness.report.figures.sheet import Sheet, note, plain_log
 from harness.report.figures.style import INK, colour, marker, styled
-from harness.report.tables.likelihood import likelihood
+from harness.report.tables.trainings import likelihood
 
 _ROW = 0.19  # inches
 _LOOKS = {True: {"color": "#0072B2", "marker": "o"}, False: {"color": "#D55E00", "marker": "s"}}  # with and without MaP

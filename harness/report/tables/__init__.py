@@ -11,9 +11,9 @@ from dataclasses import dataclass
 import polars as pl
 
 from harness.report.tables.comparison import ratios
-from harness.report.tables.likelihood import ablation, curves, differences, likelihood, points, time_to_level
 from harness.report.tables.runtime import bounds, runtime, slopes, timings
 from harness.report.tables.sampling import imputation, normalizer
+from harness.report.tables.trainings import ablation, curves, differences, likelihood, points, time_to_level
 
 
 @dataclass(frozen=True)
