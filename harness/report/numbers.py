@@ -23,14 +23,15 @@ class Numbers:
 
     def __init__(self, rows: pl.DataFrame) -> None:
         self.rows = rows.with_columns(EMA=EMA, MaP=MAP, compiled=COMPILED)
+        self._tables: dict[tuple[str, str, str], pl.DataFrame] = {}
 
-    def value(self, metric: str, **columns: Any) -> float:
-        """Return the value of the one row of a metric whose columns are as given.
+    def value(self, metric: str, column: str = "value", **columns: Any) -> float:
+        """Return the value, or another number, of the one row of a metric whose columns are as given.
 
         Raises:
             InputError: if no row or more than one matches, or if the program knows no such column.
         """
-        return _only(self.rows.filter(status="ok"), "value", {"metric": metric} | columns)
+        return _only(self.rows.filter(status="ok"), column, {"metric": metric} | columns)
 
     def nll(self, experiment: str, method: str, **columns: Any) -> float:
         """Return a test NLL in nats a sample, of the profile paper unless `columns` says otherwise."""
@@ -47,8 +48,11 @@ class Numbers:
 
     def table(self, name: str, experiment: str, profile: str) -> pl.DataFrame:
         """Build one of the report's tables from the rows of an experiment and a profile."""
-        build = {table.name: table.build for table in TABLES}[name]
-        return build(self.rows.filter(experiment=experiment, profile=profile).drop("EMA", "MaP", "compiled"))
+        if (name, experiment, profile) not in self._tables:
+            build = {table.name: table.build for table in TABLES}[name]
+            rows = self.rows.filter(experiment=experiment, profile=profile).drop("EMA", "MaP", "compiled")
+            self._tables[name, experiment, profile] = build(rows)
+        return self._tables[name, experiment, profile]
 
     def entry(self, name: str, column: str, experiment: str, profile: str = "paper", **columns: Any) -> Any:
         """Return one entry of a table of the report, in the one row whose columns are as given.
