@@ -21,6 +21,8 @@ from harness.methods import Problem
 from harness.methods.registry import Registry, read_modules, registry
 from harness.paper.configurations import RECIPES
 from harness.paper.experiments import EXPERIMENTS
+from harness.report.numbers import render_page
+from harness.results import Store
 from harness.timing.interleaved import measure
 from harness.training.configuration import TrainingConfig
 
@@ -147,6 +149,33 @@ def test_quoted_tables_are_those_of_the_reference_results() -> None:
     generated = "\n".join(path.read_text() for path in (README.parent / "results/reference/tables").glob("*.md"))
     assert len(quoted) == 5
     assert [line for line in quoted if line not in generated.splitlines()] == []
+
+
+QUOTED = (
+    "{% macro faster(d) %}{{ (ms('ebflow-ml', d) / ms('ebflow-dsm', d)) | fixed }} times{% endmacro %}"
+    "{{ faster(64) }} faster than maximum likelihood on the same layers at D = 64, {{ faster(784) }} at D = 784 and "
+    "{{ faster(3072) }} at D = 3072.",
+    "{% macro rate(objective, data) %}{{ published('fc', objective, 'batches_per_second', dataset=data) }}{% endmacro %}"
+    "The paper reports {{ (rate('dsm', 'mnist') | float / rate('ml', 'mnist') | float) | fixed(0) }} to "
+    "{{ (rate('dsm', 'cifar10') | float / rate('ml', 'cifar10') | float) | fixed(0) }} times on a GPU.",
+    "{% set ratios = namespace(all=[]) %}"
+    "{% for method in ('nflows-lu-ml', 'normflows-luperm-ml') %}{% for d in (64, 256, 784, 1600, 3072) %}"
+    "{% set ratios.all = ratios.all + [ms(method, d) / ms('ebflow-dsm', d)] %}{% endfor %}{% endfor %}"
+    "LU factors stays within {{ ratios.all | max | fixed }} times DSM's time",
+    "{% set gaussian = nll('table2-mnist-fc', 'gaussian') %}"
+    "no objective gets more than {{ (gaussian - published('fc', 'sml')) | fixed }} nats below one Gaussian, "
+    "which scores {{ gaussian | fixed }} on MNIST.",
+    "{{ nll('tuned-mnist-fc', 'ebflow-ml') | fixed }} by maximum likelihood and "
+    "{{ nll('tuned-mnist-fc', 'ebflow-dsm') | fixed }} by DSM.",
+)
+
+
+def test_quoted_numbers_are_those_of_the_reference_results() -> None:
+    """The README's sentences with measured numbers, as the rows fill them in."""
+    rows, _ = Store(ROOT / "results/reference").frame()
+    text = " ".join(README.read_text().split())
+    sentences = [render_page(quoted, rows) for quoted in QUOTED]
+    assert [sentence for sentence in sentences if sentence not in text] == []
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))

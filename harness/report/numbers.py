@@ -31,15 +31,16 @@ class Numbers:
         Raises:
             InputError: if no row or more than one matches, or if the program knows no such column.
         """
-        return _only(self.rows.filter(status="ok"), column, {"metric": metric} | columns)
+        return float(_only(self.rows.filter(status="ok"), column, {"metric": metric} | columns))
 
     def nll(self, experiment: str, method: str, **columns: Any) -> float:
         """Return a test NLL in nats a sample, of the profile paper unless `columns` says otherwise."""
-        return self.value("nll", **{"experiment": experiment, "method": method, "profile": "paper"} | columns)
+        usual: dict[str, Any] = {"profile": "paper"}
+        return self.value("nll", **usual | {"experiment": experiment, "method": method} | columns)
 
     def ms(self, method: str, D: int, **columns: Any) -> float:
         """Return median milliseconds an iteration, of the uncompiled fc with L = 2 unless `columns` says otherwise."""
-        usual = {"experiment": "runtime", "architecture": "fc", "L": 2, "compiled": False}
+        usual: dict[str, Any] = {"experiment": "runtime", "architecture": "fc", "L": 2, "compiled": False}
         return 1000 * self.value("seconds_per_iteration", **usual | {"method": method, "D": D} | columns)
 
     def exponent(self, method: str, low: int, high: int) -> float:
@@ -67,12 +68,12 @@ class Numbers:
         wanted = {"dataset": "mnist", "architecture": architecture, "objective": objective} | columns
         tables = (published.likelihood(), published.throughput(), published.ablation())
         frame = next(table for table in tables if {column, *columns} <= set(table.columns))
-        return _only(frame, column, wanted)
+        return float(_only(frame, column, wanted))
 
     def prior(self, method: str) -> float:
         """Return the NLL in nats that other people published for a method of theirs on MNIST's fc."""
         named = published.priors().filter(pl.col("method").str.starts_with(f"{method} ("))
-        return _only(named, "published_nll", {"dataset": "mnist", "architecture": "fc"})
+        return float(_only(named, "published_nll", {"dataset": "mnist", "architecture": "fc"}))
 
 
 def render_page(template: str, rows: pl.DataFrame) -> str:
