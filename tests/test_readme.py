@@ -155,7 +155,7 @@ QUOTED = (
     "{% macro faster(d) %}{{ (ms('ebflow-ml', d) / ms('ebflow-dsm', d)) | fixed }} times{% endmacro %}"
     "{{ faster(64) }} faster than maximum likelihood on the same layers at D = 64, {{ faster(784) }} at D = 784 and "
     "{{ faster(3072) }} at D = 3072.",
-    "{% macro rate(objective, data) %}{{ published('fc', objective, 'batches_per_second', dataset=data) }}{% endmacro %}"
+    "{% macro rate(of, data) %}{{ published('fc', of, 'batches_per_second', dataset=data) }}{% endmacro %}"
     "The paper reports {{ (rate('dsm', 'mnist') | float / rate('ml', 'mnist') | float) | fixed(0) }} to "
     "{{ (rate('dsm', 'cifar10') | float / rate('ml', 'cifar10') | float) | fixed(0) }} times on a GPU.",
     "{% set ratios = namespace(all=[]) %}"
