@@ -1,4 +1,4 @@
-"""The one exception that stands for a mistake of the user's."""
+"""The exceptions that stand for a mistake of the user's, and for what is not to be had here."""
 
 from __future__ import annotations
 
@@ -10,6 +10,13 @@ _LONGEST = 2000  # characters
 
 class InputError(ValueError):
     """Bad input; the message is one line that says what to do. The command line prints it and exits with status 2."""
+
+
+class UnavailableError(Exception):
+    """A cell cannot be measured here, because a library, data or an ability of its method is missing.
+
+    The message is one line that says what is missing; the cell's row has it as its reason.
+    """
 
 
 def unknown(kind: str, name: str, known: Iterable[str]) -> InputError:

@@ -1,11 +1,11 @@
-"""Cells: the units of work that are run, stored and resumed.
+"""Cells: the units of work that are run, stored and resumed, and how a sweep of them runs.
 
 Each kind has a file: seconds an iteration, test NLL, imputation, estimates of log Z.
 """
 
-from harness.cells.base import Cell, Keep, Progress, check_fit, finished_rows, forget, identity_of, row_maker, single
+from harness.cells.base import Cell, Keep, Origin, Outcome, Progress, finished_rows, single
 from harness.cells.imputation import ImputationCell
-from harness.cells.likelihood import LikelihoodCell, load_data
+from harness.cells.likelihood import LikelihoodCell
 from harness.cells.normalizer import NormalizerCell
 from harness.cells.runtime import RuntimeCell
 
@@ -15,13 +15,10 @@ __all__ = [
     "Keep",
     "LikelihoodCell",
     "NormalizerCell",
+    "Origin",
+    "Outcome",
     "Progress",
     "RuntimeCell",
-    "check_fit",
     "finished_rows",
-    "forget",
-    "identity_of",
-    "load_data",
-    "row_maker",
     "single",
 ]

@@ -1,188 +1,301 @@
-"""What every cell is, and what cells share: identity, rows, what is finished."""
+"""What every cell is: its identity, its cost, how it is checked and run, and the rows that it makes."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable, Iterable
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any, Protocol
+from typing import Any, ClassVar
 
 from harness import __version__
 from harness.cells.pictures import Arrays
-from harness.errors import InputError
+from harness.errors import InputError, UnavailableError, one_line
 from harness.methods import Method, Problem
 from harness.methods.density import refusal
-from harness.methods.registry import why_unavailable
+from harness.methods.registry import registry, why_unavailable
 from harness.results import Row, Store, cell_key
 from harness.results.provenance import capture
 from harness.results.statistics import Estimate
 from harness.training.checkpoints import TrainingCheckpoint
+from harness.training.loop import Divergence
 from harness.training.processes import processes
 
 Progress = Callable[[int, int, str], None]
-"""Told how many steps of the running cell are done, of how many, and a note."""
+"""A function that is told how many steps of the running cell are done, of how many, and a note."""
 
 Keep = Callable[[Arrays], None]
-"""Given the arrays that are to lie beside a cell's rows."""
+"""A function that takes the arrays that are to lie beside a cell's rows."""
+
+RowMaker = Callable[..., Row]
+"""A function from metric, unit, estimate and the remaining columns to a row of one method in one cell."""
+
+APART: Mapping[str, bool] = {"identity": False}
+"""Metadata of a field that has no part in what a cell measures, such as the folder where the data lie."""
 
 
-def forget(arrays: Arrays) -> None:
-    """Keep none."""
+@dataclass(frozen=True)
+class Origin:
+    """How a cell came to be asked for: facts about it that its rows carry and that do not determine it.
+
+    Args:
+        argv: The arguments of this program that ask for this cell, threads aside.
+        recipe: The name of the training configuration that the cell starts from; none for a timing.
+        overrides: The fields of that configuration that were changed, with their new values.
+        shortened: Whether the training has less than the length of its recipe; None where nothing is trained.
+    """
+
+    argv: tuple[str, ...] = ()
+    recipe: str = "none"
+    overrides: Mapping[str, Any] = field(default_factory=dict)
+    shortened: bool | None = None
 
 
-class Cell(Protocol):
-    """One unit of work."""
+@dataclass(frozen=True)
+class Outcome:
+    """What a cell has made, to be kept.
+
+    Args:
+        rows: The rows of the cell, at least one.
+        arrays: What a trained model looks like.
+        cut_off: Whether the cell was ended by a limit or a kill, so that a later run can go on from there.
+    """
+
+    rows: list[Row]
+    arrays: Arrays = field(default_factory=dict)
+    cut_off: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cell(ABC):
+    """One unit of work, which is run, stored and resumed as a whole.
+
+    A subclass declares its `kind` and says what to measure. A kind's defaults never change once cells of it are stored:
+    a new option gets the default under which old cells were made, so that their keys stay as they are.
+
+    Args:
+        experiment: What asked for the cell, such as ``table2-mnist-fc`` or ``runtime``.
+        profile: How far the protocol is shortened: quick, paper, or custom.
+        problem: The function, its size, and the numbers that it is computed in.
+        recipe: What tables call the training configuration.
+        origin: How the cell came to be asked for.
+    """
+
+    kind: ClassVar[str]
+    main_metric: ClassVar[tuple[str, str]]
+    """The metric and the unit of the row that stands for a cell without a result."""
 
     experiment: str
     profile: str
+    problem: Problem
+    recipe: str = field(default="none", metadata=APART)
+    origin: Origin = field(default_factory=Origin, metadata=APART)
 
     @property
+    @abstractmethod
     def title(self) -> str:
-        """What the progress bar says."""
-        ...
+        """What a progress bar calls the cell."""
+
+    @property
+    @abstractmethod
+    def method_names(self) -> tuple[str, ...]:
+        """The names of the methods that the cell measures."""
+
+    @property
+    def data(self) -> str:
+        """The name of the data; ``normal`` for batches from N(0, I)."""
+        return "normal"
+
+    @property
+    def budget(self) -> float | None:
+        """The seconds after which the cell's training ends at the latest, or None."""
+        return None
 
     @property
     def exclusive(self) -> bool:
         """Whether the result depends on the time that things take, so that the cell needs the machine to itself."""
-        ...
+        return self.budget is not None
 
-    def identity(self) -> dict[str, Any]:
-        """Return what determines the result; equal identities share a file."""
-        ...
+    @property
+    def always_runs(self) -> bool:
+        """Whether the cell runs although its rows are stored, as for weights, which no store holds."""
+        return False
+
+    @property
+    def competitors(self) -> list[Method]:
+        """The methods that the cell measures."""
+        return [registry().find(name) for name in self.method_names]
+
+    def cost(self) -> float:
+        """Estimate the seconds that the cell takes on this machine; 0 where nothing is timed or trained."""
+        return 0.0
 
     def check(self) -> None:
-        """Raise the user's own mistakes, quickly, before anything is run.
+        """Find the user's own mistakes, quickly, before anything is run.
 
         Raises:
-            InputError: The shape does not fit the architecture, or the method cannot do what is asked.
+            InputError: If a method does not take the problem, or cannot do what is asked.
         """
-        ...
+        for method in self.competitors:
+            # The seed has no part in it, and a large model is not built once for each.
+            if why_unavailable(method) is None and (reason := refusal(method, self.problem.replace(seed=0))):
+                raise InputError(reason)
 
-    def run(self, progress: Progress, keep: Keep = forget, resume: TrainingCheckpoint | None = None) -> list[Row]:
-        """Measure; whatever a method does ends as a row.
+    def identity(self) -> dict[str, Any]:
+        """Return what determines the result; cells of equal identities share a file.
+
+        It is the kind, the fields that differ from their defaults, and what the cell runs on: this version of the
+        project, Python, torch and the methods' libraries, the processor and the number of threads, each of which may
+        change a number, if only in its last digits. The commit has no part in it, or the change of a comment would have
+        everything measured again; a change of the code that changes results raises the version. Rows name their commit.
+        """
+        environment = capture(
+            self.problem.device, {library for method in self.competitors for library in method.requires}
+        )
+        where = {
+            "project": __version__,
+            "versions": environment.versions,
+            "cpu": environment.cpu,
+            "gpu": environment.gpu,
+            "threads": environment.threads,
+        }
+        if (count := processes()) > 1:  # whose timings and rounding are others
+            where["processes"] = count
+        return {"kind": self.kind, **where, **_differing(self)}
+
+    def key(self) -> str:
+        """Return the name of the cell, and of its file: a digest of its identity."""
+        return cell_key(self.identity())
+
+    @abstractmethod
+    def measure(self, progress: Progress, keep: Keep, resume: TrainingCheckpoint | None) -> list[Row]:
+        """Measure, and return the rows; whatever goes wrong is raised.
 
         Args:
-            progress: Told how far it is.
-            keep: Given what it looks like, in arrays.
-            resume: Where a training is saved and goes on from; for cells that train.
+            progress: Is told how far the measurement is.
+            keep: Takes the arrays that show what was trained.
+            resume: Where a training is saved and goes on from, for cells that train.
+
+        Raises:
+            UnavailableError: If a library or data are missing, or the method cannot do what the cell asks.
+            Divergence: If a training or a score is not finite.
         """
-        ...
+
+    def run(
+        self, progress: Progress = lambda done, total, note: None, resume: TrainingCheckpoint | None = None
+    ) -> Outcome:
+        """Measure; whatever a method does, its exit included, ends as rows with a status. Ctrl-C is passed on."""
+        arrays: Arrays = {}
+        try:
+            rows = self.measure(progress, arrays.update, resume)
+        except KeyboardInterrupt:
+            raise
+        except UnavailableError as error:
+            return Outcome(self.without_result("unavailable", str(error)))
+        except Divergence as error:
+            return Outcome(self.without_result("diverged", str(error)))
+        except BaseException as error:  # SystemExit, and what a library in Rust panics with, are no Exception
+            return Outcome(self.without_result("failed", one_line(error)))
+        for row in rows:
+            for number in (row.value, row.ci_low, row.ci_high):
+                if number is not None and not math.isfinite(number):
+                    return Outcome(self.without_result("failed", f"its {row.metric} is {number}"))
+        return Outcome(rows, arrays)
 
     def without_result(self, status: str, reason: str) -> list[Row]:
-        """Return the rows of a cell whose run could not end, with the reason."""
-        ...
+        """Return the rows of a cell that could not end, one a method, with the reason."""
+        return [self.row_maker(method)(*self.main_metric, status=status, reason=reason) for method in self.competitors]
+
+    def row_maker(self, method: Method | None) -> RowMaker:
+        """Return a function that fills in what the rows of one method, or of the machine itself, share."""
+        identity, problem = self.identity(), self.problem
+        environment = capture(problem.device, method.requires if method else ())
+        settings = _settings(self)
+        template = Row(
+            cell=cell_key(identity),
+            experiment=self.experiment,
+            profile=self.profile,
+            recipe=self.recipe,
+            method=method.name if method else "machine",
+            objective=method.objective if method else "none",
+            linear=method.linear if method else "none",
+            limits=method.limits if method else None,
+            dataset=self.data,
+            architecture=problem.architecture,
+            shape="x".join(map(str, problem.shape)),
+            D=problem.dimension,
+            L=problem.layers,
+            B=problem.batch,
+            parameters=None,
+            seed=problem.seed,
+            dtype=problem.dtype,
+            device=problem.device,
+            threads=environment.threads,
+            metric="",
+            value=None,
+            unit="",
+            ci_low=None,
+            ci_high=None,
+            n=None,
+            status="ok",
+            reason=None,
+            config=json.dumps(
+                {"identity": identity, "settings": settings, "origin": dataclasses.asdict(self.origin)}, sort_keys=True
+            ),
+            versions=json.dumps(environment.versions, sort_keys=True),
+            cpu=environment.cpu,
+            gpu=environment.gpu,
+            commit=environment.commit,
+            started_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        )
+
+        def row(metric: str, unit: str, estimate: Estimate | None = None, **columns: Any) -> Row:
+            if estimate is not None:
+                columns |= dict(zip(("value", "ci_low", "ci_high", "n"), dataclasses.astuple(estimate), strict=True))
+            return dataclasses.replace(template, metric=metric, unit=unit, **columns)
+
+        return row
 
 
 def single(value: float) -> Estimate:
-    """A number that was found once."""
+    """Return the estimate of a number that was measured once."""
     return Estimate(float(value), None, None, 1)
 
 
 def finished_rows(cell: Cell, store: Store, key: str | None = None) -> list[Row]:
     """Return the rows of a cell that need not run again; none if it is missing, unavailable or failed.
 
-    A cell that is to keep its best weights in a file runs again too: the store has no weights.
-
     Args:
-        cell: What was asked.
+        cell: The cell that is asked for.
         store: Where finished cells lie.
-        key: Of the cell where it runs, if that is not this machine.
+        key: The key of the cell where it runs, if that is not this machine.
     """
-    if getattr(cell, "checkpoint", None) is not None:
+    if cell.always_runs:
         return []
-    rows = store.read(cell.experiment, key or cell_key(cell.identity()))
+    rows = store.read(cell.experiment, key or cell.key())
     return rows if all(row.status in ("ok", "diverged") for row in rows) else []
 
 
-def check_fit(method: Method, problem: Problem) -> None:
-    """Raise InputError if the method is available and does not take the problem."""
-    # The seed has no part in it, and a large model is not built once for each.
-    if why_unavailable(method) is None and (reason := refusal(method, problem.replace(seed=0))):
-        raise InputError(reason)
+def _fields(thing: Any) -> Iterable[dataclasses.Field[Any]]:
+    return (own for own in dataclasses.fields(thing) if own.metadata.get("identity", True))
 
 
-def identity_of(cell: Any, device: str, libraries: Iterable[str] = (), leave_out: Iterable[str] = ()) -> dict[str, Any]:
-    """Return a cell's fields but those left out, its class, and what it runs on, libraries of its methods included.
-
-    This version of the project is part of it, and so are the versions of Python, torch and the method's own libraries,
-    the processor and the number of threads: each may change a number, if only in its last digits. The commit is not, or
-    the change of a comment would have everything measured again; a change of the code that changes results raises the
-    version. Rows name their commit.
-    """
-    environment = capture(device, libraries)
-    # Other processes have other timings, and other rounding; one alone goes without saying.
-    parallel = {"processes": processes()} if processes() > 1 else {}
-    fields = {key: value for key, value in dataclasses.asdict(cell).items() if key not in leave_out}
-    return {
-        "kind": type(cell).__name__,
-        "project": __version__,
-        "versions": environment.versions,
-        "cpu": environment.cpu,
-        "gpu": environment.gpu,
-        "threads": environment.threads,
-        **parallel,
-        **fields,
-    }
+def _differing(thing: Any) -> dict[str, Any]:
+    """Return the fields of a dataclass that have no default or another value than it, dataclasses inside likewise."""
+    differing = {}
+    for own in _fields(thing):
+        value = getattr(thing, own.name)
+        default = own.default_factory() if callable(own.default_factory) else own.default
+        if value == default:
+            continue
+        differing[own.name] = _differing(value) if dataclasses.is_dataclass(value) else value
+    return differing
 
 
-def row_maker(cell: Any, method: Method | None, problem: Problem, dataset: str) -> Callable[..., Row]:
-    """Return a function that fills in what the rows of one method, or of the machine itself, share in one cell."""
-    environment = capture(problem.device, method.requires if method else ())
-    started_at = datetime.now(UTC).isoformat(timespec="seconds")
-    identity = cell.identity()
-    shared = {
-        "cell": cell_key(identity),
-        "experiment": cell.experiment,
-        "profile": cell.profile,
-        "recipe": getattr(cell, "recipe", "none"),
-        "method": method.name if method else "machine",
-        "objective": method.objective if method else "none",
-        "linear": method.linear if method else "none",
-        "limits": method.limits if method else None,
-        "dataset": dataset,
-        "architecture": problem.architecture,
-        "shape": "x".join(map(str, problem.shape)),
-        "D": problem.dimension,
-        "L": problem.layers,
-        "B": problem.batch,
-        "seed": problem.seed,
-        "dtype": problem.dtype,
-        "device": problem.device,
-        "threads": environment.threads,
-        "config": json.dumps(identity, sort_keys=True),
-        "versions": json.dumps(environment.versions, sort_keys=True),
-        "cpu": environment.cpu,
-        "gpu": environment.gpu,
-        "commit": environment.commit,
-        "started_at": started_at,
-    }
-
-    def row(
-        metric: str,
-        unit: str,
-        estimate: Estimate | None = None,
-        *,
-        parameters: int | None = None,
-        status: str = "ok",
-        reason: str | None = None,
-        iteration: int | None = None,
-        seconds: float | None = None,
-    ) -> Row:
-        value, low, high, n = (None, None, None, None) if estimate is None else dataclasses.astuple(estimate)
-        return Row(
-            **shared,
-            metric=metric,
-            unit=unit,
-            parameters=parameters,
-            value=value,
-            ci_low=low,
-            ci_high=high,
-            n=n,
-            status=status,
-            reason=reason,
-            iteration=iteration,
-            seconds=seconds,
-        )
-
-    return row
+def _settings(thing: Any) -> dict[str, Any]:
+    """Return all fields of a dataclass that have a part in what it measures, those at their defaults included."""
+    values = ((own.name, getattr(thing, own.name)) for own in _fields(thing))
+    return {name: _settings(value) if dataclasses.is_dataclass(value) else value for name, value in values}

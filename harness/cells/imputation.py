@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from harness.cells.base import Keep, Progress, check_fit, forget, identity_of, row_maker, single
-from harness.cells.likelihood import load_data
+from harness.cells.base import Keep, Progress, single
+from harness.cells.likelihood import TrainedCell
 from harness.cells.pictures import as_levels, imputed
 from harness.datasets import Dataset, LogitPreprocessing
 from harness.datasets.moments import Moments, moments
-from harness.errors import InputError, one_line
+from harness.errors import InputError, UnavailableError
 from harness.methods import Imputes, Model, Problem
 from harness.methods.calls import guarded
 from harness.methods.density import build, count_parameters
@@ -24,7 +23,6 @@ from harness.methods.registry import registry
 from harness.results import Row
 from harness.results.statistics import Estimate, mean_interval
 from harness.training.checkpoints import TrainingCheckpoint
-from harness.training.configuration import TrainingConfig
 from harness.training.loop import Divergence
 from harness.training.scoring import fit
 
@@ -32,8 +30,8 @@ _ROWS_AT_ONCE = 1000
 _SEED = 3_000_003  # far from those of training, validation and test
 
 
-@dataclass(frozen=True)
-class ImputationCell:
+@dataclass(frozen=True, kw_only=True)
+class ImputationCell(TrainedCell):
     """PSNR of Langevin imputation after training on one image dataset.
 
     The lower half of the first test images is missing, rows H // 2 and below. Chains run in model space, from the
@@ -43,30 +41,20 @@ class ImputationCell:
     space. PSNR is over the missing pixels of one image, its peak the highest level; rows are means over the images.
 
     Args:
-        method: Name.
-        problem: Its shape is the dataset's.
-        dataset: Name of a set of images.
-        images: How many test images.
-        steps: Of every chain.
-        warmup: How many of them the mean leaves out. Where steps are adjusted, they adapt the step size too.
-        step_size: Of the chain at its start, in units of the training data's covariance if preconditioned, or else
-            squared units of model space.
+        images: The number of test images.
+        steps: The number of steps of every chain.
+        warmup: The number of steps that the mean leaves out. Where steps are adjusted, they adapt the step size too.
+        step_size: The chain's step size at its start, in units of the training data's covariance if preconditioned, or
+            else in squared units of model space.
         preconditioned: Whether the chain's drift and noise have the covariance that the training data give the missing
             pixels, the others known.
         adjusted: Whether steps are accepted or refused (Metropolis), so that the chain has no bias.
-        leapfrog: Scores a step costs; 1 is Langevin dynamics, more are Hamiltonian Monte Carlo.
-        recipe: What the rows call the configuration.
-        logit_alpha: Of the logit, where it is not the dataset's own.
-        data_dir: Where the data lie.
-        download: Whether missing data may be fetched.
+        leapfrog: The number of scores that a step costs; 1 is Langevin dynamics, more are Hamiltonian Monte Carlo.
     """
 
-    experiment: str
-    profile: str
-    method: str
-    problem: Problem
-    dataset: str
-    config: TrainingConfig
+    kind: ClassVar[str] = "imputation"
+    main_metric: ClassVar[tuple[str, str]] = ("psnr_posterior_mean", "dB")
+
     images: int = 1000
     steps: int = 600
     warmup: int = 50
@@ -74,58 +62,30 @@ class ImputationCell:
     preconditioned: bool = True
     adjusted: bool = True
     leapfrog: int = 5
-    recipe: str = "paper"
-    logit_alpha: float | None = None
-    data_dir: Path | None = None
-    download: bool = False
 
     @property
     def title(self) -> str:
         """Method, data and seed."""
-        return f"imputation by {self.method} on {self.dataset}, {self.problem.architecture}, seed {self.problem.seed}"
-
-    @property
-    def exclusive(self) -> bool:
-        """With a budget of seconds, what it reaches depends on what else runs."""
-        return self.config.max_seconds is not None
-
-    def identity(self) -> dict[str, Any]:
-        """Everything but where files lie."""
-        return identity_of(
-            self, self.problem.device, registry().find(self.method).requires, leave_out=("data_dir", "download")
-        )
+        return f"imputation by {super().title}"
 
     def check(self) -> None:
         """Try the method's build without computing anything."""
         if not 0 <= self.warmup < self.steps:
             raise InputError(f"a chain of {self.steps} steps has no mean after a warm-up of {self.warmup}; use less")
-        check_fit(registry().find(self.method), self.problem)
+        super().check()
 
-    def run(self, progress: Progress, keep: Keep = forget, resume: TrainingCheckpoint | None = None) -> list[Row]:
+    def measure(self, progress: Progress, keep: Keep, resume: TrainingCheckpoint | None) -> list[Row]:
         """Train, impute, compare; one row a metric."""
         method = registry().find(self.method)
-        row = row_maker(self, method, self.problem, self.dataset)
-        try:
-            data = load_data(method, self.dataset, self.data_dir, self.download, self.logit_alpha)
-            if not isinstance(data.preprocessing, LogitPreprocessing):
-                raise InputError(f"{data.name} holds no images to fill in")
-            model = build(method, self.problem)
-            if not isinstance(model, Imputes):
-                raise InputError(f"{method.name} cannot impute")
-        except InputError as error:
-            return [row("psnr_posterior_mean", "dB", status="unavailable", reason=str(error))]
-        try:
-            metrics = self._measure(model, data, progress, keep, resume)
-        except Divergence as error:
-            return [row("psnr_posterior_mean", "dB", status="diverged", reason=str(error))]
-        except Exception as error:  # a competitor may fail in any way; the others go on
-            return [row("psnr_posterior_mean", "dB", status="failed", reason=one_line(error))]
-        return [row(*parts, parameters=count_parameters(model)) for parts in metrics]
-
-    def without_result(self, status: str, reason: str) -> list[Row]:
-        """One row, in the place of the PSNR."""
-        row = row_maker(self, registry().find(self.method), self.problem, self.dataset)
-        return [row("psnr_posterior_mean", "dB", status=status, reason=reason)]
+        row = self.row_maker(method)
+        data = self.load()
+        if not isinstance(data.preprocessing, LogitPreprocessing):
+            raise UnavailableError(f"{data.name} holds no images to fill in")
+        model = build(method, self.problem)
+        if not isinstance(model, Imputes):
+            raise UnavailableError(f"{method.name} cannot impute")
+        metrics = self._measure(model, data, progress, keep, resume)
+        return [row(*metric, parameters=count_parameters(model)) for metric in metrics]
 
     def _measure(
         self, model: Model, data: Dataset, progress: Progress, keep: Keep, resume: TrainingCheckpoint | None

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 
 from harness import datasets
-from harness.cells.base import Keep, Progress, check_fit, forget, identity_of, row_maker, single
+from harness.cells.base import APART, Cell, Keep, Progress, single
+from harness.cells.estimate import training_seconds
 from harness.cells.pictures import Arrays, learned
 from harness.datasets import Dataset, Identity, LogitPreprocessing
-from harness.errors import InputError, one_line
+from harness.errors import InputError, UnavailableError
 from harness.methods import SCORE_MATCHING, Method, Model, Problem
 from harness.methods.calls import guarded
 from harness.methods.density import build, count_parameters, log_prob, score
@@ -23,22 +23,165 @@ from harness.results import Row
 from harness.results.statistics import Estimate, mean_interval
 from harness.training.checkpoints import TrainingCheckpoint
 from harness.training.configuration import TrainingConfig
-from harness.training.loop import Divergence, TrainingReport
+from harness.training.loop import CurvePoint, Divergence, TrainingReport
 from harness.training.scoring import TEST_SEED, fit, nll, noised, without_map
+
+Metric = tuple[str, str, Estimate]
+"""The name of a metric, its unit and its value."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainedCell(Cell):
+    """A cell that trains one method on one dataset.
+
+    Args:
+        method: The name of the method.
+        dataset: The name of the dataset; the problem's shape is that of its samples.
+        config: How the method is trained.
+        logit_alpha: The divisor of an image dataset's logit, where it is not the dataset's own.
+        data_dir: The folder of the data.
+        download: Whether missing data may be fetched.
+    """
+
+    method: str
+    dataset: str
+    config: TrainingConfig
+    logit_alpha: float | None = None
+    data_dir: Path | None = field(default=None, metadata=APART)
+    download: bool = field(default=False, metadata=APART)
+
+    @property
+    def method_names(self) -> tuple[str, ...]:
+        """The one method."""
+        return (self.method,)
+
+    @property
+    def data(self) -> str:
+        """The name of the dataset."""
+        return self.dataset
+
+    @property
+    def title(self) -> str:
+        """Method, data and seed."""
+        return f"{self.method} on {self.dataset}, {self.problem.architecture}, seed {self.problem.seed}"
+
+    @property
+    def budget(self) -> float | None:
+        """The seconds that training may take."""
+        return self.config.max_seconds
+
+    def cost(self) -> float:
+        """Estimate the seconds of training."""
+        samples = datasets.training_samples(self.dataset, self.data_dir)
+        return training_seconds(self.method, self.problem, self.config, samples)
+
+    def identity(self) -> dict[str, Any]:
+        """Return what determines the result; the content of a user's own file of data is part of it."""
+        own_data = datasets.fingerprint(self.dataset)
+        return super().identity() | ({} if own_data is None else {"data": own_data})
+
+    def load(self, smooth_noise: float | None = None) -> Dataset:
+        """Load what the method is trained on, with the cell's choice of logit and of dequantisation noise.
+
+        Args:
+            smooth_noise: The scale of smooth dequantisation noise, or None for uniform noise.
+
+        Raises:
+            UnavailableError: If the method is unavailable, or the data are missing and may not be fetched, or cannot be,
+                or have no grey levels for smooth noise.
+        """
+        missing = why_unavailable(registry().find(self.method))
+        if missing is None and not self.download:
+            missing = datasets.why_unavailable(self.dataset, self.data_dir)
+        if missing is not None:
+            raise UnavailableError(missing)
+        try:
+            data = datasets.load(self.dataset, self.data_dir)
+        except InputError as error:
+            raise UnavailableError(str(error)) from error
+        preprocessing = data.preprocessing
+        if isinstance(preprocessing, LogitPreprocessing):
+            alpha = preprocessing.alpha if self.logit_alpha is None else self.logit_alpha
+            return replace(data, preprocessing=replace(preprocessing, alpha=alpha, smooth=smooth_noise))
+        if smooth_noise is not None:
+            raise UnavailableError(f"{self.dataset} has no grey levels to add smooth noise to; use a recipe without it")
+        return data
+
+
+@dataclass(frozen=True, kw_only=True)
+class LikelihoodCell(TrainedCell):
+    """Test NLL of one method after training on one dataset.
+
+    Args:
+        draws: K, the number of test passes with fresh noise.
+        smooth_noise: The scale of smooth dequantisation noise (`harness.datasets.preprocessing.Dequantize`), or None for
+            uniform noise.
+        preprocess: Whether scaling and logit come before the model; False moves them into it (the ablation of MaP).
+        clean_batches: Whether training data lack the preprocessing's noise, as for DSM in 2-D, whose own noise of the
+            same scale takes its place.
+        checkpoint: The file that keeps the best weights, or None.
+    """
+
+    kind: ClassVar[str] = "likelihood"
+    main_metric: ClassVar[tuple[str, str]] = ("nll", "nats")
+
+    draws: int
+    smooth_noise: float | None = None
+    preprocess: bool = True
+    clean_batches: bool = False
+    checkpoint: Path | None = field(default=None, metadata=APART)
+
+    @property
+    def always_runs(self) -> bool:
+        """Whether weights are to be kept, which the store does not have."""
+        return self.checkpoint is not None
+
+    def check(self) -> None:
+        """Try the method's build without computing anything."""
+        if self.draws < 1:
+            raise InputError(f"the number of test draws must be at least 1, not {self.draws}")
+        if self.preprocess:
+            super().check()
+        else:
+            replace(self, preprocess=True, problem=self.problem.replace(raw_pixel_alpha=1.0)).check()
+
+    def measure(self, progress: Progress, keep: Keep, resume: TrainingCheckpoint | None) -> list[Row]:
+        """Train the method, and score the best validated weights on the test set."""
+        method = registry().find(self.method)
+        row = self.row_maker(method)
+        data, problem = self.load(self.smooth_noise), self.problem
+        if not self.preprocess:
+            data, problem = without_map(data, problem)
+        batches = replace(data, preprocessing=Identity()) if self.clean_batches else data
+        outcome = fit_and_score(
+            method, problem, data, batches, self.config, self.draws, progress, self.checkpoint, resume
+        )
+        keep(outcome.arrays)
+        size = {"parameters": outcome.parameters}
+        rows = [row(*metric, **size) for metric in _final_metrics(outcome, self.problem)]
+        # Kept one by one: methods are scored under the same draws of one noise, and compared draw by draw.
+        rows += [
+            row("nll_of_draw", "nats", single(value), **size, iteration=draw)
+            for draw, value in enumerate(outcome.test_nll)
+        ]
+        for point in outcome.report.curve:
+            at = {"iteration": point.iteration, "seconds": point.seconds, **size}
+            rows += [row(*metric, **at) for metric in _curve_metrics(point)]
+        return rows
 
 
 @dataclass(frozen=True)
 class Likelihood:
-    """The outcome of one training.
+    """What one training comes to.
 
     Args:
-        test_nll: Nats a sample, one value for each draw of the preprocessing noise.
-        validation_nll: Of the weights that were kept, nats a sample.
-        kl: Mean of log p - log q over the test set, nats; only where the data's density p is known.
-        fisher: Half the mean of |score q - score p|^2; only where that score is of use.
-        parameters: Trained numbers.
-        report: Of the training loop.
-        arrays: What `harness.cells.pictures.learned` sees of it.
+        test_nll: Test NLL in nats a sample, one value for each draw of the preprocessing noise.
+        validation_nll: Validation NLL of the weights that were kept, nats a sample.
+        kl: Mean of log p - log q over the test set, nats; None unless the data's density p is known.
+        fisher: Half the mean of |score q - score p|^2; None unless the score of p is of use.
+        parameters: The number of trained numbers.
+        report: What the training loop tells.
+        arrays: What `harness.cells.pictures.learned` sees of the trained model.
     """
 
     test_nll: list[float]
@@ -57,30 +200,29 @@ def fit_and_score(
     batches: Dataset,
     config: TrainingConfig,
     draws: int,
-    progress: Callable[[int, int, str], None] = lambda done, total, note: None,
+    progress: Progress = lambda done, total, note: None,
     checkpoint: Path | None = None,
     resume: TrainingCheckpoint | None = None,
 ) -> Likelihood:
     """Train a method on a dataset and score the best validated weights on the test set.
 
     Args:
-        method: Any available one.
-        problem: Its shape is the dataset's.
-        dataset: Scored on; already without MaP if the problem has raw_pixel_alpha.
-        batches: Trained on; the same dataset, but for objectives that bring the data's noise themselves.
+        method: Any method that is available.
+        problem: The model to build; its shape is the dataset's.
+        dataset: The data that are scored; already without MaP if the problem has raw_pixel_alpha.
+        batches: The data that are trained on; the same dataset, but for objectives that bring the data's noise
+            themselves.
         config: The recipe; a closed-form method makes one pass over the data instead.
-        draws: K, test passes with fresh preprocessing noise.
-        progress: As `harness.training.loop.train` has it.
-        checkpoint: Where to keep the best weights (safetensors), or None.
-        resume: As `harness.training.loop.train` has it.
+        draws: K, the number of test passes with fresh preprocessing noise.
+        progress: Told how many epochs are done, of how many, and a note.
+        checkpoint: The file that keeps the best weights (safetensors), or None.
+        resume: Where the training is saved and goes on from, or None.
 
     Raises:
-        Divergence: Training or scoring met a number that is not finite.
-        InputError: The method cannot do it.
-        TimeoutError: One call took longer than `harness.methods.calls` allows.
+        Divergence: If training or scoring meets a number that is not finite.
+        InputError: If the method cannot do it.
+        TimeoutError: If one call takes longer than `harness.methods.calls` allows.
     """
-    if draws < 1:
-        raise InputError(f"the number of test draws must be at least 1, not {draws}")
     model = build(method, problem)
     watched = method.objective in SCORE_MATCHING
     report = fit(model, problem, dataset, batches, config, progress, checkpoint, resume, watch_loss=watched)
@@ -92,162 +234,41 @@ def fit_and_score(
     return Likelihood(test, report.best_validation, kl, fisher, count_parameters(model), report, arrays)
 
 
-@dataclass(frozen=True)
-class LikelihoodCell:
-    """Test NLL of one method after training on one dataset.
-
-    Args:
-        method: Name.
-        problem: Its shape is the dataset's.
-        dataset: Name.
-        draws: K, test passes with fresh noise.
-        recipe: What the rows call the configuration.
-        logit_alpha: Of an image dataset's logit, where it is not the dataset's own.
-        smooth_noise: Scale of smooth dequantisation noise (`harness.datasets.Dequantize`), or None for uniform noise.
-        preprocess: False moves scaling and logit into the model (the ablation of MaP).
-        clean_batches: True trains on data without the preprocessing's noise: 2-D DSM, whose own noise of the same scale
-            takes its place.
-        data_dir: Where the data lie.
-        download: Whether missing data may be fetched.
-        checkpoint: Where to keep the best weights, or None.
-    """
-
-    experiment: str
-    profile: str
-    method: str
-    problem: Problem
-    dataset: str
-    config: TrainingConfig
-    draws: int
-    recipe: str = "paper"
-    logit_alpha: float | None = None
-    smooth_noise: float | None = None
-    preprocess: bool = True
-    clean_batches: bool = False
-    data_dir: Path | None = None
-    download: bool = False
-    checkpoint: Path | None = None
-
-    @property
-    def title(self) -> str:
-        """Method, data and seed."""
-        return f"{self.method} on {self.dataset}, {self.problem.architecture}, seed {self.problem.seed}"
-
-    @property
-    def exclusive(self) -> bool:
-        """With a budget of seconds, what it reaches depends on what else runs."""
-        return self.config.max_seconds is not None
-
-    def identity(self) -> dict[str, Any]:
-        """Everything but where files lie; what lies in a user's own file of data is part of it."""
-        own_data = datasets.fingerprint(self.dataset)
-        identity = identity_of(
-            self,
-            self.problem.device,
-            registry().find(self.method).requires,
-            leave_out=("data_dir", "download", "checkpoint"),
-        )
-        return identity if own_data is None else {**identity, "data": own_data}
-
-    def check(self) -> None:
-        """Try the method's build without computing anything."""
-        problem = self.problem if self.preprocess else self.problem.replace(raw_pixel_alpha=1.0)
-        check_fit(registry().find(self.method), problem)
-
-    def run(self, progress: Progress, keep: Keep = forget, resume: TrainingCheckpoint | None = None) -> list[Row]:
-        """Train and score; one row a metric."""
-        method = registry().find(self.method)
-        row = row_maker(self, method, self.problem, self.dataset)
-        try:
-            data = load_data(method, self.dataset, self.data_dir, self.download, self.logit_alpha, self.smooth_noise)
-        except InputError as error:
-            return [row("nll", "nats", status="unavailable", reason=str(error))]
-        data, problem = (data, self.problem) if self.preprocess else without_map(data, self.problem)
-        batches = replace(data, preprocessing=Identity()) if self.clean_batches else data
-        try:
-            outcome = fit_and_score(
-                method, problem, data, batches, self.config, self.draws, progress, self.checkpoint, resume
-            )
-        except Divergence as error:
-            return [row("nll", "nats", status="diverged", reason=str(error))]
-        except Exception as error:  # a competitor may fail in any way; the others go on
-            return [row("nll", "nats", status="failed", reason=one_line(error))]
-        keep(outcome.arrays)
-        rows = [row(*parts, parameters=outcome.parameters) for parts in _likelihood_metrics(outcome, self.problem)]
-        # Kept one by one: methods are scored under the same draws of one noise, and compared draw by draw.
-        rows += [
-            row("nll_of_draw", "nats", single(value), parameters=outcome.parameters, iteration=draw)
-            for draw, value in enumerate(outcome.test_nll)
-        ]
-        for point in outcome.report.curve:
-            at = {"iteration": point.iteration, "seconds": point.seconds, "parameters": outcome.parameters}
-            rows.append(row("validation_curve", "nats", single(point.validation_nll), **at))
-            for metric, value in (("gradient_norm", point.gradient_norm), ("validation_loss", point.validation_loss)):
-                if value is not None and math.isfinite(value):  # as after a step that was skipped
-                    rows.append(row(metric, "1", single(value), **at))
-        return rows
-
-    def without_result(self, status: str, reason: str) -> list[Row]:
-        """One row, in the place of the NLL."""
-        row = row_maker(self, registry().find(self.method), self.problem, self.dataset)
-        return [row("nll", "nats", status=status, reason=reason)]
-
-
-def load_data(
-    method: Method,
-    dataset: str,
-    data_dir: Path | None,
-    download: bool,
-    logit_alpha: float | None,
-    smooth_noise: float | None = None,
-) -> Dataset:
-    """Load what an available method is trained on, with a cell's choice of logit and of dequantisation noise.
-
-    Raises:
-        InputError: The method is unavailable, the data are missing and may not be fetched, or cannot be, or have no
-            grey levels for smooth noise.
-    """
-    missing = why_unavailable(method)
-    if missing is None and not download:
-        missing = datasets.why_unavailable(dataset, data_dir)
-    if missing is not None:
-        raise InputError(missing)
-    data = datasets.load(dataset, data_dir)
-    preprocessing = data.preprocessing
-    if isinstance(preprocessing, LogitPreprocessing):
-        alpha = preprocessing.alpha if logit_alpha is None else logit_alpha
-        return replace(data, preprocessing=replace(preprocessing, alpha=alpha, smooth=smooth_noise))
-    if smooth_noise is not None:
-        raise InputError(f"{dataset} has no grey levels to add smooth noise to; use a recipe without it")
-    return data
-
-
-def _likelihood_metrics(outcome: Likelihood, problem: Problem) -> list[tuple[str, str, Estimate]]:
-    """List metric, unit and value for everything that a training yields."""
-    test = mean_interval(outcome.test_nll)
+def _final_metrics(outcome: Likelihood, problem: Problem) -> list[Metric]:
+    """List the metrics of a whole training."""
     per_bit = 1 / (problem.dimension * math.log(2))
-    bits = mean_interval([value * per_bit for value in outcome.test_nll])
+    report = outcome.report
     metrics = [
-        ("nll", "nats", test),
-        ("bits_per_dim", "bits", bits),
+        ("nll", "nats", mean_interval(outcome.test_nll)),
+        ("bits_per_dim", "bits", mean_interval([value * per_bit for value in outcome.test_nll])),
         ("validation_nll", "nats", single(outcome.validation_nll)),
     ]
-    if outcome.kl is not None:
-        metrics.append(("kl", "nats", single(outcome.kl)))
-    if outcome.fisher is not None:
-        metrics.append(("fisher", "nats", single(outcome.fisher)))
-    if outcome.report.iterations:
+    metrics += [
+        (name, "nats", single(value))
+        for name, value in (("kl", outcome.kl), ("fisher", outcome.fisher))
+        if value is not None
+    ]
+    if report.iterations:
         metrics += [
-            ("training_seconds", "s", single(outcome.report.seconds)),
-            ("training_iterations", "1", single(outcome.report.iterations)),
+            ("training_seconds", "s", single(report.seconds)),
+            ("training_iterations", "1", single(report.iterations)),
         ]
-    if outcome.report.skipped is not None:
-        metrics.append(("skipped_steps", "1", single(outcome.report.skipped)))
+    if report.skipped is not None:
+        metrics.append(("skipped_steps", "1", single(report.skipped)))
+    return metrics
+
+
+def _curve_metrics(point: CurvePoint) -> list[Metric]:
+    """List the metrics of one validation; a norm or loss that is not finite, as after a skipped step, is left out."""
+    metrics = [("validation_curve", "nats", single(point.validation_nll))]
+    for metric, value in (("gradient_norm", point.gradient_norm), ("validation_loss", point.validation_loss)):
+        if value is not None and math.isfinite(value):
+            metrics.append((metric, "1", single(value)))
     return metrics
 
 
 def _against_truth(model: Model, dataset: Dataset, problem: Problem) -> tuple[float | None, float | None]:
-    """KL and Fisher divergence from the exact density of the preprocessed data, by its test points."""
+    """KL and Fisher divergence, nats, from the exact density of the preprocessed data, by its test points."""
     density = dataset.density
     if density is None:
         return None, None

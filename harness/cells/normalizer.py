@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
-from harness.cells.base import Keep, Progress, check_fit, forget, identity_of, row_maker
-from harness.errors import one_line
+from harness.cells.base import Cell, Keep, Progress
+from harness.errors import UnavailableError
 from harness.methods import Model, NormalizerEstimates, Problem, SharedWeights
 from harness.methods.calls import guarded
 from harness.methods.density import build, count_parameters, sample
@@ -27,8 +27,8 @@ _DATA = 10_000
 _LOWEST, _HIGHEST = 0.9, 1.5
 
 
-@dataclass(frozen=True)
-class NormalizerCell:
+@dataclass(frozen=True, kw_only=True)
+class NormalizerCell(Cell):
     """Errors of estimates of log Z on one flow of random weights, whose exact log Z is known.
 
     The weights have random singular vectors and singular values from 0.9 to 1.5, the biases are N(0, 1/4): the model
@@ -37,69 +37,49 @@ class NormalizerCell:
     samples.
 
     Args:
-        method: Name.
-        problem: Its shape gives the dimension.
-        draws: Of the proposal, each repetition.
-        repeats: Repetitions.
+        method: The name of the method.
+        draws: The number of draws of the proposal, in each repetition.
+        repeats: The number of repetitions.
     """
 
-    experiment: str
-    profile: str
+    kind: ClassVar[str] = "normalizer"
+    main_metric: ClassVar[tuple[str, str]] = ("log_z_error_prior", "nats")
+
     method: str = "ebflow-ml"
-    problem: Problem = field(default_factory=lambda: Problem(shape=(16,), dtype="float64"))
     draws: int = 5000
     repeats: int = 10
+
+    @property
+    def method_names(self) -> tuple[str, ...]:
+        """The one method."""
+        return (self.method,)
 
     @property
     def title(self) -> str:
         """Method and size."""
         return f"log Z of {self.method}, D = {self.problem.dimension}, L = {self.problem.layers}"
 
-    @property
-    def exclusive(self) -> bool:
-        """Nothing is timed."""
-        return False
-
-    def identity(self) -> dict[str, Any]:
-        """Everything but the time of day."""
-        return identity_of(self, self.problem.device, registry().find(self.method).requires)
-
-    def check(self) -> None:
-        """Try the method's build without computing anything."""
-        check_fit(registry().find(self.method), self.problem)
-
-    def run(self, progress: Progress, keep: Keep = forget, resume: TrainingCheckpoint | None = None) -> list[Row]:
+    def measure(self, progress: Progress, keep: Keep, resume: TrainingCheckpoint | None) -> list[Row]:
         """Estimate and compare; three rows an estimator."""
         method = registry().find(self.method)
-        row = row_maker(self, method, self.problem, "normal")
+        row = self.row_maker(method)
         if (missing := why_unavailable(method)) is not None:
-            return [row("log_z_error_prior", "nats", status="unavailable", reason=missing)]
-        try:
-            model = build(method, self.problem)
-            if not (isinstance(model, NormalizerEstimates) and isinstance(model, SharedWeights)):
-                reason = f"{method.name} has no estimates of log Z"
-                return [row("log_z_error_prior", "nats", status="unavailable", reason=reason)]
-            with guarded("load_linear_layers"):
-                model.load_linear_layers(_random_layers(self.problem))
-            rows = []
-            for name, estimates in self._estimate(model, progress).items():
-                errors, standard_errors, effective = zip(*estimates, strict=True)
-                rows += [
-                    row(*parts, parameters=count_parameters(model))
-                    for parts in (
-                        (f"log_z_error_{name}", "nats", mean_interval(errors)),
-                        (f"log_z_standard_error_{name}", "nats", mean_interval(standard_errors)),
-                        (f"ess_{name}", "1", mean_interval(effective)),
-                    )
-                ]
-        except Exception as error:  # a competitor may fail in any way; the others go on
-            return [row("log_z_error_prior", "nats", status="failed", reason=one_line(error))]
+            raise UnavailableError(missing)
+        model = build(method, self.problem)
+        if not (isinstance(model, NormalizerEstimates) and isinstance(model, SharedWeights)):
+            raise UnavailableError(f"{method.name} has no estimates of log Z")
+        with guarded("load_linear_layers"):
+            model.load_linear_layers(_random_layers(self.problem))
+        size = {"parameters": count_parameters(model)}
+        rows = []
+        for name, estimates in self._estimate(model, progress).items():
+            errors, standard_errors, effective = zip(*estimates, strict=True)
+            rows += [
+                row(f"log_z_error_{name}", "nats", mean_interval(errors), **size),
+                row(f"log_z_standard_error_{name}", "nats", mean_interval(standard_errors), **size),
+                row(f"ess_{name}", "1", mean_interval(effective), **size),
+            ]
         return rows
-
-    def without_result(self, status: str, reason: str) -> list[Row]:
-        """One row, in the place of an error."""
-        row = row_maker(self, registry().find(self.method), self.problem, "normal")
-        return [row("log_z_error_prior", "nats", status=status, reason=reason)]
 
     def _estimate(self, model: Any, progress: Progress) -> dict[str, list[tuple[float, float, float]]]:
         """Return absolute error, standard error and effective samples of every repetition of every estimator."""

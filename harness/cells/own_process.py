@@ -6,15 +6,12 @@ import math
 import signal
 import threading
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from multiprocessing.connection import Connection
 
-from harness.cells import Cell, Progress
-from harness.cells.pictures import Arrays
-from harness.errors import one_line
+from harness.cells.base import Cell, Outcome, Progress
 from harness.methods.child_process import Child
 from harness.methods.process_settings import prepare
-from harness.results import Row
 from harness.training.checkpoints import TrainingCheckpoint
 
 _LOOK = 0.1  # seconds between two looks at the memory of a process
@@ -36,39 +33,8 @@ class Limits:
     memory: int | None = None
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """What a cell has made, to be kept.
-
-    Args:
-        rows: At least one.
-        arrays: What a trained model looks like.
-        cut_off: Whether the cell was ended by a limit or a kill, so that a later run can go on from there.
-    """
-
-    rows: list[Row]
-    arrays: Arrays = field(default_factory=dict)
-    cut_off: bool = False
-
-
 class Abandoned(Exception):
     """The sweep is being ended; the cell has no result."""
-
-
-def attempt(cell: Cell, progress: Progress, resume: TrainingCheckpoint | None) -> Outcome:
-    """Run a cell in this process; an error, a sys.exit and a number that is not finite end as rows."""
-    arrays: Arrays = {}
-    try:
-        rows = cell.run(progress, keep=arrays.update, resume=resume)
-    except KeyboardInterrupt:
-        raise
-    except BaseException as error:  # SystemExit, and what a library in Rust panics with, are no Exception
-        return Outcome(cell.without_result("failed", one_line(error)))
-    for row in rows:
-        for number in (row.value, row.ci_low, row.ci_high):
-            if number is not None and not math.isfinite(number):
-                return Outcome(cell.without_result("failed", f"its {row.metric} is {number}"))
-    return Outcome(rows, arrays)
 
 
 def alone(
@@ -148,7 +114,7 @@ def _in_child(connection: Connection, cell: Cell, threads: int, resume: Training
             connection.send((done, total, note))
 
     try:
-        connection.send(attempt(cell, progress, resume))
+        connection.send(cell.run(progress, resume))
     except KeyboardInterrupt:
         # Asked to end, and the state of its training is saved: the parent sees that it was not the cell's doing.
         signal.signal(signal.SIGTERM, signal.SIG_DFL)

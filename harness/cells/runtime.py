@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import ClassVar
 
-from harness.cells.base import Keep, Progress, check_fit, forget, identity_of, row_maker, single
-from harness.methods import Problem
+from harness.cells.base import Cell, Keep, Progress, single
+from harness.cells.estimate import step_seconds
 from harness.methods.cost import optimizer_bytes
 from harness.methods.precision import stored
-from harness.methods.registry import registry, why_unavailable
+from harness.methods.registry import why_unavailable
 from harness.results import DRIFT_METRIC, NOISY, Row
 from harness.results.statistics import NOISY_DRIFT, Estimate, drift, median_interval
 from harness.timing.interleaved import Timing, measure
@@ -19,22 +20,27 @@ from harness.training.checkpoints import TrainingCheckpoint
 from harness.training.configuration import TrainingConfig
 
 
-@dataclass(frozen=True)
-class RuntimeCell:
+@dataclass(frozen=True, kw_only=True)
+class RuntimeCell(Cell):
     """Seconds an iteration of several methods on one problem, interleaved.
 
     Args:
-        methods: Names.
-        problem: What to build.
-        repeats: Repetitions of every method.
+        methods: The names of the methods.
+        repeats: The number of repetitions of every method.
+        config: Optimiser, clipping, averaging and compilation.
     """
 
-    experiment: str
-    profile: str
+    kind: ClassVar[str] = "runtime"
+    main_metric: ClassVar[tuple[str, str]] = ("seconds_per_iteration", "s")
+
     methods: tuple[str, ...]
-    problem: Problem
     repeats: int
     config: TrainingConfig = field(default_factory=TrainingConfig)
+
+    @property
+    def method_names(self) -> tuple[str, ...]:
+        """The names of the methods."""
+        return self.methods
 
     @property
     def title(self) -> str:
@@ -43,67 +49,50 @@ class RuntimeCell:
 
     @property
     def exclusive(self) -> bool:
-        """It is a timing."""
+        """Always: the result is a time."""
         return True
 
-    def identity(self) -> dict[str, Any]:
-        """Everything but the time of day."""
-        found = [registry().find(name) for name in self.methods]
-        return identity_of(self, self.problem.device, {library for method in found for library in method.requires})
+    def cost(self) -> float:
+        """Estimate the seconds of all repetitions: each times the whole iteration and its gradient."""
+        steps = 2 * self.repeats + 5
+        return sum(steps * step_seconds(name, self.problem, self.config) for name in self.methods)
 
-    def check(self) -> None:
-        """Try every method's build without computing anything."""
-        for name in self.methods:
-            check_fit(registry().find(name), self.problem)
-
-    def run(self, progress: Progress, keep: Keep = forget, resume: TrainingCheckpoint | None = None) -> list[Row]:
-        """Time all methods and the machine."""
-        found = [registry().find(name) for name in self.methods]
-        reasons = {method.name: why_unavailable(method) for method in found}
-        present = [method for method in found if reasons[method.name] is None]
-        done = 0
+    def measure(self, progress: Progress, keep: Keep, resume: TrainingCheckpoint | None) -> list[Row]:
+        """Time all methods and the machine; a method that fails or is unavailable has a row that says so."""
+        missing = {method.name: why_unavailable(method) for method in self.competitors}
+        present = [method for method in self.competitors if missing[method.name] is None]
+        count = itertools.count(1)
 
         def tick() -> None:
-            nonlocal done
-            done += 1
-            progress(done, self.repeats * len(present), "")
+            progress(next(count), self.repeats * len(present), "")
 
         measured = measure(present, self.problem, self.repeats, self.config, tick)
         timings = {timing.method.name: timing for timing in measured.timings}
         rates = {rate.metric: median_interval(values) for rate, values in measured.rates}
-        drifted = next((drift(values) for rate, values in measured.rates if rate.metric == REFERENCE_METRIC), None)
         rows = []
-        for method in found:
-            row = row_maker(self, method, self.problem, "normal")
-            timing = timings.get(method.name)
+        for method in self.competitors:
+            row, timing = self.row_maker(method), timings.get(method.name)
             if timing is None:
-                rows.append(row("seconds_per_iteration", "s", status="unavailable", reason=reasons[method.name]))
+                rows.append(row(*self.main_metric, status="unavailable", reason=missing[method.name]))
             elif timing.failure is not None:
-                rows.append(row("seconds_per_iteration", "s", status="failed", reason=timing.failure))
+                rows.append(row(*self.main_metric, status="failed", reason=timing.failure))
             else:
+                size = {"parameters": timing.parameters}
                 metrics = self._iteration_metrics(timing, {metric: rate.value for metric, rate in rates.items()})
-                rows += [row(*parts, parameters=timing.parameters) for parts in metrics]
+                rows += [row(*metric, **size) for metric in metrics]
                 # Kept one by one: methods are compared within a repetition.
                 rows += [
-                    row("seconds_of_repetition", "s", single(seconds), parameters=timing.parameters, iteration=number)
+                    row("seconds_of_repetition", "s", single(seconds), **size, iteration=number)
                     for number, seconds in enumerate(timing.seconds)
                 ]
-        row = row_maker(self, None, self.problem, "normal")
+        row = self.row_maker(None)
         rows += [row(rate.metric, rate.unit, rates[rate.metric]) for rate, _ in measured.rates]
+        drifted = next((drift(values) for rate, values in measured.rates if rate.metric == REFERENCE_METRIC), None)
         if drifted is not None:
             rows.append(row(DRIFT_METRIC, "1", single(drifted)))
             if drifted > NOISY_DRIFT:
                 return [_noisy(row) for row in rows]
         return rows
-
-    def without_result(self, status: str, reason: str) -> list[Row]:
-        """One row a method."""
-        return [
-            row_maker(self, registry().find(name), self.problem, "normal")(
-                "seconds_per_iteration", "s", status=status, reason=reason
-            )
-            for name in self.methods
-        ]
 
     def _iteration_metrics(self, timing: Timing, rates: dict[str, float]) -> list[tuple[str, str, Estimate]]:
         """List metric, unit and value of everything that is known of one method's iteration."""

@@ -11,12 +11,13 @@ from functools import partial
 
 import torch
 
-from harness.cells import Cell, LikelihoodCell, Progress, finished_rows
-from harness.cells.own_process import Limits, Outcome, alone, attempt
+from harness.cells.base import Cell, Outcome, Progress, finished_rows
+from harness.cells.likelihood import LikelihoodCell
+from harness.cells.own_process import Limits, alone
 from harness.cells.workers import Crew
 from harness.errors import InputError, one_line
 from harness.methods.process_settings import prepare
-from harness.results import Row, Store, cell_key
+from harness.results import Row, Store
 from harness.results.provenance import code_digest
 from harness.training.checkpoints import FollowedCheckpoint, TrainingCheckpoint
 
@@ -87,10 +88,10 @@ def run_cells(
                 on_start(job.cell, False)
             keep(job, outcome)
     for number, cell in enumerate(cells):
-        if number not in found and (job := to_run(number, cell_key(cell.identity()))) is not None:
+        if number not in found and (job := to_run(number, cell.key())) is not None:
             progress = on_start(cell, False)
             if limits is None:
-                keep(job, attempt(cell, progress, job.resume))
+                keep(job, cell.run(progress, job.resume))
             else:
                 keep(job, alone(cell, limits, threads, job.resume, progress))
     return [row for _, rows in sorted(found.items()) for row in rows]
@@ -108,8 +109,8 @@ class _Job:
 def follow(cell: LikelihoodCell, store: Store, fresh: bool) -> None:
     """Take part in a training whose results another process writes: `run_cells` of this cell, in that process."""
     if fresh or not finished_rows(cell, store):
-        resume = _resumed_from(cell, cell_key(cell.identity()), store, FollowedCheckpoint)
-        replace(cell, checkpoint=None).run(lambda done, total, note: None, resume=resume)
+        resume = _resumed_from(cell, cell.key(), store, FollowedCheckpoint)
+        replace(cell, checkpoint=None).run(resume=resume)
 
 
 def _resumed_from(
@@ -156,7 +157,7 @@ def _outcome(future: Future[Outcome], cell: Cell) -> Outcome:
 def _keys(cells: Sequence[Cell], crew: Crew, threads: int) -> list[str]:
     """Name cells where they run: processor and versions of a cluster's workers are part of the names."""
     if not crew.remote or not cells:
-        return [cell_key(cell.identity()) for cell in cells]
+        return [cell.key() for cell in cells]
     try:
         return crew.executor.submit(_keys_here, cells, threads).result()
     except Exception as error:  # an installation that differs raises anything at all
@@ -165,4 +166,4 @@ def _keys(cells: Sequence[Cell], crew: Crew, threads: int) -> list[str]:
 
 def _keys_here(cells: Sequence[Cell], threads: int) -> list[str]:
     prepare("cpu", threads)
-    return [cell_key(cell.identity()) for cell in cells]
+    return [cell.key() for cell in cells]

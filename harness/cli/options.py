@@ -122,6 +122,15 @@ Quiet = Annotated[
 ]
 
 
+def words(command: str, **options: object) -> tuple[str, ...]:
+    """Return the arguments of a command: those options that are not None, a True one as a flag alone."""
+    given = [command]
+    for name, value in options.items():
+        if value is not None:
+            given += [f"--{name.replace('_', '-')}", *([] if value is True else [str(value)])]
+    return tuple(given)
+
+
 def existing(folder: Path | None) -> Path | None:
     """Return the data folder that was asked for.
 

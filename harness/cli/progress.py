@@ -23,7 +23,7 @@ from rich.text import Text
 
 from harness.cells import Cell
 from harness.cells import Progress as Callback
-from harness.cells.estimate import in_words
+from harness.cells.plan import in_words
 from harness.results import Row
 
 _SECONDS_A_LINE = 30  # in a log file, where no bar can move
@@ -72,7 +72,7 @@ class Bars:
         """Show a cell; return what is told of its progress."""
         self._name, self._named = f"{cell.experiment}: {cell.title}", False
         self._last_line = time.monotonic()
-        self._left.start(0.0 if finished else getattr(getattr(cell, "config", None), "max_seconds", None) or math.inf)
+        self._left.start(0.0 if finished else cell.budget or math.inf)
         self._progress.reset(self._running, total=None, description=cell.title, visible=True)
         if finished:
             self._say("already there")

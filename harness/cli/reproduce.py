@@ -92,7 +92,7 @@ def reproduce(
       harness reproduce --profile paper --plan
       harness reproduce --executor processes --timeout 3600
     """
-    from harness.cells.estimate import costs, plan
+    from harness.cells.plan import costs, plan
     from harness.cells.workers import hire
     from harness.cli import screen
     from harness.cli.running import run_and_show

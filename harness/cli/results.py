@@ -38,7 +38,7 @@ def show(
     import polars as pl
 
     from harness.cli import screen
-    from harness.results import Row, Store
+    from harness.results import SCHEMA, Row, Store
 
     store = Store(_existing(results_dir))
     rows, notes = store.frame()
@@ -49,7 +49,7 @@ def show(
         if names is not None:
             rows = rows.filter(pl.col(column).is_in(names.split(",")))
     if as_json:
-        screen.print_json(Row(**row) for row in rows.iter_rows(named=True))
+        screen.print_json(Row(**row) for row in rows.select(*SCHEMA).iter_rows(named=True))
     else:
         shown = ["method", "dataset", "D", "L", "seed", "metric", "value", "ci_low", "ci_high", "unit", "n", "status"]
         title = f"{len(rows)} rows of {rows['cell'].n_unique()} cells in {results_dir}"

@@ -7,12 +7,13 @@ from collections.abc import Sequence
 from contextlib import redirect_stdout
 from typing import TYPE_CHECKING
 
-from harness.cells.estimate import costs, plan
+from harness.cells.plan import costs, plan
 from harness.cells.sweep import run_cells
 from harness.cli import screen
 from harness.cli.progress import Bars, BarsOfMany
 from harness.report import publish
 from harness.results import to_frame
+from harness.results.derived import derived
 
 if TYPE_CHECKING:
     from harness.cells import Cell
@@ -76,7 +77,7 @@ def run_and_show(
         screen.say(f"stopped: {running}finished cells are in {store.folder}, and the same command goes on from there")
         sys.exit(getattr(stop, "status", 130))
     if not as_json:
-        screen.show_pages(list(publish.pages(to_frame(rows))), store.folder)
+        screen.show_pages(list(publish.pages(derived(to_frame(rows)))), store.folder)
         everything, _ = store.frame()
         files = publish.write(everything, store.folder)
         if not quiet:

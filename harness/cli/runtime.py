@@ -26,6 +26,7 @@ from harness.cli.options import (
     Timeout,
     existing,
     limits,
+    words,
 )
 from harness.errors import InputError, unknown
 
@@ -71,7 +72,7 @@ def runtime(
       harness runtime --architecture cnn --dims 256,784 --layers 3,6
       harness runtime --dims 784 --layers 1,2,4 --repeats 25 --json
     """
-    from harness.cells import RuntimeCell
+    from harness.cells import Origin, RuntimeCell
     from harness.cli.running import run_and_show
     from harness.methods import ARCHITECTURES, Problem
     from harness.methods.process_settings import prepare
@@ -112,7 +113,32 @@ def runtime(
             )
     names = tuple(method.name for method in chosen)
     config = TrainingConfig(compile=compile_)
-    cells = [RuntimeCell("runtime", "custom", names, problem, repeats, config) for problem in problems]
+    cells = [
+        RuntimeCell(
+            experiment="runtime",
+            profile="custom",
+            methods=names,
+            problem=problem,
+            repeats=repeats,
+            config=config,
+            origin=Origin(
+                words(
+                    "runtime",
+                    architecture=architecture,
+                    dims=problem.dimension,
+                    layers=problem.layers,
+                    batch=batch,
+                    methods=",".join(names),
+                    dtype=dtype,
+                    repeats=repeats,
+                    compile=compile_ or None,
+                    seed=seed,
+                    device=device,
+                )
+            ),
+        )
+        for problem in problems
+    ]
     run_and_show(cells, Store(results_dir), fresh=fresh, as_json=as_json, quiet=quiet, limits=limited)
 
 

@@ -49,7 +49,7 @@ def tables(
     from harness.cli import screen
     from harness.methods.process_settings import check
     from harness.report import publish
-    from harness.results import Store
+    from harness.results import SCHEMA, Store
 
     check(device, threads)
     existing(data_dir)
@@ -60,7 +60,7 @@ def tables(
     if rows.is_empty():
         raise InputError(f"no results in {results_dir} or {asv_dir} yet: run `harness reproduce` or `asv run` first")
     if as_json:
-        for row in rows.iter_rows(named=True):
+        for row in rows.select(*SCHEMA).iter_rows(named=True):
             print(json.dumps(row))
         return
     pages = list(publish.pages(rows, across or ()))

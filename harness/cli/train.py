@@ -29,6 +29,7 @@ from harness.cli.options import (
     Timeout,
     existing,
     limits,
+    words,
 )
 from harness.errors import InputError
 
@@ -129,7 +130,7 @@ def train(
     from harness.cli.running import run_and_show
     from harness.methods.process_settings import prepare
     from harness.methods.registry import registry, why_unavailable
-    from harness.paper.configurations import configured_cell
+    from harness.paper.plans import Context, configured_cell, overridden
     from harness.results import Store
     from harness.training.processes import process_group, processes
     from harness.training.scoring import without_map
@@ -144,18 +145,6 @@ def train(
     if architecture not in found.architectures:
         raise InputError(f"{method} has no {architecture} architecture, only {', '.join(found.architectures)}")
     data = datasets.load(dataset, existing(data_dir))
-    cell = configured_cell(
-        "train",
-        "custom",
-        found,
-        dataset,
-        data.shape,
-        architecture,
-        recipe=recipe,
-        device=device,
-        seed=seed,
-        draws=draws,
-    )
     changes = _given(
         epochs=epochs,
         learning_rate=learning_rate,
@@ -168,15 +157,38 @@ def train(
         changes["ema_decay"] = None
     changed_problem = _given(layers=layers, batch=batch, noise=noise)
     told = [f"{name} {value}" for name, value in (changes | changed_problem).items()]
+    context = Context("custom", device, data_dir=data_dir)
+    cell = configured_cell("train", context, found, dataset, architecture, recipe=recipe, seed=seed, draws=draws)
+    cell = overridden(cell, changes, {"dtype": dtype, **changed_problem})
+    argv = words(
+        "train",
+        method=method,
+        architecture=architecture,
+        dataset=dataset,
+        recipe=recipe,
+        layers=layers,
+        dtype=dtype,
+        epochs=epochs,
+        batch=batch,
+        learning_rate=learning_rate,
+        optimizer=optimizer,
+        noise=noise,
+        patience=patience,
+        max_seconds=max_seconds,
+        no_ema=None if ema else True,
+        without_map=None if map_ else True,
+        compile=compile_ or None,
+        draws=draws,
+        seed=seed,
+        device=device,
+    )
     cell = dataclasses.replace(
         cell,
-        problem=cell.problem.replace(dtype=dtype, **changed_problem),
-        config=dataclasses.replace(cell.config, **changes),
         recipe=", ".join([recipe, *told]),
         preprocess=map_,
-        data_dir=data_dir,
         download=True,
         checkpoint=checkpoint,
+        origin=dataclasses.replace(cell.origin, argv=argv),
     )
     if checkpoint is not None:
         _make_folder_of(checkpoint)

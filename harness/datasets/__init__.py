@@ -114,3 +114,24 @@ def load(name: str, data_dir: Path | None = None, *, seed: int = 0) -> Dataset:
     if name in _PUBLISHED:
         return _PUBLISHED[name].load(files.data_folder(data_dir))
     raise InputError(f"{unknown('dataset', name, names())} (or give the path of a .npy file)")
+
+
+_SHAPES = {
+    "sine": (2,),
+    "swirl": (2,),
+    "checkerboard": (2,),
+    "multimodal10": (10,),
+    "digits": (1, 8, 8),
+    "mnist": (1, 28, 28),
+    "cifar10": (3, 32, 32),
+}
+
+
+def shape(name: str) -> tuple[int, ...]:
+    """TEMP."""
+    return _SHAPES[name] if name in _SHAPES else load(name).shape
+
+
+def training_samples(name: str, data_dir: Path | None = None) -> int:
+    """TEMP."""
+    return 0 if why_unavailable(name, data_dir) is not None else len(load(name, data_dir).train)

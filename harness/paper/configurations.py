@@ -10,9 +10,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
-from harness.cells import LikelihoodCell
 from harness.errors import InputError, unknown
-from harness.methods import SCORE_MATCHING, Method, Problem
+from harness.methods import SCORE_MATCHING
 from harness.paper.recipes import PUBLISHED_LAYERS, RECIPES
 from harness.training.configuration import TrainingConfig
 
@@ -48,57 +47,6 @@ class Configuration:
     start: str = "published"
     energy_weight: float = 0.0
     frozen_actnorm: bool = False
-
-
-def configured_cell(
-    experiment: str,
-    profile: str,
-    method: Method,
-    dataset: str,
-    shape: tuple[int, ...],
-    architecture: str,
-    *,
-    recipe: str = "paper",
-    device: str = "cpu",
-    seed: int = 0,
-    draws: int = 10,
-) -> LikelihoodCell:
-    """Return the cell that trains a method on a dataset by a recipe; shape is the dataset's event shape.
-
-    Raises:
-        InputError: An unknown recipe, or one that changes nothing here.
-    """
-    found = configuration(dataset, architecture, method.objective, recipe)
-    if found.start not in method.starts:  # other people's layers start as they do
-        training = replace(found.training, start_samples=None, calibrate=False)
-        found = replace(found, start="published", training=training)
-    problem = Problem(
-        architecture=architecture,
-        shape=shape,
-        layers=found.layers if method.iterative else 1,
-        batch=found.batch,
-        dtype=found.dtype,
-        device=device,
-        seed=seed,
-        residual=found.residual,
-        noise=found.noise,
-        start=found.start,
-        energy_weight=found.energy_weight,
-        frozen_actnorm=found.frozen_actnorm,
-    )
-    return LikelihoodCell(
-        experiment=experiment,
-        profile=profile,
-        recipe=recipe,
-        method=method.name,
-        problem=problem,
-        dataset=dataset,
-        config=found.training,
-        draws=draws,
-        logit_alpha=found.logit_alpha,
-        smooth_noise=found.smooth_noise,
-        clean_batches=found.clean_batches,
-    )
 
 
 def configuration(dataset: str, architecture: str, objective: str, recipe: str = "paper") -> Configuration:

@@ -5,29 +5,21 @@ Cells, and with them torch, are imported when they are made: the experiments can
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from harness import datasets
 from harness.methods import Method, Problem
 from harness.methods.registry import registry
+from harness.paper.configurations import configuration
 from harness.paper.recipes import PUBLISHED_LAYERS
 
 if TYPE_CHECKING:
     from harness.cells import Cell, LikelihoodCell
-    from harness.training.configuration import TrainingConfig
 
-
-_SHAPES = {
-    "sine": (2,),
-    "swirl": (2,),
-    "checkerboard": (2,),
-    "multimodal10": (10,),
-    "digits": (1, 8, 8),
-    "mnist": (1, 28, 28),
-    "cifar10": (3, 32, 32),
-}
+_PAPER_SEEDS, _PAPER_REPEATS, _QUICK_DRAWS = 3, 25, 2
 
 
 @dataclass(frozen=True)
@@ -35,13 +27,13 @@ class Context:
     """What the command line adds to an experiment.
 
     Args:
-        profile: quick or paper.
-        device: Where to run.
-        seed: Of the first run.
-        seeds: How many runs; None for one in the quick profile and three in the paper's.
-        methods: Names to keep; none for all.
-        epochs: Fewer than the recipe's, as a budget; None for all.
-        data_dir: Where the image data lie.
+        profile: The profile, quick or paper.
+        device: The device that the cells run on, as torch names it.
+        seed: The first seed.
+        seeds: The number of seeds; None for one in the quick profile and three in the paper's.
+        methods: The names of the methods to keep; none for all.
+        epochs: A budget of fewer epochs than the recipe's; None for all of them.
+        data_dir: The folder of the image data.
     """
 
     profile: str
@@ -59,12 +51,18 @@ class Context:
 
     @property
     def all_seeds(self) -> range:
-        """Of the repeated trainings."""
-        return range(self.seed, self.seed + (self.seeds or (1 if self.quick else 3)))
+        """The seeds of the repeated trainings."""
+        return range(self.seed, self.seed + (self.seeds or (1 if self.quick else _PAPER_SEEDS)))
 
     def keeps(self, method: Method) -> bool:
         """Whether a method is asked for."""
         return not self.methods or method.name in self.methods
+
+    def argv(self, experiment: str, methods: Sequence[str], seed: int) -> tuple[str, ...]:
+        """Return the arguments of this program that ask for the cells of some methods and one seed alone."""
+        words = ["reproduce", experiment, "--profile", self.profile, "--methods", ",".join(methods)]
+        words += ["--seeds", "1", "--seed", str(seed), "--device", self.device]
+        return (*words, *(["--epochs", str(self.epochs)] if self.epochs is not None else []))
 
 
 class Plan(Protocol):
@@ -74,30 +72,36 @@ class Plan(Protocol):
         """Return the units of work."""
         ...
 
+    def shortened(self) -> str:
+        """Say in words what the quick profile leaves out."""
+        ...
+
 
 @dataclass(frozen=True)
 class Timings:
     """Seconds an iteration of every method on images of several sizes.
 
     Args:
-        architecture: fc or cnn.
-        channels: C.
-        sides: n of the C x n x n images.
-        quick_repeats: Repetitions in the quick profile; the paper's has 25.
-        quick_sides: Values of n in the quick profile; None for all.
+        architecture: The architecture, fc or cnn.
+        channels: C of the C x n x n images.
+        quick_repeats: The number of repetitions in the quick profile; the paper's has 25.
+        quick_sides: The values of n in the quick profile; none for all.
+        sides: The values of n.
     """
 
     architecture: str
     channels: int
     quick_repeats: int
-    quick_sides: tuple[int, ...] | None = None
+    quick_sides: tuple[int, ...] = ()
     sides: tuple[int, ...] = (16, 20, 24, 28, 32, 36, 40)
 
     def cells(self, experiment: str, context: Context) -> Sequence[Cell]:
         """Return one cell a size, with all methods."""
-        from harness.cells import RuntimeCell
+        from harness.cells import Origin, RuntimeCell
 
         methods = [m.name for m in _methods(self.architecture) if m.iterative and context.keeps(m)]
+        if not methods:
+            return []
         return [
             RuntimeCell(
                 experiment=experiment,
@@ -111,11 +115,16 @@ class Timings:
                     seed=context.seed,
                     residual=self.architecture == "cnn",
                 ),
-                repeats=self.quick_repeats if context.quick else 25,
+                repeats=self.quick_repeats if context.quick else _PAPER_REPEATS,
+                origin=Origin(context.argv(experiment, methods, context.seed)),
             )
             for n in (context.quick and self.quick_sides) or self.sides
-            if methods
         ]
+
+    def shortened(self) -> str:
+        """Say in words what the quick profile leaves out."""
+        sizes = f"n = {_listed([str(n) for n in self.quick_sides])} alone; " if self.quick_sides else ""
+        return f"{sizes}{_counted(self.quick_repeats, 'repetition')} of each method instead of {_PAPER_REPEATS}"
 
 
 @dataclass(frozen=True)
@@ -123,15 +132,15 @@ class Trainings:
     """Test likelihoods of every method, seed by seed.
 
     Args:
-        datasets: Names.
-        architecture: One for all.
-        recipes: Names of the configurations.
-        objectives: Those to train, beside what has a closed form; none for all.
-        quick_objectives: The same for the quick profile, where it trains fewer.
+        datasets: The names of the datasets.
+        architecture: The one architecture.
+        recipes: The names of the configurations.
+        objectives: The objectives to train, beside what has a closed form; none for all.
+        quick_objectives: The objectives to train in the quick profile, where it trains fewer.
         own: Whether only methods that can start from raw pixels take part, which are this project's own.
         settings: Pairs of EMA and MaP, crossed with all the rest.
-        quick: Fields of the recipe that the quick profile shortens.
-        quick_problem: Fields of the problem likewise.
+        quick: Fields of the recipe that the quick profile shortens, with their new values.
+        quick_problem: Fields of the problem that the quick profile shortens, with their new values.
         draws: K in the paper profile; the quick one makes at most two.
     """
 
@@ -147,23 +156,49 @@ class Trainings:
     draws: int = 10
 
     def cells(self, experiment: str, context: Context) -> Sequence[Cell]:
-        """Return one cell a setting, dataset, method and seed."""
-        objectives = (context.quick and self.quick_objectives) or self.objectives
-        methods = [
-            method
-            for method in _methods(self.architecture)
-            if context.keeps(method)
-            and (not objectives or method.objective in objectives or not method.iterative)
-            and (method.raw_pixels or not self.own)
-        ]
+        """Return one cell a recipe, setting, dataset, method and seed."""
         return [
-            self._cell(experiment, context, dataset, method, recipe, seed, ema, preprocess)
+            self._cell(experiment, context, dataset, method, recipe, seed, ema=ema, preprocess=preprocess)
             for recipe in self.recipes
             for ema, preprocess in self.settings
             for dataset in self.datasets
-            for method in methods
+            for method in self._methods(context)
             for seed in context.all_seeds
         ]
+
+    def shortened(self) -> str:
+        """Say in words what the quick profile leaves out."""
+        objectives = self.quick_objectives or self.objectives or ("ml", "ssm", "dsm", "fdssm")
+        recipes = [
+            configuration(dataset, self.architecture, objective, recipe)
+            for dataset in self.datasets
+            for objective in objectives
+            for recipe in self.recipes
+        ]
+        parts = []
+        if self.quick_objectives:
+            parts.append(f"{_listed([objective.upper() for objective in self.quick_objectives])} alone")
+        lengths = [_counted(self.quick["epochs"], "epoch")] if "epochs" in self.quick else []
+        lengths += [f"{self.quick['max_seconds']} s of training"] if "max_seconds" in self.quick else []
+        usual = _span([recipe.training.epochs for recipe in recipes])
+        parts.append(f"{' or '.join(lengths)} instead of {usual}{' epochs' if 'max_seconds' in self.quick else ''}")
+        for name, word in (("batch", "batch"), ("layers", "L =")):
+            if name in self.quick_problem:
+                usual = _span([getattr(recipe, name) for recipe in recipes])
+                parts.append(f"{word} {self.quick_problem[name]} instead of {usual}")
+        if "learning_rate" in self.quick:
+            usual = _span([recipe.training.learning_rate for recipe in recipes])
+            parts.append(f"rate {self.quick['learning_rate']:g} instead of {usual}")
+        if self.draws > _QUICK_DRAWS:
+            parts.append(f"{_QUICK_DRAWS} test draws instead of {self.draws}")
+        return ", ".join([*parts, "one seed instead of three"])
+
+    def _methods(self, context: Context) -> Iterator[Method]:
+        objectives = (context.quick and self.quick_objectives) or self.objectives
+        for method in _methods(self.architecture):
+            asked = not objectives or method.objective in objectives or not method.iterative
+            if asked and context.keeps(method) and (method.raw_pixels or not self.own):
+                yield method
 
     def _cell(
         self,
@@ -173,43 +208,22 @@ class Trainings:
         method: Method,
         recipe: str,
         seed: int,
+        *,
         ema: bool,
         preprocess: bool,
-    ) -> Cell:
-        from harness.paper.configurations import configured_cell
-
+    ) -> LikelihoodCell:
+        draws = min(_QUICK_DRAWS, self.draws) if context.quick else self.draws
         cell = configured_cell(
-            experiment,
-            context.profile,
-            method,
-            dataset,
-            _SHAPES[dataset],
-            self.architecture,
-            recipe=recipe,
-            device=context.device,
-            seed=seed,
-            draws=min(2, self.draws) if context.quick else self.draws,
+            experiment, context, method, dataset, self.architecture, recipe=recipe, seed=seed, draws=draws
         )
-        config, problem = cell.config, cell.problem
+        cell = replace(cell, preprocess=preprocess, download=not context.quick)
         if not ema:
-            config = replace(config, ema_decay=None)
-        if context.quick:
-            config = replace(config, **{"evaluate_every": 1, **self.quick})
-            # The closed form has one layer, whatever the others have.
-            problem = problem.replace(
-                **{key: value for key, value in self.quick_problem.items() if method.iterative or key != "layers"}
-            )
-        else:
-            config, told = _budget(replace(cell, config=config), context)
-            cell = replace(cell, recipe=told)
-        return replace(
-            cell,
-            config=config,
-            problem=problem,
-            preprocess=preprocess,
-            data_dir=context.data_dir,
-            download=not context.quick,
-        )
+            cell = overridden(cell, {"ema_decay": None})
+        if not context.quick:
+            return _budgeted(cell, context)
+        # The closed form has one layer, whatever the others have.
+        problem = {name: value for name, value in self.quick_problem.items() if method.iterative or name != "layers"}
+        return overridden(cell, {"evaluate_every": 1, **self.quick}, problem)
 
 
 @dataclass(frozen=True)
@@ -217,51 +231,45 @@ class Imputations:
     """The lower half of held-out MNIST images, filled in by Langevin dynamics.
 
     Args:
-        methods: Names, with the recipe that each is trained by.
-        steps: Of every chain; 100 in the quick profile, on 50 images.
+        methods: The names of the methods, each with the recipe that it is trained by.
+        quick: Images, steps of every chain, and seconds of training in the quick profile.
     """
 
     methods: tuple[tuple[str, str], ...]
+    quick: tuple[int, int, float] = (50, 100, 5.0)
 
     def cells(self, experiment: str, context: Context) -> Sequence[Cell]:
         """Return one cell a method."""
         from harness.cells import ImputationCell
-        from harness.paper.configurations import configured_cell
 
-        found = []
+        images, steps, seconds = self.quick
+        imputations = []
         for name, recipe in self.methods:
             method = registry().find(name)
             if not context.keeps(method):
                 continue
-            cell = configured_cell(
-                experiment,
-                context.profile,
-                method,
-                "mnist",
-                _SHAPES["mnist"],
-                "fc",
-                recipe=recipe,
-                device=context.device,
-                seed=context.seed,
+            cell = configured_cell(experiment, context, method, "mnist", "fc", recipe=recipe, seed=context.seed)
+            cell = overridden(cell, {"max_seconds": seconds}) if context.quick else _budgeted(cell, context)
+            imputation = ImputationCell(
+                experiment=experiment,
+                profile=context.profile,
+                method=name,
+                problem=cell.problem,
+                dataset="mnist",
+                config=cell.config,
+                recipe=cell.recipe,
+                logit_alpha=cell.logit_alpha,
+                data_dir=context.data_dir,
+                download=not context.quick,
+                origin=cell.origin,
             )
-            config, told = (replace(cell.config, max_seconds=5.0), recipe) if context.quick else _budget(cell, context)
-            found.append(
-                ImputationCell(
-                    experiment=experiment,
-                    profile=context.profile,
-                    method=name,
-                    problem=cell.problem,
-                    dataset="mnist",
-                    config=config,
-                    recipe=told,
-                    logit_alpha=cell.logit_alpha,
-                    images=50 if context.quick else 1000,
-                    steps=100 if context.quick else 600,
-                    data_dir=context.data_dir,
-                    download=not context.quick,
-                )
-            )
-        return found
+            imputations.append(replace(imputation, images=images, steps=steps) if context.quick else imputation)
+        return imputations
+
+    def shortened(self) -> str:
+        """Say in words what the quick profile leaves out."""
+        images, steps, seconds = self.quick
+        return f"{images} images instead of 1,000, {steps} steps instead of 600, {seconds:g} s of training"
 
 
 @dataclass(frozen=True)
@@ -269,34 +277,132 @@ class NormalizerErrors:
     """Monte Carlo estimates of log Z against the exact one.
 
     Args:
-        dimensions: Values of D; the quick profile leaves out those above 64.
+        dimensions: The values of D.
+        quick_limit: The largest D of the quick profile.
     """
 
     dimensions: tuple[int, ...] = (2, 8, 16, 32, 64, 128, 256)
+    quick_limit: int = 64
 
     def cells(self, experiment: str, context: Context) -> Sequence[Cell]:
         """Return one cell a dimension."""
-        from harness.cells import NormalizerCell
+        from harness.cells import NormalizerCell, Origin
 
+        method = registry().find("ebflow-ml")
         return [
             NormalizerCell(
-                experiment,
-                context.profile,
+                experiment=experiment,
+                profile=context.profile,
+                method=method.name,
                 problem=Problem(shape=(size,), dtype="float64", device=context.device, seed=context.seed),
+                origin=Origin(context.argv(experiment, [method.name], context.seed)),
             )
             for size in self.dimensions
-            if (size <= 64 or not context.quick) and context.keeps(registry().find("ebflow-ml"))
+            if (size <= self.quick_limit or not context.quick) and context.keeps(method)
         ]
 
+    def shortened(self) -> str:
+        """Say in words what the quick profile leaves out."""
+        return f"D up to {self.quick_limit} alone"
 
-def _budget(cell: LikelihoodCell, context: Context) -> tuple[TrainingConfig, str]:
-    """Return the recipe cut to the epochs that were asked for, and what rows call it."""
+
+def configured_cell(
+    experiment: str,
+    context: Context,
+    method: Method,
+    dataset: str,
+    architecture: str,
+    *,
+    recipe: str = "paper",
+    seed: int = 0,
+    draws: int = 10,
+) -> LikelihoodCell:
+    """Return the cell that trains a method on a dataset by a recipe.
+
+    Raises:
+        InputError: If the recipe is unknown, or changes nothing here.
+    """
+    from harness.cells import LikelihoodCell, Origin
+
+    chosen = configuration(dataset, architecture, method.objective, recipe)
+    if chosen.start not in method.starts:  # other people's layers start as they do
+        training = replace(chosen.training, start_samples=None, calibrate=False)
+        chosen = replace(chosen, start="published", training=training)
+    return LikelihoodCell(
+        experiment=experiment,
+        profile=context.profile,
+        recipe=recipe,
+        method=method.name,
+        problem=Problem(
+            architecture=architecture,
+            shape=datasets.shape(dataset),
+            layers=chosen.layers if method.iterative else 1,
+            batch=chosen.batch,
+            dtype=chosen.dtype,
+            device=context.device,
+            seed=seed,
+            residual=chosen.residual,
+            noise=chosen.noise,
+            start=chosen.start,
+            energy_weight=chosen.energy_weight,
+            frozen_actnorm=chosen.frozen_actnorm,
+        ),
+        dataset=dataset,
+        config=chosen.training,
+        draws=draws,
+        logit_alpha=chosen.logit_alpha,
+        smooth_noise=chosen.smooth_noise,
+        clean_batches=chosen.clean_batches,
+        data_dir=context.data_dir,
+        origin=Origin(context.argv(experiment, [method.name], seed), recipe, shortened=False),
+    )
+
+
+def overridden(
+    cell: LikelihoodCell, training: Mapping[str, Any], problem: Mapping[str, Any] | None = None
+) -> LikelihoodCell:
+    """Return a cell with fields of its recipe and of its problem changed; its rows will tell which.
+
+    Args:
+        cell: A cell as `configured_cell` returns it, or this function.
+        training: Fields of the training configuration, with their new values.
+        problem: Fields of the problem, with their new values.
+    """
+    problem = problem or {}
+    config = replace(cell.config, **training)
+    changed = {name: value for name, value in training.items() if value != getattr(cell.config, name)}
+    changed |= {name: value for name, value in problem.items() if value != getattr(cell.problem, name)}
+    shorter = config.epochs < cell.config.epochs or config.max_seconds is not None
+    origin = replace(
+        cell.origin,
+        overrides={**cell.origin.overrides, **changed},
+        shortened=registry().find(cell.method).iterative and (cell.origin.shortened or shorter),
+    )
+    return replace(cell, config=config, problem=cell.problem.replace(**problem), origin=origin)
+
+
+def _budgeted(cell: LikelihoodCell, context: Context) -> LikelihoodCell:
+    """Return a cell cut to the epochs that were asked for, and named so."""
     if context.epochs is None or not registry().find(cell.method).iterative:
-        return cell.config, cell.recipe
-    told = f"{cell.recipe}, {context.epochs} of {cell.config.epochs:,} epochs"
-    return replace(cell.config, epochs=context.epochs), told
+        return cell
+    label = f"{cell.recipe}, {context.epochs} of {cell.config.epochs:,} epochs"
+    return replace(overridden(cell, {"epochs": context.epochs}), recipe=label)
 
 
 def _methods(architecture: str) -> list[Method]:
-    """All methods with this architecture, those that cannot run here included: their rows say why."""
+    """Return all methods with this architecture, those that cannot run here included: their rows say why."""
     return [method for method in registry().methods.values() if architecture in method.architectures]
+
+
+def _listed(words: Sequence[str]) -> str:
+    *most, last = words
+    return f"{', '.join(most)} and {last}" if most else last
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def _span(values: Sequence[float]) -> str:
+    low, high = min(values), max(values)
+    return f"{low:,}" if low == high else f"{low:,} to {high:,}"

@@ -24,8 +24,8 @@ from harness.report.figures import drawings
 from harness.report.missing import cut_short, unmeasured, without_numbers
 from harness.report.series import series_table
 from harness.report.tables import to_html
+from harness.report.tables.columns import TORCH
 from harness.results import Store
-from harness.results.derived import TORCH
 from harness.results.whole_file import put
 from harness.timing import asv_results
 

@@ -13,6 +13,7 @@ from harness.paper.experiments import statement
 from harness.report.figures import drawings
 from harness.report.tables import TABLES, compare_across, file_stem, noise, render, sources, split_constants
 from harness.results import Store, to_frame
+from harness.results.derived import derived
 from harness.timing import asv_results
 
 
@@ -99,7 +100,7 @@ def _caveats(frame: pl.DataFrame) -> list[str]:
 def with_asv(rows: pl.DataFrame, folder: Path) -> tuple[pl.DataFrame, list[str]]:
     """Add the newest results of ``asv run`` in a folder, and return one line for every file that cannot be read."""
     found, damaged = asv_results.read(folder)
-    return pl.concat([rows, to_frame(found)]), damaged
+    return pl.concat([rows, derived(to_frame(found))]), damaged
 
 
 def write(rows: pl.DataFrame, folder: Path) -> list[Path]:

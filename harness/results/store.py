@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from harness.errors import InputError, printable
+from harness.results.derived import derived
 from harness.results.file import NewerFileError, UnreadableFileError, altered, complaint, dump, load
 from harness.results.schema import Row, reproducible, to_frame
 from harness.results.seal import BLANK, KEY, check_seal, seal
@@ -130,8 +131,8 @@ class Store:
         return [Row(**row) for row in frame.iter_rows(named=True)]
 
     def frame(self) -> tuple[pl.DataFrame, list[str]]:
-        """Return all rows, and one line for every file that could not be read, now or before."""
-        return pl.concat([to_frame([]), *(frame for _, frame in self._cells())]), self.notes
+        """Return all rows with the columns of `derived`, and one line for every file that could not be read so far."""
+        return derived(pl.concat([to_frame([]), *(frame for _, frame in self._cells())])), self.notes
 
     def verify(self) -> int:
         """Check every file against its place, its digest and its key; what is wrong is in `notes`.

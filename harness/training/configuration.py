@@ -6,7 +6,8 @@ import math
 from dataclasses import dataclass
 
 from harness.errors import InputError, unknown
-from harness.training.optimizers import OPTIMIZERS
+
+OPTIMIZERS = ("rmsprop", "adam")
 
 SCHEDULES = ("steps", "cosine")
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import polars as pl
 
 from harness.report.claims.evidence import Evidence, Outcome, keys, shortened
+from harness.report.tables.columns import is_of_kind
 from harness.report.tables.runtime import newest
 from harness.report.tables.text import text_of
-from harness.results.derived import is_of_kind
 
 ERROR = 1.0
 """An estimate of log Z is of use while its mean absolute error is below so many nats."""

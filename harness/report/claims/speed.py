@@ -9,8 +9,8 @@ import polars as pl
 from harness.paper import published
 from harness.paper.configurations import PUBLISHED_LAYERS
 from harness.report.claims.evidence import Evidence, Outcome, keys
+from harness.report.tables.columns import COMPILED
 from harness.report.tables.text import text_of
-from harness.results.derived import COMPILED
 from harness.results.statistics import log_slope
 
 REACH = 2.0

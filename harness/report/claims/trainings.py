@@ -8,8 +8,8 @@ import polars as pl
 
 from harness.paper import published
 from harness.report.claims.evidence import Evidence, Outcome, keys, shortened
+from harness.report.tables.columns import EMA, MAP, is_of_kind
 from harness.report.tables.text import text_of
-from harness.results.derived import EMA, MAP, is_of_kind
 
 PARITY = 0.01
 """Two test NLLs are on par within this fraction; the paper's own differ by up to 1.1 % on MNIST with fc."""

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import polars as pl
 
-from harness.results.derived import COMPILED, EMA, MAP, TORCH
+from harness.report.tables.columns import COMPILED, EMA, MAP, TORCH
 
 MACHINE = ("device", "cpu", "gpu", "threads", "torch", "commit")
 """What must be the same for seconds to be comparable, beside what is computed."""

@@ -8,9 +8,8 @@ from typing import Any
 import polars as pl
 
 from harness.errors import unknown
-from harness.report.tables.columns import is_noisy
+from harness.report.tables.columns import COMPILED, TORCH, is_noisy
 from harness.results import DRIFT_METRIC
-from harness.results.derived import COMPILED, TORCH
 from harness.results.statistics import LEVEL, NOISY_DRIFT, Comparison, Estimate, apart, holm, paired_ratio
 
 SETTING = ("B", "dtype", "device", "threads", "cpu", "gpu", "torch", "commit")

@@ -11,8 +11,7 @@ from statistics import fmean
 import polars as pl
 
 from harness.paper import published
-from harness.report.tables.columns import of_ebflow, status
-from harness.results.derived import EMA, MAP, SMOOTH_NOISE, is_of_kind
+from harness.report.tables.columns import EMA, MAP, SMOOTH_NOISE, is_of_kind, of_ebflow, status
 from harness.results.statistics import LEVEL, Comparison, Estimate, holm, mean_interval, paired_difference
 
 _STRUCTURE = [

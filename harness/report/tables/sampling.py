@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import polars as pl
 
-from harness.report.tables.columns import status
+from harness.report.tables.columns import is_of_kind, status
 from harness.report.tables.comparison import SETTING, newest
-from harness.results.derived import is_of_kind
 
 
 def imputation(rows: pl.DataFrame) -> pl.DataFrame:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import polars as pl
 
+from harness.report.tables.columns import EMA, MAP
 from harness.report.tables.comparison import with_setting
-from harness.results.derived import EMA, MAP
 
 _NAMES = ["method", "linear", "recipe", "dataset", "architecture", "shape", "D", "L", "B"]
 _NAMES += ["dtype", "device", "threads", "seed", "cpu", "gpu", "torch", "commit", "EMA", "MaP"]

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from mutations import mutated_bytes, mutated_json
 
 from harness.cli import program as cli
-from harness.results import Row, Store, to_frame
+from harness.results import SCHEMA, Row, Store, to_frame
 from harness.results.file import dump
 from harness.timing import asv_results
 
@@ -51,7 +51,7 @@ def test_altered_cells_are_named_and_never_read(
         path.write_bytes(content)
 
         frame, notes = store.frame()
-        found = [Row(**row) for row in frame.iter_rows(named=True)]
+        found = [Row(**row) for row in frame.select(*SCHEMA).iter_rows(named=True)]
         assert make_row(cell="f" * 16) in found, "the other cell is read in any case"
         assert other.exists()
         left = store.arrays(rows[0].experiment, rows[0].cell)

@@ -12,6 +12,7 @@ import pytest
 
 from harness.report import publish
 from harness.results import to_frame
+from harness.results.derived import derived
 from harness.timing import asv_results
 
 ITERATION = "iteration.TrainingIteration.time_iteration"
@@ -89,7 +90,7 @@ def test_numbers_come_over(write: Callable[..., Path], tmp_path: Path) -> None:
     assert (good.commit, good.started_at, good.cpu) == ("c" * 40, "2023-11-14T22:13:20+00:00", "a cpu, 2 cores")
     assert json.loads(good.versions) == {"torch": "2.13.0"}
     # A frame of the one schema, which joins the rows of the store.
-    frame, notes = publish.with_asv(to_frame([]), tmp_path)
+    frame, notes = publish.with_asv(derived(to_frame([])), tmp_path)
     assert frame["value"].to_list() == [0.1, 0.2, None]
     assert notes == []
     assert dict(publish.pages(frame).__next__().frame.select("method", "D = 16").rows()) == {
@@ -151,8 +152,8 @@ def test_a_damaged_file_is_named_and_the_others_are_read(
 
 def test_no_folder_no_rows(tmp_path: Path) -> None:
     assert asv_results.read(tmp_path / "nothing") == ([], [])
-    assert publish.with_asv(to_frame([]), tmp_path / "nothing")[0].is_empty()
-    assert isinstance(publish.with_asv(to_frame([]), tmp_path)[0], pl.DataFrame)
+    assert publish.with_asv(derived(to_frame([])), tmp_path / "nothing")[0].is_empty()
+    assert isinstance(publish.with_asv(derived(to_frame([])), tmp_path)[0], pl.DataFrame)
 
 
 def test_history_marks_what_changed(write: Callable[..., Path], tmp_path: Path) -> None:

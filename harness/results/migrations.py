@@ -1,0 +1,164 @@
+"""What takes the rows of stored files from one version of the schema to the next. Append; never change what is here."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import polars as pl
+
+from harness.results.schema import SCHEMA, cell_key
+
+Migration = Callable[[pl.DataFrame], pl.DataFrame]
+
+_WHERE = ("project", "versions", "cpu", "gpu", "threads", "processes", "data")
+_KINDS = {
+    "LikelihoodCell": "likelihood",
+    "RuntimeCell": "runtime",
+    "ImputationCell": "imputation",
+    "NormalizerCell": "normalizer",
+}
+_CONFIG = {
+    "optimizer": "rmsprop",
+    "learning_rate": 1e-4,
+    "schedule": "steps",
+    "decay": 0.95,
+    "decay_epochs": 50,
+    "weight_decay": 0.0,
+    "clip_norm": None,
+    "skip_not_finite": False,
+    "ema_decay": 0.999,
+    "epochs": 10_000,
+    "evaluate_every": 10,
+    "start_samples": None,
+    "calibrate": False,
+    "patience": None,
+    "max_seconds": None,
+    "compile": False,
+}
+_PROBLEM = {
+    "architecture": "fc",
+    "shape": [784],
+    "layers": 2,
+    "batch": 100,
+    "dtype": "float32",
+    "device": "cpu",
+    "seed": 0,
+    "residual": False,
+    "noise": 1.0,
+    "raw_pixel_alpha": None,
+    "levels": 256,
+    "start": "published",
+    "energy_weight": 0.0,
+    "frozen_actnorm": False,
+}
+_DEFAULTS: dict[str, dict[str, Any]] = {
+    "likelihood": {"logit_alpha": None, "smooth_noise": None, "preprocess": True, "clean_batches": False},
+    "runtime": {},
+    "imputation": {
+        "logit_alpha": None,
+        "images": 1000,
+        "steps": 600,
+        "warmup": 50,
+        "step_size": 0.05,
+        "preconditioned": True,
+        "adjusted": True,
+        "leapfrog": 5,
+    },
+    "normalizer": {"method": "ebflow-ml", "draws": 5000, "repeats": 10},
+}
+"""The defaults that an absent field of version 2 stood for, and that keys of version 3 leave out."""
+
+
+def add_columns(*names: str) -> Migration:
+    """Return what adds columns, empty, where they are missing."""
+
+    def migrate(frame: pl.DataFrame) -> pl.DataFrame:
+        return frame.with_columns(pl.lit(None, SCHEMA[name]).alias(name) for name in names if name not in frame.columns)
+
+    return migrate
+
+
+def name_by_differences(frame: pl.DataFrame) -> pl.DataFrame:
+    """Take a version 2 cell to version 3: its key is made of what differs from defaults, its origin is data.
+
+    In version 2 the key was made of all fields, so that every new option renamed all cells, and how a cell was asked
+    for stood in the label ``recipe`` alone.
+    """
+    first = {row["config"]: row for row in reversed(frame.to_dicts())}
+    configs = {text: _version_3(row) for text, row in first.items()}
+    keys = {text: cell_key(json.loads(config)["identity"]) for text, config in configs.items()}
+    return frame.with_columns(
+        cell=pl.col("config").replace_strict(keys, return_dtype=pl.String),
+        config=pl.col("config").replace_strict(configs, return_dtype=pl.String),
+    )
+
+
+MIGRATIONS: tuple[Migration, ...] = (
+    # Files of version 1 name no version, have no seal, and hold as many of these as there were when they were written.
+    add_columns("iteration", "seconds", "limits"),
+    name_by_differences,
+)
+"""What takes the rows of version 1 to version 2, of 2 to 3, and so on."""
+
+
+def _version_3(row: Mapping[str, Any]) -> str:
+    old = json.loads(row["config"])
+    kind = _KINDS[old.pop("kind")]
+    where = {name: old.pop(name) for name in _WHERE if name in old}
+    label = old.pop("recipe", row["recipe"])
+    defaults = {**_DEFAULTS[kind], "problem": _PROBLEM, **({"config": _CONFIG} if kind != "normalizer" else {})}
+    settings = {**defaults, **old, "problem": {**_PROBLEM, **old["problem"]}}
+    if "config" in defaults:
+        settings["config"] = {**_CONFIG, **old.get("config", {})}
+    identity = {"kind": kind, **where, **_differing(settings, defaults)}
+    if kind == "runtime" and not identity["config"]:  # the one configuration that has a default as a whole
+        del identity["config"]
+    origin = _origin(kind, label, row, settings)
+    return json.dumps({"identity": identity, "settings": settings, "origin": origin}, sort_keys=True)
+
+
+def _differing(settings: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        name: _differing(value, defaults[name]) if isinstance(defaults.get(name), dict) else value
+        for name, value in settings.items()
+        if name not in defaults or isinstance(defaults[name], dict) or value != defaults[name]
+    }
+
+
+def _origin(kind: str, label: str, row: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Read from the label and the configuration how a cell was asked for, as version 2 did for every report."""
+    recipe, *changes = label.split(", ")
+    budget = re.search(r", (\d+) of [\d,]+ epochs$", label)
+    overrides: dict[str, Any] = {}
+    if budget:
+        overrides = {"epochs": int(budget[1])}
+    elif row["experiment"] == "train":
+        overrides = dict(change.split(" ", 1) for change in changes)
+    config = settings.get("config", {})
+    trained = kind in ("likelihood", "imputation")
+    shortened = row["profile"] == "quick" or config.get("max_seconds") is not None or "epochs" in overrides
+    methods = settings.get("methods") or [settings["method"]]
+    words: list[Any]
+    if row["experiment"] == "train":
+        words = ["train", "--method", methods[0], "--architecture", row["architecture"], "--dataset", row["dataset"]]
+        words += ["--recipe", recipe, "--draws", settings["draws"], "--dtype", row["dtype"]]
+        for name, value in overrides.items():
+            words += ["--no-ema"] if name == "ema_decay" else [f"--{name.replace('_', '-')}", value]
+        words += [] if settings["preprocess"] else ["--without-map"]
+    elif row["experiment"] == "runtime":
+        words = ["runtime", "--architecture", row["architecture"], "--dims", row["D"], "--layers", row["L"]]
+        words += ["--batch", row["B"], "--dtype", row["dtype"], "--repeats", settings["repeats"]]
+        words += ["--methods", ",".join(methods), *(["--compile"] if config["compile"] else [])]
+    else:
+        words = ["reproduce", row["experiment"], "--profile", row["profile"], "--methods", ",".join(methods)]
+        words += ["--seeds", 1, *(["--epochs", budget[1]] if budget else [])]
+    words += ["--seed", row["seed"], "--device", row["device"]]
+    return {
+        "argv": [str(word) for word in words],
+        "recipe": recipe,
+        "overrides": overrides,
+        "shortened": (shortened and row["objective"] != "closed-form") if trained else None,
+    }
