@@ -11,18 +11,17 @@ from jinja2 import Environment, StrictUndefined
 from harness.errors import InputError
 from harness.paper import published
 from harness.report.tables import TABLES
-from harness.results.derived import COMPILED, EMA, MAP
 
 
 class Numbers:
     """Looks numbers up in rows by their columns; a lookup that does not match exactly one number raises.
 
     Args:
-        rows: Rows of `harness.results.SCHEMA`, such as `harness.results.Store.frame` returns.
+        rows: Rows with their derived columns, as `harness.results.Store.frame` returns them.
     """
 
     def __init__(self, rows: pl.DataFrame) -> None:
-        self.rows = rows.with_columns(EMA=EMA, MaP=MAP, compiled=COMPILED)
+        self.rows = rows
         self._tables: dict[tuple[str, str, str], pl.DataFrame] = {}
 
     def value(self, metric: str, column: str = "value", **columns: Any) -> float:
@@ -51,8 +50,7 @@ class Numbers:
         """Build one of the report's tables from the rows of an experiment and a profile."""
         if (name, experiment, profile) not in self._tables:
             build = {table.name: table.build for table in TABLES}[name]
-            rows = self.rows.filter(experiment=experiment, profile=profile).drop("EMA", "MaP", "compiled")
-            self._tables[name, experiment, profile] = build(rows)
+            self._tables[name, experiment, profile] = build(self.rows.filter(experiment=experiment, profile=profile))
         return self._tables[name, experiment, profile]
 
     def entry(self, name: str, column: str, experiment: str, profile: str = "paper", **columns: Any) -> Any:

@@ -11,6 +11,7 @@ import pytest
 from harness.errors import InputError
 from harness.report.numbers import Numbers, render_page
 from harness.results import Row, Store, to_frame
+from harness.results.derived import derived
 
 RESULTS = Path(__file__).parents[3] / "results"
 SCORE, TIME = {"experiment": "train", "metric": "nll", "unit": "nats"}, {"D": 784, "L": 2, "unit": "s"}
@@ -48,7 +49,7 @@ def test_one_number_is_found_by_its_columns(make_row: Callable[..., Row]) -> Non
     page = (
         "{{ nll('train', 'a', seed=1) | fixed }} nats, {{ ms('a', 784) | fixed(0) }} ms, {{ exponent('a', 784, 3136) }}"
     )
-    assert render_page(page, to_frame(rows)) == "91.2 nats, 12 ms, 2.0"
+    assert render_page(page, derived(to_frame(rows))) == "91.2 nats, 12 ms, 2.0"
 
 
 @pytest.mark.parametrize(
@@ -65,7 +66,7 @@ def test_anything_but_one_number_is_an_error(
 ) -> None:
     rows = [make_row(**SCORE, cell=f"{seed}", method="a", seed=seed, value=90.0 + seed) for seed in (0, 1)]
     with pytest.raises(InputError, match=complaint):
-        Numbers(to_frame(rows)).value("nll", **wanted)
+        Numbers(derived(to_frame(rows))).value("nll", **wanted)
 
 
 def test_tables_and_published_numbers_can_be_quoted(reference: pl.DataFrame) -> None:
