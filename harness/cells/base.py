@@ -288,10 +288,12 @@ def _differing(thing: Any) -> dict[str, Any]:
     differing = {}
     for own in _fields(thing):
         value = getattr(thing, own.name)
-        default = own.default_factory() if callable(own.default_factory) else own.default
-        if value == default:
-            continue
-        differing[own.name] = _differing(value) if dataclasses.is_dataclass(value) else value
+        default = own.default if own.default_factory is dataclasses.MISSING else own.default_factory()
+        if dataclasses.is_dataclass(value):
+            value = _differing(value)
+            default = _differing(default) if dataclasses.is_dataclass(default) else default
+        if default is dataclasses.MISSING or value != default:
+            differing[own.name] = value
     return differing
 
 

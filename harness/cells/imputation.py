@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -15,7 +15,7 @@ from harness.cells.pictures import as_levels, imputed
 from harness.datasets import Dataset, LogitPreprocessing
 from harness.datasets.moments import Moments, moments
 from harness.errors import InputError, UnavailableError
-from harness.methods import Imputes, Model, Problem
+from harness.methods import Imputes, Problem
 from harness.methods.calls import guarded
 from harness.methods.density import build, count_parameters
 from harness.methods.precision import stored
@@ -84,12 +84,19 @@ class ImputationCell(TrainedCell):
         model = build(method, self.problem)
         if not isinstance(model, Imputes):
             raise UnavailableError(f"{method.name} cannot impute")
-        metrics = self._measure(model, data, progress, keep, resume)
+        metrics = self._impute(model, data, data.preprocessing, progress, keep, resume)
         return [row(*metric, parameters=count_parameters(model)) for metric in metrics]
 
-    def _measure(
-        self, model: Model, data: Dataset, progress: Progress, keep: Keep, resume: TrainingCheckpoint | None
+    def _impute(
+        self,
+        model: Any,
+        data: Dataset,
+        preprocessing: LogitPreprocessing,
+        progress: Progress,
+        keep: Keep,
+        resume: TrainingCheckpoint | None,
     ) -> list[tuple[str, str, Estimate]]:
+        """Train a model that `Imputes`, run the chains, and list metric, unit and value of all that they tell."""
         training = _moments(data, self.problem)
         report = fit(model, self.problem, data, data, self.config, progress, resume=resume)
 
@@ -97,10 +104,10 @@ class ImputationCell(TrainedCell):
         missing[:, data.shape[1] // 2 :] = True
         truth = data.test[: self.images].to(self.problem.device)
         generator = torch.Generator(self.problem.device).manual_seed(_SEED)
-        known = data.preprocessing.draw(truth, generator, stored(self.problem.dtype))
+        known = preprocessing.draw(truth, generator, stored(self.problem.dtype))
         others = torch.randint(len(data.train), (len(truth),), generator=generator, device=self.problem.device)
         elsewhere = data.train.to(self.problem.device)[others]
-        x = torch.where(missing, data.preprocessing.draw(elsewhere, generator, known.dtype), known)
+        x = torch.where(missing, preprocessing.draw(elsewhere, generator, known.dtype), known)
 
         started = time.perf_counter()
         total = torch.zeros(truth.shape, dtype=torch.float64, device=truth.device)
@@ -123,7 +130,7 @@ class ImputationCell(TrainedCell):
             x = there
             if step >= self.warmup:
                 moves += moved
-                total += as_levels(data.preprocessing, x)
+                total += as_levels(preprocessing, x)
             progress(step + 1, self.steps, "sampling")
         if not bool(x.isfinite().all()):
             raise Divergence("the chain is not finite: use a smaller step")
@@ -131,16 +138,16 @@ class ImputationCell(TrainedCell):
 
         filled = {
             "mean_image": data.train.to(truth.device).double().mean(0).expand(truth.shape),
-            "gaussian": as_levels(data.preprocessing, _conditional_mean(known, missing, training)),
-            "last_iterate": as_levels(data.preprocessing, x),
+            "gaussian": as_levels(preprocessing, _conditional_mean(known, missing, training)),
+            "last_iterate": as_levels(preprocessing, x),
             "posterior_mean": total / (self.steps - self.warmup),
         }
-        keep(imputed(truth, missing, filled, data.preprocessing.levels))
-        peak = data.preprocessing.levels - 1
-        found = {name: peak_signal_to_noise(levels, truth, missing, peak) for name, levels in filled.items()}
-        gain = found["posterior_mean"] - found["mean_image"]
+        keep(imputed(truth, missing, filled, preprocessing.levels))
+        peak = preprocessing.levels - 1
+        ratios = {name: peak_signal_to_noise(levels, truth, missing, peak) for name, levels in filled.items()}
+        gain = ratios["posterior_mean"] - ratios["mean_image"]
         return [
-            *((f"psnr_{name}", "dB", mean_interval(values.tolist())) for name, values in found.items()),
+            *((f"psnr_{name}", "dB", mean_interval(values.tolist())) for name, values in ratios.items()),
             ("psnr_gain", "dB", mean_interval(gain.tolist())),
             ("accepted", "1", single(moves / (self.steps - self.warmup))),
             ("sampling_seconds", "s", single(seconds)),
@@ -150,12 +157,12 @@ class ImputationCell(TrainedCell):
 
 
 def peak_signal_to_noise(levels: Tensor, truth: Tensor, missing: Tensor, peak: float) -> Tensor:
-    """10 log10 of peak^2 over the mean squared error of the missing pixels, in dB, shape (B,).
+    """Return 10 log10 of peak^2 over the mean squared error of the missing pixels, in dB, shape (B,).
 
     Args:
-        levels: Shape (B, C, H, W).
-        truth: Likewise.
-        missing: Boolean, shape (C, H, W).
+        levels: The estimated grey levels, shape (B, C, H, W).
+        truth: The true grey levels, shape (B, C, H, W).
+        missing: Whether a pixel is missing, boolean, shape (C, H, W).
         peak: The highest level. An error below that of rounding to levels, 1/12, counts as 1/12.
     """
     error = (levels.double() - truth.double())[:, missing].square().mean(1)
@@ -163,14 +170,14 @@ def peak_signal_to_noise(levels: Tensor, truth: Tensor, missing: Tensor, peak: f
 
 
 def _moments(data: Dataset, problem: Problem) -> Moments:
-    """Those of the training data in model space."""
+    """Return mean and covariance of the training data in model space."""
     generator = torch.Generator(problem.device).manual_seed(problem.seed)
     rows = data.train.to(problem.device).split(_ROWS_AT_ONCE)
     return moments(data.preprocessing.draw(raw, generator, torch.float64) for raw in rows)
 
 
 def _conditional_mean(known: Tensor, missing: Tensor, training: Moments) -> Tensor:
-    """Samples with the missing components at their Gaussian mean given the others, float64, shape of known."""
+    """Return samples with the missing components at their Gaussian mean given the others, float64."""
     away, mean, covariance = missing.flatten(), training.mean, training.covariance
     flat = known.flatten(1).double()
     regression = torch.linalg.solve(covariance[~away][:, ~away], covariance[~away][:, away])

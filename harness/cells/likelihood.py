@@ -138,8 +138,6 @@ class LikelihoodCell(TrainedCell):
 
     def check(self) -> None:
         """Try the method's build without computing anything."""
-        if self.draws < 1:
-            raise InputError(f"the number of test draws must be at least 1, not {self.draws}")
         if self.preprocess:
             super().check()
         else:
@@ -223,6 +221,8 @@ def fit_and_score(
         InputError: If the method cannot do it.
         TimeoutError: If one call takes longer than `harness.methods.calls` allows.
     """
+    if draws < 1:
+        raise InputError(f"the number of test draws must be at least 1, not {draws}")
     model = build(method, problem)
     watched = method.objective in SCORE_MATCHING
     report = fit(model, problem, dataset, batches, config, progress, checkpoint, resume, watch_loss=watched)

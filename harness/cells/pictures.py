@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from harness.datasets import Dataset, Dequantize
+from harness.datasets import Dataset, Density, Dequantize
 from harness.methods import Method, Model, Problem
 from harness.methods.calls import guarded
 from harness.methods.density import log_prob, sample, score
@@ -16,7 +16,7 @@ from harness.methods.precision import stored
 
 Arrays = dict[str, np.ndarray]
 
-_BYTES = 150_000  # of images in one cell
+_BYTES = 150_000  # the most that the images of one cell take
 _LIMIT = 20.0  # seconds; a picture is worth no more
 _GRID, _COARSE = 100, 16
 _IMAGES, _IMPUTED = 64, 12
@@ -29,15 +29,16 @@ def learned(method: Method, model: Model, dataset: Dataset, problem: Problem) ->
     A method that fails here has its NLL all the same, and no picture.
 
     Returns:
-        Of points, on a grid over the square that holds the test data: ``extent``, its lower and upper end;
-        ``log_density`` and ``true_log_density``, float32, (100, 100), rows along the second coordinate; ``score`` and
-        ``true_score``, (16, 16, 2). Of images: ``samples`` and ``real``, uint8, (N, C, H, W), and ``levels``.
+        For points, on a grid over the square that holds the test data: ``extent``, the lower and upper end of the
+        square; ``log_density`` and ``true_log_density``, float32, (100, 100), rows along the second coordinate;
+        ``score`` and ``true_score``, (16, 16, 2). For images: ``samples`` and ``real``, uint8, (N, C, H, W), and
+        ``levels``.
     """
     try:
         if dataset.density is not None and dataset.shape == (2,):
-            return _density(model, dataset, problem)
+            return _density(model, dataset, dataset.density, problem)
         if isinstance(dataset.preprocessing, Dequantize) and method.samples:
-            return _samples(model, dataset, problem)
+            return _samples(model, dataset, dataset.preprocessing, problem)
     except Exception:  # a competitor may fail in any way
         pass
     return {}
@@ -47,17 +48,17 @@ def imputed(truth: Tensor, missing: Tensor, filled: dict[str, Tensor], levels: i
     """Return some images with what was missing and what filled it in.
 
     Args:
-        truth: Grey levels, (N, C, H, W).
-        missing: Boolean, (C, H, W).
-        filled: Estimates of all pixels, by name, each like truth; what was known stays as it is.
-        levels: Of a pixel.
+        truth: The true grey levels, shape (N, C, H, W).
+        missing: Whether a pixel is missing, boolean, shape (C, H, W).
+        filled: Estimates of all pixels, by name, each of shape (N, C, H, W); known pixels stay as they are.
+        levels: The number of levels of a pixel.
 
     Returns:
         ``original`` and one array a name, uint8, (12, C, H, W); ``missing``, uint8, (C, H, W); ``levels``.
     """
     some = truth[:_IMPUTED]
-    found = {name: torch.where(missing, levels_of[:_IMPUTED], some) for name, levels_of in filled.items()}
-    arrays = {name: _bytes(images) for name, images in {"original": some, **found}.items()}
+    whole = {name: torch.where(missing, levels_of[:_IMPUTED], some) for name, levels_of in filled.items()}
+    arrays = {name: _bytes(images) for name, images in {"original": some, **whole}.items()}
     return {**arrays, "missing": _bytes(missing), "levels": np.array([levels])}
 
 
@@ -66,7 +67,7 @@ def as_levels(preprocessing: Dequantize, x: Tensor) -> Tensor:
     return preprocessing.inverse(x.double()).floor().clamp(0, preprocessing.levels - 1)
 
 
-def _density(model: Model, dataset: Dataset, problem: Problem) -> Arrays:
+def _density(model: Model, dataset: Dataset, truth: Density, problem: Problem) -> Arrays:
     generator = torch.Generator(problem.device).manual_seed(_SEED)
     data = dataset.preprocessing.draw(dataset.test.to(problem.device), generator, torch.float64)
     low, high = math.floor(float(data.min())), math.ceil(float(data.max()))
@@ -74,33 +75,33 @@ def _density(model: Model, dataset: Dataset, problem: Problem) -> Arrays:
     with guarded("a density on a grid", _LIMIT):
         with torch.no_grad():
             density = log_prob(model, fine)
-        found = {"log_density": density, "score": score(model, coarse)}
-    found["true_log_density"] = dataset.density.log_prob(fine)
-    if (exact := dataset.density.score(coarse)) is not None:
-        found["true_score"] = exact
+        fields = {"log_density": density, "score": score(model, coarse)}
+    fields["true_log_density"] = truth.log_prob(fine)
+    if (exact := truth.score(coarse)) is not None:
+        fields["true_score"] = exact
     shapes = {"score": (_COARSE, _COARSE, 2), "log_density": (_GRID, _GRID)}
-    arrays = {name: values.float().nan_to_num().cpu().numpy() for name, values in found.items()}
+    arrays = {name: values.float().nan_to_num().cpu().numpy() for name, values in fields.items()}
     arrays = {name: values.reshape(shapes[name.removeprefix("true_")]) for name, values in arrays.items()}
     return {**arrays, "extent": np.array([low, high], dtype=np.float32)}
 
 
 def _grid(low: float, high: float, cells: int, problem: Problem) -> Tensor:
-    """Middles of the cells of a square, (cells * cells, 2), the first coordinate running fastest."""
+    """Return the middles of the cells of a square, (cells * cells, 2), the first coordinate running fastest."""
     middles = low + (torch.arange(cells, dtype=torch.float64) + 0.5) * (high - low) / cells
     y, x = torch.meshgrid(middles, middles, indexing="ij")
     return torch.stack([x.flatten(), y.flatten()], dim=1).to(problem.device, stored(problem.dtype))
 
 
-def _samples(model: Model, dataset: Dataset, problem: Problem) -> Arrays:
+def _samples(model: Model, dataset: Dataset, preprocessing: Dequantize, problem: Problem) -> Arrays:
     generator = torch.Generator(problem.device).manual_seed(_SEED)
     count = max(1, min(_IMAGES, _BYTES // (2 * dataset.dimension)))
     real = dataset.test[:count]
-    x = dataset.preprocessing.draw(real.to(problem.device), generator, stored(problem.dtype))
+    x = preprocessing.draw(real.to(problem.device), generator, stored(problem.dtype))
     with torch.no_grad(), guarded("samples", _LIMIT):
         latent = model.to_latent(x)[0].shape[1:]
         drawn = sample(model, tuple(latent), count, generator)
-    levels = as_levels(dataset.preprocessing, drawn.nan_to_num()).view(count, *dataset.shape)
-    return {"samples": _bytes(levels), "real": _bytes(real), "levels": np.array([dataset.preprocessing.levels])}
+    levels = as_levels(preprocessing, drawn.nan_to_num()).view(count, *dataset.shape)
+    return {"samples": _bytes(levels), "real": _bytes(real), "levels": np.array([preprocessing.levels])}
 
 
 def _bytes(values: Tensor) -> np.ndarray:

@@ -11,12 +11,12 @@ from harness.results import Store
 
 
 def costs(cells: Sequence[Cell], store: Store, fresh: bool) -> list[float | None]:
-    """Estimate what every cell of a sweep will take, in seconds; None for one that is there already.
+    """Estimate the seconds that every cell of a sweep will take; None for a cell that is there already.
 
     Args:
-        cells: Of a sweep.
-        store: Where finished ones lie.
-        fresh: Whether those are measured anew.
+        cells: The cells of the sweep.
+        store: Where finished cells lie.
+        fresh: Whether finished cells are measured anew.
     """
     return [cell.cost() if fresh or not finished_rows(cell, store) else None for cell in cells]
 
@@ -24,12 +24,12 @@ def costs(cells: Sequence[Cell], store: Store, fresh: bool) -> list[float | None
 def plan(cells: Sequence[Cell], costs: Sequence[float | None]) -> pl.DataFrame:
     """Tell what is there, what is left, and how long that will take: one row an experiment, and one for all.
 
-    Of what is left, *alone* counts the cells that need the machine to themselves; *about* is the time of all, one after
-    another, and *longest* that of one, below which no number of workers takes it.
+    Among the cells that are left, *alone* counts those that need the machine to themselves; *about* is the time of all
+    of them, one after another, and *longest* that of the longest one, which no number of workers shortens.
 
     Args:
-        cells: Of a sweep.
-        costs: As the function of that name has them.
+        cells: The cells of the sweep.
+        costs: The seconds of every cell, as the function `costs` returns them.
     """
     rows = []
     costed = list(zip(cells, costs, strict=True))
@@ -48,7 +48,7 @@ def _summed(costed: Sequence[tuple[Cell, float | None]]) -> tuple[int, int, int,
 
 
 def in_words(total: float) -> str:
-    """Write a number of seconds as one would say it: 90 s, 3 min, 5 h, 12 days."""
+    """Write a number of seconds as people say it: 90 s, 3 min, 5 h, 12 days."""
     for size, unit in ((86_400, "days"), (3600, "h"), (60, "min")):
         if total >= 2 * size:
             return f"{total / size:.0f} {unit}"

@@ -95,7 +95,10 @@ class RuntimeCell(Cell):
         return rows
 
     def _iteration_metrics(self, timing: Timing, rates: dict[str, float]) -> list[tuple[str, str, Estimate]]:
-        """List metric, unit and value of everything that is known of one method's iteration."""
+        """List metric, unit and value of everything that is known of the iteration of a method that did not fail."""
+        assert timing.peak_bytes is not None
+        assert timing.first_seconds is not None
+        assert timing.parameters is not None
         metrics = [
             ("seconds_per_iteration", "s", median_interval(timing.seconds)),
             ("seconds_per_gradient", "s", median_interval(timing.gradient_seconds)),

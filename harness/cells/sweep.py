@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import CancelledError, Future, as_completed
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import torch
@@ -38,46 +38,24 @@ def run_cells(
     one, one by one, after the others.
 
     Args:
-        cells: In the order of the rows that are returned.
+        cells: The cells, in the order of the rows that are returned.
         store: Where finished cells lie; those that were unavailable or failed are tried again.
         on_start: Told of each cell and whether it is already there; returns the callback for its progress. With a crew
             it is called in other threads; of a remote one, when the cell has ended.
         on_end: Told of each cell that has ended, in this thread, and its rows.
-        fresh: Measure everything anew, from the beginning.
-        crew: Who runs them; all run in this process if not given.
-        limits: Of every cell, which then has a process of its own.
+        fresh: Whether everything is measured anew, from the beginning.
+        crew: Who runs the cells; all run in this process if not given.
+        limits: What every cell may use; each has a process of its own then.
 
     Raises:
-        InputError: A result cannot be kept, or the cluster is lost.
+        InputError: If a result cannot be kept, or the cluster is lost.
     """
     crew, threads = crew or Crew(), torch.get_num_threads()
-    found: dict[int, list[Row]] = {}
-
-    def tell(number: int, rows: list[Row]) -> None:
-        found[number] = rows
-        on_end(cells[number], rows)
-
-    def to_run(number: int, key: str) -> _Job | None:
-        cell = cells[number]
-        if not fresh and (rows := finished_rows(cell, store, key)):
-            on_start(cell, True)
-            tell(number, rows)
-            return None
-        resume = _resumed_from(cell, key, store)
-        if fresh:
-            resume.discard()
-        return _Job(number, cell, resume)
-
-    def keep(job: _Job, outcome: Outcome) -> None:
-        store.write(outcome.rows, outcome.arrays)
-        # What was cut off can go on, and so can what lacks its data today.
-        if not outcome.cut_off and any(row.status != "unavailable" for row in outcome.rows):
-            job.resume.discard()
-        tell(job.number, outcome.rows)
-
+    sweep = _Sweep(cells, store, on_start, on_end, fresh)
     together = [number for number, cell in enumerate(cells) if crew.executor is not None and not cell.exclusive]
-    keys = zip(together, _keys([cells[number] for number in together], crew, threads), strict=True)
-    jobs = [job for number, key in keys if (job := to_run(number, key)) is not None]
+    keys = _keys([cells[number] for number in together], crew, threads)
+    asked = [sweep.job(number, key) for number, key in zip(together, keys, strict=True)]
+    jobs = [job for job in asked if job is not None]
     with _submitted(jobs, crew, threads, limits or Limits(), on_start) as futures:
         for future in as_completed(futures):
             job = futures.pop(future)
@@ -86,15 +64,16 @@ def run_cells(
             del future
             if crew.remote:
                 on_start(job.cell, False)
-            keep(job, outcome)
+            sweep.keep(job, outcome)
     for number, cell in enumerate(cells):
-        if number not in found and (job := to_run(number, cell.key())) is not None:
-            progress = on_start(cell, False)
-            if limits is None:
-                keep(job, cell.run(progress, job.resume))
-            else:
-                keep(job, alone(cell, limits, threads, job.resume, progress))
-    return [row for _, rows in sorted(found.items()) for row in rows]
+        if number in sweep.rows or (waiting := sweep.job(number, cell.key())) is None:
+            continue
+        progress = on_start(cell, False)
+        if limits is None:
+            sweep.keep(waiting, cell.run(progress, waiting.resume))
+        else:
+            sweep.keep(waiting, alone(cell, limits, threads, waiting.resume, progress))
+    return [row for _, rows in sorted(sweep.rows.items()) for row in rows]
 
 
 @dataclass(frozen=True)
@@ -106,8 +85,44 @@ class _Job:
     resume: TrainingCheckpoint
 
 
+@dataclass
+class _Sweep:
+    """The cells of a sweep, and the rows of those that have ended, by their number."""
+
+    cells: Sequence[Cell]
+    store: Store
+    on_start: Callable[[Cell, bool], Progress]
+    on_end: Callable[[Cell, list[Row]], None]
+    fresh: bool
+    rows: dict[int, list[Row]] = field(default_factory=dict)
+
+    def job(self, number: int, key: str) -> _Job | None:
+        """Return what is to run for a cell of this key; None if its rows are there, and tell so."""
+        cell = self.cells[number]
+        if not self.fresh and (rows := finished_rows(cell, self.store, key)):
+            self.on_start(cell, True)
+            self._end(number, rows)
+            return None
+        resume = _resumed_from(cell, key, self.store)
+        if self.fresh:
+            resume.discard()
+        return _Job(number, cell, resume)
+
+    def keep(self, job: _Job, outcome: Outcome) -> None:
+        """Write what a cell has made, and let go of the state of its training."""
+        self.store.write(outcome.rows, outcome.arrays)
+        # What was cut off can go on, and so can what lacks its data today.
+        if not outcome.cut_off and any(row.status != "unavailable" for row in outcome.rows):
+            job.resume.discard()
+        self._end(job.number, outcome.rows)
+
+    def _end(self, number: int, rows: list[Row]) -> None:
+        self.rows[number] = rows
+        self.on_end(self.cells[number], rows)
+
+
 def follow(cell: LikelihoodCell, store: Store, fresh: bool) -> None:
-    """Take part in a training whose results another process writes: `run_cells` of this cell, in that process."""
+    """Take part in the training of a cell that another process runs by `run_cells`, and write nothing."""
     if fresh or not finished_rows(cell, store):
         resume = _resumed_from(cell, cell.key(), store, FollowedCheckpoint)
         replace(cell, checkpoint=None).run(resume=resume)
@@ -134,6 +149,7 @@ def _submitted(
     futures: dict[Future[Outcome], _Job] = {}
     try:
         for job in jobs:
+            assert crew.executor is not None
             # Neither progress nor the event can travel to another machine.
             call = partial(alone, job.cell, limits, threads, job.resume) if crew.remote else partial(here, job)
             futures[crew.executor.submit(call)] = job
@@ -145,19 +161,20 @@ def _submitted(
 
 
 def _outcome(future: Future[Outcome], cell: Cell) -> Outcome:
-    """Return what a worker made of a cell; that it was lost is a row too."""
+    """Return what a worker made of a cell; a cell that was lost has a row that says so."""
     try:
         return future.result()
     except CancelledError:
         raise InputError("the cluster is lost; the same command goes on with what is missing") from None
-    except Exception as error:  # of Dask, which tried other workers before it gave up
+    except Exception as error:  # Dask has tried other workers before it gave up
         return Outcome(cell.without_result("failed", one_line(error)), cut_off=True)
 
 
 def _keys(cells: Sequence[Cell], crew: Crew, threads: int) -> list[str]:
-    """Name cells where they run: processor and versions of a cluster's workers are part of the names."""
+    """Return the keys of cells where they run: processor and versions of a cluster's workers are part of them."""
     if not crew.remote or not cells:
         return [cell.key() for cell in cells]
+    assert crew.executor is not None
     try:
         return crew.executor.submit(_keys_here, cells, threads).result()
     except Exception as error:  # an installation that differs raises anything at all

@@ -26,10 +26,12 @@ class Crew:
     """Who runs the cells of a sweep that may run side by side.
 
     Args:
-        executor: Each of its calls takes until the process of one cell ends; None to run all in this process.
-        threads: Of torch in every worker, and in this process for the cells that run alone; None for torch's choice.
+        executor: What runs the cells; each of its calls takes until the process of one cell ends. None to run all cells
+            in this process.
+        threads: The number of torch's threads in every worker, and in this process for the cells that run alone; None
+            for torch's choice.
         remote: Whether workers may be on other machines.
-        note: What to tell the user about it.
+        note: A line that tells the user who runs the cells.
     """
 
     executor: Executor | None = None
@@ -40,17 +42,17 @@ class Crew:
 
 @contextmanager
 def hire(name: str, workers: int | None, threads: int | None, scheduler: str | None) -> Iterator[Crew]:
-    """Find those who run the cells, for as long as the context lasts.
+    """Find who runs the cells, for as long as the context lasts.
 
     Args:
-        name: One of `EXECUTORS`.
-        workers: How many processes; None for as many as there are cores for their threads.
-        threads: Of each; None for the cores shared among the processes, one on a cluster, torch's choice in this
-            process.
-        scheduler: Address of a Dask scheduler.
+        name: The name of the executor, one of `EXECUTORS`.
+        workers: The number of processes; None for as many as there are cores for their threads.
+        threads: The number of threads of each worker; None for the cores shared among the processes, one on a cluster,
+            torch's choice in this process.
+        scheduler: The address of a Dask scheduler, or None.
 
     Raises:
-        InputError: An option is missing or out of place, Dask is not installed, or nobody answers at the address.
+        InputError: If an option is missing or out of place, Dask is not installed, or nobody answers at the address.
     """
     if name not in EXECUTORS:
         raise unknown("executor", name, EXECUTORS)
@@ -67,7 +69,7 @@ def hire(name: str, workers: int | None, threads: int | None, scheduler: str | N
     elif name == "dask":
         with _dask(str(scheduler)) as client:
             told = f"cells run on the workers of {scheduler}, threads of each: {threads or 1}"
-            if not client.nthreads():  # of a queue they may come hours later
+            if not client.nthreads():  # workers that wait in a queue may come hours later
                 told += f"; it has none yet, and cells wait for the first (dask worker {scheduler})"
             yield Crew(client.get_executor(), threads or 1, remote=True, note=told)
     else:
@@ -75,7 +77,7 @@ def hire(name: str, workers: int | None, threads: int | None, scheduler: str | N
         workers = workers or max(1, cores // (threads or 1))
         threads = threads or max(1, cores // workers)
         crowded = f"; that is more than {cores} cores, and seconds mean little" if workers * threads > cores else ""
-        # Its threads only wait, each for the process of one cell.
+        # The threads only wait, each for the process of one cell.
         with ThreadPoolExecutor(workers) as executor:
             yield Crew(executor, threads, note=f"{workers} processes, threads of each: {threads}{crowded}")
 
@@ -86,10 +88,10 @@ def _dask(address: str) -> Iterator[Client]:
         from distributed import Client
     except ImportError:
         raise InputError("Dask is not installed: pip install 'ebflow-bench[cluster]'") from None
-    # Of what is no address Dask makes a client that cannot be closed.
+    # Dask makes a client that cannot be closed of a text that is no address.
     if not _ADDRESS.fullmatch(address):
         raise InputError(f"'{address}' is no address of a Dask scheduler; give what it prints, tcp://HOST:PORT")
-    logging.getLogger("distributed.client").setLevel(logging.CRITICAL)  # what it has to say is an error here too
+    logging.getLogger("distributed.client").setLevel(logging.CRITICAL)  # what the client says is an error here too
     try:
         client = Client(address, set_as_default=False)
     except (OSError, ValueError, TypeError) as error:

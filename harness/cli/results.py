@@ -1,4 +1,4 @@
-"""`harness results`: to look at a store of results, to check it, and to bring several together."""
+"""`harness results`: shows the rows of a results folder, checks its files, merges several folders, and packs one."""
 
 from __future__ import annotations
 
@@ -7,15 +7,19 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from typer.models import OptionInfo
 
 from harness.cli.options import OUTPUT, RESULTS, AsJson, ResultsDir
 from harness.errors import InputError
 
-app = typer.Typer(no_args_is_help=True, help="Look at results, check them, and bring those of several runs together.")
+app = typer.Typer(no_args_is_help=True, help="Show, check, merge and pack the results that runs have written.")
 
 
-def _filter(of: str) -> typer.models.OptionInfo:
-    return typer.Option(metavar="NAME,...", help=f"Rows of these {of} alone.", rich_help_panel="Which rows")
+def _filter(plural: str) -> OptionInfo:
+    option: OptionInfo = typer.Option(
+        metavar="NAME,...", help=f"Show only rows of these {plural}.", rich_help_panel="Which rows"
+    )
+    return option
 
 
 @app.command()
@@ -28,7 +32,7 @@ def show(
     results_dir: ResultsDir = RESULTS,
     as_json: AsJson = False,
 ) -> None:
-    """Show every row as it is kept.
+    """Show the rows of a results folder, all of them or those that the options name.
 
     Examples:
       harness results show --metric nll
@@ -58,10 +62,10 @@ def show(
 
 @app.command()
 def verify(results_dir: ResultsDir = RESULTS) -> None:
-    """Check every cell: its file whole, its rows in their place, its name that of their configuration.
+    """Check every file of a results folder for damage, and every cell for having the name of its configuration.
 
-    What is not is named, and moved to the folder's damaged/ where that can be written; the next run measures it again.
-    The exit status is 1 then.
+    A damaged file is named and moved to the folder's damaged/, and the next run measures its cells again. The exit
+    status is 1 if anything is wrong.
 
     Examples:
       harness results verify --results-dir results/reference
@@ -80,14 +84,16 @@ def verify(results_dir: ResultsDir = RESULTS) -> None:
 
 @app.command()
 def merge(
-    folders: Annotated[list[Path], typer.Argument(metavar="FOLDER...", help="Results folders, which are only read.")],
-    into: Annotated[Path, typer.Option(metavar="FOLDER", help="Results folder to fill.", rich_help_panel=OUTPUT)],
+    folders: Annotated[
+        list[Path], typer.Argument(metavar="FOLDER...", help="Results folders to merge. They are only read.")
+    ],
+    into: Annotated[Path, typer.Option(metavar="FOLDER", help="The results folder to fill.", rich_help_panel=OUTPUT)],
 ) -> None:
-    """Bring the cells of several folders into one, of other machines or of an older version.
+    """Copy the cells of several results folders, from other machines or older versions of this program, into one.
 
-    A cell that is in both stays as it is, unless it is finished in the other alone; if their results differ although
-    all that determines them is the same, that is said. Files are rewritten in today's version of the schema. The exit
-    status is 1 if a file had to be left out.
+    A cell that the folder has already stays as it is, unless only the other one is finished; a line says so if the two
+    have different results. Files are written in today's version of the schema. The exit status is 1 if a file could not
+    be read and was left out.
 
     Examples:
       harness results merge from-the-cluster results/local --into results/all
@@ -108,6 +114,28 @@ def merge(
     for line in target.notes:
         screen.say(line)
     if left_out:
+        sys.exit(1)
+
+
+@app.command()
+def pack(results_dir: ResultsDir = RESULTS) -> None:
+    """Put the cells of each experiment into one file, and their arrays into a second one, so that few files are kept.
+
+    Every command reads packed cells as it reads single ones, and a cell that is measured again gets a file of its own
+    until the next packing.
+
+    Examples:
+      harness results pack --results-dir results/reference
+    """
+    from harness.cli import screen
+    from harness.results import Store
+
+    store = Store(_existing(results_dir))
+    moved = store.pack()
+    for line in store.notes:
+        screen.say(line)
+    print(f"{moved} cells were packed")
+    if store.notes:
         sys.exit(1)
 
 

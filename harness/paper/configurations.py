@@ -18,21 +18,21 @@ from harness.training.configuration import TrainingConfig
 
 @dataclass(frozen=True)
 class Configuration:
-    """A recipe and the parts of a problem that go with it.
+    """A training configuration and the parts of a problem that go with it.
 
     Args:
-        training: Optimiser, schedule, length.
+        training: Optimiser, schedule and length.
         noise: DSM's sigma and FDSSM's epsilon.
-        residual: Of the activation.
-        logit_alpha: None for data without a logit.
-        batch: B.
-        layers: L.
-        dtype: Of parameters and batches.
-        smooth_noise: Scale of smooth dequantisation noise, or None for uniform noise.
+        residual: Whether the activation is in its residual form.
+        logit_alpha: The divisor of the logit; None for data without a logit.
+        batch: B, the batch size.
+        layers: L, the number of linear layers.
+        dtype: The type of parameters and batches, one of `harness.methods.DTYPES`.
+        smooth_noise: The scale of smooth dequantisation noise, or None for uniform noise.
         clean_batches: Whether the objective's noise takes the place of the data's.
-        start: As `Problem` has it, as have the other two:
-        energy_weight: of the regulariser,
-        frozen_actnorm: and whether ActNorm is trained.
+        start: Where the weights start, one of `harness.methods.STARTS`.
+        energy_weight: The weight of the low-energy regulariser in a score-matching loss.
+        frozen_actnorm: Whether ActNorm keeps its data-dependent start.
     """
 
     training: TrainingConfig = field(default_factory=TrainingConfig)
@@ -50,36 +50,36 @@ class Configuration:
 
 
 def configuration(dataset: str, architecture: str, objective: str, recipe: str = "paper") -> Configuration:
-    """Return a recipe; for data and objectives that are not the paper's the nearest one.
+    """Return the configuration of a recipe; data and objectives that are not the paper's get the nearest one.
 
     Raises:
-        InputError: An unknown recipe, or one that changes nothing here.
+        InputError: If the recipe is unknown, or changes nothing for these data and this objective.
     """
     if recipe not in RECIPES:
         raise unknown("recipe", recipe, RECIPES)
     objective = "ssm" if objective == "tssm" else objective
     if dataset in ("sine", "swirl", "checkerboard"):
-        found = _points(dataset, objective)
+        chosen = _points(dataset, objective)
     elif dataset == "multimodal10":
-        found = _MULTIMODAL
+        chosen = _MULTIMODAL
     elif (dataset, architecture) in _IMAGES:
-        found = _IMAGES[dataset, architecture](objective)
+        chosen = _IMAGES[dataset, architecture](objective)
     elif architecture == "cnn":
-        found = replace(_mnist_cnn(objective), training=_SMALL)
+        chosen = replace(_mnist_cnn(objective), training=_SMALL)
     elif architecture == "glow":
-        found = replace(_mnist_glow(objective), training=replace(_SMALL, optimizer="adam", clip_norm=500.0))
+        chosen = replace(_mnist_glow(objective), training=replace(_SMALL, optimizer="adam", clip_norm=500.0))
     else:
-        found = Configuration(_SMALL, noise=0.3, logit_alpha=0.5)
-    found = replace(found, layers=PUBLISHED_LAYERS[architecture])
+        chosen = Configuration(_SMALL, noise=0.3, logit_alpha=0.5)
+    chosen = replace(chosen, layers=PUBLISHED_LAYERS[architecture])
     if recipe == "paper":
-        return found
-    changed = _CHANGES[recipe](found, dataset, architecture, objective)
-    if changed == found:
+        return chosen
+    changed = _CHANGES[recipe](chosen, dataset, architecture, objective)
+    if changed == chosen:
         raise InputError(f"the recipe {recipe} changes nothing for {objective} on {dataset} with {architecture}")
     return changed
 
 
-def _tuned(found: Configuration, dataset: str, architecture: str, objective: str) -> Configuration:
+def _tuned(chosen: Configuration, dataset: str, architecture: str, objective: str) -> Configuration:
     likelihood = objective not in SCORE_MATCHING
     if architecture == "fc":
         large = (dataset, architecture) in _IMAGES
@@ -93,12 +93,12 @@ def _tuned(found: Configuration, dataset: str, architecture: str, objective: str
             start_samples=50_000,
             calibrate=True,
         )
-        return replace(found, training=training, noise=0.1 if objective == "fdssm" else 0.3, start="whitened")
+        return replace(chosen, training=training, noise=0.1 if objective == "fdssm" else 0.3, start="whitened")
     if architecture == "multimodal":
-        return found  # it is published with Adam already
+        return chosen  # it is published with Adam already
     rate = 3e-3 if architecture == "cnn" else 1e-3
     training = replace(
-        found.training,
+        chosen.training,
         optimizer="adam",
         learning_rate=rate,
         schedule="cosine",
@@ -107,42 +107,42 @@ def _tuned(found: Configuration, dataset: str, architecture: str, objective: str
         epochs={"cnn": 10, "glow": 1, "toy": 60}[architecture],
         evaluate_every=1,
     )
-    return replace(found, training=training, batch={"cnn": 100, "glow": 32, "toy": 500}[architecture])
+    return replace(chosen, training=training, batch={"cnn": 100, "glow": 32, "toy": 500}[architecture])
 
 
-def _tuned_unrefitted(found: Configuration, dataset: str, architecture: str, objective: str) -> Configuration:
+def _tuned_unrefitted(chosen: Configuration, dataset: str, architecture: str, objective: str) -> Configuration:
     if architecture != "fc":
-        return found
-    tuned = _tuned(found, dataset, architecture, objective)
+        return chosen
+    tuned = _tuned(chosen, dataset, architecture, objective)
     return replace(tuned, training=replace(tuned.training, calibrate=False))
 
 
-def _tuned_logit_space(found: Configuration, dataset: str, architecture: str, objective: str) -> Configuration:
+def _tuned_logit_space(chosen: Configuration, dataset: str, architecture: str, objective: str) -> Configuration:
     if architecture != "fc":
-        return found
-    return replace(_tuned(found, dataset, architecture, objective), start="whitened-start")
+        return chosen
+    return replace(_tuned(chosen, dataset, architecture, objective), start="whitened-start")
 
 
-def _tuned_smooth(found: Configuration, dataset: str, architecture: str, objective: str) -> Configuration:
+def _tuned_smooth(chosen: Configuration, dataset: str, architecture: str, objective: str) -> Configuration:
     if architecture in ("toy", "multimodal"):  # samples that are no grey levels
-        return found
-    return replace(_tuned(found, dataset, architecture, objective), smooth_noise=1.25)
+        return chosen
+    return replace(_tuned(chosen, dataset, architecture, objective), smooth_noise=1.25)
 
 
-def _tuned_smooth_unrefitted(found: Configuration, dataset: str, architecture: str, objective: str) -> Configuration:
-    unrefitted = _tuned_unrefitted(found, dataset, architecture, objective)
-    return found if unrefitted == found else replace(unrefitted, smooth_noise=1.25)
+def _tuned_smooth_unrefitted(chosen: Configuration, dataset: str, architecture: str, objective: str) -> Configuration:
+    unrefitted = _tuned_unrefitted(chosen, dataset, architecture, objective)
+    return chosen if unrefitted == chosen else replace(unrefitted, smooth_noise=1.25)
 
 
-def _official_lambda(found: Configuration, dataset: str, architecture: str, objective: str) -> Configuration:
+def _official_lambda(chosen: Configuration, dataset: str, architecture: str, objective: str) -> Configuration:
     # The authors' is 0 on MNIST. The Gaussian stands beside score matching in this recipe's table too.
     if dataset != "cifar10" or objective not in (*SCORE_MATCHING, "closed-form"):
-        return found
-    return replace(found, energy_weight=1e-3 / (found.noise**2 if objective == "fdssm" else 3))
+        return chosen
+    return replace(chosen, energy_weight=1e-3 / (chosen.noise**2 if objective == "fdssm" else 3))
 
 
-def _official_actnorm(found: Configuration, dataset: str, architecture: str, objective: str) -> Configuration:
-    return replace(found, frozen_actnorm=architecture in ("toy", "glow"))
+def _official_actnorm(chosen: Configuration, dataset: str, architecture: str, objective: str) -> Configuration:
+    return replace(chosen, frozen_actnorm=architecture in ("toy", "glow"))
 
 
 _CHANGES = {
@@ -213,19 +213,20 @@ _MULTIMODAL = Configuration(
 
 
 def _points(dataset: str, objective: str) -> Configuration:
-    rates = {"sine": {"ml": 5e-4, "sml": 5e-4}, "swirl": {"ml": 5e-3}, "checkerboard": {}}[dataset]
-    clips: dict[str, float | None] = {
+    rates: dict[str, float] = {"sine": {"ml": 5e-4, "sml": 5e-4}, "swirl": {"ml": 5e-3}}.get(dataset, {})
+    clips: dict[str, dict[str, float | None]] = {
         "sine": {"sml": None, "default": 1.0},
         "swirl": {"ml": 1.0, "fdssm": 2.5, "default": 10.0},
         "checkerboard": {"default": 10.0},
-    }[dataset]
+    }
+    clip = clips[dataset]
     batch, iterations = (10_000, 100_001) if dataset == "checkerboard" else (2048, 50_001)
     steps_an_epoch = -(-50_000 // batch)
     training = TrainingConfig(
         optimizer="adam",
         learning_rate=rates.get(objective, 1e-4),
         decay=1.0,
-        clip_norm=clips.get(objective, clips["default"]),
+        clip_norm=clip.get(objective, clip["default"]),
         skip_not_finite=True,
         epochs=-(-iterations // steps_an_epoch),
         evaluate_every=100,

@@ -24,9 +24,9 @@ class Experiment:
     """One published table or figure, or a question of our own.
 
     Args:
-        name: As `reproduce` takes it.
-        title: What it answers.
-        plan: Its cells, declared.
+        name: The name that `reproduce` takes.
+        title: What the experiment answers.
+        plan: The declaration of the experiment's cells.
         differs: How even the paper profile differs from the publication, in plain words.
     """
 
@@ -46,10 +46,10 @@ class Experiment:
 
 
 def select(names: Sequence[str], profile: str) -> list[Experiment]:
-    """Return the experiments of these names, or all; check the profile too.
+    """Return the experiments of these names, or all if none is given, and check the profile.
 
     Raises:
-        InputError: An unknown name or profile.
+        InputError: If a name or the profile is unknown.
     """
     if profile not in PROFILES:
         raise unknown("profile", profile, PROFILES)
@@ -61,7 +61,7 @@ def select(names: Sequence[str], profile: str) -> list[Experiment]:
 
 
 def statement(name: str, profile: str) -> str:
-    """Say in one line how an experiment differs from the publication; empty for what is no published experiment."""
+    """Say in one line how an experiment differs from the publication; empty for a name that is no experiment's."""
     for experiment in EXPERIMENTS:
         if experiment.name == name:
             parts = [experiment.shortened if profile == "quick" else "", experiment.differs]

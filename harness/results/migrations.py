@@ -72,6 +72,9 @@ _DEFAULTS: dict[str, dict[str, Any]] = {
 """The defaults that an absent field of version 2 stood for, and that keys of version 3 leave out."""
 
 
+_FEWEST_PUBLISHED_EPOCHS = 80  # of glow
+
+
 def add_columns(*names: str) -> Migration:
     """Return what adds columns, empty, where they are missing."""
 
@@ -139,6 +142,8 @@ def _origin(kind: str, label: str, row: Mapping[str, Any], settings: Mapping[str
         overrides = dict(change.split(" ", 1) for change in changes)
     config = settings.get("config", {})
     trained = kind in ("likelihood", "imputation")
+    if row["experiment"] == "train" and recipe == "paper" and config["epochs"] < _FEWEST_PUBLISHED_EPOCHS:
+        overrides = {"epochs": config["epochs"], **overrides}  # the first labels did not tell it
     shortened = row["profile"] == "quick" or config.get("max_seconds") is not None or "epochs" in overrides
     methods = settings.get("methods") or [settings["method"]]
     words: list[Any]

@@ -1,10 +1,12 @@
-"""The store of results: one file a cell, whole or absent."""
+"""The store of results: every cell whole or absent, in a file of its own or packed with those of its experiment."""
 
 from __future__ import annotations
 
+import fcntl
 import os
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,7 +15,7 @@ import polars as pl
 
 from harness.errors import InputError, printable
 from harness.results.derived import derived
-from harness.results.file import NewerFileError, UnreadableFileError, altered, complaint, dump, load
+from harness.results.file import NewerFileError, UnreadableFileError, altered, complaint, dump, load, load_pack
 from harness.results.schema import Row, reproducible, to_frame
 from harness.results.seal import BLANK, KEY, check_seal, seal
 from harness.results.whole_file import put
@@ -22,8 +24,11 @@ if TYPE_CHECKING:
     import numpy as np
 
 
-_ARRAYS = ".safetensors"
-_LARGEST = 2**28  # bytes; a file of rows has some ten thousand, one of arrays some million
+_ROWS, _ARRAYS = ".parquet", ".safetensors"
+_LARGEST = 2**28  # bytes; a file of rows has some ten thousand, a pack of arrays some million
+
+_Mark = tuple[int, int, int]  # what tells a file from one that has taken its place since
+_Report = Callable[[Path, OSError | UnreadableFileError, _Mark | None], None]
 
 
 @dataclass
@@ -31,10 +36,10 @@ class Merged:
     """What merging another store did.
 
     Args:
-        taken: How many cells were missing or unfinished here.
-        known: How many were here.
-        left_out: How many could not be read there.
-        notes: A line for each cell that was left out, or whose results differ from those that are here.
+        taken: Number of cells that this store lacked or had unfinished, and took from the other one.
+        known: Number of cells that this store had and kept.
+        left_out: Number of files and packed cells of the other store that could not be read.
+        notes: A line for everything that was left out, and for each cell whose results differ from those here.
     """
 
     taken: int = 0
@@ -43,26 +48,69 @@ class Merged:
     notes: list[str] = field(default_factory=list)
 
 
-class Store:
-    """A folder with one Parquet file a cell, named after what determines it, and beside it the cell's arrays if any.
-
-    A file is written beside its place, synced and renamed, so that a kill loses at most the running cell, and of two
-    processes that write one cell the later wins, whole. A file that is not the cell it should be is named in `notes`
-    and moved to the folder's ``damaged``; the others are read.
+@dataclass(frozen=True)
+class _File:
+    """The content of a file of rows, which may be a pack.
 
     Args:
-        folder: Made when the first cell is written.
+        cells: The rows of every cell in the file, by the name that the cell has there.
+        wrong: The names of the cells of a pack that cannot be used, with the reason.
+        error: The reason why the file could not be read; None if it was read.
+        mark: The mark of the file that was read; None if it could not be opened.
+    """
+
+    cells: dict[str, pl.DataFrame] = field(default_factory=dict)
+    wrong: dict[str, str] = field(default_factory=dict)
+    error: OSError | UnreadableFileError | None = None
+    mark: _Mark | None = None
+
+
+@dataclass(frozen=True)
+class _Cell:
+    """A cell that can be used.
+
+    Args:
+        rows: The cell's rows.
+        name: The cell's name in its folder or pack: its key in the version of the schema that wrote it.
+        path: The file that holds the rows.
+        mark: The mark of that file when it was read; None for a pack, which holds other cells too.
+    """
+
+    rows: pl.DataFrame
+    name: str
+    path: Path
+    mark: _Mark | None
+
+    def blame(self, reason: str) -> UnreadableFileError:
+        """Return the error that says what is wrong with this cell."""
+        return UnreadableFileError(f"cell {self.name}: {reason}" if self.mark is None else reason)
+
+
+class Store:
+    """A folder of measured cells: their rows as Parquet, and their arrays, if they have any, as safetensors.
+
+    A cell is written to ``cells/EXPERIMENT/KEY.parquet``, with ``KEY.safetensors`` beside it. `pack` moves cells into
+    ``cells/EXPERIMENT.parquet`` and ``cells/EXPERIMENT.safetensors``. Every method reads both; of a cell that is in
+    both places the single file counts, because it is newer. Files are written beside their place, synced and renamed,
+    so a kill loses at most the running cell, and of two processes that write one cell the later wins, whole. A damaged
+    file is named in `notes` and moved to the folder's ``damaged``; the others are read.
+
+    Args:
+        folder: The results folder. It is created when the first cell is written.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.notes: list[str] = []
+        # A sweep asks for a pack's cells one by one, and the pack is parsed once.
+        self._packs: dict[Path, _File] = {}
+        self._packs_of_arrays: dict[Path, tuple[_Mark, dict[str, dict[str, np.ndarray]]]] = {}
 
     def prepare(self) -> None:
-        """Make the folder and try to write in it, before work is done whose result could not be kept.
+        """Create the folder and try to write in it, before work is done whose result could not be kept.
 
         Raises:
-            InputError: It cannot be made or written.
+            InputError: if the folder cannot be created or written.
         """
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -74,150 +122,269 @@ class Store:
             ) from error
 
     def path(self, experiment: str, cell: str) -> Path:
-        """Return where a cell lies."""
-        return self.folder / "cells" / experiment / f"{cell}.parquet"
+        """Return the single file that a cell's rows are written to."""
+        return self.folder / "cells" / experiment / f"{cell}{_ROWS}"
+
+    def pack_path(self, experiment: str) -> Path:
+        """Return the file of the rows of an experiment's packed cells."""
+        return self.folder / "cells" / f"{experiment}{_ROWS}"
 
     def write(self, rows: Sequence[Row], arrays: Mapping[str, np.ndarray] | None = None) -> Path:
-        """Keep the rows of one cell, replacing what was there, and before them its arrays.
+        """Write the rows of one cell to a single file, replacing an earlier one, and before them the cell's arrays.
 
         Raises:
-            InputError: The disk is full, or the folder cannot be written any more.
-            ValueError: They could not be read again, such as a value that is not finite. A number that was not measured
-                has a status and a reason instead.
+            InputError: if the disk is full, or the folder cannot be written any more.
+            ValueError: if the rows could not be read again, for instance because a value is not finite. A number that
+                was not measured has a status and a reason instead.
         """
-        frame = to_frame(rows)
-        if (reason := complaint(frame, rows[0].experiment, rows[0].cell)) is not None:
-            raise ValueError(f"the rows of {rows[0].method} cannot be kept: {reason}")
-        path = self.path(rows[0].experiment, rows[0].cell)
-        if arrays:
-            import safetensors.numpy
-
-            _place(path.with_suffix(_ARRAYS), seal(safetensors.numpy.save(dict(arrays), {KEY: BLANK})))
-        else:
-            path.with_suffix(_ARRAYS).unlink(missing_ok=True)
-        _place(path, dump(frame))
-        return path
+        return self._write(to_frame(rows), arrays or {})
 
     def arrays(self, experiment: str, cell: str) -> dict[str, np.ndarray]:
-        """Return the arrays of one cell by name; none if it has none or their file is damaged."""
-        import safetensors.numpy
-
-        path = self.path(experiment, cell).with_suffix(_ARRAYS)
-        try:
-            content, _ = _content(path)
-            check_seal(content)
-            return safetensors.numpy.load(content)
-        except FileNotFoundError:
-            return {}
-        except (OSError, ValueError, safetensors.SafetensorError) as error:
-            self._note(f"{path}: no readable arrays ({error}); a new run with --fresh makes them again")
-            return {}
+        """Return the arrays of one cell by name; none if the cell has none, or their file is damaged and named."""
+        return self._arrays(experiment, cell) or {}
 
     def read(self, experiment: str, cell: str) -> list[Row]:
         """Return the rows of one cell; none if it was never finished or its file is damaged.
 
         Raises:
-            InputError: The file is of a later version of this program, and would be overwritten.
+            InputError: if a later version of this program wrote the file, which a new measurement would replace.
         """
-        path = self.path(experiment, cell)
-        try:
-            frame, damage = self._load(path)
-        except NewerFileError as error:
-            raise InputError(f"{path}: {error}, or choose another --results-dir") from None
-        except OSError:
-            return []
-        if damage is not None:
-            self._set_aside(path, damage)
-        return [Row(**row) for row in frame.iter_rows(named=True)]
+        return [Row(**row) for row in self._rows(experiment, cell).iter_rows(named=True)]
 
     def frame(self) -> tuple[pl.DataFrame, list[str]]:
-        """Return all rows with the columns of `derived`, and one line for every file that could not be read so far."""
-        return derived(pl.concat([to_frame([]), *(frame for _, frame in self._cells())])), self.notes
+        """Return all rows with the columns of `derived`, and a line for every file or cell that could not be read."""
+        return derived(pl.concat([to_frame([]), *(cell.rows for _, cell in self._cells(self._report))])), self.notes
 
     def verify(self) -> int:
-        """Check every file against its place, its digest and its key; what is wrong is in `notes`.
+        """Check every file against its place, its digest and its keys, and add a line to `notes` for all that is wrong.
 
         Returns:
-            How many cells are as they should be.
+            The number of cells that are as they were written.
         """
         good = 0
-        for path, frame in self._cells():
-            self.arrays(path.parent.name, path.stem)  # named if they are damaged
-            if (reason := altered(frame)) is not None:
-                self._set_aside(path, _Damage(reason, _mark(path.stat())))
+        for experiment, cell in self._cells(self._report):
+            self.arrays(experiment, cell.name)  # which names them if they are damaged
+            if (reason := altered(cell.rows)) is not None:
+                self._report(cell.path, cell.blame(reason), cell.mark)
             else:
                 good += 1
         for path in sorted(self.folder.glob("cells/**/*")):
-            cell = path.parent.parent.parent == self.folder and path.suffix in (".parquet", _ARRAYS)
-            if path.is_file() and not cell and not path.name.startswith("."):
+            ours = self.folder / "cells" in (path.parent, path.parent.parent) and path.suffix in (_ROWS, _ARRAYS)
+            if path.is_file() and not ours and not path.name.startswith("."):
                 self._note(f"{path}: not a cell's file; left where it is")
         return good
 
     def merge(self, other: Store) -> Merged:
-        """Take the cells of another store that this one lacks or has unfinished, in files of today's version.
+        """Take the cells of another store that this one lacks or has unfinished, as single files of today's version.
 
         The other store is only read.
         """
         merged = Merged()
-        for path in other._files():
-            experiment, cell = path.parent.name, path.stem
-            try:
-                theirs = load(_content(path)[0], experiment, cell)
-                if (reason := altered(theirs)) is not None:
-                    raise UnreadableFileError(reason)
-            except (OSError, UnreadableFileError) as error:
-                merged.left_out += 1
-                merged.notes.append(f"{path}: left out: {error}")
+
+        def leave_out(path: Path, error: Exception, mark: _Mark | None) -> None:
+            merged.left_out += 1
+            merged.notes.append(printable(f"{path}: left out: {error}"))
+
+        for experiment, cell in other._cells(leave_out):
+            if (reason := altered(cell.rows)) is not None:
+                leave_out(cell.path, cell.blame(reason), cell.mark)
                 continue
-            mine = to_frame(self.read(experiment, cell))
-            if mine.is_empty() or (not _finished(mine) and _finished(theirs)):
-                self.write([Row(**row) for row in theirs.iter_rows(named=True)], other.arrays(experiment, cell))
+            mine = self._rows(experiment, cell.rows["cell"][0])
+            if mine.is_empty() or (not _finished(mine) and _finished(cell.rows)):
+                self._write(cell.rows, other.arrays(experiment, cell.name))
                 merged.taken += 1
                 continue
             merged.known += 1
-            if _finished(theirs) and not reproducible(theirs).equals(reproducible(mine)):
-                merged.notes.append(f"{path}: other results than the same cell has in {self.folder}, which stay")
+            if _finished(cell.rows) and not reproducible(cell.rows).equals(reproducible(mine)):
+                place = cell.path if cell.mark else f"{cell.path}: cell {cell.name}"
+                merged.notes.append(f"{place}: other results than the same cell has in {self.folder}, which stay")
         return merged
 
-    def _files(self) -> list[Path]:
-        return sorted(self.folder.glob("cells/*/*.parquet"))
+    def pack(self) -> int:
+        """Move the cells that have single files into the packs of their experiments.
 
-    def _cells(self) -> Iterator[tuple[Path, pl.DataFrame]]:
-        """Yield every cell that can be read; name and set aside every other."""
-        for path in self._files():
-            try:
-                frame, damage = self._load(path)
-            except (NewerFileError, OSError) as error:
-                self._note(f"{path}: not read: {error}")
-                continue
-            if damage is not None:
-                self._set_aside(path, damage)
-            else:
-                yield path, frame
+        A pack is written, arrays before rows, before a single file is deleted, so a kill at any moment loses nothing.
+        Equal rows and arrays make equal files. Processes that write cells meanwhile wait.
 
-    def _load(self, path: Path) -> tuple[pl.DataFrame, _Damage | None]:
-        """Read one file: its rows, or none and what is wrong with it."""
-        content, mark = _content(path)
+        Returns:
+            The number of cells that were moved.
+
+        Raises:
+            InputError: if the folder cannot be locked, or a pack cannot be written.
+        """
+        if not (experiments := self._experiments()):
+            return 0
         try:
-            return load(content, path.parent.name, path.stem), None
-        except NewerFileError:
-            raise
-        except UnreadableFileError as error:
-            return to_frame([]), _Damage(str(error), mark)
+            with _lock(self.folder / "cells", fcntl.LOCK_EX):
+                return sum(self._pack(experiment) for experiment in experiments)
+        except OSError as error:
+            raise InputError(f"{self.folder} cannot be packed ({error}); pack a copy of it on a local disk") from error
 
-    def _set_aside(self, path: Path, damage: _Damage) -> None:
-        aside = self.folder / "damaged" / path.parent.name
+    def _pack(self, experiment: str) -> int:
+        path = self.pack_path(experiment)
+        moved = {}
+        for key, cell in self._cells_of(experiment, self._report).items():
+            if cell.mark is not None and (arrays := self._arrays(experiment, cell.name)) is not None:
+                moved[key] = cell, arrays
+        if (moved and not self._extend_pack(path, moved)) or not path.exists():
+            return 0
+        for cell, _ in moved.values():
+            cell.path.unlink()
+        # The arrays of the cells above have no rows beside them now, and nor have those that a kill has left.
+        for arrays_path in path.with_suffix("").glob(f"*{_ARRAYS}"):
+            if not arrays_path.with_suffix(_ROWS).exists():
+                arrays_path.unlink()
+        with suppress(OSError):
+            path.with_suffix("").rmdir()
+        return len(moved)
+
+    def _extend_pack(self, path: Path, added: Mapping[str, tuple[_Cell, dict[str, np.ndarray]]]) -> bool:
+        """Write a pack with more cells; return whether that was possible."""
+        pack, arrays_path = self._load(path), path.with_suffix(_ARRAYS)
+        if pack.error is not None and path.exists():
+            return False  # what cannot be read is not replaced
+        if self._arrays_in_pack(arrays_path, "") is None:
+            self._note(f"{arrays_path}: {self._move_aside(arrays_path, _mark(arrays_path.stat()))}")
+        rows = pack.cells | {key: cell.rows for key, (cell, _) in added.items()}
+        arrays = {key: self._arrays_in_pack(arrays_path, key) or {} for key in pack.cells}
+        arrays |= {key: own for key, (_, own) in added.items()}
+        contents = {
+            arrays_path: _dump_arrays({f"{key}/{name}": own[name] for key, own in arrays.items() for name in own}),
+            path: dump(pl.concat([rows[key] for key in sorted(rows)], rechunk=True)),
+        }
+        unreadable = load_pack(contents[path], path.stem)[1].keys() - pack.wrong.keys()
+        if unreadable or max(map(len, contents.values())) > _LARGEST:
+            self._note(f"{path}: not written: it would be too large or not readable; the cells stay in single files")
+            return False
+        for place, content in contents.items():
+            _place(place, content)
+        return True
+
+    def _write(self, rows: pl.DataFrame, arrays: Mapping[str, np.ndarray]) -> Path:
+        experiment, cell, method = rows.select("experiment", "cell", "method").row(0)
+        if (reason := complaint(rows, experiment, cell)) is not None:
+            raise ValueError(f"the rows of {method} cannot be kept: {reason}")
+        path = self.path(experiment, cell)
+        with ExitStack() as locked:
+            with suppress(OSError):  # where nothing can be locked, nothing is packed either
+                path.parent.mkdir(parents=True, exist_ok=True)
+                locked.enter_context(_lock(self.folder / "cells", fcntl.LOCK_SH))
+            _place(path.with_suffix(_ARRAYS), _dump_arrays(arrays))
+            _place(path, dump(rows))
+        return path
+
+    def _rows(self, experiment: str, cell: str) -> pl.DataFrame:
+        for path in (self.path(experiment, cell), self.pack_path(experiment)):
+            file = self._load(path)
+            if isinstance(file.error, NewerFileError):
+                raise InputError(f"{path}: {file.error}, or choose another --results-dir")
+            if isinstance(file.error, UnreadableFileError):
+                self._report(path, file.error, file.mark)
+            if cell in file.cells and cell not in file.wrong:
+                return file.cells[cell]
+        return to_frame([])
+
+    def _arrays(self, experiment: str, cell: str) -> dict[str, np.ndarray] | None:
+        """Return the arrays of one cell; None if their file is damaged, which is then named."""
+        rows = self.path(experiment, cell)
+        if not rows.exists():
+            return self._arrays_in_pack(self.pack_path(experiment).with_suffix(_ARRAYS), cell)
+        path = rows.with_suffix(_ARRAYS)
+        try:
+            return _parse_arrays(_content(path)[0])
+        except FileNotFoundError:
+            # The cell has none, or it was packed a moment ago.
+            return {} if rows.exists() else self._arrays(experiment, cell)
+        except (OSError, ValueError) as error:
+            self._note(f"{path}: no readable arrays ({error}); a new run with --fresh makes them again")
+            return None
+
+    def _arrays_in_pack(self, path: Path, cell: str) -> dict[str, np.ndarray] | None:
+        try:
+            if path not in self._packs_of_arrays or self._packs_of_arrays[path][0] != _mark(path.stat()):
+                content, mark = _content(path)
+                cells: dict[str, dict[str, np.ndarray]] = {}
+                for named, array in _parse_arrays(content).items():
+                    key, _, name = named.partition("/")
+                    cells.setdefault(key, {})[name] = array
+                self._packs_of_arrays[path] = mark, cells
+            return self._packs_of_arrays[path][1].get(cell, {})
+        except FileNotFoundError:
+            return {}
+        except (OSError, ValueError) as error:
+            self._note(f"{path}: no readable arrays ({error}); a new run with --fresh makes them again")
+            return None
+
+    def _experiments(self) -> list[str]:
+        """Return the experiments that have a folder or a pack."""
+        entries = list(self.folder.glob("cells/*"))
+        return sorted(
+            {path.name for path in entries if path.is_dir()} | {path.stem for path in entries if path.suffix == _ROWS}
+        )
+
+    def _cells(self, report: _Report) -> Iterator[tuple[str, _Cell]]:
+        """Yield every cell that can be used and its experiment; report every file or packed cell that cannot."""
+        for experiment in self._experiments():
+            for _, cell in sorted(self._cells_of(experiment, report).items()):
+                yield experiment, cell
+
+    def _cells_of(self, experiment: str, report: _Report) -> dict[str, _Cell]:
+        """Return the cells of one experiment by key: of a cell that lies in several files, the one that counts."""
+        cells: dict[str, _Cell] = {}
+        pack = self.pack_path(experiment)
+        # The pack comes last: what was packed after the folder was listed is found there.
+        for path in (*sorted(pack.with_suffix("").glob(f"*{_ROWS}")), pack):
+            file = self._load(path)
+            if file.error is not None and (os.path.lexists(path) or not isinstance(file.error, FileNotFoundError)):
+                report(path, file.error, file.mark)
+            for name, reason in file.wrong.items():
+                report(path, UnreadableFileError(f"cell {name}: {reason}"), None)
+            for name, rows in file.cells.items():
+                key = rows["cell"][0]
+                # A file of an older version has an older name, and one of the cell's own name is newer.
+                if name not in file.wrong and (key not in cells or (path != pack and name == key)):
+                    cells[key] = _Cell(rows, name, path, None if path == pack else file.mark)
+        return cells
+
+    def _load(self, path: Path) -> _File:
+        mark = None
+        try:
+            if path.parent != self.folder / "cells":
+                content, mark = _content(path)
+                return _File({path.stem: load(content, path.parent.name, path.stem)}, mark=mark)
+            if path not in self._packs or self._packs[path].mark != _mark(path.stat()):
+                content, mark = _content(path)
+                cells, wrong = load_pack(content, path.stem)
+                self._packs[path] = _File(cells, wrong, mark=mark)
+            return self._packs[path]
+        except (OSError, UnreadableFileError) as error:
+            return _File(error=error, mark=mark)
+
+    def _report(self, path: Path, error: OSError | UnreadableFileError, mark: _Mark | None) -> None:
+        """Name a file or a packed cell that cannot be used, and set a damaged file aside."""
+        if isinstance(error, (NewerFileError, OSError)):
+            self._note(f"{path}: not read: {error}")
+        elif mark is None:
+            self._note(f"{path}: not readable: {error}; the other cells are, and a run with --fresh replaces this one")
+        else:
+            kind = "pack" if path.parent == self.folder / "cells" else "cell"
+            self._note(f"{path}: not a readable {kind} ({error}): {self._move_aside(path, mark)}")
+
+    def _move_aside(self, path: Path, mark: _Mark | None) -> str:
+        """Move a damaged file to the folder's ``damaged``, and say where it is now."""
+        aside = self.folder / "damaged" / path.parent.relative_to(self.folder / "cells")
         try:
             aside.mkdir(parents=True, exist_ok=True)
-            names = (f"{path.stem}{suffix}.parquet" for suffix in ("", *(f"-{number}" for number in range(1, 1000))))
+            names = (
+                f"{path.stem}{suffix}{path.suffix}" for suffix in ("", *(f"-{number}" for number in range(1, 1000)))
+            )
             place = next(aside / name for name in names if not (aside / name).exists())
             # Another process may have put a whole file there by now, which must stay.
-            if _mark(path.stat()) == damage.mark:
+            if _mark(path.stat()) == mark:
                 path.rename(place)
-            end = f"moved to {place}"
+            return f"moved to {place}"
         except (OSError, StopIteration):
-            end = "it cannot be moved; delete it to have it measured again"
-        self._note(f"{path}: not a readable cell ({damage.reason}): {end}")
+            return "it cannot be moved; delete it to have it measured again"
 
     def _note(self, line: str) -> None:
         line = printable(line)
@@ -225,27 +392,56 @@ class Store:
             self.notes.append(line)
 
 
-@dataclass(frozen=True)
-class _Damage:
-    """What is wrong with a file, and which file it was."""
-
-    reason: str
-    mark: tuple[int, int]
-
-
-def _mark(status: os.stat_result) -> tuple[int, int]:
+def _mark(status: os.stat_result) -> _Mark:
     """Tell files apart that take each other's place: an inode alone may be used again."""
-    return status.st_ino, status.st_mtime_ns
+    return status.st_ino, status.st_mtime_ns, status.st_size
 
 
-def _content(path: Path) -> tuple[bytes, tuple[int, int]]:
+@contextmanager
+def _lock(folder: Path, kind: int) -> Iterator[None]:
+    """Lock a folder, for this process alone or shared; the lock ends with the process at the latest.
+
+    Raises:
+        OSError: if the file system has no locks, as some of a network.
+    """
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, kind)
+        yield
+    finally:
+        os.close(handle)
+
+
+def _content(path: Path) -> tuple[bytes, _Mark]:
     """Read a file, of one that is larger than any cell's the beginning, and its mark.
 
     Raises:
-        OSError: It cannot be read.
+        OSError: if the file cannot be read.
     """
     with path.open("rb") as file:
         return file.read(_LARGEST), _mark(os.fstat(file.fileno()))
+
+
+def _dump_arrays(arrays: Mapping[str, np.ndarray]) -> bytes:
+    """Return the content of the file that keeps arrays; empty if there are none."""
+    import safetensors.numpy
+
+    return seal(safetensors.numpy.save(dict(arrays), {KEY: BLANK})) if arrays else b""
+
+
+def _parse_arrays(content: bytes) -> dict[str, np.ndarray]:
+    """Read what `_dump_arrays` wrote.
+
+    Raises:
+        ValueError: if the content is damaged.
+    """
+    import safetensors.numpy
+
+    check_seal(content)
+    try:
+        return safetensors.numpy.load(content)
+    except safetensors.SafetensorError as error:
+        raise ValueError(str(error)) from None
 
 
 def _finished(rows: pl.DataFrame) -> bool:
@@ -253,11 +449,14 @@ def _finished(rows: pl.DataFrame) -> bool:
 
 
 def _place(path: Path, content: bytes) -> None:
-    """Put a whole file in its place, or leave what was there.
+    """Put a whole file in its place, or leave what was there; where there is no content, delete what was there.
 
     Raises:
-        InputError: The system refuses.
+        InputError: if the operating system refuses.
     """
+    if not content:
+        path.unlink(missing_ok=True)
+        return
     try:
         put(path, content)
     except OSError as error:

@@ -7,47 +7,55 @@ import signal
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import ClassVar
 
 import torch
 
-from harness.cells import Progress, identity_of, row_maker, single
+from harness.cells import Cell, Keep, Progress, single
+from harness.cells.base import APART
 from harness.methods import Problem
 from harness.results import Row
+from harness.training.checkpoints import TrainingCheckpoint
 from harness.training.signals import Stopped
 
 
 @dataclass(frozen=True)
-class Ending:
+class Ending(Cell):
     """A cell that ends as its name of `ENDINGS` says; those that leave traces leave them in a folder."""
+
+    kind: ClassVar[str] = "ending"
+    main_metric: ClassVar[tuple[str, str]] = ("nll", "nats")
 
     ending: str
     number: int = 0
-    folder: Path | None = None
-    exclusive: bool = False
-    experiment: str = "ending"
-    profile: str = "custom"
+    folder: Path | None = field(default=None, metadata=APART)
+    alone: bool = False
+    experiment: str = field(default="ending", kw_only=True)
+    profile: str = field(default="custom", kw_only=True)
+    problem: Problem = field(default_factory=Problem, kw_only=True)
 
     @property
     def title(self) -> str:
         return f"{self.ending} {self.number}"
 
-    def identity(self) -> dict[str, Any]:
-        return identity_of(self, "cpu", leave_out=("folder",))
+    @property
+    def method_names(self) -> tuple[str, ...]:
+        return ("gaussian",)
+
+    @property
+    def exclusive(self) -> bool:
+        return self.alone
 
     def check(self) -> None:
         pass
 
-    def run(self, progress: Progress, **unused: Any) -> list[Row]:
+    def measure(self, progress: Progress, keep: Keep, resume: TrainingCheckpoint | None) -> list[Row]:
         if self.folder is not None:
             (self.folder / f"{self.number}.pid").write_text(str(os.getpid()))
         progress(1, 1, "")
-        return [row_maker(self, None, Problem(), "normal")("nll", "nats", single(ENDINGS[self.ending](self)))]
-
-    def without_result(self, status: str, reason: str) -> list[Row]:
-        return [row_maker(self, None, Problem(), "normal")("nll", "nats", status=status, reason=reason)]
+        return [self.row_maker(None)("nll", "nats", single(ENDINGS[self.ending](self)))]
 
 
 def _raise(cell: Ending) -> float:

@@ -20,11 +20,12 @@ from harness.errors import InputError
 from harness.methods import LayerCost, Method, Problem
 from harness.methods.density import build, count_parameters
 from harness.methods.registry import registry
-from harness.results import cell_key
 from harness.results.provenance import capture
 from harness.training.configuration import TrainingConfig
 
-TIMING = RuntimeCell("runtime", "custom", ("fake",), Problem(shape=(3,), batch=4), repeats=3)
+TIMING = RuntimeCell(
+    experiment="runtime", profile="custom", methods=("fake",), problem=Problem(shape=(3,), batch=4), repeats=3
+)
 TRAINING = LikelihoodCell(
     experiment="train",
     profile="custom",
@@ -67,7 +68,7 @@ def test_timing_makes_rows_of_methods_and_of_the_machine(
     with_methods(saying("bad", RuntimeError("no\nkernel")), fake_method("gone", requires=("no_such_library",)))
     told: list[tuple[int, int, str]] = []
     cell = replace(TIMING, methods=("gone", "bad", "fake"), problem=TIMING.problem.replace(seed=5, noise=0.5))
-    rows = cell.run(lambda *step: told.append(step))
+    rows = cell.run(lambda *step: told.append(step)).rows
     assert [(row.method, row.metric, row.status, row.reason) for row in rows] == [
         (
             "gone",
@@ -97,12 +98,13 @@ def test_timing_makes_rows_of_methods_and_of_the_machine(
     assert (good.D, good.L, good.B, good.shape, good.seed) == (3, 2, 4, "3", 5)
     assert (good.experiment, good.dataset, good.linear, good.dtype) == ("runtime", "normal", "diagonal", "float32")
     assert good.threads == torch.get_num_threads()
-    assert {row.cell for row in rows} == {cell_key(cell.identity())}
+    assert {row.cell for row in rows} == {cell.key()}
     assert [row.value for row in rows[:2]] == [None, None]
     assert told == [(step, 6, "") for step in (1, 2, 3)]
     config = json.loads(good.config)
-    assert config["problem"]["noise"] == 0.5
-    assert config["repeats"] == 3
+    assert config["identity"]["problem"] == {"shape": [3], "batch": 4, "seed": 5, "noise": 0.5}
+    assert config["settings"]["problem"]["layers"] == 2
+    assert config["identity"]["repeats"] == config["settings"]["repeats"] == 3
     assert json.loads(good.versions)["torch"] == capture("cpu").versions["torch"]
 
 
@@ -112,7 +114,7 @@ def test_a_machine_that_drifts_marks_the_rows_of_its_speed(
 ) -> None:
     product = chain([0.002] * 15, repeat(0.002 * slower))
     clock({"method": lambda: 0.02, "reference": lambda: next(product), "rate": lambda: 0.02})
-    rows = replace(TIMING, repeats=150).run(quiet)
+    rows = replace(TIMING, repeats=150).run(quiet).rows
     (drifted,) = (row for row in rows if row.metric == "reference_gemm_drift")
     assert (drifted.method, drifted.value, drifted.reason) == ("machine", pytest.approx(slower), None)
     (watched,) = (row for row in rows if row.metric == "reference_gemm")
@@ -129,13 +131,13 @@ def test_bounds_follow_from_the_cost_and_the_machine(
     with_methods: Callable[..., None], fake_method: Callable[..., Method]
 ) -> None:
     with_methods(fake_method(fc_cost=LayerCost(3, cubic=2)))
-    rows = {row.metric: row for row in TIMING.run(quiet)}
+    rows = {row.metric: row for row in TIMING.run(quiet).rows}
     flops, moved = 2 * (6 * 4 * 9 + 2 * 27), 6 * 4 * 10  # L = 2, B = 4, D = 3; six parameters of four bytes
     assert (rows["flops"].value, rows["optimizer_bytes"].value) == (flops, moved)
     gradient = 432 / rows["gemm_rate"].value + 108 / rows["gemm_rate_square"].value
     assert rows["gradient_bound"].value == pytest.approx(gradient)
     assert rows["iteration_bound"].value == pytest.approx(gradient + moved / rows["copy_bandwidth"].value)
-    without_average = replace(TIMING, config=TrainingConfig(ema_decay=None)).run(quiet)
+    without_average = replace(TIMING, config=TrainingConfig(ema_decay=None)).run(quiet).rows
     assert {row.metric: row.value for row in without_average}["optimizer_bytes"] == 6 * 4 * 7
 
 
@@ -145,16 +147,16 @@ def test_a_compiled_loss_tells_its_first_iteration(
     compiled = []
     monkeypatch.setattr(torch, "compile", lambda loss, **_: compiled.append(loss) or loss)
     with_methods(fake_method())
-    rows = {row.metric: row for row in replace(TIMING, config=TrainingConfig(compile=True)).run(quiet)}
+    rows = {row.metric: row for row in replace(TIMING, config=TrainingConfig(compile=True)).run(quiet).rows}
     assert len(compiled) == 1
     assert rows["seconds_of_first_iteration"].value > 0
-    assert "seconds_of_first_iteration" not in {row.metric for row in TIMING.run(quiet)}
+    assert "seconds_of_first_iteration" not in {row.metric for row in TIMING.run(quiet).rows}
     assert len(compiled) == 1
 
 
 def test_skipped_steps_have_a_row_where_they_may_be_skipped() -> None:
     skipping = replace(TRAINING, config=replace(TRAINING.config, skip_not_finite=True))
-    assert [row.value for row in skipping.run(quiet) if row.metric == "skipped_steps"] == [0]
+    assert [row.value for row in skipping.run(quiet).rows if row.metric == "skipped_steps"] == [0]
 
 
 def test_a_last_batch_without_a_finite_gradient_has_no_norm(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -166,20 +168,20 @@ def test_a_last_batch_without_a_finite_gradient_has_no_norm(monkeypatch: pytest.
         return outcome
 
     monkeypatch.setattr(likelihood, "fit_and_score", skipped_last)
-    rows = TRAINING.run(quiet)
+    rows = TRAINING.run(quiet).rows
     assert {"nll", "validation_curve"} <= {row.metric for row in rows}
     assert "gradient_norm" not in {row.metric for row in rows}
     assert {row.status for row in rows} == {"ok"}
 
 
 def test_score_matching_has_its_own_loss_beside_the_nll() -> None:
-    rows = [row for row in replace(TRAINING, method="ebflow-dsm").run(quiet) if row.iteration is not None]
+    rows = [row for row in replace(TRAINING, method="ebflow-dsm").run(quiet).rows if row.iteration is not None]
     nll, loss = ([row for row in rows if row.metric == metric] for metric in ("validation_curve", "validation_loss"))
     assert [(row.iteration, row.seconds) for row in nll] == [(row.iteration, row.seconds) for row in loss]
 
 
 def test_training_makes_one_row_a_metric() -> None:
-    everything = TRAINING.run(quiet)
+    everything = TRAINING.run(quiet).rows
     rows = {row.metric: row for row in everything}
     assert {metric: row.unit for metric, row in rows.items()} == {
         "nll": "nats",
@@ -217,7 +219,7 @@ def test_densities_make_divergence_rows() -> None:
     cell = replace(
         TRAINING, method="gaussian", dataset="sine", problem=Problem(architecture="toy", shape=(2,), layers=1), draws=1
     )
-    rows = {row.metric: row for row in cell.run(quiet)}
+    rows = {row.metric: row for row in cell.run(quiet).rows}
     assert list(rows) == ["nll", "bits_per_dim", "validation_nll", "kl", "fisher", "nll_of_draw"]
     assert rows["kl"].value > 0
     assert rows["fisher"].value > 0
@@ -234,7 +236,7 @@ def test_matrices_train_on_the_multimodal_set(matrix: str, parameters: int) -> N
         config=TrainingConfig(optimizer="adam", learning_rate=1e-2, decay=1.0, ema_decay=None, epochs=2),
         draws=1,
     )
-    rows = {row.metric: row for row in cell.run(quiet)}
+    rows = {row.metric: row for row in cell.run(quiet).rows}
     # The score of this density has no finite estimate.
     assert rows.keys() >= {"nll", "kl"}
     assert "fisher" not in rows
@@ -261,7 +263,7 @@ def test_a_training_that_goes_wrong_is_a_row(
     with_methods: Callable[..., None],
 ) -> None:
     with_methods(saying("bad", effect))
-    (row,) = replace(TRAINING, method="bad").run(quiet)
+    (row,) = replace(TRAINING, method="bad").run(quiet).rows
     assert (row.metric, row.status, row.reason, row.value) == ("nll", status, reason, None)
 
 
@@ -269,9 +271,9 @@ def test_what_is_missing_is_a_row(
     with_methods: Callable[..., None], fake_method: Callable[..., Method], tmp_path: Path
 ) -> None:
     with_methods(fake_method("gone", requires=("no_such_library",)))
-    (row,) = replace(TRAINING, method="gone").run(quiet)
+    (row,) = replace(TRAINING, method="gone").run(quiet).rows
     assert (row.status, row.reason) == ("unavailable", "no_such_library is not installed: pip install no_such_library")
-    (row,) = replace(TRAINING, dataset="mnist", data_dir=tmp_path).run(quiet)
+    (row,) = replace(TRAINING, dataset="mnist", data_dir=tmp_path).run(quiet).rows
     assert row.status == "unavailable"
     assert row.reason.startswith(f"{tmp_path}/mnist/train-images-idx3-ubyte is missing")
 
@@ -281,7 +283,7 @@ def test_data_that_cannot_be_fetched_are_a_row(monkeypatch: pytest.MonkeyPatch) 
         raise InputError("could not download it: connect to the network")
 
     monkeypatch.setattr(datasets, "load", load)
-    (row,) = replace(TRAINING, download=True).run(quiet)
+    (row,) = replace(TRAINING, download=True).run(quiet).rows
     assert (row.status, row.reason) == ("unavailable", "could not download it: connect to the network")
 
 
@@ -346,7 +348,7 @@ def test_smooth_noise_is_of_grey_levels() -> None:
     points = replace(
         TRAINING, dataset="sine", smooth_noise=1.5, problem=TRAINING.problem.replace(architecture="toy", shape=(2,))
     )
-    (row,) = points.run(quiet)
+    (row,) = points.run(quiet).rows
     reason = "sine has no grey levels to add smooth noise to; use a recipe without it"
     assert (row.status, row.reason) == ("unavailable", reason)
 
@@ -384,13 +386,13 @@ CHANGES_OF_TRAINING: list[dict[str, Any]] = [
     ids=str,
 )
 def test_the_key_changes_with_whatever_determines_the_result(cell: Any, changes: dict[str, Any]) -> None:
-    assert cell_key(replace(cell, **changes).identity()) != cell_key(cell.identity())
+    assert replace(cell, **changes).key() != cell.key()
 
 
 def test_the_key_does_not_change_with_where_files_lie(tmp_path: Path) -> None:
     moved = replace(TRAINING, data_dir=tmp_path, download=True, checkpoint=tmp_path / "w")
-    assert cell_key(moved.identity()) == cell_key(TRAINING.identity())
-    assert cell_key(TIMING.identity()) != cell_key(TRAINING.identity())
+    assert moved.key() == TRAINING.key()
+    assert TIMING.key() != TRAINING.key()
 
 
 @pytest.mark.parametrize(
@@ -400,19 +402,19 @@ def test_the_key_does_not_change_with_where_files_lie(tmp_path: Path) -> None:
 def test_the_key_changes_with_machine_and_software(
     cell: Any, attribute: str, value: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    before = cell_key(cell.identity())
+    before = cell.key()
     elsewhere = replace(capture("cpu"), **{attribute: value})
     monkeypatch.setattr(base, "capture", lambda device, libraries: elsewhere)
-    assert cell_key(cell.identity()) != before
+    assert cell.key() != before
 
 
 @pytest.mark.parametrize("cell", [TIMING, TRAINING], ids=["timing", "training"])
 def test_the_key_does_not_change_with_the_commit(cell: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     # Or everything would have to be measured again after the change of a comment.
-    before = cell_key(cell.identity())
+    before = cell.key()
     elsewhere = replace(capture("cpu"), commit="another")
     monkeypatch.setattr(base, "capture", lambda device, libraries: elsewhere)
-    assert cell_key(cell.identity()) == before
+    assert cell.key() == before
 
 
 def test_titles_tell_cells_apart() -> None:

@@ -94,7 +94,7 @@ def test_limits_hold_on_a_worker(cluster: LocalCluster, tmp_path: Path) -> None:
 
 def test_timings_stay_on_this_machine(cluster: LocalCluster, tmp_path: Path) -> None:
     with hire("dask", None, 1, cluster.scheduler_address) as crew:
-        (row,) = run_cells([Ending("pid", exclusive=True)], Store(tmp_path), lambda cell, finished: quiet, crew=crew)
+        (row,) = run_cells([Ending("pid", alone=True)], Store(tmp_path), lambda cell, finished: quiet, crew=crew)
     assert row.value == os.getpid()
 
 

@@ -15,7 +15,6 @@ from torch import Tensor
 from harness.cells.imputation import ImputationCell, peak_signal_to_noise
 from harness.errors import InputError
 from harness.methods import Method, Problem
-from harness.results import cell_key
 from harness.training.configuration import TrainingConfig
 
 CELL = ImputationCell(
@@ -36,7 +35,7 @@ def quiet(done: int, total: int, note: str) -> None:
 
 
 def test_a_gaussian_s_chain_finds_the_posterior_mean() -> None:
-    rows = {row.metric: row for row in CELL.run(quiet)}
+    rows = {row.metric: row for row in CELL.run(quiet).rows}
     assert list(rows) == [
         "psnr_mean_image",
         "psnr_gaussian",
@@ -69,8 +68,8 @@ def test_a_network_from_whitened_data_and_plain_chains() -> None:
         steps=20,
         warmup=10,
     )
-    adjusted = {row.metric: row.value for row in cell.run(quiet)}
-    plain = {row.metric: row.value for row in replace(cell, preconditioned=False, adjusted=False).run(quiet)}
+    adjusted = {row.metric: row.value for row in cell.run(quiet).rows}
+    plain = {row.metric: row.value for row in replace(cell, preconditioned=False, adjusted=False).run(quiet).rows}
     assert plain["accepted"] == 1
     assert plain["psnr_posterior_mean"] != adjusted["psnr_posterior_mean"]
     assert plain["psnr_mean_image"] == adjusted["psnr_mean_image"]
@@ -98,7 +97,7 @@ def test_the_lower_half_is_missing_and_the_upper_half_known(
     asked = Asked(fake_model, 1.0)
     with_methods(fake_method("asked", asked.model))
     cell = replace(CELL, method="asked", step_size=0.25, adjusted=False)
-    rows = {row.metric: row.value for row in cell.run(quiet)}
+    rows = {row.metric: row.value for row in cell.run(quiet).rows}
     assert rows["accepted"] == 0
     assert rows["psnr_last_iterate"] == pytest.approx(rows["psnr_posterior_mean"])  # all iterates are the start
     (call,) = asked.calls
@@ -114,7 +113,7 @@ def test_a_chain_that_ends_in_no_number_diverges(
     fake_method: Callable[..., Method], fake_model: type, with_methods: Callable[..., None]
 ) -> None:
     with_methods(fake_method("nan", Asked(fake_model, math.nan).model))
-    (row,) = replace(CELL, method="nan").run(quiet)
+    (row,) = replace(CELL, method="nan").run(quiet).rows
     assert (row.status, row.reason) == ("diverged", "the chain is not finite: use a smaller step")
 
 
@@ -124,7 +123,7 @@ def test_what_cannot_be_done_is_a_row(
     with_methods(fake_method("gone", requires=("no_such_library",)), fake_method())
 
     def failure(**changes: Any) -> tuple[str, str]:
-        (row,) = replace(CELL, **changes).run(quiet)
+        (row,) = replace(CELL, **changes).run(quiet).rows
         return row.status, row.reason
 
     assert failure(method="gone") == ("unavailable", "no_such_library is not installed: pip install no_such_library")
@@ -159,12 +158,12 @@ def test_the_user_s_mistakes_are_raised_first() -> None:
     ids=str,
 )
 def test_the_key_changes_with_whatever_determines_the_result(changes: dict[str, Any]) -> None:
-    assert cell_key(replace(CELL, **changes).identity()) != cell_key(CELL.identity())
+    assert replace(CELL, **changes).key() != CELL.key()
 
 
 def test_the_key_does_not_change_with_where_files_lie(tmp_path: Path) -> None:
     moved = replace(CELL, data_dir=tmp_path, download=True)
-    assert cell_key(moved.identity()) == cell_key(CELL.identity())
+    assert moved.key() == CELL.key()
     assert CELL.title == "imputation by gaussian on digits, fc, seed 0"
 
 

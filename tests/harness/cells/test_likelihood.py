@@ -19,10 +19,10 @@ from harness.errors import InputError
 from harness.methods import Method, Model, Problem
 from harness.methods.density import build
 from harness.methods.registry import registry
+from harness.training import scoring as likelihood
 from harness.training.checkpoints import load_weights
 from harness.training.configuration import TrainingConfig
 from harness.training.loop import Divergence
-from harness.training.loop import scoring as likelihood
 from harness.training.scoring import nll, validation_loss, without_map
 
 DIGITS = Problem(shape=(1, 8, 8), layers=1, dtype="float64")

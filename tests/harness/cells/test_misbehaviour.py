@@ -12,16 +12,24 @@ from typing import Any
 import pytest
 import torch
 
-from harness.cells import LikelihoodCell, RuntimeCell, check_fit
+from harness.cells import LikelihoodCell, RuntimeCell
 from harness.cells.sweep import run_cells
 from harness.methods import Method, Model, Problem
 from harness.methods.density import build, log_prob
 from harness.results import Store
 from harness.training.configuration import TrainingConfig
 
-TIMING = RuntimeCell("runtime", "custom", ("bad", "good"), Problem(shape=(3,), batch=4), repeats=2)
+TIMING = RuntimeCell(
+    experiment="runtime", profile="custom", methods=("bad", "good"), problem=Problem(shape=(3,), batch=4), repeats=2
+)
 TRAINING = LikelihoodCell(
-    "train", "custom", "bad", Problem(shape=(1, 8, 8)), "digits", TrainingConfig(epochs=1, evaluate_every=1), draws=1
+    experiment="train",
+    profile="custom",
+    method="bad",
+    problem=Problem(shape=(1, 8, 8)),
+    dataset="digits",
+    config=TrainingConfig(epochs=1, evaluate_every=1),
+    draws=1,
 )
 LIMIT = "took longer than 600 s, the limit for one call (HARNESS_CALL_LIMIT)"
 
@@ -65,7 +73,16 @@ def rows_of(
 
     def run(cell: Any, build: Callable[[Problem], Any]) -> Rows:
         with_methods(fake_method("bad", build), fake_method("good"))
-        cells = [cell, RuntimeCell("runtime", "custom", ("good",), Problem(shape=(2,), batch=4), repeats=1)]
+        cells = [
+            cell,
+            RuntimeCell(
+                experiment="runtime",
+                profile="custom",
+                methods=("good",),
+                problem=Problem(shape=(2,), batch=4),
+                repeats=1,
+            ),
+        ]
         for each in cells:
             each.check()
         rows = run_cells(cells, Store(tmp_path), lambda cell, there: quiet)
@@ -199,9 +216,10 @@ def test_a_broken_promise_in_an_evaluation_is_a_row(fake_model: Any, rows_of: An
     ]
 
 
-def test_a_check_outlives_everything(fake_method: Any) -> None:
+def test_a_check_outlives_everything(fake_method: Any, with_methods: Any) -> None:
     for act in (hang, leave, lambda problem: None):
-        check_fit(fake_method("bad", act), Problem(shape=(3,)))
+        with_methods(fake_method("bad", act), fake_method("good"))
+        TIMING.check()
 
 
 def test_what_a_method_prints_is_not_among_the_rows(bad: Any, fake_method: Any, with_methods: Any, run: Any) -> None:

@@ -13,9 +13,10 @@ from torch import Tensor
 from harness.cells import NormalizerCell
 from harness.errors import InputError
 from harness.methods import Method, Problem
-from harness.results import cell_key
 
-CELL = NormalizerCell("normalizer", "custom", problem=Problem(shape=(8,), dtype="float64"), draws=1000, repeats=4)
+CELL = NormalizerCell(
+    experiment="normalizer", profile="custom", problem=Problem(shape=(8,), dtype="float64"), draws=1000, repeats=4
+)
 
 
 def quiet(done: int, total: int, note: str) -> None:
@@ -24,7 +25,7 @@ def quiet(done: int, total: int, note: str) -> None:
 
 def test_every_estimator_makes_three_rows() -> None:
     told: list[tuple[int, int, str]] = []
-    rows = CELL.run(lambda *step: told.append(step))
+    rows = CELL.run(lambda *step: told.append(step)).rows
     assert [(row.metric, row.unit) for row in rows] == [
         (f"{metric}_{name}", unit)
         for name in ("prior", "gaussian", "bridge")
@@ -40,7 +41,10 @@ def test_every_estimator_makes_three_rows() -> None:
 
 def test_the_naive_error_grows_with_the_dimension() -> None:
     small, large = (
-        {row.metric: row.value for row in replace(CELL, problem=Problem(shape=(size,), dtype="float64")).run(quiet)}
+        {
+            row.metric: row.value
+            for row in replace(CELL, problem=Problem(shape=(size,), dtype="float64")).run(quiet).rows
+        }
         for size in (4, 32)
     )
     assert large["log_z_error_prior"] > small["log_z_error_prior"] + 5
@@ -68,7 +72,7 @@ def test_errors_are_absolute_and_from_the_exact_value(
             return {"prior": 1.0, "gaussian": 4.0, "bridge": 3.0}[estimator], 0.5, 7.0
 
     with_methods(fake_method("known", Known))
-    found = {row.metric: row.value for row in replace(CELL, method="known").run(quiet)}
+    found = {row.metric: row.value for row in replace(CELL, method="known").run(quiet).rows}
     assert [found[f"log_z_error_{name}"] for name in ("prior", "gaussian", "bridge")] == [2, 1, 0]
     assert (found["log_z_standard_error_prior"], found["ess_prior"]) == (0.5, 7)
 
@@ -87,7 +91,7 @@ def test_what_cannot_be_done_is_a_row(
     with_methods(fake_method(), fake_method("gone", requires=("no_such_library",)), fake_method("broken", Broken))
     reasons = {}
     for name in ("fake", "gone", "broken"):
-        (row,) = replace(CELL, method=name).run(quiet)
+        (row,) = replace(CELL, method=name).run(quiet).rows
         reasons[name] = (row.status, row.reason)
     assert reasons == {
         "fake": ("unavailable", "fake has no estimates of log Z"),
@@ -114,7 +118,7 @@ def test_a_shape_that_does_not_fit_is_raised_first() -> None:
     ids=str,
 )
 def test_the_key_changes_with_whatever_determines_the_result(changes: dict[str, Any]) -> None:
-    assert cell_key(replace(CELL, **changes).identity()) != cell_key(CELL.identity())
+    assert replace(CELL, **changes).key() != CELL.key()
 
 
 def test_titles_tell_cells_apart() -> None:

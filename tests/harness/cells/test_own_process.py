@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from endings import Ending
 
-from harness.cells.own_process import Abandoned, Limits, alone, attempt
+from harness.cells.own_process import Abandoned, Limits, alone
 
 NONE = Limits()
 
@@ -120,5 +120,5 @@ alone(Ending("hang", folder=Path({str(tmp_path)!r})), Limits(), 1)
     ],
 )
 def test_in_this_process_too(ending: str, reason: str) -> None:
-    (row,) = attempt(Ending(ending), nobody, None).rows
+    (row,) = Ending(ending).run(nobody).rows
     assert (row.status, row.reason) == ("failed", reason)

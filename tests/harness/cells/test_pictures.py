@@ -29,7 +29,17 @@ POINTS = LikelihoodCell(
     draws=1,
 )
 IMAGES = replace(POINTS, problem=Problem(shape=(1, 8, 8), layers=1), dataset="digits")
-IMPUTED = ImputationCell("x", "custom", "gaussian", IMAGES.problem, "digits", SHORT, images=20, steps=20, warmup=5)
+IMPUTED = ImputationCell(
+    experiment="x",
+    profile="custom",
+    method="gaussian",
+    problem=IMAGES.problem,
+    dataset="digits",
+    config=SHORT,
+    images=20,
+    steps=20,
+    warmup=5,
+)
 
 
 def arrays_of(cell: Cell, folder: Path) -> dict[str, np.ndarray]:

@@ -41,8 +41,10 @@ def rows(dataset: str, method: str, seed: int = 3) -> pl.DataFrame:
     shape, architecture = ((1, 8, 8), "fc") if dataset == "digits" else ((2,), "toy")
     problem = Problem(architecture, shape, layers=2 if architecture == "fc" else 11, dtype="float64", seed=seed)
     config = TrainingConfig(epochs=1, evaluate_every=1)
-    cell = LikelihoodCell("same", "custom", method, problem, dataset, config, draws=2)
-    found = to_frame(cell.run(lambda *_: None))
+    cell = LikelihoodCell(
+        experiment="same", profile="custom", method=method, problem=problem, dataset=dataset, config=config, draws=2
+    )
+    found = to_frame(cell.run().rows)
     assert found["status"].unique().to_list() == ["ok"], found["reason"]
     return reproducible(found)
 

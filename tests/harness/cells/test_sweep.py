@@ -11,13 +11,14 @@ import pytest
 import torch
 from endings import Ending
 
-from harness.cells import LikelihoodCell, Progress
+from harness.cells import Cell, Keep, LikelihoodCell, Progress
 from harness.cells.own_process import Limits
 from harness.cells.sweep import run_cells
 from harness.cells.workers import hire
 from harness.errors import InputError
 from harness.methods import Problem
 from harness.results import Row, Store, cell_key, reproducible
+from harness.training.checkpoints import TrainingCheckpoint
 from harness.training.configuration import TrainingConfig
 
 
@@ -25,26 +26,25 @@ def quiet(done: int, total: int, note: str) -> None:
     """A progress that nobody watches."""
 
 
-class Counted:
+class Counted(Cell):
     """A cell that counts its runs and ends as it is told."""
 
-    experiment = "train"
-    profile = "custom"
+    kind = "counted"
+    main_metric = ("nll", "nats")
     title = "counted"
-    exclusive = False
+    method_names = ()
 
     def __init__(self, make_row: Callable[..., Row], number: int, status: str = "ok") -> None:
-        self.make_row, self.number, self.status = make_row, number, status
-        self.runs = 0
+        super().__init__(experiment="train", profile="custom", problem=Problem())
+        vars(self).update(make_row=make_row, number=number, status=status, runs=0)
 
     def identity(self) -> dict[str, Any]:
         return {"number": self.number}
 
-    def run(self, progress: Progress, **unused: Any) -> list[Row]:
-        self.runs += 1
+    def measure(self, progress: Progress, keep: Keep, resume: TrainingCheckpoint | None) -> list[Row]:
+        vars(self)["runs"] += 1
         value = float(self.runs) if self.status == "ok" else None
-        key = cell_key(self.identity())
-        return [self.make_row(cell=key, experiment="train", status=self.status, value=value)]
+        return [self.make_row(cell=self.key(), experiment="train", status=self.status, value=value)]
 
 
 def test_a_second_run_fills_only_what_is_missing(tmp_path: Path, make_row: Callable[..., Row]) -> None:
@@ -84,7 +84,7 @@ def test_a_damaged_cell_is_measured_again(tmp_path: Path, make_row: Callable[...
 
 def test_a_kill_loses_the_running_cell_alone(tmp_path: Path, make_row: Callable[..., Row]) -> None:
     class Killed(Counted):
-        def run(self, progress: Progress, **unused: Any) -> list[Row]:
+        def measure(self, *unused: Any) -> list[Row]:
             raise KeyboardInterrupt
 
     store = Store(tmp_path)
@@ -140,7 +140,7 @@ def test_processes_find_what_one_process_finds(tmp_path: Path) -> None:
 
 
 def test_what_needs_the_machine_runs_last_alone_and_here(tmp_path: Path) -> None:
-    sweep = [Ending("pid", 0, exclusive=True), Ending("pid", 1), Ending("pid", 2)]
+    sweep = [Ending("pid", 0, alone=True), Ending("pid", 1), Ending("pid", 2)]
     running: list[int] = []
     beside: list[int] = []
 

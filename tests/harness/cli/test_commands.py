@@ -50,8 +50,22 @@ def tiny_experiment(monkeypatch: pytest.MonkeyPatch) -> None:
             config = TrainingConfig(epochs=1, evaluate_every=1)
             problem = Problem(shape=(1, 8, 8), seed=context.seed)
             return [
-                RuntimeCell(name, context.profile, ("ebflow-dsm",), Problem(shape=(4,), seed=context.seed), 2),
-                LikelihoodCell(name, context.profile, "gaussian", problem.replace(layers=1), "digits", config, draws=2),
+                RuntimeCell(
+                    experiment=name,
+                    profile=context.profile,
+                    methods=("ebflow-dsm",),
+                    problem=Problem(shape=(4,), seed=context.seed),
+                    repeats=2,
+                ),
+                LikelihoodCell(
+                    experiment=name,
+                    profile=context.profile,
+                    method="gaussian",
+                    problem=problem.replace(layers=1),
+                    dataset="digits",
+                    config=config,
+                    draws=2,
+                ),
             ]
 
     tiny = Experiment("tiny", "a moment", Plan(), "almost everything", "all else")

@@ -13,7 +13,9 @@ from harness.methods import Problem
 from harness.results import Row
 from harness.training.configuration import TrainingConfig
 
-CELL = RuntimeCell("some-experiment", "custom", ("ebflow-dsm",), Problem(shape=(4,)), repeats=1)
+CELL = RuntimeCell(
+    experiment="some-experiment", profile="custom", methods=("ebflow-dsm",), problem=Problem(shape=(4,)), repeats=1
+)
 NAME = "some-experiment: fc, D = 4, L = 2"
 
 
@@ -118,7 +120,10 @@ def test_a_training_that_goes_on_is_as_fast_as_before(clock: Clock) -> None:
 
 def test_without_estimates_sizes_and_the_first_cell_tell(clock: Clock, make_row: Callable[..., Row]) -> None:
     small, large = (
-        RuntimeCell("runtime", "custom", ("ebflow-dsm",), Problem(shape=(size,)), repeats=1) for size in (200, 600)
+        RuntimeCell(
+            experiment="runtime", profile="custom", methods=("ebflow-dsm",), problem=Problem(shape=(size,)), repeats=1
+        )
+        for size in (200, 600)
     )
     bars = progress.Bars([small, large], quiet=True)
     advance = bars.start(small, False)
@@ -134,7 +139,15 @@ def test_without_estimates_sizes_and_the_first_cell_tell(clock: Clock, make_row:
 
 def test_a_budget_bounds_the_time_left(clock: Clock) -> None:
     config = TrainingConfig(epochs=10_000, max_seconds=60)
-    cell = LikelihoodCell("train", "custom", "ebflow-dsm", Problem(shape=(1, 8, 8)), "digits", config, draws=1)
+    cell = LikelihoodCell(
+        experiment="train",
+        profile="custom",
+        method="ebflow-dsm",
+        problem=Problem(shape=(1, 8, 8)),
+        dataset="digits",
+        config=config,
+        draws=1,
+    )
     bars = progress.Bars([cell], quiet=True)
     advance = bars.start(cell, False)
     assert bars.seconds_left()[0] == 60.0
@@ -146,7 +159,9 @@ def test_a_budget_bounds_the_time_left(clock: Clock) -> None:
 
 
 def test_cells_side_by_side_are_told_of_as_they_end(logged: Any, make_row: Callable[..., Row]) -> None:
-    other = RuntimeCell("other-experiment", "custom", ("ebflow-dsm",), Problem(shape=(5,)), repeats=1)
+    other = RuntimeCell(
+        experiment="other-experiment", profile="custom", methods=("ebflow-dsm",), problem=Problem(shape=(5,)), repeats=1
+    )
     with progress.BarsOfMany(2) as bars:
         bars.start(CELL, False)(1, 2, "")
         bars.start(other, False)(1, 3, "")

@@ -11,8 +11,9 @@ from harness.cells import LikelihoodCell, RuntimeCell
 from harness.errors import InputError
 from harness.methods.registry import registry
 from harness.paper import published
-from harness.paper.configurations import configuration, configured_cell
+from harness.paper.configurations import configuration
 from harness.paper.experiments import EXPERIMENTS, PROFILES, Context, statement
+from harness.paper.plans import configured_cell
 
 OBJECTIVES = ("ml", "sml", "ssm", "dsm", "fdssm")
 
@@ -196,6 +197,6 @@ def test_recipes() -> None:
 
 
 def test_peers_keep_their_own_start(fake_method: Callable) -> None:
-    cell = configured_cell("x", "custom", fake_method("p-ml"), "mnist", (1, 28, 28), "fc", recipe="tuned")
+    cell = configured_cell("x", Context("custom"), fake_method("p-ml"), "mnist", "fc", recipe="tuned")
     assert (cell.problem.start, cell.config.calibrate, cell.config.start_samples) == ("published", False, None)
     assert cell.config.schedule == "cosine"
