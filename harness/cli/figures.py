@@ -7,7 +7,7 @@ from harness.errors import InputError
 
 
 def figures(results_dir: ResultsDir = RESULTS, quiet: Quiet = False) -> None:
-    """Draw every figure of the results that are there, as SVG and PNG.
+    """Draw every figure of the results that are there, as SVG.
 
     Examples:
       harness figures
@@ -17,11 +17,12 @@ def figures(results_dir: ResultsDir = RESULTS, quiet: Quiet = False) -> None:
     from harness.report import publish
     from harness.results import Store
 
-    rows, damaged = Store(results_dir).frame()
+    store = Store(results_dir)
+    rows, damaged = store.frame()
     for line in damaged:
         screen.say(line)
     if rows.is_empty():
         raise InputError(f"no results in {results_dir} yet: run `harness reproduce` first")
-    files = publish.write_figures(rows, results_dir)
+    files = publish.write_figures(rows, store, results_dir)
     if not quiet:
         screen.say(f"written: {len(files)} files in {results_dir / 'figures'}")

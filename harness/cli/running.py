@@ -78,8 +78,7 @@ def run_and_show(
         sys.exit(getattr(stop, "status", 130))
     if not as_json:
         screen.show_pages(list(publish.pages(derived(to_frame(rows)))), store.folder)
-        everything, _ = store.frame()
-        files = publish.write(everything, store.folder)
+        files = publish.render(store, store.folder)
         if not quiet:
             screen.say(f"written: {len(files)} files in {store.folder / 'tables'} and {store.folder / 'figures'}")
     for line in store.notes:

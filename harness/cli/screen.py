@@ -56,9 +56,9 @@ def show_table(title: str, frame: pl.DataFrame) -> None:
     if in_terminal():
         _show_fitted(Console(highlight=False), title, frame)
     else:
-        from harness.report.tables import render
+        from harness.report.tables import to_markdown
 
-        print(f"\n{title}\n\n{render(frame, 'github')}")
+        print(f"\n{title}\n\n{to_markdown(frame)}")
 
 
 def show_pages(pages: Sequence[Page], folder: Path) -> None:
@@ -90,9 +90,9 @@ def show_plan(frame: pl.DataFrame) -> None:
     if sys.stderr.isatty():
         _show_fitted(Console(stderr=True, highlight=False), PLAN, frame)
     else:
-        from harness.report.tables import render
+        from harness.report.tables import to_markdown
 
-        say(f"\n{PLAN}\n\n{render(frame, 'github')}\n")
+        say(f"\n{PLAN}\n\n{to_markdown(frame)}\n")
 
 
 def _show_fitted(console: Console, title: str, frame: pl.DataFrame) -> None:

@@ -36,7 +36,7 @@ def tables(
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
-    """Show every table of the results that are there, and write them as Markdown and LaTeX.
+    """Show every table of the results that are there, and write them as Markdown.
 
     In a terminal the main table of each experiment is shown; what is piped on is every table, in Markdown.
 

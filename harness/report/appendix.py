@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import polars as pl
 from markupsafe import Markup
-
-from harness.report.commands import command, parsed
 
 SHOWN = 8
 """How many links a list of cells has before the rest is only counted."""
@@ -20,11 +19,11 @@ class Cell:
     """One cell as the appendix shows it.
 
     Args:
-        key: Its name, and that of its file below ``cells/EXPERIMENT/``.
+        key: The cell's key, which is the name of its file below ``cells/EXPERIMENT/``.
         summary: Experiment, profile, and what was measured.
-        command: That measures it again.
-        made: Commit, machine, versions and time, in a line.
-        text: Every row in full precision, and the configuration.
+        command: The command that measures the cell again; empty if none is known.
+        made: Commit, machine, version of torch and time, in a line.
+        text: Every row in full precision, the configuration and all versions.
     """
 
     key: str
@@ -35,22 +34,24 @@ class Cell:
 
 
 def cells(rows: pl.DataFrame) -> Iterator[Cell]:
-    """Yield the cells of rows of `harness.results.SCHEMA`, in order of experiment and key."""
+    """Yield the cells of rows with the columns of `harness.results.derived`, in order of experiment and key."""
     for (experiment, key), group in rows.sort("experiment", "cell", maintain_order=True).group_by(
         ["experiment", "cell"], maintain_order=True
     ):
         first = group.row(0, named=True)
         methods = group.filter(pl.col("method") != "machine")["method"].unique(maintain_order=True).to_list()
         named = methods[0] if len(methods) == 1 else f"{len(methods)} methods"
-        sizes = [f"{name} = {_joined(group[name])}" for name in ("D", "L")]
-        what = [first["dataset"], first["architecture"], named, *sizes]
+        sizes = [f"{name} = {'|'.join(map(str, group[name].unique().sort()))}" for name in ("D", "L")]
+        what = ", ".join([first["dataset"], first["architecture"], named, *sizes])
+        made = [f"commit {first['commit'] or 'unknown'}", first["gpu"] or first["cpu"], f"threads = {first['threads']}"]
+        made += [f"torch {first['torch'] or 'unknown'}", f"from {min(group['started_at'])}"]
+        lines = [_settings(first), *map(_line, group.iter_rows(named=True)), first["config"], first["versions"]]
         yield Cell(
-            key,
-            f"{experiment} ({first['profile']}): {', '.join(what)}",
-            command(first),
-            f"commit {first['commit'] or 'unknown'}, {first['gpu'] or first['cpu']}, threads = {first['threads']}, "
-            f"{_versions(first['versions'])}, from {group['started_at'].min()}",
-            "\n".join([_settings(first), *map(_line, group.iter_rows(named=True)), first["config"]]),
+            key=str(key),
+            summary=f"{experiment} ({first['profile']}): {what}",
+            command=_command(first),
+            made=", ".join(made),
+            text="\n".join(lines),
         )
 
 
@@ -65,6 +66,12 @@ def links(keys: Sequence[str]) -> Markup:
     if len(keys) == 1:
         return listed
     return Markup("<details><summary>{} cells</summary>{}</details>").format(len(keys), listed)
+
+
+def _command(row: dict[str, Any]) -> str:
+    if row["kind"] == "asv":
+        return shlex.join(["asv", "run", f"{row['commit']}^!"])
+    return f"harness {row['command']}" if row["command"] else ""
 
 
 def _settings(row: dict[str, Any]) -> str:
@@ -82,11 +89,3 @@ def _line(row: dict[str, Any]) -> str:
     if row["ci_low"] is not None and row["ci_high"] is not None:
         words.append(f"[{row['ci_low']!r}, {row['ci_high']!r}]")
     return " ".join([*words, *([f"n = {row['n']}"] if row["n"] is not None else [])])
-
-
-def _joined(column: pl.Series) -> str:
-    return "|".join(map(str, column.unique().sort()))
-
-
-def _versions(text: str) -> str:
-    return ", ".join(f"{name} {version}" for name, version in parsed(text).items())

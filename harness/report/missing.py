@@ -6,39 +6,38 @@ import polars as pl
 
 from harness.paper.experiments import EXPERIMENTS
 
+Sourced = tuple[pl.DataFrame, list[tuple[str, ...]]]
+"""A table, and for each of its lines the keys of the cells that it comes from."""
 
-def without_numbers(rows: pl.DataFrame) -> tuple[pl.DataFrame, list[tuple[str, ...]]]:
+
+def without_numbers(rows: pl.DataFrame) -> Sourced:
     """Return methods that are unavailable, failed or diverged, with the reason, and the cells that say so."""
-    found = (
-        rows.filter(pl.col("status") != "ok")
-        .group_by(["status", "experiment", "profile", "method", "reason"], maintain_order=True)
-        .agg(pl.col("cell").unique(maintain_order=True))
-        .sort("status", "experiment", "profile", "method")
-    )
-    return found.drop("cell"), [tuple(keys) for keys in found["cell"].to_list()]
+    columns = ["status", "experiment", "profile", "method", "reason"]
+    return _sourced(rows.filter(pl.col("status") != "ok"), columns, ["status", "experiment", "profile", "method"])
 
 
-def cut_short(rows: pl.DataFrame) -> tuple[pl.DataFrame, list[tuple[str, ...]]]:
-    """Return trainings of the paper profile that ended before the length of their recipe, and their cells."""
-    found = (
-        rows.filter(pl.col("recipe").str.contains(r"\d of [\d,]+ epochs"))
-        .group_by(["experiment", "profile", "method", "dataset", "recipe"], maintain_order=True)
-        .agg(pl.col("cell").unique(maintain_order=True))
-        .sort("experiment", "method", "recipe")
-    )
-    return found.drop("cell"), [tuple(keys) for keys in found["cell"].to_list()]
+def cut_short(rows: pl.DataFrame) -> Sourced:
+    """Return trainings of other profiles than quick that ended before the length of their recipe, and their cells."""
+    columns = ["experiment", "profile", "method", "dataset", "recipe"]
+    short = rows.filter(pl.col("profile") != "quick", pl.col("shortened"))
+    return _sourced(short, columns, ["experiment", "method", "recipe"])
 
 
 def unmeasured(rows: pl.DataFrame) -> pl.DataFrame:
     """Return the experiments that have no rows at all, or rows of the quick profile alone, and how to get them."""
-    found = []
+    lines = []
     for experiment in EXPERIMENTS:
         profiles = rows.filter(experiment=experiment.name)["profile"].unique().to_list()
+        command = f"harness reproduce {experiment.name}"
         if not profiles:
-            found.append((experiment.name, experiment.title, "no rows", f"harness reproduce {experiment.name}"))
+            lines.append((experiment.name, experiment.title, "no rows", command))
         elif profiles == ["quick"]:
             why = f"the quick profile alone: {experiment.shortened}"
-            found.append(
-                (experiment.name, experiment.title, why, f"harness reproduce {experiment.name} --profile paper")
-            )
-    return pl.DataFrame(found, schema=["experiment", "question", "what there is", "command"], orient="row")
+            lines.append((experiment.name, experiment.title, why, f"{command} --profile paper"))
+    return pl.DataFrame(lines, schema=["experiment", "question", "what there is", "command"], orient="row")
+
+
+def _sourced(rows: pl.DataFrame, columns: list[str], order: list[str]) -> Sourced:
+    cells = pl.col("cell").unique(maintain_order=True)
+    table = rows.group_by(columns, maintain_order=True).agg(cells).sort(order)
+    return table.drop("cell"), [tuple(keys) for keys in table["cell"].to_list()]

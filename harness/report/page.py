@@ -1,4 +1,4 @@
-"""Puts the page together: what a template shows is prepared here, what a results file says is escaped there."""
+"""Puts the report's page together: values are prepared here, and the template escapes them."""
 
 from __future__ import annotations
 
@@ -21,10 +21,9 @@ from harness.report import publish
 from harness.report.appendix import cells, links
 from harness.report.claims import CLAIMS, VERDICT_RULE, Claim, Evidence, Outcome, Verdict, judge
 from harness.report.figures import drawings
-from harness.report.missing import cut_short, unmeasured, without_numbers
+from harness.report.missing import Sourced, cut_short, unmeasured, without_numbers
 from harness.report.series import series_table
 from harness.report.tables import to_html
-from harness.report.tables.columns import TORCH
 from harness.results import Store
 from harness.results.whole_file import put
 from harness.timing import asv_results
@@ -51,10 +50,18 @@ class _Judged:
 
 
 def write(store: Store, asv_dir: Path, output: Path) -> list[str]:
-    """Write the page of a store and of asv's results; return one line for every file that could not be read.
+    """Write the page of a store and of asv's results.
+
+    Args:
+        store: The results to read.
+        asv_dir: The folder that ``asv run`` wrote its results to.
+        output: The file to write.
+
+    Returns:
+        One line for every file that could not be read.
 
     Raises:
-        InputError: There are no results, or the file cannot be written.
+        InputError: if there are no results, or the page cannot be written.
     """
     rows, damaged = store.frame()
     rows, notes = publish.with_asv(rows, asv_dir)
@@ -75,9 +82,9 @@ def build(rows: pl.DataFrame, store: Store, history: pl.DataFrame, damaged: Sequ
     """Return the page.
 
     Args:
-        rows: A frame of `harness.results.SCHEMA`, not empty.
+        rows: Rows with the columns of `harness.results.derived`, at least one.
         store: Where the arrays of the rows' cells lie.
-        history: Of `harness.timing.asv_results.history`.
+        history: The history of asv's benchmarks, as `harness.timing.asv_results.history` returns it.
         damaged: One line for every file that could not be read.
     """
     environment = Environment(
@@ -132,7 +139,7 @@ def _figures(rows: pl.DataFrame, store: Store) -> Iterator[tuple[str, str, str, 
 
 
 def _inlined(svg: str) -> Markup:
-    """Return a drawing as it may stand inside a page: not wider than it is, its styles not those of the page."""
+    """Return a drawing as it may stand inside a page: with its own width as the largest one, and no global styles."""
     root = ET.fromstring(svg)
     for parent in list(root.iter()):
         for child in list(parent):
@@ -147,7 +154,7 @@ def _inlined(svg: str) -> Markup:
 
 
 def _experiments(rows: pl.DataFrame) -> list[tuple[str, list[tuple[publish.Page, Markup]]]]:
-    """Tables by experiment and profile: what is no experiment first, the others in the paper's order."""
+    """Return tables by experiment and profile: what is no experiment first, the others in the paper's order."""
     order = {experiment.name: index for index, experiment in enumerate(EXPERIMENTS)}
     rows = rows.sort(pl.col("experiment").replace_strict(order, default=-1, return_dtype=pl.Int64), maintain_order=True)
     grouped: dict[str, list[tuple[publish.Page, Markup]]] = {}
@@ -156,16 +163,16 @@ def _experiments(rows: pl.DataFrame) -> list[tuple[str, list[tuple[publish.Page,
     return list(grouped.items())
 
 
-def _provenance(rows: pl.DataFrame) -> tuple[pl.DataFrame, list[tuple[str, ...]]]:
-    """Say of every experiment which seeds, commits, machines and versions its rows have."""
+def _provenance(rows: pl.DataFrame) -> Sourced:
+    """Return a table of the seeds, commits, machines and versions of every experiment, and the cells of its lines."""
     joined = {
         "seeds": pl.col("seed").cast(pl.String),
         "commits": pl.col("commit").fill_null("unknown").str.slice(0, 8),
         "machines": pl.coalesce("gpu", "cpu"),
         "threads": pl.col("threads").cast(pl.String),
-        "torch": TORCH.fill_null("unknown"),
+        "torch": pl.col("torch").fill_null("unknown"),
     }
-    found = (
+    table = (
         rows.group_by(["experiment", "profile"], maintain_order=True)
         .agg(
             pl.col("cell").n_unique().cast(pl.Int64).alias("cells"),
@@ -176,7 +183,7 @@ def _provenance(rows: pl.DataFrame) -> tuple[pl.DataFrame, list[tuple[str, ...]]
         )
         .sort("experiment", "profile")
     )
-    return found.drop("keys"), [tuple(keys) for keys in found["keys"].to_list()]
+    return table.drop("keys"), [tuple(keys) for keys in table["keys"].to_list()]
 
 
 def _table(frame: pl.DataFrame, sources: Sequence[tuple[str, ...]] | None = None) -> Markup:

@@ -1,4 +1,4 @@
-"""Writes tables and figures of a frame of rows: Markdown and LaTeX, SVG and PNG, and says what was shortened."""
+"""Tables as pages of Markdown and figures as SVG: made from a frame of rows, and written to a folder."""
 
 from __future__ import annotations
 
@@ -11,10 +11,13 @@ import polars as pl
 from harness.paper import published
 from harness.paper.experiments import statement
 from harness.report.figures import drawings
-from harness.report.tables import TABLES, compare_across, file_stem, noise, render, sources, split_constants
+from harness.report.tables import TABLES, compare_across, file_stem, noise, sources, split_constants, to_markdown
 from harness.results import Store, to_frame
 from harness.results.derived import derived
 from harness.timing import asv_results
+
+_MADE = {"tables": (".md", ".tex"), "figures": (".svg", ".png")}
+"""Suffixes of the files that this version or an older one wrote, by their folder."""
 
 
 @dataclass(frozen=True)
@@ -22,15 +25,15 @@ class Page:
     """One table of one experiment, ready to be written.
 
     Args:
-        experiment: What it is of, and the profile.
-        name: Of its files.
+        experiment: The experiment's name, and the profile.
+        name: The name of the page's file, without its suffix.
         title: Experiment, profile, what is shown and in which unit.
         frame: The table.
-        settings: What all of its rows have in common, in one line.
+        settings: What all rows of the table have in common, in one line.
         limits: What methods in the table declare that they cannot do, a sentence each.
         differs: How the experiment differs from the publication; empty where it does not answer one.
         caveats: What to know before comparing numbers in the table with each other or with published ones.
-        cells: Keys of the cells that each row of the table comes from; none for a published number.
+        cells: Keys of the cells that each row of the table comes from; empty for a published number.
     """
 
     experiment: str
@@ -51,18 +54,18 @@ class Page:
 
     def text(self) -> str:
         """Write the page in Markdown."""
-        return "\n\n".join([f"## {self.title}", render(self.frame, "github"), *self.notes]) + "\n"
+        return "\n\n".join([f"## {self.title}", to_markdown(self.frame), *self.notes]) + "\n"
 
 
 def pages(rows: pl.DataFrame, across: Collection[str] = ()) -> Iterator[Page]:
-    """Yield every table that rows of `harness.results.SCHEMA` fill, experiment by experiment.
+    """Yield every table that the rows fill, experiment by experiment.
 
     Args:
-        rows: What was measured.
-        across: Settings that timings may be compared across all the same, of `harness.report.tables.ACROSS`.
+        rows: Rows with the columns of `harness.results.derived`.
+        across: Settings of `harness.report.tables.ACROSS` in which compared timings may differ.
 
     Raises:
-        InputError: One of them is no such setting.
+        InputError: if one of them is no such setting.
     """
     rows = compare_across(rows, across)
     for (experiment, profile), group in rows.group_by(["experiment", "profile"], maintain_order=True):
@@ -73,14 +76,18 @@ def pages(rows: pl.DataFrame, across: Collection[str] = ()) -> Iterator[Page]:
             frame = table.build(group)
             if frame.is_empty():
                 continue
-            caveats = _caveats(frame) + (noise(group) if table.timed else [])
-            cells = sources(frame, group)
-            frame, settings = split_constants(frame)
-            of = f"{experiment} ({profile})"
-            name = file_stem(experiment, profile, table.name)
-            title = f"{of}: {table.title}"
-            differs = statement(experiment, profile)
-            yield Page(of, name, title, frame, settings, _limits(group), differs, caveats, cells)
+            shown, settings = split_constants(frame)
+            yield Page(
+                experiment=f"{experiment} ({profile})",
+                name=file_stem(str(experiment), str(profile), table.name),
+                title=f"{experiment} ({profile}): {table.title}",
+                frame=shown,
+                settings=settings,
+                limits=_limits(group),
+                differs=statement(str(experiment), str(profile)),
+                caveats=_caveats(frame) + (noise(group) if table.timed else []),
+                cells=sources(frame, group),
+            )
 
 
 def _limits(rows: pl.DataFrame) -> list[str]:
@@ -91,36 +98,58 @@ def _limits(rows: pl.DataFrame) -> list[str]:
 def _caveats(frame: pl.DataFrame) -> list[str]:
     if "published NLL" not in frame.columns:
         return []
-    shown = frame.select("dataset", "architecture").unique().sort("dataset", "architecture").rows()
-    return list(
-        dict.fromkeys(text for dataset, architecture in shown for text in published.caveats(dataset, architecture))
-    )
+    networks = frame.select("dataset", "architecture").unique().sort("dataset", "architecture").rows()
+    return list(dict.fromkeys(text for network in networks for text in published.caveats(*network)))
 
 
 def with_asv(rows: pl.DataFrame, folder: Path) -> tuple[pl.DataFrame, list[str]]:
     """Add the newest results of ``asv run`` in a folder, and return one line for every file that cannot be read."""
-    found, damaged = asv_results.read(folder)
-    return pl.concat([rows, derived(to_frame(found))]), damaged
+    newest, damaged = asv_results.read(folder)
+    return pl.concat([rows, derived(to_frame(newest))]), damaged
 
 
-def write(rows: pl.DataFrame, folder: Path) -> list[Path]:
-    """Write every table and figure that the rows fill, below the folder of their store; return the files."""
-    return write_tables(pages(rows), folder) + write_figures(rows, folder)
+def render(store: Store, folder: Path) -> list[Path]:
+    """Write every table and figure of a store and of asv's results in it; remove those that no longer come out.
+
+    The same rows give the same bytes.
+
+    Args:
+        store: The results to read.
+        folder: The folder to write ``tables`` and ``figures`` in.
+
+    Returns:
+        The files written.
+    """
+    rows, _ = store.frame()
+    tables = write_tables(pages(with_asv(rows, store.folder / "asv")[0]), folder)
+    written = [*tables, *write_figures(rows, store, folder)]
+    for part, suffixes in _MADE.items():
+        for path in sorted((folder / part).glob("*")):
+            if path.suffix in suffixes and path not in written:
+                path.unlink()
+    return written
 
 
-def write_figures(rows: pl.DataFrame, folder: Path) -> list[Path]:
-    """Write every figure that the rows and the arrays of their cells fill, as SVG and PNG; return the files."""
-    return [path for drawing in drawings(rows, Store(folder)) for path in drawing.write(folder / "figures")]
+def write_figures(rows: pl.DataFrame, store: Store, folder: Path) -> list[Path]:
+    """Write every figure that rows and arrays fill, as SVG in ``figures`` of a folder; return the files.
+
+    Args:
+        rows: Rows with the columns of `harness.results.derived`.
+        store: Where the arrays of the rows' cells lie.
+        folder: The folder to write in.
+    """
+    return _write(((f"{file_stem(one.name)}.svg", one.svg()) for one in drawings(rows, store)), folder / "figures")
 
 
 def write_tables(pages: Iterable[Page], folder: Path) -> list[Path]:
-    """Write tables as Markdown and LaTeX, below a folder; return the files."""
+    """Write pages as Markdown in ``tables`` of a folder; return the files."""
+    return _write(((f"{page.name}.md", page.text()) for page in pages), folder / "tables")
+
+
+def _write(texts: Iterable[tuple[str, str]], folder: Path) -> list[Path]:
     written = []
-    tables = folder / "tables"
-    tables.mkdir(parents=True, exist_ok=True)
-    for page in pages:
-        for suffix, text in ((".md", page.text()), (".tex", render(page.frame, "latex_booktabs") + "\n")):
-            path = tables / f"{page.name}{suffix}"
-            path.write_text(text)
-            written.append(path)
+    for name, text in texts:
+        folder.mkdir(parents=True, exist_ok=True)
+        written.append(folder / name)
+        written[-1].write_text(text, encoding="utf-8")
     return written

@@ -5,12 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from functools import cache
 
 import polars as pl
-
-from harness.errors import InputError
-from harness.paper.configurations import configuration
 
 
 class Outcome(StrEnum):
@@ -32,12 +28,13 @@ class Verdict(StrEnum):
 
 
 VERDICT_RULE = (
-    "Every comparison that the rows allow counts as for, partly, against or open. None that is decided: not measured. "
-    "All for: holds. All that are decided against: does not hold here. Anything else: holds with a limit. A training "
-    "that was cut short (the quick profile, or fewer epochs than its recipe's) may still improve: where it is the one "
-    "that loses, the comparison is open, or partly for the claim instead of for it."
+    "Every comparison that the rows allow counts as for, partly, against or open. If no comparison is decided, the "
+    "claim is not measured; if all are for it, it holds; if all that are decided are against it, it does not hold "
+    "here; in every other case it holds with a limit. A training that was cut short (the quick profile, or less than "
+    "the length of its recipe) may still improve. Where such a training loses a comparison, that counts as open "
+    "instead of against the claim, and as partly instead of for it."
 )
-"""In words for the reader what `judge` does."""
+"""What `judge` does, in words for the reader."""
 
 
 @dataclass(frozen=True)
@@ -45,9 +42,9 @@ class Evidence:
     """One comparison.
 
     Args:
-        outcome: What it says of the claim.
+        outcome: What the comparison says of the claim.
         short: The comparison in a few words, with its main number.
-        text: The comparison with its numbers: measured in `cells`, or published.
+        text: The comparison with all its numbers, measured or published.
         cells: Keys of the cells that the measured numbers come from.
     """
 
@@ -62,12 +59,12 @@ class Claim:
     """One claim of the paper.
 
     Args:
-        name: Short, for links.
+        name: A short name, for links.
         title: What is claimed, in one sentence.
-        published: What the paper reports for it.
-        rule: What makes a comparison count for or against it, with the thresholds.
-        command: That measures it, without what a shell has to know.
-        compare: From rows of `harness.results.SCHEMA` to the comparisons, the most telling first.
+        published: What the paper reports for the claim.
+        rule: What makes a comparison count for or against the claim, with the thresholds.
+        command: The command that measures the claim.
+        compare: From rows with the columns of `harness.results.derived` to the comparisons, the most telling first.
     """
 
     name: str
@@ -88,37 +85,6 @@ def judge(evidence: Iterable[Evidence]) -> Verdict:
     if outcomes <= {Outcome.AGAINST, Outcome.OPEN}:
         return Verdict.FAILS
     return Verdict.LIMITED
-
-
-def shortened(rows: pl.DataFrame) -> pl.Series:
-    """Say of each row whether its training had less than the length of its recipe, in epochs or in seconds."""
-    columns = rows.select(
-        "profile",
-        "dataset",
-        "architecture",
-        "objective",
-        pl.col("recipe").str.split(",").list.first(),
-        pl.col("config").str.json_path_match("$.config.epochs").cast(pl.Int64, strict=False),
-        pl.col("config").str.json_path_match("$.config.max_seconds").alias("seconds"),
-    )
-    return pl.Series([_is_shortened(*row) for row in columns.rows()], dtype=pl.Boolean)
-
-
-def _is_shortened(
-    profile: str, dataset: str, architecture: str, objective: str, recipe: str, epochs: int | None, seconds: str | None
-) -> bool:
-    if objective == "closed-form":
-        return False
-    return profile == "quick" or seconds is not None or epochs != _epochs(dataset, architecture, objective, recipe)
-
-
-@cache
-def _epochs(dataset: str, architecture: str, objective: str, recipe: str) -> int | None:
-    """Length of a recipe; None for a row that names no recipe or network of this version."""
-    try:
-        return configuration(dataset, architecture, objective, recipe).training.epochs
-    except (InputError, KeyError):
-        return None
 
 
 def keys(*cells: str | Sequence[str]) -> tuple[str, ...]:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import polars as pl
 
 from harness.paper import published
-from harness.paper.configurations import PUBLISHED_LAYERS
+from harness.paper.recipes import PUBLISHED_LAYERS
 from harness.report.claims.evidence import Evidence, Outcome, keys
-from harness.report.tables.columns import COMPILED
 from harness.report.tables.text import text_of
 from harness.results.statistics import log_slope
 
@@ -19,7 +19,6 @@ LARGE = 784
 """Smallest D at which a slope says something of the products, and not of the dispatch of small operations."""
 SLOPE = 0.25
 """How far a log-log slope may be from the exponent it stands for; twice that for 3, as the batch's products are D^2."""
-
 POINTS = 3
 """How many sizes a slope needs."""
 
@@ -28,59 +27,53 @@ _MACHINE = ["architecture", "B", "dtype", "device", "threads", "cpu", "gpu"]
 
 
 def speedup(rows: pl.DataFrame) -> list[Evidence]:
-    """Score matching beside maximum likelihood on the same layers, timed in one run, at the paper's depth."""
-    found = []
-    timings = _timings(rows).sort(pl.col("D").max().over(_MACHINE), descending=True, maintain_order=True)
-    for key, group in timings.group_by(_MACHINE, maintain_order=True):
-        group = group.filter(L=PUBLISHED_LAYERS.get(key[0], 0))
+    """Compare score matching with maximum likelihood on the same layers, timed in one run, at the paper's depth."""
+    evidence = []
+    for (architecture, *_), group in _timings(rows).group_by(_MACHINE, maintain_order=True):
+        group = group.filter(L=PUBLISHED_LAYERS.get(str(architecture), 0))
         for method in _MATCHED:
             pairs = _beside(group, method, pl.col("method") == "ebflow-ml")
             if not pairs.is_empty():
-                found.append(_same_layers(pairs, method, _where(key, pairs["L"][0])))
-        restricted = _beside(
-            group, "ebflow-dsm", (pl.col("objective") == "ml") & ~pl.col("linear").is_in(["dense", "none", ""])
-        )
-        if not restricted.is_empty():
-            found.append(_restricted(restricted, _where(key, restricted["L"][0])))
-    return found
+                evidence.append(_same_layers(pairs, method))
+        restricted = (pl.col("objective") == "ml") & ~pl.col("linear").is_in(["dense", "none", ""])
+        pairs = _beside(group, "ebflow-dsm", restricted)
+        if not pairs.is_empty():
+            evidence.append(_restricted(pairs.row(-1, named=True)))
+    return evidence
 
 
 def scaling(rows: pl.DataFrame) -> list[Evidence]:
-    """Log-log slopes of the median time over D, and over L, of score matching and of maximum likelihood."""
-    timings = _timings(rows).filter(pl.col("D") >= LARGE, pl.col("method").is_in(["ebflow-ml", *_MATCHED[:2]]))
-    timings = timings.sort(pl.col("D").max().over(_MACHINE), descending=True, maintain_order=True)
-    found = []
-    for (*key, depth), group in timings.group_by([*_MACHINE, "experiment", "profile", "L"], maintain_order=True):
-        rival = _slope(group.filter(method="ebflow-ml"), "D")
+    """Compare the log-log slopes of the median time over D, and over L, of score matching and maximum likelihood."""
+    timings = _timings(rows.filter(pl.col("D") >= LARGE, pl.col("method").is_in(["ebflow-ml", *_MATCHED[:2]])))
+    runs = [*_MACHINE, "experiment", "profile"]
+    evidence = []
+    for _, group in timings.group_by([*runs, "L"], maintain_order=True):
+        rival = _slope(group, "ebflow-ml", "D")
         for method in _MATCHED[:2]:
-            own = _slope(group.filter(method=method), "D")
+            own = _slope(group, method, "D")
             if own is not None and rival is not None:
-                where = _where(tuple(key[:-2]), depth)
-                found.append(_in_d(method, own, rival, where, _cells(group, method, "ebflow-ml")))
-    for (*key, size), group in timings.group_by([*_MACHINE, "experiment", "profile", "D"], maintain_order=True):
+                evidence.append(_in_d(group, method, own, rival))
+    for _, group in timings.group_by([*runs, "D"], maintain_order=True):
         for method in ("ebflow-dsm", "ebflow-ml"):
-            slope = _slope(group.filter(method=method), "L")
+            slope = _slope(group, method, "L")
             if slope is not None:
-                where = f"{_where(tuple(key[:-2]), None)}, D = {size:,}"
-                outcome = Outcome.FOR if abs(slope - 1) <= SLOPE else Outcome.AGAINST
-                text = f"{where}: the time of {method} grows as L to the power {slope:.2f}."
-                short = f"{key[0]}: slope in L {slope:.2f} ({method})"
-                found.append(Evidence(outcome, short, text, _cells(group, method)))
-    return found
+                evidence.append(_in_l(group, method, slope))
+    return evidence
 
 
 def _timings(rows: pl.DataFrame) -> pl.DataFrame:
-    """Finished timings; of one problem and method in one experiment the newest."""
+    """Return finished timings, of one problem and method in one experiment the newest; the largest D first."""
     return (
-        rows.filter(pl.col("metric") == "seconds_per_iteration", pl.col("status") == "ok", ~COMPILED)
+        rows.filter(pl.col("metric") == "seconds_per_iteration", pl.col("status") == "ok", ~pl.col("compiled"))
         .sort("started_at")
         .unique([*_MACHINE, "experiment", "profile", "method", "D", "L"], keep="last", maintain_order=True)
         .sort("architecture", "experiment", "D", "L")
+        .sort(pl.col("D").max().over(_MACHINE), descending=True, maintain_order=True)
     )
 
 
 def _beside(timings: pl.DataFrame, method: str, rivals: pl.Expr) -> pl.DataFrame:
-    """One row a D: the method's time and its fastest rival's of the same run, which are timed in turns."""
+    """Return one row a D: the method's time and its fastest rival's of the same run, which are timed in turns."""
     run = ["cell", "D", "L"]
     rival = timings.filter(rivals).sort("value").unique(run, keep="first", maintain_order=True)
     return (
@@ -94,59 +87,71 @@ def _beside(timings: pl.DataFrame, method: str, rivals: pl.Expr) -> pl.DataFrame
     )
 
 
-def _same_layers(pairs: pl.DataFrame, method: str, where: str) -> Evidence:
+def _same_layers(pairs: pl.DataFrame, method: str) -> Evidence:
     factors = _published_factors(pairs["architecture"][0], method.removeprefix("ebflow-"))
-    reached = [row["ratio"] >= factors[row["D"]] for row in pairs.to_dicts() if row["D"] in factors]
+    measured = pairs.select("D", "ratio").rows()
+    reached = [ratio >= factors[size] for size, ratio in measured if size in factors]
     last = pairs.row(-1, named=True)
     if not last["faster"]:
         outcome = Outcome.AGAINST
     else:
         outcome = Outcome.FOR if pairs["faster"].all() and all(reached) else Outcome.PARTLY
-    ratios = _listed([(row["D"], row["ratio"]) for row in pairs.to_dicts()])
-    told = [(size, factors[size]) for size in pairs["D"].to_list() if size in factors]
-    text = (
-        f"{where}: ebflow-ml takes {ratios} as long as {method} ({_ms(last['value_rival'])} ms against "
-        f"{_ms(last['value'])} at D = {last['D']:,}){f'; published {_listed(told)}' if told else ''}."
-    )
+    goals = [(size, factors[size]) for size, _ in measured if size in factors]
+    times = f"{_ms(last['value_rival'])} ms against {_ms(last['value'])} at D = {last['D']:,}"
+    published_times = f"; published {_listed(goals)}" if goals else ""
+    text = f"{_where(last)}: ebflow-ml takes {_listed(measured)} as long as {method} ({times}){published_times}."
     goal = f", published {_times(factors[last['D']])}" if last["D"] in factors else ""
     short = f"{last['architecture']}: {method} {_times(last['ratio'])} times faster at D = {last['D']:,}{goal}"
     return Evidence(outcome, short, text, keys(pairs["cell"].to_list()))
 
 
-def _restricted(pairs: pl.DataFrame, where: str) -> Evidence:
-    last = pairs.row(-1, named=True)
+def _restricted(last: dict[str, Any]) -> Evidence:
+    """Weigh the largest D at which the fastest maximum likelihood with restricted matrices was timed."""
     ratio = last["ratio"]
     outcome = Outcome.FOR if ratio >= REACH else Outcome.PARTLY if ratio >= 1 else Outcome.AGAINST
+    rival = f"{last['method_rival']} ({last['linear_rival']})"
+    times = f"{_ms(last['value_rival'])} ms against {_ms(last['value'])}"
     text = (
-        f"{where}: the fastest maximum likelihood with restricted matrices, {last['method_rival']} "
-        f"({last['linear_rival']}), takes {_times(ratio)} times as long as ebflow-dsm at D = {last['D']:,} "
-        f"({_ms(last['value_rival'])} ms against {_ms(last['value'])})."
+        f"{_where(last)}: the fastest maximum likelihood with restricted matrices, {rival}, "
+        f"takes {_times(ratio)} times as long as ebflow-dsm at D = {last['D']:,} ({times})."
     )
-    against = f"{last['method_rival']} ({last['linear_rival']})"
-    short = f"{last['architecture']}: ebflow-dsm {_times(ratio)} times faster than {against} at D = {last['D']:,}"
+    short = f"{last['architecture']}: ebflow-dsm {_times(ratio)} times faster than {rival} at D = {last['D']:,}"
     return Evidence(outcome, short, text, (last["cell"],))
 
 
-def _in_d(method: str, own: float, rival: float, where: str, cells: tuple[str, ...]) -> Evidence:
+def _in_d(group: pl.DataFrame, method: str, own: float, rival: float) -> Evidence:
     if own <= 2 + SLOPE and rival >= 3 - 2 * SLOPE:
         outcome = Outcome.FOR
     else:
         outcome = Outcome.PARTLY if rival - own >= SLOPE else Outcome.AGAINST
-    text = f"{where}, D from {LARGE}: the time of {method} grows as D to the power {own:.2f}, of ebflow-ml {rival:.2f}."
-    short = f"{where.partition(',')[0]}: slopes in D {own:.2f} ({method}) and {rival:.2f}"
-    return Evidence(outcome, short, text, cells)
+    first = group.row(0, named=True)
+    slopes = f"the time of {method} grows as D to the power {own:.2f}, of ebflow-ml {rival:.2f}"
+    short = f"{first['architecture']}: slopes in D {own:.2f} ({method}) and {rival:.2f}"
+    return Evidence(outcome, short, f"{_where(first)}, D from {LARGE}: {slopes}.", _cells(group, method, "ebflow-ml"))
 
 
-def _slope(curve: pl.DataFrame, column: str) -> float | None:
+def _in_l(group: pl.DataFrame, method: str, slope: float) -> Evidence:
+    outcome = Outcome.FOR if abs(slope - 1) <= SLOPE else Outcome.AGAINST
+    first = group.row(0, named=True)
+    where = f"{_where(first | {'L': None})}, D = {first['D']:,}"
+    text = f"{where}: the time of {method} grows as L to the power {slope:.2f}."
+    short = f"{first['architecture']}: slope in L {slope:.2f} ({method})"
+    return Evidence(outcome, short, text, _cells(group, method))
+
+
+def _slope(timings: pl.DataFrame, method: str, column: str) -> float | None:
+    """Return the log-log slope of a method's time, if it has enough sizes."""
+    curve = timings.filter(method=method)
     if curve[column].n_unique() < POINTS:
         return None
     return log_slope(curve[column].to_list(), curve["value"].to_list()).value
 
 
 def _published_factors(architecture: str, objective: str) -> dict[int, float]:
-    """How many times longer maximum likelihood takes than the objective as published, by D: from the figure or table.
+    """Return how many times longer maximum likelihood takes than the objective as published, by D.
 
-    The table's MNIST column fits the figure at 1 x 32 x 32, not at 28 x 28.
+    The factors are those of the figure, or else of the table, whose MNIST column fits the figure at 1 x 32 x 32 and not
+    at 28 x 28.
     """
     factors: dict[int, float] = {}
     table = published.throughput().filter(architecture=architecture)
@@ -162,17 +167,16 @@ def _published_factors(architecture: str, objective: str) -> dict[int, float]:
     return factors
 
 
-def _where(key: tuple[object, ...], depth: int | None) -> str:
-    architecture, batch, dtype, _, threads, cpu, gpu = key
-    depths = "" if depth is None else f", L = {depth}"
-    return f"{architecture}{depths}, B = {batch}, {dtype} on {gpu or cpu}, threads = {threads}"
+def _where(row: dict[str, Any]) -> str:
+    depth = "" if row["L"] is None else f", L = {row['L']}"
+    machine = f"{row['dtype']} on {row['gpu'] or row['cpu']}, threads = {row['threads']}"
+    return f"{row['architecture']}{depth}, B = {row['B']}, {machine}"
 
 
 def _listed(points: list[tuple[int, float]]) -> str:
     (first_size, first), *rest = points
-    return ", ".join(
-        [f"{_times(first)} times (D = {first_size:,})", *(f"{_times(ratio)} ({size:,})" for size, ratio in rest)]
-    )
+    others = [f"{_times(ratio)} ({size:,})" for size, ratio in rest]
+    return ", ".join([f"{_times(first)} times (D = {first_size:,})", *others])
 
 
 def _cells(group: pl.DataFrame, *methods: str) -> tuple[str, ...]:

@@ -19,7 +19,7 @@ def drawings(rows: pl.DataFrame, store: Store) -> Iterator[Drawing]:
     """Draw everything that rows and arrays have a figure for, one drawing at a time.
 
     Args:
-        rows: A frame of `harness.results.SCHEMA`.
+        rows: Rows with the columns of `harness.results.derived`.
         store: Where the arrays of the rows' cells lie.
     """
     from harness.report.figures import headline, likelihood, pictures, runtime, training

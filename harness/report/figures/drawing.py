@@ -6,10 +6,7 @@ import io
 import re
 import xml.etree.ElementTree as ET
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
-
-from harness.report.tables import file_stem
 
 if TYPE_CHECKING:
     from harness.report.figures.sheet import Sheet
@@ -29,11 +26,11 @@ class Drawing:
     The same rows and the same matplotlib give the same bytes.
 
     Args:
-        name: Of its files.
+        name: The name of the figure's file, without its suffix.
         title: What is shown, in a line.
-        caption: What to know to read it, with machine and commit; sentences.
-        figure: What is drawn.
-        cells: Keys of the cells whose rows or arrays it shows.
+        caption: What to know to read the figure, with machine and commit, in sentences.
+        figure: The drawn figure.
+        cells: Keys of the cells whose rows or arrays the figure shows.
     """
 
     name: str
@@ -46,16 +43,15 @@ class Drawing:
         self.figure.settle()
 
     def svg(self) -> str:
-        """Write it as SVG: text stays text, every marker has a `<title>`, no id is that of another drawing."""
+        """Write the figure as SVG: text stays text, every marker has a `<title>`, no other drawing has its ids."""
         from matplotlib import rc_context
 
         from harness.report.figures.style import styled
 
         file = io.StringIO()
+        undated = dict.fromkeys(("Date", "Creator", "Format", "Type"))
         with styled(), rc_context({"svg.fonttype": "none", "svg.hashsalt": self.name}):
-            self.figure.savefig(
-                file, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None}
-            )
+            self.figure.savefig(file, format="svg", metadata=undated)
         root = ET.fromstring(file.getvalue())
         for group in root.iter(f"{{{_SVG}}}g"):
             markers = group.findall(f"{{{_SVG}}}use")
@@ -72,20 +68,3 @@ class Drawing:
         root.set("role", "img")
         root.set("aria-label", self.title)
         return ET.tostring(root, encoding="unicode") + "\n"
-
-    def png(self) -> bytes:
-        """Write it as PNG."""
-        from harness.report.figures.style import styled
-
-        file = io.BytesIO()
-        with styled():
-            self.figure.savefig(file, format="png", metadata={"Software": None})
-        return file.getvalue()
-
-    def write(self, folder: Path) -> list[Path]:
-        """Write both below a folder, which is made; return the files."""
-        folder.mkdir(parents=True, exist_ok=True)
-        vector, pixels = (folder / f"{file_stem(self.name)}.{suffix}" for suffix in ("svg", "png"))
-        vector.write_text(self.svg())
-        pixels.write_bytes(self.png())
-        return [vector, pixels]

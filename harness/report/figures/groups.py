@@ -1,4 +1,4 @@
-"""Which rows may stand in one figure, what its files are called, and what its footer says of them."""
+"""Which rows may stand in one figure, what its file is called, and what its title, caption and footer say of them."""
 
 from __future__ import annotations
 
@@ -7,26 +7,20 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import polars as pl
 
-from harness.report.tables.columns import COMPILED, EMA, MAP, TORCH
-
 MACHINE = ("device", "cpu", "gpu", "threads", "torch", "commit")
 """What must be the same for seconds to be comparable, beside what is computed."""
 
-
-def prepared(rows: pl.DataFrame) -> pl.DataFrame:
-    """Add what the rows say in JSON, or inside another column, and figures are grouped by."""
-    return rows.with_columns(
-        torch=TORCH, channels=pl.col("shape").str.extract(r"^(\d+)x"), compiled=COMPILED, MaP=MAP, EMA=EMA
-    )
+TRAININGS = dict.fromkeys(("experiment", "profile", "dataset", "architecture"), "{}")
+"""What the name of a figure of trainings begins with, in the form that `groups` takes."""
 
 
 def groups(rows: pl.DataFrame, named: Mapping[str, str], rest: Sequence[str]) -> Iterator[tuple[str, pl.DataFrame]]:
     """Split rows into those that may stand in one figure, each with the beginning of its name.
 
     Args:
-        rows: Those that have a place in some figure, as `prepared` returns them.
+        rows: The rows that have a place in some figure.
         named: Columns whose values are always in the name, with the format of each.
-        rest: Columns that must be the same too; in the name where figures differ in nothing else.
+        rest: Columns that must be the same too; they are in the name where figures differ in nothing else.
     """
     for names, own in rows.group_by(list(named), maintain_order=True):
         shared = [form.format(name) for form, name in zip(named.values(), names, strict=True)]
@@ -36,33 +30,28 @@ def groups(rows: pl.DataFrame, named: Mapping[str, str], rest: Sequence[str]) ->
 
 
 def provenance(group: pl.DataFrame, most: int | None = None) -> str:
-    """Say what rows were measured with: batch, dtype, machine, threads, torch, commits.
+    """Say what the rows of one figure were measured with: batch, dtype, machine, threads, torch, commits.
 
     Args:
-        group: Of one figure.
-        most: How many commits are named rather than counted; all if not given.
+        group: The rows of the figure.
+        most: How many commits are named rather than counted; None: all are named.
     """
-    batch = _all(group, "B", "B = {}")
-    machine = _all(group, "gpu", "{}") or _all(group, "cpu", "{}")
     commits = sorted({_short(commit) for commit in group["commit"]})
-    return ", ".join(
-        part
-        for part in (
-            batch,
-            _all(group, "dtype", "{}"),
-            machine,
-            _all(group, "threads", "{} thread" + "s" * (group["threads"].max() != 1)),
-            _all(group.filter(pl.col("device") != "cpu"), "device", "{}"),
-            _all(group, "torch", "torch {}"),
-            f"commit {', '.join(commits)}" if len(commits) <= (most or len(commits)) else f"{len(commits)} commits",
-        )
-        if part
-    )
+    parts = [
+        _all(group, "B", "B = {}"),
+        _all(group, "dtype", "{}"),
+        _all(group, "gpu", "{}") or _all(group, "cpu", "{}"),
+        _all(group, "threads", "{} thread" if set(group["threads"]) == {1} else "{} threads"),
+        _all(group.filter(pl.col("device") != "cpu"), "device", "{}"),
+        _all(group, "torch", "torch {}"),
+        f"commit {', '.join(commits)}" if len(commits) <= (most or len(commits)) else f"{len(commits)} commits",
+    ]
+    return ", ".join(filter(None, parts))
 
 
-def footer(group: pl.DataFrame) -> str:
-    """Return the provenance short enough for a line at the foot of a figure."""
-    return provenance(group, most=2)
+def caption(group: pl.DataFrame, *sentences: str) -> str:
+    """Return the caption of a figure: its sentences without the empty ones, and the provenance of its rows."""
+    return " ".join([*filter(None, sentences), f"{provenance(group)}."])
 
 
 def labelled(group: pl.DataFrame) -> pl.DataFrame:
@@ -79,14 +68,14 @@ def labelled(group: pl.DataFrame) -> pl.DataFrame:
 
 
 def title_of(group: pl.DataFrame) -> str:
-    """Name experiment, profile, dataset and architecture."""
+    """Name the experiment, profile, dataset and architecture of the rows of one figure."""
     first = group.row(0, named=True)
     return f"{first['experiment']} ({first['profile']}), {first['dataset']}, {first['architecture']}"
 
 
-def cells_of(*groups: pl.DataFrame) -> tuple[str, ...]:
-    """Return the keys of the cells that rows come from."""
-    return tuple(sorted({cell for group in groups for cell in group["cell"]}))
+def cells_of(group: pl.DataFrame) -> tuple[str, ...]:
+    """Return the keys of the cells that rows come from, sorted."""
+    return tuple(sorted(set(group["cell"])))
 
 
 def _all(group: pl.DataFrame, column: str, text: str) -> str:
@@ -102,4 +91,6 @@ def _suffix(column: str, value: object) -> str:
 
 
 def _short(commit: str | None) -> str:
-    return "unknown" if commit is None else commit[:8] + ("+" if commit.endswith("+") else "")
+    if commit is None:
+        return "unknown"
+    return commit[:8] + "+" if commit.endswith("+") else commit[:8]

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import polars as pl
 
 from harness.report.figures.drawing import Drawing
-from harness.report.figures.groups import cells_of, footer, provenance
+from harness.report.figures.groups import caption, cells_of
 from harness.report.figures.runtime import Sweep, draw_times, sweeps
 from harness.report.figures.sheet import Sheet
 from harness.report.figures.style import FULL_WIDTH, INK, styled
@@ -18,28 +18,23 @@ _BESIDE = ("ebflow-ssm", "ebflow-fdssm")
 
 def headline(rows: pl.DataFrame) -> Iterator[Drawing]:
     """Draw the widest sweep over D of fc that holds DSM and maximum likelihood with dense matrices, if there is one."""
-    found = [
-        sweep
-        for sweep in sweeps(rows, "D")
-        if sweep.rows["architecture"][0] == "fc" and sweep.curve(_OURS) and not sweep.dense_ml.is_empty()
-    ]
-    if found:
-        yield _draw(max(found, key=lambda sweep: (sweep.rows["D"].max(), sweep.rows["D"].n_unique())))
+    fc = [sweep for sweep in sweeps(rows, "D") if sweep.rows["architecture"][0] == "fc"]
+    answering = [sweep for sweep in fc if sweep.curve(_OURS) and not sweep.dense_ml.is_empty()]
+    if answering:
+        yield _draw(max(answering, key=lambda sweep: (max(sweep.rows["D"]), sweep.rows["D"].n_unique())))
 
 
 @styled()
 def _draw(sweep: Sweep) -> Drawing:
-    methods = _answering(sweep)
     title = "Time of a training step as the dimension grows: score matching beside maximum likelihood"
-    sheet = Sheet(FULL_WIDTH, 4.3, title, footer(sweep.rows))
+    sheet = Sheet(sweep.rows, title, 4.3, FULL_WIDTH)
     panel = sheet.subplots()
-    draw_times(sheet, panel, sweep, methods, labelled=True)
+    draw_times(sheet, panel, sweep, _answering(sweep), labelled=True)
     ours, rival = sweep.curve(_OURS), sweep.fastest(sweep.dense_ml)
     size = max(ours.keys() & rival.keys())
     low, high = 1e3 * ours[size], 1e3 * rival[size]
-    panel.annotate(
-        "", (size, low), (size, high), arrowprops={"arrowstyle": "<->", "color": INK, "shrinkA": 3, "shrinkB": 3}
-    )
+    arrow = {"arrowstyle": "<->", "color": INK, "shrinkA": 3, "shrinkB": 3}
+    panel.annotate("", (size, low), (size, high), arrowprops=arrow)
     panel.annotate(
         f"{high / low:.1f} times less",
         (size, low**0.35 * high**0.65),
@@ -49,26 +44,24 @@ def _draw(sweep: Sweep) -> Drawing:
         fontweight="bold",
         annotation_clip=False,
     )
-    caption = (
+    crossing = sweep.overtakes(_OURS)
+    text = caption(
+        sweep.rows,
         f"Median milliseconds of a whole training iteration of the fc network, {sweep.at}; bands are 95 % intervals, "
         f"slopes log-log regressions. At D = {size:,} {_OURS} takes {high / low:.1f} times less than the fastest "
-        f"maximum likelihood on dense matrices. {_overtaken(sweep)} {provenance(sweep.rows)}."
+        "maximum likelihood on dense matrices.",
+        "" if crossing is None else f"A ring marks the D from which on a method is faster: {crossing:,} for {_OURS}.",
     )
-    return Drawing("headline", title, caption, sheet, cells_of(sweep.times))
+    return Drawing("headline", title, text, sheet, cells_of(sweep.times))
 
 
 def _answering(sweep: Sweep) -> list[str]:
-    """The objectives of score matching, and the fastest maximum likelihood at the largest D of every kind."""
+    """Return the objectives of score matching, and the fastest maximum likelihood at the largest D of every kind."""
     times = sweep.times
     largest = times.filter(pl.col("D") == pl.col("D").max(), objective="ml").sort("value")
     own = largest.filter(pl.col("method").str.starts_with("ebflow-"), linear="dense")
     peers = largest.filter(~pl.col("method").str.starts_with("ebflow-"), linear="dense")
     restricted = largest.filter(~pl.col("linear").is_in(["dense", "none"]))
-    chosen = pl.concat([kind.head(1) for kind in (own, peers, restricted)])["method"].to_list()
+    fastest = pl.concat([kind.head(1) for kind in (own, peers, restricted)])["method"].to_list()
     present = set(times["method"])
-    return [method for method in (_OURS, *_BESIDE, *chosen) if method in present]
-
-
-def _overtaken(sweep: Sweep) -> str:
-    size = sweep.overtakes(_OURS)
-    return "" if size is None else f"A ring marks the D from which on a method is faster: {size:,} for {_OURS}."
+    return [method for method in (_OURS, *_BESIDE, *fastest) if method in present]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -13,12 +14,11 @@ from matplotlib.patches import PathPatch
 from matplotlib.path import Path
 
 from harness.report.figures.drawing import Drawing
-from harness.report.figures.groups import footer, groups, labelled, prepared, provenance, title_of
+from harness.report.figures.groups import TRAININGS, caption, groups, labelled, title_of
 from harness.report.figures.sheet import Sheet
-from harness.report.figures.style import WIDTH, styled
+from harness.report.figures.style import styled
 from harness.results import Store
 
-_NAMED = {"experiment": "{}", "profile": "{}", "dataset": "{}", "architecture": "{}"}
 _COLUMNS = 4
 _PANEL = 1.32  # inches a row of panels, its titles included
 _PIXELS = 100_000  # of all samples in a figure, which SVG holds as they are
@@ -37,6 +37,7 @@ class _Seen:
     values: Mapping[str, float]
 
     def title(self, metric: str, form: str) -> str:
+        """Return the label and below it a number, if there is one."""
         value = self.values.get(metric)
         return self.label if value is None else f"{self.label}\n{form.format(value)}"
 
@@ -49,143 +50,131 @@ def picture_figures(rows: pl.DataFrame, store: Store) -> Iterator[Drawing]:
         "samples": (_samples, "nll", "samples"),
         "original": (_imputations, "psnr_posterior_mean", "imputation"),
     }
-    for name, group in groups(prepared(rows).filter(status="ok"), _NAMED, ["dtype"]):
+    for name, group in groups(rows.filter(status="ok"), TRAININGS, ["dtype"]):
         group = labelled(group.filter(pl.col("seed") == pl.col("seed").min().over("method")))
         seen = _seen(group, store)
         for array, (draw, metric, suffix) in kinds.items():
             with_it = [one for one in seen if array in one.arrays]
             with_it.sort(key=lambda one: (one.values.get(metric, np.inf), one.label))
             if with_it:
-                shown = group.filter(pl.col("cell").is_in([one.cell for one in with_it]))
-                yield draw(f"{name}-{suffix}", shown, with_it)
+                keys = tuple(sorted(one.cell for one in with_it))
+                shown = group.filter(pl.col("cell").is_in(keys))
+                with styled():
+                    sheet, what, sentences = draw(shown, with_it)
+                    text = caption(shown, sentences)
+                    drawing = Drawing(f"{name}-{suffix}", f"{title_of(shown)}: {what}", text, sheet, keys)
+                yield drawing
 
 
 def _seen(group: pl.DataFrame, store: Store) -> list[_Seen]:
-    found = []
+    seen = []
     for (cell, experiment, label), own in group.group_by(["cell", "experiment", "label"], maintain_order=True):
-        arrays = store.arrays(experiment, cell)
+        arrays = store.arrays(str(experiment), str(cell))
         if arrays:
             ends = own.filter(pl.col("iteration").is_null())
-            found.append(_Seen(label, cell, arrays, dict(ends.select("metric", "value").rows())))
-    return found
+            seen.append(_Seen(str(label), str(cell), arrays, dict(ends.select("metric", "value").rows())))
+    return seen
 
 
-@styled()
-def _densities(name: str, group: pl.DataFrame, seen: Sequence[_Seen]) -> Drawing:
-    what = title_of(group)
+def _densities(group: pl.DataFrame, seen: Sequence[_Seen]) -> tuple[Sheet, str, str]:
     truth = np.exp(seen[0].arrays["true_log_density"])
+    low, high = map(float, seen[0].arrays["extent"])
     sheet, panels = _panels(group, 1 + len(seen))
     titles = ["true", *(one.title("kl", "KL {:.3f} nats") for one in seen)]
-    for panel, title, values in zip(
-        panels, titles, [truth, *(np.exp(one.arrays["log_density"]) for one in seen)], strict=False
-    ):
-        image = panel.imshow(values, origin="lower", extent=_extent(seen[0]), vmin=0, vmax=truth.max(), cmap="cividis")
+    densities = [truth, *(np.exp(one.arrays["log_density"]) for one in seen)]
+    look: dict[str, Any] = {"origin": "lower", "extent": (low, high, low, high), "cmap": "cividis"}
+    for panel, title, values in zip(panels, titles, densities, strict=False):
+        image = panel.imshow(values, vmin=0, vmax=truth.max(), **look)
         _square(panel, title, seen[0])
     bar = sheet.colorbar(image, ax=panels, location="bottom", aspect=50, shrink=0.6, pad=0.02)
     bar.set_label("density, per unit of area", fontsize=7)
     bar.ax.tick_params(labelsize=6.5)
-    title = f"{what}: learned densities beside the true one"
-    caption = (
+    sentences = (
         "Densities on one scale of colours, brightest at the highest true density; both axes in the data's own unit. "
-        f"KL is that of the model from the truth over the test set. {provenance(group)}."
+        "KL is that of the model from the truth over the test set."
     )
-    return Drawing(name, title, caption, sheet, _cells(seen))
+    return sheet, "learned densities beside the true one", sentences
 
 
-@styled()
-def _scores(name: str, group: pl.DataFrame, seen: Sequence[_Seen]) -> Drawing:
-    what = title_of(group)
-    truth = seen[0].arrays["true_score"]
-    density = seen[0].arrays["true_log_density"]
+def _scores(group: pl.DataFrame, seen: Sequence[_Seen]) -> tuple[Sheet, str, str]:
+    truth, density = seen[0].arrays["true_score"], seen[0].arrays["true_log_density"]
     at = ((np.arange(len(truth)) + 0.5) * len(density) / len(truth)).astype(int)
     near = density[np.ix_(at, at)]
     half = float(np.median(_length(truth)[near > near.max() - 4]))
     sheet, panels = _panels(group, 1 + len(seen))
     titles = ["true", *(one.title("fisher", "Fisher {:.3g}") for one in seen)]
     low, high = seen[0].arrays["extent"]
-    cells = truth.shape[0]
-    middles = low + (np.arange(cells) + 0.5) * (high - low) / cells
+    step = (high - low) / len(truth)
+    middles = low + (np.arange(len(truth)) + 0.5) * step
     for panel, title, field in zip(panels, titles, [truth, *(one.arrays["score"] for one in seen)], strict=False):
-        length = _length(field)
-        arrows = field * (1.3 * (high - low) / cells / np.maximum(length + half, 1e-9))[..., None]
-        panel.add_patch(_needles(middles, arrows, 0.25 * (high - low) / cells))
+        arrows = field * (1.3 * step / np.maximum(_length(field) + half, 1e-9))[..., None]
+        panel.add_patch(_needles(middles, arrows, 0.25 * step))
         _square(panel, title, seen[0])
         panel.set_xlim(low, high)
         panel.set_ylim(low, high)
-    title = f"{what}: learned scores beside the true one"
-    caption = (
+    sentences = (
         f"Gradient of log p; a needle points uphill, and has half of its greatest length at {half:.3g} nats per unit "
         "of the data, the median where data lie. "
-        f"Fisher is half the mean squared distance from the true score over the test set, nats. {provenance(group)}."
+        "Fisher is half the mean squared distance from the true score over the test set, nats."
     )
-    return Drawing(name, title, caption, sheet, _cells(seen))
+    return sheet, "learned scores beside the true one", sentences
 
 
-@styled()
-def _samples(name: str, group: pl.DataFrame, seen: Sequence[_Seen]) -> Drawing:
-    what = title_of(group)
+def _samples(group: pl.DataFrame, seen: Sequence[_Seen]) -> tuple[Sheet, str, str]:
     real = seen[0].arrays["real"]
     side = int((_PIXELS / ((1 + len(seen)) * real[0, 0].size)) ** 0.5)
     side = max(2, min(side, int(len(real) ** 0.5), 8))
     sheet, panels = _panels(group, 1 + len(seen))
     titles = ["test images", *(one.title("nll", "{:,.1f} nats") for one in seen)]
     for panel, title, images in zip(panels, titles, [real, *(one.arrays["samples"] for one in seen)], strict=False):
-        rows = [_row(images[start : start + side]) for start in range(0, side * side, side)]
-        _image(panel, np.concatenate(rows), seen[0].arrays["levels"])
+        lines = [_side_by_side(images[start : start + side]) for start in range(0, side * side, side)]
+        _image(panel, np.concatenate(lines), seen[0].arrays["levels"])
         panel.set_title(title, fontsize=6.5)
-    title = f"{what}: samples beside test images"
-    caption = f"Samples, not chosen, with the test NLL of each method. {provenance(group)}."
-    return Drawing(name, title, caption, sheet, _cells(seen))
+    return sheet, "samples beside test images", "Samples, not chosen, with the test NLL of each method."
 
 
-@styled()
-def _imputations(name: str, group: pl.DataFrame, seen: Sequence[_Seen]) -> Drawing:
-    what = title_of(group)
+def _imputations(group: pl.DataFrame, seen: Sequence[_Seen]) -> tuple[Sheet, str, str]:
     first = seen[0].arrays
     masked = np.where(first["missing"] > 0, _MISSING, first["original"].astype(int))
     strips = [("original", first["original"]), ("given", masked), ("Gaussian's mean", first["gaussian"])]
     for one in seen:
         strips.append((one.title("psnr_posterior_mean", "mean, {:.1f} dB"), one.arrays["posterior_mean"]))
         strips.append((one.title("psnr_last_iterate", "one draw, {:.1f} dB"), one.arrays["last_iterate"]))
-    sheet = Sheet(WIDTH, 0.5 + 0.5 * len(strips), what, footer(group))
+    sheet = Sheet(group, title_of(group), 0.5 + 0.5 * len(strips))
     for panel, (label, images) in zip(sheet.subplots(len(strips), 1), strips, strict=True):
-        _image(panel, _row(images[:_SHOWN]), first["levels"])
+        _image(panel, _side_by_side(images[:_SHOWN]), first["levels"])
         panel.set_ylabel(label, fontsize=7, rotation=0, ha="right", va="center")
-    title = f"{what}: the missing lower half of test images, filled in"
-    caption = (
+    sentences = (
         "The first test images, what was given of them, and what fills them in: the exact conditional mean of one "
         "Gaussian, and of each method the mean of its chain after the warm-up and its last iterate, with the PSNR over "
-        f"all images. {provenance(group)}."
+        "all images."
     )
-    return Drawing(name, title, caption, sheet, _cells(seen))
+    return sheet, "the missing lower half of test images, filled in", sentences
 
 
 def _panels(group: pl.DataFrame, count: int) -> tuple[Sheet, list[Axes]]:
     """Lay out so many square panels, four in a row."""
     columns = min(_COLUMNS, count)
-    rows = -(-count // columns)
-    sheet = Sheet(WIDTH, 0.55 + _PANEL * rows * _COLUMNS / max(columns, 3), title_of(group), footer(group))
-    panels = list(sheet.subplots(rows, columns, squeeze=False).flat)
+    lines = -(-count // columns)
+    sheet = Sheet(group, title_of(group), 0.55 + _PANEL * lines * _COLUMNS / max(columns, 3))
+    panels = list(sheet.subplots(lines, columns, squeeze=False).flat)
     for empty in panels[count:]:
         empty.set_visible(False)
     return sheet, panels
 
 
 def _square(panel: Axes, title: str, one: _Seen) -> None:
+    """Give a square panel its title, and the first one of a figure the ends of its axes."""
     low, high = one.arrays["extent"]
     panel.set_title(title, fontsize=6.5)
     panel.set_aspect("equal")
-    ends = [low, high] if panel.get_subplotspec().is_first_col() and panel.get_subplotspec().is_first_row() else []
+    place = panel.get_subplotspec()
+    ends = [low, high] if place and place.is_first_col() and place.is_first_row() else []
     panel.set_xticks(ends)
     panel.set_yticks(ends)
     panel.tick_params(labelsize=6, length=2, pad=1.5)
     panel.grid(False)
     panel.spines[:].set_visible(True)
-
-
-def _extent(one: _Seen) -> tuple[float, float, float, float]:
-    low, high = (float(end) for end in one.arrays["extent"])
-    return low, high, low, high
 
 
 def _needles(middles: np.ndarray, arrows: np.ndarray, width: float) -> PathPatch:
@@ -200,11 +189,12 @@ def _needles(middles: np.ndarray, arrows: np.ndarray, width: float) -> PathPatch
 
 
 def _length(field: np.ndarray) -> np.ndarray:
-    return np.hypot(*np.moveaxis(field.astype(float), 2, 0))
+    across, up = np.moveaxis(field.astype(float), 2, 0)
+    return np.asarray(np.hypot(across, up))
 
 
-def _row(images: np.ndarray) -> np.ndarray:
-    """Images side by side, a line between them: (N, C, H, W) -> (H + 1, N * (W + 1), C)."""
+def _side_by_side(images: np.ndarray) -> np.ndarray:
+    """Put images of shape (N, C, H, W) side by side, a line between them: shape (H + 1, N * (W + 1), C)."""
     apart = np.pad(images.astype(int), ((0, 0), (0, 0), (0, 1), (0, 1)), constant_values=_LINE)
     return np.concatenate(list(apart.transpose(0, 2, 3, 1)), axis=1)
 
@@ -221,7 +211,3 @@ def _image(panel: Axes, pixels: np.ndarray, levels: np.ndarray) -> None:
     panel.grid(False)
     panel.spines[:].set_visible(True)
     panel.spines[:].set(color="#cccccc", linewidth=0.4)
-
-
-def _cells(seen: Sequence[_Seen]) -> tuple[str, ...]:
-    return tuple(sorted(one.cell for one in seen))

@@ -1,39 +1,62 @@
-"""The page that a figure is drawn on: its title, its footer, what its points say, and names at the ends of curves."""
+"""The page that a figure is drawn on: its title, its footer, what its points say, and the names of its curves."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
 
-from matplotlib.artist import Artist
+import polars as pl
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
-from harness.report.figures.style import text_colour
+from harness.report.figures.groups import provenance
+from harness.report.figures.style import WIDTH, text_colour
 
 _FOOTER = 0.2  # inches
 _LINE = 10.5  # points between the baselines of two labels
+_MOST_COMMITS = 2  # that a footer names
 
 
 class Sheet(Figure):
     """A figure with a title above, a footer below, and points that say what they are.
 
     Args:
-        width: Inches.
-        height: Inches.
+        group: The rows that are shown; the footer says what they were measured with.
         title: What is shown.
-        footer: Machine and commit.
+        height: The height in inches, without a legend.
+        width: The width in inches.
     """
 
-    def __init__(self, width: float, height: float, title: str, footer: str) -> None:
-        super().__init__(figsize=(width, height), layout="constrained")
+    def __init__(self, group: pl.DataFrame, title: str, height: float, width: float = WIDTH) -> None:
+        self._constrained = ConstrainedLayoutEngine()
+        super().__init__(figsize=(width, height), layout=self._constrained)
         self.said: dict[str, list[str]] = {}
         self.suptitle(title, x=0.01, ha="left", fontsize=9.5, fontweight="bold")
-        inches = self.dpi_scale_trans
-        self.text(0.05, 0.04, footer, transform=inches, fontsize=6.5, color="#666666", in_layout=False)
+        footer = provenance(group, _MOST_COMMITS)
+        place = self.dpi_scale_trans
+        self.text(0.05, 0.04, footer, transform=place, fontsize=6.5, color="#666666", in_layout=False)
         self._reserve(_FOOTER)
+
+    def curve(
+        self, panel: Axes, x: Sequence[float], y: Sequence[float], texts: Sequence[str], *form: str, **look: Any
+    ) -> None:
+        """Plot markers and lines as `Axes.plot` does, and give every marker the text that a browser shows for it.
+
+        Args:
+            panel: Where to draw.
+            x: One coordinate a marker.
+            y: The other coordinate.
+            texts: One text a marker, shown when the pointer rests on it.
+            form: The format string of `Axes.plot`, if any.
+            look: Properties of the line.
+        """
+        (line,) = panel.plot(x, y, *form, **look)
+        name = f"points-{len(self.said)}"
+        line.set_gid(name)
+        self.said[name] = list(texts)
 
     def legend_below(self, panel: Axes, columns: int = 2) -> None:
         """Name the curves of a panel below all panels, in fewer columns if they are too wide; the sheet grows by it."""
@@ -56,22 +79,45 @@ class Sheet(Figure):
         self.set_figheight(self.get_figheight() + height)
         self._reserve(_FOOTER + height)
 
+    def label_ends(self, panel: Axes, ends: Sequence[tuple[float, float, str, Any]]) -> None:
+        """Write names to the right of where curves end, moved apart where they would touch.
+
+        Args:
+            panel: A panel with its final limits.
+            ends: Coordinates, name and colour of the end of each curve.
+        """
+        self.draw_without_rendering()
+        scale = 72 / self.dpi
+        ends = sorted(ends, key=lambda end: end[1])
+        heights = [float(panel.transData.transform((x, y))[1]) * scale for x, y, _, _ in ends]
+        places = _apart(heights, panel.bbox.y0 * scale, panel.bbox.y1 * scale)
+        arrow = {"arrowstyle": "-", "linewidth": 0.6, "shrinkA": 0, "shrinkB": 4, "relpos": (0, 0.5)}
+        for (x, y, name, colour), height, place in zip(ends, heights, places, strict=True):
+            panel.annotate(
+                name,
+                (x, y),
+                (14, place - height),
+                textcoords="offset points",
+                va="center",
+                fontsize=8,
+                color=text_colour(colour),
+                arrowprops={"color": colour, **arrow},
+                annotation_clip=False,
+            )
+
     def settle(self) -> None:
         """Lay the page out for good: every drawing would move what is on it a little further."""
         for _ in range(2):
             self.draw_without_rendering()
         self.set_layout_engine("none")
+        for panel in self.axes:  # the last digits that the solver finds differ from run to run
+            left, bottom, width, height = (round(edge, 6) for edge in panel.get_position(original=True).bounds)
+            panel.set_position((left, bottom, width, height))
 
     def _reserve(self, below: float) -> None:
         """Keep the panels above so many inches."""
         share = below / self.get_figheight()
-        self.get_layout_engine().set(rect=(0, share, 1, 1 - share))
-
-    def say(self, points: Artist, texts: Sequence[str]) -> None:
-        """Give every marker of an artist the text that a browser shows when the pointer rests on it."""
-        name = f"points-{len(self.said)}"
-        points.set_gid(name)
-        self.said[name] = list(texts)
+        self._constrained.set(rect=(0, share, 1, 1 - share))
 
 
 def plain_log(axis: Axis) -> None:
@@ -80,41 +126,6 @@ def plain_log(axis: Axis) -> None:
     axis.set_major_locator(LogLocator(subs=(1,) if high > 100 * low else (1, 2, 5)))
     axis.set_minor_locator(NullLocator())
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.10g}"))
-
-
-def label_ends(panel: Axes, ends: Sequence[tuple[float, float, str, Any]]) -> None:
-    """Write names to the right of where curves end, moved apart where they would touch.
-
-    Call it last: it needs the limits of the axes.
-
-    Args:
-        panel: With its final limits.
-        ends: Coordinates, name and colour of each.
-    """
-    panel.figure.draw_without_rendering()
-    scale = 72 / panel.figure.dpi
-    ends = sorted(ends, key=lambda end: end[1])
-    heights = [float(panel.transData.transform((x, y))[1]) * scale for x, y, _, _ in ends]
-    bottom, top = (edge * scale for edge in (panel.bbox.y0, panel.bbox.y1))
-    for (x, y, name, colour), height, place in zip(ends, heights, _apart(heights, bottom, top), strict=True):
-        panel.annotate(
-            name,
-            (x, y),
-            (14, place - height),
-            textcoords="offset points",
-            va="center",
-            fontsize=8,
-            color=text_colour(colour),
-            arrowprops={
-                "arrowstyle": "-",
-                "color": colour,
-                "linewidth": 0.6,
-                "shrinkA": 0,
-                "shrinkB": 4,
-                "relpos": (0, 0.5),
-            },
-            annotation_clip=False,
-        )
 
 
 def _apart(heights: Sequence[float], bottom: float, top: float) -> list[float]:

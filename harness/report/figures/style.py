@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from contextlib import AbstractContextManager
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 from zlib import crc32
 
@@ -56,9 +56,11 @@ _SETTINGS: dict[str, Any] = {
 }
 
 
-def styled() -> AbstractContextManager[None]:
-    """Return the style, whatever the user's matplotlibrc says: a context, or a decorator of what draws."""
-    return matplotlib.style.context(["default", _SETTINGS])
+@contextmanager
+def styled() -> Iterator[None]:
+    """Draw in this style, whatever the user's matplotlibrc says: a context, or a decorator of what draws."""
+    with matplotlib.style.context(["default", _SETTINGS]):
+        yield
 
 
 def colour(objective: str, linear: str) -> str:
@@ -82,7 +84,7 @@ def curve_styles(curves: Iterable[tuple[str, str, str, str]]) -> dict[str, dict[
     """Give every curve of a figure its line: colour and marker are its method's, dashes tell apart what shares them.
 
     Args:
-        curves: Label, method, objective and linear of each.
+        curves: Label, method, objective and linear layers of each curve.
     """
     seen: dict[tuple[str, str], int] = {}
     styles = {}

@@ -8,17 +8,23 @@ from collections.abc import Iterator
 import polars as pl
 
 from harness.report.figures.drawing import Drawing
-from harness.report.figures.groups import MACHINE, cells_of, footer, groups, labelled, prepared, provenance, title_of
-from harness.report.figures.sheet import Sheet, label_ends, plain_log
-from harness.report.figures.style import WIDTH, curve_styles, styled
+from harness.report.figures.groups import MACHINE, TRAININGS, caption, cells_of, groups, labelled, title_of
+from harness.report.figures.sheet import Sheet, plain_log
+from harness.report.figures.style import curve_styles, styled
 
-_NAMED = {"experiment": "{}", "profile": "{}", "dataset": "{}", "architecture": "{}"}
 # Seconds are compared: what they depend on is the same, the commit aside, for a long experiment spans several.
 _REST = ["dtype", *(column for column in MACHINE if column != "commit")]
+# By metric: the label of its axis, the end of the figure's name, and how a value is written.
 _METRICS = {
-    "validation_curve": ("validation NLL, nats", "nll"),
-    "validation_loss": ("own validation loss", "loss"),
-    "gradient_norm": ("gradient norm", "gradient"),
+    "validation_curve": ("validation NLL, nats", "nll", "{:,.1f} nats"),
+    "validation_loss": ("own validation loss", "loss", "{:.3g}"),
+    "gradient_norm": ("gradient norm", "gradient", "{:.3g}"),
+}
+_CAPTIONS = {
+    "validation_curve": "NLL of the validation set in nats a sample, in the data's own space, of the weights that "
+    "would be kept.",
+    "validation_loss": "What the objective minimises, on the validation set, of the weights that would be kept.",
+    "gradient_norm": "Norm of the last batch's gradient before clipping, at every validation.",
 }
 _AXES = {"iteration": "training steps", "seconds": "seconds of training, the start included"}
 # More curves, or longer names, stand in a legend.
@@ -30,64 +36,51 @@ def training_figures(rows: pl.DataFrame) -> Iterator[Drawing]:
 
     Losses of two objectives are not comparable, and have a figure each.
     """
-    rows = prepared(rows).drop_nulls(["iteration", "seconds"]).filter(status="ok")
+    rows = rows.drop_nulls(["iteration", "seconds"]).filter(status="ok")
     for metric in _METRICS:
         curves = rows.filter(metric=metric).filter(pl.len().over("cell") > 1)
-        named = {**_NAMED, "objective": "{}"} if metric == "validation_loss" else _NAMED
+        named = {**TRAININGS, "objective": "{}"} if metric == "validation_loss" else TRAININGS
         for name, group in groups(curves, named, _REST):
             yield _draw(name, labelled(group), metric)
 
 
 @styled()
 def _draw(name: str, group: pl.DataFrame, metric: str) -> Drawing:
-    label, short = _METRICS[metric]
+    label, short, form = _METRICS[metric]
     top = math.inf if metric == "gradient_norm" else _top(group)
     curves = group.filter(pl.col("value") <= top)
     what = title_of(group)
-    sheet = Sheet(WIDTH, 5.0, what, footer(group))
+    sheet = Sheet(group, what, 5.0)
     panels = sheet.subplots(2, 1, sharey=True)
     styles = curve_styles(curves.select("label", "method", "objective", "linear").unique(maintain_order=True).rows())
     ends = []
     for (_, text), curve in curves.group_by(["cell", "label"], maintain_order=True):
         curve = curve.sort("iteration")
-        said = [
-            f"{text}: {value:,.1f} nats at step {step:,}, {seconds:,.0f} s"
-            if metric == "validation_curve"
-            else f"{text}: {value:.3g} at step {step:,}, {seconds:,.0f} s"
-            for value, step, seconds in curve.select("value", "iteration", "seconds").rows()
-        ]
+        points = curve.select("value", "iteration", "seconds").rows()
+        texts = [f"{text}: {form.format(value)} at step {step:,}, {seconds:,.0f} s" for value, step, seconds in points]
+        look = {"label": text, "markersize": 3, **styles[str(text)]}
         for panel, axis in zip(panels, _AXES, strict=True):
-            (line,) = panel.plot(
-                curve[axis].to_list(), curve["value"].to_list(), label=text, markersize=3, **styles[text]
-            )
-            sheet.say(line, said)
-        ends.append((text, curve))
+            sheet.curve(panel, curve[axis].to_list(), curve["value"].to_list(), texts, **look)
+        ends.append((points[-1][1], points[-1][0], str(text), look["color"]))
     for panel, axis in zip(panels, _AXES, strict=True):
         panel.set_xlabel(_AXES[axis])
         panel.set_ylabel(label)
     if metric == "gradient_norm":
         panels[0].set_yscale("log")
         plain_log(panels[0].yaxis)
-    if len(ends) <= _LABELLED and all(len(text) <= _SHORT for text, _ in ends):
-        # Below, curves end anywhere, and names would lie on others.
-        last = [(curve["iteration"][-1], curve["value"][-1], text, styles[text]["color"]) for text, curve in ends]
-        label_ends(panels[0], last)
+    if len(ends) <= _LABELLED and all(len(text) <= _SHORT for _, _, text, _ in ends):
+        # Over seconds curves end anywhere, and names would lie on other curves.
+        sheet.label_ends(panels[0], ends)
     else:
         sheet.legend_below(panels[0])
-    caption = {
-        "validation_curve": "NLL of the validation set in nats a sample, in the data's own space, of the weights that "
-        "would be kept.",
-        "validation_loss": "What the objective minimises, on the validation set, of the same weights.",
-        "gradient_norm": "Norm of the last batch's gradient before clipping, at every validation.",
-    }[metric]
-    shown = f"{top:,.0f}" if metric == "validation_curve" else f"{top:.3g}"
-    cut = "" if curves.height == group.height else f" Points above {shown} are left out."
-    title = f"{what}: {label} through training"
-    return Drawing(f"{name}-{short}", title, f"{caption}{cut} {provenance(group)}.", sheet, cells_of(group))
+    highest = f"{top:,.0f}" if metric == "validation_curve" else f"{top:.3g}"
+    cut = "" if curves.height == group.height else f"Points above {highest} are left out."
+    text = caption(group, _CAPTIONS[metric], cut)
+    return Drawing(f"{name}-{short}", f"{what}: {label} through training", text, sheet, cells_of(group))
 
 
 def _top(group: pl.DataFrame) -> float:
     """Return up to where a curve is shown: where curves end decides, for they may start very far above."""
     ends = group.sort("iteration").group_by("cell").last()["value"]
-    low = group["value"].min()
-    return low + 2 * (ends.max() - low) if len(ends) > 1 else math.inf
+    low = min(group["value"])
+    return float(low + 2 * (max(ends) - low)) if len(ends) > 1 else math.inf

@@ -1,6 +1,6 @@
 """Frames of rows become the tables that people read; every table is one function from frame to frame.
 
-Each function takes the rows of one experiment and one profile, in `harness.results.SCHEMA`.
+Each function takes the rows of one experiment and one profile, with the columns of `harness.results.derived`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from harness.report.tables.likelihood import ablation, curves, differences, like
 from harness.report.tables.runtime import bounds, runtime, slopes, timings
 from harness.report.tables.sampling import imputation, normalizer
 from harness.report.tables.sources import sources
-from harness.report.tables.text import file_stem, render, split_constants, to_html
+from harness.report.tables.text import file_stem, split_constants, to_html, to_markdown
 
 __all__ = [
     "ACROSS",
@@ -24,10 +24,10 @@ __all__ = [
     "compare_across",
     "file_stem",
     "noise",
-    "render",
     "sources",
     "split_constants",
     "to_html",
+    "to_markdown",
 ]
 
 
@@ -36,11 +36,11 @@ class Table:
     """A table of the report.
 
     Args:
-        name: Of its files.
-        title: With units.
-        build: From the rows of one experiment to the table; empty where no row is for it.
-        metrics: Where no row has one of these, it is empty, and need not be built to know it; none: it may hold any.
-        timed: Whether it shows times, which a noisy machine taints.
+        name: The table's part of its files' names.
+        title: What the table shows, with units.
+        build: From the rows of one experiment to the table, which is empty where no row fills it.
+        metrics: Where no row has one of these metrics the table is empty, and is not built; empty: it is always built.
+        timed: Whether the table shows times, which a noisy machine taints.
     """
 
     name: str
@@ -53,47 +53,52 @@ class Table:
 TABLES: tuple[Table, ...] = (
     Table(
         "runtime",
-        "median milliseconds an iteration (noise, loss, backward, optimiser, averaging), and how much of them its "
-        "matrix products and one pass of the optimiser take at the machine's own rates",
+        "median milliseconds an iteration (noise, loss, backward, optimiser, averaging), and in brackets the share "
+        "that its matrix products and one pass of the optimiser take at the machine's own rates",
         runtime,
         ("seconds_per_iteration",),
         timed=True,
     ),
     Table(
         "slopes",
-        "log-log slopes of the runtime, and where a method overtakes maximum likelihood",
+        "log-log slopes of the time of an iteration, and the D from which a method overtakes maximum likelihood",
         slopes,
         ("seconds_per_iteration",),
         timed=True,
     ),
     Table(
         "ratios",
-        "seconds an iteration over those of the reference, paired repetition by repetition, with 95 % interval; called "
-        "faster or slower at p < 0.05, corrected by Holm's method for all comparisons of one problem",
+        "seconds an iteration divided by those of the reference, paired repetition by repetition, with 95 % interval; "
+        "a method is called faster or slower at p < 0.05, corrected by Holm's method for all comparisons of a problem",
         ratios,
         ("seconds_of_repetition",),
         timed=True,
     ),
     Table(
         "bounds",
-        "loss and backward, and the whole iteration, beside what they cost at the machine's rates",
+        "time of loss and backward, and of the whole iteration, beside the bound of each at the machine's rates",
         bounds,
         ("gradient_bound",),
         timed=True,
     ),
-    Table("timings", "every timing, milliseconds with 95 % interval (99 % in asv's results)", timings, timed=True),
+    Table("timings", "every timing in milliseconds, with 95 % interval (99 % in asv's results)", timings, timed=True),
     Table("likelihood", "test negative log-likelihood, nats a sample in the data's own space", likelihood, ("nll",)),
     Table(
         "differences",
-        "test negative log-likelihood minus that of the best method, paired, nats with 95 % interval; called higher at "
-        "p < 0.05, corrected by Holm's method",
+        "test negative log-likelihood minus that of the best method, paired, nats with 95 % interval; a method is "
+        "called higher at p < 0.05, corrected by Holm's method",
         differences,
         ("nll",),
     ),
     Table("points", "divergence from the exact density, nats", points, ("kl",)),
-    Table("ablation", "EMA and MaP, test negative log-likelihood, nats, and gradient norm", ablation, ("nll",)),
+    Table(
+        "ablation",
+        "test negative log-likelihood in nats and gradient norm, with and without EMA and MaP",
+        ablation,
+        ("nll",),
+    ),
     Table("imputation", "PSNR of the missing pixels, dB (gain: posterior mean over mean image)", imputation),
-    Table("log-z", "absolute error of estimates of log Z, nats, and their effective samples", normalizer),
+    Table("log-z", "absolute error of estimates of log Z in nats, and their effective sample sizes (ESS)", normalizer),
     Table("curves", "validation NLL through training, nats", curves, ("validation_curve",)),
     Table("time-to-level", "training until a level of validation bits/dim", time_to_level, ("validation_curve",)),
 )

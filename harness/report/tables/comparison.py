@@ -8,7 +8,7 @@ from typing import Any
 import polars as pl
 
 from harness.errors import unknown
-from harness.report.tables.columns import COMPILED, TORCH, is_noisy
+from harness.report.tables.columns import is_noisy
 from harness.results import DRIFT_METRIC
 from harness.results.statistics import LEVEL, NOISY_DRIFT, Comparison, Estimate, apart, holm, paired_ratio
 
@@ -19,16 +19,19 @@ PLACE = ("architecture", "shape", "D", "L", *SETTING)
 """Where timings of different methods are compared: a problem and a setting."""
 
 ACROSS = tuple(name for name in SETTING if name != "torch")
-"""Which of the settings a user may ask to compare across."""
+"""The settings that a user may ask to compare across."""
+
+_Repetitions = dict[tuple[str, str], dict[int, float]]
+"""The seconds of every repetition, by its number, for every cell and method."""
 
 
 def newest(rows: pl.DataFrame, *others: str) -> pl.DataFrame:
-    """Rows of the newest run alone, of each method in each place, `with_setting`.
+    """Keep the rows of the newest run of each method in each place, named by `with_setting`.
 
     Runs of different commits are in different places.
 
     Args:
-        rows: In `harness.results.SCHEMA`.
+        rows: Rows with the columns of `harness.results.derived`.
         others: More columns that tell two runs apart.
     """
     return (
@@ -39,24 +42,22 @@ def newest(rows: pl.DataFrame, *others: str) -> pl.DataFrame:
 
 
 def with_setting(rows: pl.DataFrame) -> pl.DataFrame:
-    """Add the columns of a setting; what was compiled is another method, and named so."""
-    return rows.with_columns(
-        method=pl.when(COMPILED).then(pl.col("method") + " (compiled)").otherwise("method"),
-        compiled=COMPILED,
-        commit=_short(pl.col("commit")),
-        torch=TORCH,
-    )
+    """Shorten commits, and name a compiled method so: it is compared as another method."""
+    compiled = pl.when("compiled").then(pl.col("method") + " (compiled)").otherwise("method")
+    return rows.with_columns(method=compiled, commit=_short(pl.col("commit")))
 
 
 def compare_across(rows: pl.DataFrame, columns: Collection[str]) -> pl.DataFrame:
     """Let timings that differ in some settings be compared: where a setting differs, the method's name says it instead.
 
+    The settings become null in the rows of timings. What was a dtype stays in the column ``number_dtype``.
+
     Args:
-        rows: In `harness.results.SCHEMA`.
-        columns: Names among `ACROSS`.
+        rows: Rows with the columns of `harness.results.derived`.
+        columns: Names of settings among `ACROSS`.
 
     Raises:
-        InputError: A name is not among them.
+        InputError: if a name is not among `ACROSS`.
     """
     texts = {
         "B": pl.format("B = {}", "B"),
@@ -69,6 +70,8 @@ def compare_across(rows: pl.DataFrame, columns: Collection[str]) -> pl.DataFrame
     for column in columns:
         if column not in ACROSS:
             raise unknown("setting to compare across", column, ACROSS)
+        if column == "dtype":
+            rows = rows.with_columns(number_dtype="dtype")
         if rows.filter(timed)[column].n_unique() > 1:
             named = pl.format("{} ({})", "method", texts.get(column, pl.col(column)).fill_null(f"no {column}"))
             rows = rows.with_columns(method=pl.when(timed).then(named).otherwise("method"))
@@ -77,30 +80,28 @@ def compare_across(rows: pl.DataFrame, columns: Collection[str]) -> pl.DataFrame
 
 
 def comparisons(rows: pl.DataFrame) -> pl.DataFrame:
-    """Every method against the fastest ML method with any dense matrix, and against the fastest ML method at all.
+    """Compare every method with the fastest ML method with any dense matrix, and with the fastest ML method at all.
 
     Both were timed in one place; where in one run, repetition by repetition, the ratio is paired and has an interval
     with the number of its pairs. All comparisons of one place are corrected together. Where there are no pairs, as in
     runs of older versions, two methods differ if their own intervals do not overlap and no machine was noisy.
 
     Args:
-        rows: What `newest` returns.
+        rows: Rows as `newest` returns them.
 
     Returns:
-        A line for each method and each of ``against``: dense ML, any ML; ``verdict`` is faster, slower or not told
-        apart.
+        One line for each method and each value of ``against`` (dense ML, any ML), with the ratio of the seconds, its
+        interval, and ``verdict``: faster, slower or not told apart.
     """
     fine = rows.filter(pl.col("status") == "ok")
-    repetitions: dict[tuple[str, str], dict[int, float]] = {}
-    for cell, method, number, value in (
-        fine.filter(metric="seconds_of_repetition").select("cell", "method", "iteration", "value").iter_rows()
-    ):
+    repetitions: _Repetitions = {}
+    timed = fine.filter(metric="seconds_of_repetition").select("cell", "method", "iteration", "value")
+    for cell, method, number, value in timed.iter_rows():
         repetitions.setdefault((cell, method), {})[number] = value
-    found = []
+    lines = []
     timings = fine.filter(metric="seconds_per_iteration").with_columns(noisy=is_noisy())
     for place, group in timings.group_by(*PLACE, "compiled", maintain_order=True):
-        timed = group.sort("value").to_dicts()
-        pairs = list(_pairs(timed))
+        pairs = list(_pairs(group.sort("value").to_dicts()))
         compared = {(own["method"], rival["method"]): _ratio(own, rival, repetitions) for own, _, rival in pairs}
         tested = {key: comparison.p for key, comparison in compared.items() if comparison.p is not None}
         corrected = dict(zip(tested, holm(list(tested.values())), strict=True))
@@ -109,65 +110,53 @@ def comparisons(rows: pl.DataFrame) -> pl.DataFrame:
             ratio = compared[key].estimate
             different = corrected[key] < 1 - LEVEL if key in corrected else _apart(own, rival)
             verdict = "not told apart" if not different else "faster" if ratio.value < 1 else "slower"
-            line = (ratio.value, ratio.low, ratio.high, ratio.n if key in corrected else None, verdict)
-            found.append((*place, own["method"], own["linear"], against, rival["method"], *line))
-    kept = (*PLACE, "compiled", "method", "linear")
-    schema = {name: rows.schema[name] for name in kept} | {
-        "against": pl.String,
-        "reference": pl.String,
-        "ratio": pl.Float64,
-        "low": pl.Float64,
-        "high": pl.Float64,
-        "n": pl.Int64,
-        "verdict": pl.String,
-    }
-    return pl.DataFrame(found, schema=schema, orient="row")
+            names = (own["method"], own["linear"], against, rival["method"], verdict)
+            lines.append((*place, *names, ratio.n if key in corrected else None, ratio.value, ratio.low, ratio.high))
+    schema = {name: rows.schema[name] for name in (*PLACE, "compiled", "method", "linear")}
+    schema |= dict.fromkeys(("against", "reference", "verdict"), pl.String()) | {"n": pl.Int64()}
+    schema |= dict.fromkeys(("ratio", "low", "high"), pl.Float64())
+    return pl.DataFrame(lines, schema=schema, orient="row")
 
 
 def ratios(rows: pl.DataFrame) -> pl.DataFrame:
-    """Seconds an iteration as a multiple of a reference's in the same run; empty for runs that kept no repetitions."""
+    """Return seconds an iteration as a multiple of a reference's in the same run, where a run kept repetitions."""
+    shown = ("method", "linear", "architecture", "L", "D", *SETTING, "reference", "ratio", "low", "high", "n")
     return (
         comparisons(newest(rows))
         .filter(pl.col("n").is_not_null())
         .unique([*PLACE, "method", "reference"], keep="first", maintain_order=True)
         .sort("architecture", *SETTING, "L", "D", "reference", "ratio", nulls_last=True)
-        .select(
-            "method", "linear", "architecture", "L", "D", *SETTING, "reference", "ratio", "low", "high", "n", "verdict"
-        )
+        .select(*shown, "verdict")
     )
 
 
 def noise(rows: pl.DataFrame) -> list[str]:
-    """The sentence that tables of timings need below them where some are marked as noisy."""
+    """Return the sentence that stands below tables of timings of which some are marked as noisy."""
     rows = newest(rows)
     noisy = rows.filter(is_noisy())["cell"].unique().to_list()
     if not noisy:
         return []
-    worst = rows.filter(pl.col("cell").is_in(noisy), pl.col("metric") == DRIFT_METRIC)["value"].max()
+    drifts = rows.filter(pl.col("cell").is_in(noisy), pl.col("metric") == DRIFT_METRIC)["value"].drop_nulls()
     return [
-        f"* noisy: the machine's reference product drifted up to {worst:.2f}-fold during the run, where "
+        f"* noisy: the machine's reference product drifted up to {max(drifts):.2f}-fold during the run, where "
         f"{NOISY_DRIFT:.2f} is let pass: ratios within a run hold, but to trust the times measure them again (--fresh) "
         "on an idle machine"
     ]
 
 
 def _pairs(timed: list[dict[str, Any]]) -> Iterator[tuple[dict[str, Any], str, dict[str, Any]]]:
-    """Each method with what it is compared against; given from the fastest on."""
+    """Yield each method with what it is compared against, from lines that are sorted from the fastest on."""
     likelihood = [line for line in timed if line["objective"] == "ml"]
-    for against, rivals in (
-        ("dense ML", [line for line in likelihood if line["linear"] == "dense"]),
-        ("any ML", likelihood),
-    ):
+    dense = [line for line in likelihood if line["linear"] == "dense"]
+    for against, rivals in (("dense ML", dense), ("any ML", likelihood)):
         for own in timed:
             rival = next((line for line in rivals if line["method"] != own["method"]), None)
             if rival is not None:
                 yield own, against, rival
 
 
-def _ratio(
-    own: dict[str, Any], rival: dict[str, Any], repetitions: dict[tuple[str, str], dict[int, float]]
-) -> Comparison:
-    """Paired where one run has repetitions of both, or else the ratio of the medians alone."""
+def _ratio(own: dict[str, Any], rival: dict[str, Any], repetitions: _Repetitions) -> Comparison:
+    """Return the paired ratio where one run has repetitions of both methods, or else that of the medians alone."""
     if own["cell"] == rival["cell"]:
         ours, theirs = (repetitions.get((line["cell"], line["method"]), {}) for line in (own, rival))
         common = sorted(ours.keys() & theirs.keys())
@@ -182,5 +171,5 @@ def _apart(own: dict[str, Any], rival: dict[str, Any]) -> bool:
 
 
 def _short(commit: pl.Expr) -> pl.Expr:
-    """Eight digits of a commit, and its + where files differed."""
+    """Return eight digits of a commit, and its + where files differed from it."""
     return commit.str.replace(r"^([0-9a-f]{8})[0-9a-f]*", "$1")

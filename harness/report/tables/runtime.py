@@ -15,10 +15,10 @@ from harness.results.statistics import crossing, log_slope
 
 
 def runtime(rows: pl.DataFrame) -> pl.DataFrame:
-    """Median milliseconds an iteration, one column for every D, and why a method has a gap.
+    """Return median milliseconds an iteration, one column for every D, and why a method has a gap.
 
-    In brackets the fraction of them that the bound is, where there is one; a star where the machine was noisy. What was
-    not timed in the same setting stands in a line of its own.
+    In brackets stands the fraction of them that the bound is, where there is one; a star marks a noisy machine. What
+    was not timed in the same setting stands in a line of its own.
     """
     rows = newest(rows)
     timings = rows.filter(metric="seconds_per_iteration")
@@ -44,17 +44,16 @@ def runtime(rows: pl.DataFrame) -> pl.DataFrame:
 
 
 def bounds(rows: pl.DataFrame) -> pl.DataFrame:
-    """What the cost model says, and what was measured: times in milliseconds, memory in copies of all weights."""
+    """Return what the cost model says and what was measured: times in milliseconds, memory in copies of all weights."""
     rows = newest(rows).filter(status="ok")
-    known = rows.filter(metric="gradient_bound")
-    wide = known.select("method", "linear", "parameters", "config", *PLACE)
+    # The column of the dtype is empty where a user compares across dtypes.
+    dtype = "number_dtype" if "number_dtype" in rows.columns else "dtype"
+    item = pl.when(pl.col(dtype) == "float64").then(8).otherwise(4)
+    wide = rows.filter(metric="gradient_bound").select("method", "linear", "parameters", *PLACE, item=item)
     metrics = ["seconds_per_gradient", "gradient_bound", "seconds_per_iteration", "iteration_bound", "flops"]
     for metric in [*metrics, "peak_memory", "optimizer_bytes"]:
-        found = rows.filter(metric=metric).select("method", *PLACE, pl.col("value").alias(metric))
-        wide = wide.join(found, on=["method", *PLACE], how="left", nulls_equal=True)
-    # The column is empty where a user compares across dtypes.
-    dtype = pl.coalesce(pl.col("config").str.json_path_match("$.problem.dtype"), "dtype")
-    item = pl.when(dtype == "float64").then(8).otherwise(4)
+        values = rows.filter(metric=metric).select("method", *PLACE, pl.col("value").alias(metric))
+        wide = wide.join(values, on=["method", *PLACE], how="left", nulls_equal=True)
     return wide.sort("architecture", "D", "L", *SETTING, "seconds_per_iteration").select(
         "method",
         "linear",
@@ -65,7 +64,7 @@ def bounds(rows: pl.DataFrame) -> pl.DataFrame:
         (pl.col("seconds_per_iteration") * 1e3).alias("iteration ms"),
         (pl.col("iteration_bound") * 1e3).alias("its bound ms"),
         (pl.col("seconds_per_iteration") / pl.col("iteration_bound")).alias("times its bound"),
-        (pl.col("peak_memory") / (pl.col("parameters") * item)).alias("peak memory, weight copies"),
+        (pl.col("peak_memory") / (pl.col("parameters") * pl.col("item"))).alias("peak memory, weight copies"),
         (pl.col("flops") / 1e9).alias("GFLOP"),
         (pl.col("optimizer_bytes") / 1e9).alias("GB moved"),
         # The rates behind the two bounds, those of the method's own run and heights of product.
@@ -75,7 +74,7 @@ def bounds(rows: pl.DataFrame) -> pl.DataFrame:
 
 
 def timings(rows: pl.DataFrame) -> pl.DataFrame:
-    """Every timing in milliseconds, with its interval and the published time of the same image size beside it."""
+    """Return every timing in milliseconds, with its interval and the published time of the same image size."""
     names = {
         "seconds_per_iteration": "iteration",
         "seconds_per_gradient": "loss and backward",
@@ -90,15 +89,7 @@ def timings(rows: pl.DataFrame) -> pl.DataFrame:
         .with_columns(pl.col("metric").replace_strict(names).alias("what"))
         .sort("what", "architecture", "D", "L", *SETTING, "value", nulls_last=True)
         .select(
-            "what",
-            "method",
-            "linear",
-            "architecture",
-            "shape",
-            "D",
-            "L",
-            "parameters",
-            *SETTING,
+            *("what", "method", "linear", "architecture", "shape", "D", "L", "parameters", *SETTING),
             (pl.col("value") * 1e3).alias("ms"),
             (pl.col("ci_low") * 1e3).alias("low"),
             (pl.col("ci_high") * 1e3).alias("high"),
@@ -110,68 +101,47 @@ def timings(rows: pl.DataFrame) -> pl.DataFrame:
 
 
 def slopes(rows: pl.DataFrame) -> pl.DataFrame:
-    """How a method's time grows: log-log slopes in D and in L, and the D from which on it beats maximum likelihood.
+    """Return log-log slopes of a method's time in D and in L, and the D from which on it beats maximum likelihood.
 
     The rivals are the fastest ML method with any dense matrix, and the fastest ML method at all, whose matrices may be
-    restricted (LU factors); what is compiled is compared with what is compiled. A crossing is the smallest measured D
+    restricted (LU factors); compiled methods are compared with compiled ones. A crossing is the smallest measured D
     from which on the method is called faster (`harness.results.statistics`) at every larger one.
     """
     rows = newest(rows)
     fine = rows.filter(pl.col("metric") == "seconds_per_iteration", pl.col("status") == "ok")
     faster = _faster(comparisons(rows))
-    found = []
+    lines = []
     for (method, architecture, *setting), own in fine.group_by("method", "architecture", *SETTING, maintain_order=True):
-        for (layers,), curve in own.group_by("L", maintain_order=True):
-            times = _by(curve, "D")
-            if len(times) < 2:
-                continue
-            crossings = [
-                crossing(faster.get((method, architecture, layers, *setting, against), {}))
-                for against in ("dense ML", "any ML")
-            ]
-            found.append((architecture, method, "D", f"L = {layers}", *_slope(times), *crossings, *setting))
-        for (dimension,), curve in own.group_by("D", maintain_order=True):
-            times = _by(curve, "L")
-            if len(times) >= 2:
-                found.append((architecture, method, "L", f"D = {dimension}", *_slope(times), None, None, *setting))
-    schema = {
-        "architecture": pl.String,
-        "method": pl.String,
-        "in": pl.String,
-        "at": pl.String,
-        "slope": pl.Float64,
-        "low": pl.Float64,
-        "high": pl.Float64,
-        "n": pl.Int64,
-        "faster than dense ML from D": pl.Int64,
-        "faster than any ML from D": pl.Int64,
-        **{name: rows.schema[name] for name in SETTING},
-    }
-    return pl.DataFrame(found, schema=schema, orient="row").sort("architecture", *SETTING, "in", "at", "slope")
+        for axis, other in (("D", "L"), ("L", "D")):
+            for (size,), curve in own.group_by(other, maintain_order=True):
+                times = curve.group_by(axis).agg(pl.col("value").median()).sort(axis)
+                if times.height < 2:
+                    continue
+                slope = log_slope(times[axis].to_list(), times["value"].to_list())
+                crossings = [
+                    crossing(faster.get((method, architecture, size, *setting, against), {})) if axis == "D" else None
+                    for against in ("dense ML", "any ML")
+                ]
+                at = f"{other} = {size}"
+                lines.append((architecture, method, axis, at, *dataclasses.astuple(slope), *crossings, *setting))
+    schema: dict[str, pl.DataType] = dict.fromkeys(("architecture", "method", "in", "at"), pl.String())
+    schema |= dict.fromkeys(("slope", "low", "high"), pl.Float64())
+    schema |= dict.fromkeys(("n", "faster than dense ML from D", "faster than any ML from D"), pl.Int64())
+    schema |= {name: rows.schema[name] for name in SETTING}
+    return pl.DataFrame(lines, schema=schema, orient="row").sort("architecture", *SETTING, "in", "at", "slope")
 
 
 def _faster(compared: pl.DataFrame) -> dict[tuple[Any, ...], dict[int, bool]]:
-    """Whether a method is called faster, by its place without D, and D."""
-    found: dict[tuple[Any, ...], dict[int, bool]] = {}
-    for line in compared.iter_rows(named=True):
-        key = (line["method"], line["architecture"], line["L"], *(line[name] for name in SETTING), line["against"])
-        found.setdefault(key, {})[line["D"]] = line["verdict"] == "faster"
-    return found
-
-
-def _by(curve: pl.DataFrame, column: str) -> dict[int, float]:
-    medians = curve.group_by(column).agg(pl.col("value").median()).sort(column)
-    return dict(zip(medians[column].to_list(), medians["value"].to_list(), strict=True))
-
-
-def _slope(times: dict[int, float]) -> tuple[float, float | None, float | None, int]:
-    return dataclasses.astuple(log_slope(list(times), list(times.values())))
+    """Return by method, place without D, and rival, at which D the method is called faster."""
+    faster: dict[tuple[Any, ...], dict[int, bool]] = {}
+    keys = ["method", "architecture", "L", *SETTING, "against"]
+    for *key, dimension, verdict in compared.select(*keys, "D", "verdict").iter_rows():
+        faster.setdefault(tuple(key), {})[dimension] = verdict == "faster"
+    return faster
 
 
 def _with_fraction(cell: dict[str, Any]) -> str | None:
     if cell["value"] is None:
         return None
-    text = text_of(cell["value"] * 1e3)
-    if cell["bound"] is not None:
-        text += f" ({cell['bound'] / cell['value']:.0%})"
-    return text + "*" * cell["noisy"]
+    fraction = "" if cell["bound"] is None else f" ({cell['bound'] / cell['value']:.0%})"
+    return f"{text_of(cell['value'] * 1e3)}{fraction}{'*' if cell['noisy'] else ''}"

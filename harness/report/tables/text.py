@@ -1,4 +1,4 @@
-"""Frames as text: Markdown, LaTeX, HTML."""
+"""Frames as text: Markdown and HTML."""
 
 from __future__ import annotations
 
@@ -13,21 +13,17 @@ from harness.errors import printable
 
 _LONG = 32
 """From how many characters on a column of HTML may break its lines."""
+_SETTINGS = [
+    *("dataset", "architecture", "recipe", "EMA", "L", "B"),
+    *("dtype", "device", "threads", "seeds", "cpu", "gpu", "torch", "commit"),
+]
 
 
-def render(frame: pl.DataFrame, style: str) -> str:
-    """Write a frame as text.
-
-    Args:
-        frame: Any table of this package.
-        style: As tabulate names it: github (Markdown) or latex_booktabs; or html.
-    """
-    if style == "html":
-        return str(to_html(frame))
-    bar = "\\|" if style == "github" else "|"
-    rows = [["" if value is None else text_of(value).replace("|", bar) for value in row] for row in frame.rows()]
+def to_markdown(frame: pl.DataFrame) -> str:
+    """Write a frame as a table in GitHub's Markdown."""
+    rows = [["" if value is None else text_of(value).replace("|", "\\|") for value in row] for row in frame.rows()]
     alignment = ["right" if holds_numbers(column) else "left" for column in frame]
-    return tabulate(rows, headers=frame.columns, tablefmt=style, disable_numparse=True, colalign=alignment)
+    return str(tabulate(rows, headers=frame.columns, tablefmt="github", disable_numparse=True, colalign=alignment))
 
 
 def file_stem(*parts: str) -> str:
@@ -36,11 +32,11 @@ def file_stem(*parts: str) -> str:
 
 
 def to_html(frame: pl.DataFrame, extra: Mapping[str, Sequence[Markup]] | None = None) -> Markup:
-    """Write a frame as an HTML table; whatever its values are, none becomes markup.
+    """Write a frame as an HTML table in which no value becomes markup.
 
     Args:
-        frame: Any table of this package.
-        extra: Columns to add on the right whose values are markup already, by name; one value a row.
+        frame: Any frame.
+        extra: Columns of markup to add on the right, by name, each with one value a row.
     """
     kinds = [_kind(column) for column in frame]
     extra = extra or {}
@@ -50,15 +46,17 @@ def to_html(frame: pl.DataFrame, extra: Mapping[str, Sequence[Markup]] | None = 
     for index, row in enumerate(frame.iter_rows()):
         texts = ["" if value is None else text_of(value) for value in row]
         cells = [*zip(kinds, texts, strict=True), *(("markup", column[index]) for column in extra.values())]
-        body.append(Markup("").join(Markup("<td{}>{}</td>").format(_class(kind), cell) for kind, cell in cells))
-    lines = Markup("\n").join(Markup("<tr>{}</tr>").format(line) for line in body)
+        line = Markup("").join(Markup("<td{}>{}</td>").format(_class(kind), cell) for kind, cell in cells)
+        body.append(Markup("<tr>{}</tr>").format(line))
+    lines = Markup("\n").join(body)
     return Markup("<table>\n<thead><tr>{}</tr></thead>\n<tbody>\n{}\n</tbody>\n</table>").format(head, lines)
 
 
 def _kind(column: pl.Series) -> str:
     if holds_numbers(column):
         return "number"
-    return "long" if column.dtype == pl.String and (column.str.len_chars().max() or 0) > _LONG else ""
+    is_long = column.dtype == pl.String and (column.str.len_chars() > _LONG).any()
+    return "long" if is_long else ""
 
 
 def _class(kind: str) -> Markup:
@@ -66,26 +64,10 @@ def _class(kind: str) -> Markup:
 
 
 def split_constants(frame: pl.DataFrame) -> tuple[pl.DataFrame, str]:
-    """Take the settings that are the same in every row out of a table, and say them in one line instead."""
-    settings = [
-        "dataset",
-        "architecture",
-        "recipe",
-        "EMA",
-        "L",
-        "B",
-        "dtype",
-        "device",
-        "threads",
-        "seeds",
-        "cpu",
-        "gpu",
-        "torch",
-        "commit",
-    ]
-    same = [name for name in settings if name in frame.columns and frame[name].n_unique() == 1]
-    said = ", ".join(f"{name} = {text_of(frame[name][0])}" for name in same if frame[name][0] is not None)
-    return frame.drop(same), said
+    """Take the settings that are the same in every row out of a table, and return them as one line instead."""
+    same = [name for name in _SETTINGS if name in frame.columns and frame[name].n_unique() == 1]
+    line = ", ".join(f"{name} = {text_of(frame[name][0])}" for name in same if frame[name][0] is not None)
+    return frame.drop(same), line
 
 
 def text_of(value: object) -> str:
@@ -98,7 +80,7 @@ def text_of(value: object) -> str:
 
 
 def holds_numbers(column: pl.Series) -> bool:
-    """Whether a column is of numbers, or of text that is one, or starts with one and a space, in every row."""
+    """Return whether every value of a column is a number, or text that is one or starts with one and a space."""
     if column.dtype != pl.String:
         return column.dtype.is_numeric()
     return column.count() > 0 and bool(column.drop_nulls().str.contains(r"^[\d,.]+( |$)").all())

@@ -9,7 +9,7 @@ import itertools
 import json
 import re
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -20,11 +20,11 @@ import typer
 
 from harness.cli import program as cli
 from harness.report.claims import CLAIMS
-from harness.report.commands import command
 from harness.report.page import build, write
 from harness.report.series import series_table
 from harness.report.tables import to_html
 from harness.results import SCHEMA, Row, Store, to_frame
+from harness.results.derived import derived
 from harness.timing import asv_results
 
 REFERENCE = Path(__file__).parents[3] / "results" / "reference"
@@ -34,6 +34,11 @@ HOSTILE = (
 )
 NAMES = [name for name, kind in SCHEMA.items() if kind == pl.String and name not in ("config", "versions")]
 NO_HISTORY = asv_results.history(Path("nowhere"))
+TRAINING = json.dumps({"kind": "LikelihoodCell"})
+
+
+def frame(rows: Sequence[Row]) -> pl.DataFrame:
+    return derived(to_frame(rows))
 
 
 class Elements(HTMLParser):
@@ -43,6 +48,7 @@ class Elements(HTMLParser):
         super().__init__()
         self.elements: list[tuple[str, dict[str, str | None]]] = []
         self.text = ""
+        self.code: list[str] = []
         self.feed(text)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
@@ -50,6 +56,8 @@ class Elements(HTMLParser):
 
     def handle_data(self, data: str) -> None:
         self.text += data
+        if self.elements and self.elements[-1][0] == "code":
+            self.code.append(data)
 
     def attribute(self, name: str) -> list[str]:
         return [value or "" for _, found in self.elements if (value := found.get(name)) is not None]
@@ -70,7 +78,7 @@ class Elements(HTMLParser):
 
 
 def page(rows: list[Row], tmp_path: Path, history: pl.DataFrame = NO_HISTORY) -> Elements:
-    return Elements(build(to_frame(rows), Store(tmp_path), history))
+    return Elements(build(frame(rows), Store(tmp_path), history))
 
 
 def some(make_row: Callable[..., Row]) -> list[Row]:
@@ -126,7 +134,7 @@ def test_tables_escape() -> None:
 
 
 def test_its_own_script_alone_may_run(make_row: Callable[..., Row], tmp_path: Path) -> None:
-    text = build(to_frame(some(make_row)), Store(tmp_path), NO_HISTORY)
+    text = build(frame(some(make_row)), Store(tmp_path), NO_HISTORY)
     (script,) = re.findall(r"<script>(.*?)</script>", text, re.DOTALL)
     (policy,) = re.findall(r'http-equiv="Content-Security-Policy" content="(.*?)"', text)
     assert "default-src 'none'" in policy
@@ -159,7 +167,13 @@ def test_full_precision_is_in_the_appendix(make_row: Callable[..., Row], tmp_pat
 def test_what_is_missing(make_row: Callable[..., Row], tmp_path: Path) -> None:
     rows = [
         make_row(cell="bad", value=None, status="unavailable", reason="needs a library"),
-        make_row(cell="short", recipe="paper, 60 of 10,000 epochs", experiment="table2-mnist-fc", profile="paper"),
+        make_row(
+            cell="short",
+            recipe="paper, 60 of 10,000 epochs",
+            experiment="table2-mnist-fc",
+            profile="paper",
+            config=TRAINING,
+        ),
         make_row(cell="quick", experiment="log-z", profile="quick"),
     ]
     text = page(rows, tmp_path).text
@@ -168,44 +182,19 @@ def test_what_is_missing(make_row: Callable[..., Row], tmp_path: Path) -> None:
     assert "harness reproduce log-z --profile paper" in text
 
 
-@pytest.mark.parametrize(
-    ("changes", "words"),
-    [
-        ({"experiment": "asv"}, f"asv run '{'c' * 40}^!'"),
-        (
-            {"config": json.dumps({"methods": ["a-ml", "b-ml"], "repeats": 5, "config": {"compile": True}})},
-            "harness runtime --architecture fc --dims 256 --layers 2 --batch 100 --dtype float32 --repeats 5 "
-            "--methods a-ml,b-ml --compile --seed 0 --threads 2 --device cpu",
-        ),
-        (
-            {
-                "experiment": "train",
-                "dataset": "my data.npy",
-                "recipe": "tuned, epochs 8, learning_rate 0.1",
-                "config": json.dumps({"draws": 2, "preprocess": False}),
-            },
-            "harness train --method ebflow-ml --architecture fc --dataset 'my data.npy' --recipe tuned --draws 2 "
-            "--epochs 8 --learning-rate 0.1 --without-map --seed 0 --threads 2 --device cpu",
-        ),
-        (
-            {"experiment": "table2-mnist-fc", "profile": "paper", "recipe": "paper, 60 of 10,000 epochs"},
-            "harness reproduce table2-mnist-fc --profile paper --methods ebflow-ml --seeds 1 --epochs 60 --seed 0 "
-            "--threads 2 --device cpu",
-        ),
-    ],
-)
-def test_commands(changes: dict[str, Any], words: str, make_row: Callable[..., Row]) -> None:
-    row = make_row(**{"config": json.dumps({"kind": "LikelihoodCell"}), **changes})
-    assert command(dataclasses.asdict(row)) == words
+def test_every_cell_has_the_command_that_measures_it_again(make_row: Callable[..., Row], tmp_path: Path) -> None:
+    rows = [make_row(), make_row(cell="b", experiment="asv"), make_row(cell="c", config="no JSON")]
+    (command, _, _) = frame(rows)["command"]
+    shown = [text for text in page(rows, tmp_path).code if text.startswith(("harness runtime --arch", "asv run '"))]
+    assert shown == [f"asv run '{'c' * 40}^!'", f"harness {command}"]
 
 
 def test_the_program_understands_the_commands_of_all_reference_cells() -> None:
     group = typer.main.get_command(cli.app)
     rows, _ = Store(REFERENCE).frame()
     for row in rows.unique("cell").iter_rows(named=True):
-        program, *words = shlex.split(command(row))
-        assert program == "harness"
-        with group.make_context(program, words[:1], resilient_parsing=True) as context:
+        words = shlex.split(row["command"])
+        with group.make_context("harness", words[:1], resilient_parsing=True) as context:
             name, found, rest = group.resolve_command(context, words)
             found.make_context(name, rest, parent=context)
 

@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
+
+import polars as pl
 
 from harness.paper import published
 from harness.paper.experiments import EXPERIMENTS, statement
 from harness.report import publish
-from harness.results import Row, to_frame
+from harness.results import Row, Store, to_frame
+from harness.results.derived import derived
+
+REFERENCE = Path(__file__).parents[3] / "results" / "reference"
+
+
+def frame(rows: Sequence[Row]) -> pl.DataFrame:
+    return derived(to_frame(rows))
 
 
 def sweep(make_row: Callable[..., Row], **changes: object) -> list[Row]:
@@ -23,7 +34,7 @@ def sweep(make_row: Callable[..., Row], **changes: object) -> list[Row]:
 
 def test_every_experiment_has_pages_of_its_own(make_row: Callable[..., Row]) -> None:
     rows = sweep(make_row) + sweep(make_row, experiment="figure2a-fc", profile="quick")
-    pages = {page.name: page for page in publish.pages(to_frame(rows))}
+    pages = {page.name: page for page in publish.pages(frame(rows))}
     assert set(pages) == {
         f"{prefix}-{table}"
         for prefix in ("runtime-custom", "figure2a-fc-quick")
@@ -46,7 +57,7 @@ def test_every_experiment_has_pages_of_its_own(make_row: Callable[..., Row]) -> 
 
 def test_what_a_method_declares_stands_under_its_tables(make_row: Callable[..., Row]) -> None:
     rows = [make_row(), make_row(cell="b", method="residual-ml", limits="it cannot draw samples")]
-    page = next(publish.pages(to_frame(rows)))
+    page = next(publish.pages(frame(rows)))
     assert page.limits == ["residual-ml declares: it cannot draw samples."]
     assert "\n\nresidual-ml declares: it cannot draw samples.\n" in page.text()
 
@@ -59,43 +70,71 @@ def test_statements_say_what_is_shortened() -> None:
     assert statement("runtime", "custom") == ""
 
 
+def kept(rows: Sequence[Row], folder: Path) -> Store:
+    """Put rows into a store, each as a cell of its own."""
+    store = Store(folder)
+    for number, row in enumerate(rows):
+        store.write([replace(row, cell=f"{number:016x}")])
+    return store
+
+
 def test_everything_is_written(tmp_path: Path, make_row: Callable[..., Row]) -> None:
     rows = sweep(make_row) + sweep(make_row, experiment="figure2a-fc", profile="quick", ci_low=None, commit=None)
-    files = publish.write(to_frame(rows), tmp_path / "new")
+    store = kept(rows, tmp_path / "read")
+    files = publish.render(store, tmp_path / "new")
     assert sorted(files) == sorted(path for path in (tmp_path / "new").rglob("*") if path.is_file())
     names = {str(path.relative_to(tmp_path / "new")) for path in files}
     assert names == {
         *(
-            f"tables/{prefix}-{table}.{suffix}"
+            f"tables/{prefix}-{table}.md"
             for prefix in ("runtime-custom", "figure2a-fc-quick")
             for table in ("runtime", "slopes", "timings")
-            for suffix in ("md", "tex")
         ),
         *(
-            f"figures/{prefix}-fc-{sweep}.{suffix}"
+            f"figures/{prefix}-fc-{sweep}.svg"
             for prefix in ("runtime-custom", "figure2a-fc-quick")
             for sweep in ("L1-seconds-over-D", "L2-seconds-over-D", "D16-seconds-over-L", "D64-seconds-over-L")
-            for suffix in ("svg", "png")
         ),
     }
     assert all(path.stat().st_size > 0 for path in files)
-    assert (tmp_path / "new/figures/runtime-custom-fc-L2-seconds-over-D.png").read_bytes().startswith(b"\x89PNG")
     assert "<svg" in (tmp_path / "new/figures/runtime-custom-fc-L2-seconds-over-D.svg").read_text()
-    assert r"\toprule" in (tmp_path / "new/tables/runtime-custom-slopes.tex").read_text()
+    # The folder that is read stays as it was.
+    assert {path.name for path in store.folder.iterdir()} == {"cells"}
+
+
+def test_what_is_rendered_again_is_the_same_and_nothing_stale_stays(
+    tmp_path: Path, make_row: Callable[..., Row]
+) -> None:
+    store = kept(sweep(make_row), tmp_path)
+    files = publish.render(store, tmp_path)
+    first = {path: path.read_bytes() for path in files}
+    stale = [tmp_path / name for name in ("tables/gone.md", "tables/old.tex", "figures/gone.svg", "figures/old.png")]
+    for path in [*stale, tmp_path / "tables" / "mine.txt"]:
+        path.write_text("")
+    assert {path: path.read_bytes() for path in publish.render(store, tmp_path)} == first
+    assert not any(path.exists() for path in stale)
+    assert (tmp_path / "tables" / "mine.txt").exists()
+
+
+def test_what_asv_wrote_in_the_folder_has_tables_too(tmp_path: Path, make_row: Callable[..., Row]) -> None:
+    store = kept([make_row()], tmp_path)
+    shutil.copytree(REFERENCE / "asv", tmp_path / "asv")
+    names = {path.name for path in publish.render(store, tmp_path)}
+    assert {"asv-custom-runtime.md", "runtime-custom-runtime.md"} <= names
 
 
 def test_one_dimension_is_no_curve(tmp_path: Path, make_row: Callable[..., Row]) -> None:
-    files = publish.write(to_frame([make_row()]), tmp_path)
+    files = publish.render(kept([make_row()], tmp_path), tmp_path)
     assert {path.parent.name for path in files} == {"tables"}
     assert not (tmp_path / "figures").exists()
 
 
 def test_no_depth_without_a_curve_is_drawn(tmp_path: Path, make_row: Callable[..., Row]) -> None:
     alone = [make_row(D=16, L=2), make_row(D=64, L=4)]
-    assert {path.parent.name for path in publish.write(to_frame(alone), tmp_path / "points")} == {"tables"}
     compiled = '{"kind": "RuntimeCell", "config": {"compile": true}}'
     rows = [make_row(D=16, L=2, config=compiled), make_row(D=64, L=2, config=compiled)]
-    assert {path.parent.name for path in publish.write(to_frame(rows), tmp_path / "compiled")} == {"tables"}
+    for name, some in (("points", alone), ("compiled", rows)):
+        assert publish.write_figures(frame(some), Store(tmp_path), tmp_path / name) == []
 
 
 def test_published_numbers_are_the_paper_s() -> None:
@@ -121,10 +160,9 @@ def test_curves_of_training_are_drawn(tmp_path: Path, make_row: Callable[..., Ro
     rows = [point("validation_curve", step, cell=cell, config=with_map) for step in (1, 2) for cell in ("a", "b")]
     rows += [point("gradient_norm", step, cell="a", config=with_map) for step in (1, 2)]
     rows += [point("validation_curve", 1, experiment="one-point")]
-    files = {str(path.relative_to(tmp_path)) for path in publish.write(to_frame(rows), tmp_path)}
+    files = publish.write_figures(frame(rows), Store(tmp_path), tmp_path)
     stem = "figures/table4-mnist-fc-custom-mnist-fc"
-    drawn = {file for file in files if file.startswith("figures")}
-    assert drawn == {f"{stem}-{kind}.{suffix}" for kind in ("nll", "gradient") for suffix in ("svg", "png")}
+    assert {str(path.relative_to(tmp_path)) for path in files} == {f"{stem}-{kind}.svg" for kind in ("nll", "gradient")}
     text = (tmp_path / f"{stem}-nll.svg").read_text()
     assert "seconds of training" in text
     assert "validation NLL, nats" in text

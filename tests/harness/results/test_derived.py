@@ -77,3 +77,37 @@ def test_a_budget_in_seconds_shortens(make_row: MakeRow) -> None:
 @pytest.mark.parametrize("config", ["", "[]", '{"kind": []}', '{"kind": "LikelihoodCell", "config": 1, "problem": 2}'])
 def test_what_another_program_wrote_there_is_no_error(make_row: MakeRow, config: str) -> None:
     assert _facts(make_row(config=config, versions=config))["torch"] is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        (
+            {
+                "config": json.dumps(
+                    {"kind": "RuntimeCell", "methods": ["a-ml", "b-ml"], "repeats": 5, "config": {"compile": True}}
+                )
+            },
+            "runtime --architecture fc --dims 256 --layers 2 --batch 100 --dtype float32 --repeats 5 "
+            "--methods a-ml,b-ml --compile --seed 0 --threads 2 --device cpu",
+        ),
+        (
+            {
+                "experiment": "train",
+                "dataset": "my data.npy",
+                "recipe": "tuned, epochs 8, learning_rate 0.1",
+                "config": json.dumps({"kind": "LikelihoodCell", "draws": 2, "preprocess": False}),
+            },
+            "train --method ebflow-ml --architecture fc --dataset 'my data.npy' --recipe tuned --draws 2 "
+            "--epochs 8 --learning-rate 0.1 --without-map --seed 0 --threads 2 --device cpu",
+        ),
+        (
+            {"experiment": "table2-mnist-fc", "profile": "paper", "recipe": "paper, 60 of 10,000 epochs"},
+            "reproduce table2-mnist-fc --profile paper --methods ebflow-ml --seeds 1 --epochs 60 --seed 0 "
+            "--threads 2 --device cpu",
+        ),
+    ],
+)
+def test_commands(changes: dict[str, Any], words: str, make_row: MakeRow) -> None:
+    row = make_row(**{"config": json.dumps({"kind": "LikelihoodCell"}), **changes})
+    assert _facts(row)["command"] == words
