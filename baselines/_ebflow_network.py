@@ -15,9 +15,9 @@ __all__ = ["network"]
 def network(problem: Problem) -> EBFlow:
     """Make the network of a problem, started as published."""
     from ebflow import architectures
-    from ebflow.layers import ActNorm
+    from ebflow.layers import ActNorm, Layer
 
-    before = ()
+    before: tuple[Layer, ...] = ()
     if problem.raw_pixel_alpha is not None:
         before = architectures.raw_pixels(problem.shape, levels=problem.levels, alpha=problem.raw_pixel_alpha)
     if problem.architecture == "toy":

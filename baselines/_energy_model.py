@@ -91,5 +91,5 @@ class DenseModel(EnergyModel):
 
         with torch.no_grad():
             for dense, (weight, bias) in zip(self.dense_layers, layers, strict=True):
-                dense.weight.copy_(weight)
-                dense.bias.copy_(bias)
+                for name, value in {"weight": weight, "bias": bias}.items():
+                    dense.get_parameter(name).copy_(value)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from harness.methods import Model, Problem
 
@@ -21,6 +21,8 @@ class NflowsModel(Model):
         problem: What to build for.
         transforms: Data to latent. Those that have a cache leave it off: it goes stale without a word.
     """
+
+    module: Any  # nflows comes without types
 
     def __init__(self, problem: Problem, transforms: Sequence[nn.Module]) -> None:
         from nflows.distributions.normal import StandardNormal
@@ -53,7 +55,7 @@ class LinearStack(NflowsModel):
         linear_layers: L of them.
     """
 
-    def __init__(self, problem: Problem, linear_layers: Sequence[nn.Module]) -> None:
+    def __init__(self, problem: Problem, linear_layers: Sequence[Any]) -> None:
         from ebflow.interop.nflows import LayerTransform
         from ebflow.layers import SmoothLeakyReLU
 

@@ -7,7 +7,7 @@ to data.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from harness.methods import Model, Problem
 
@@ -25,6 +25,8 @@ class NormflowsModel(Model):
         problem: What to build for.
         module: The flow.
     """
+
+    module: Any  # normflows comes without types
 
     def __init__(self, problem: Problem, module: nn.Module) -> None:
         from normflows.flows import ActNorm
@@ -74,10 +76,7 @@ class LinearStack(NormflowsModel):
     """
 
     def __init__(
-        self,
-        problem: Problem,
-        linear: Callable[[], list[nn.Module]],
-        load: Callable[[list[nn.Module], Tensor, Tensor], None],
+        self, problem: Problem, linear: Callable[[], list[Any]], load: Callable[[list[Any], Tensor, Tensor], None]
     ) -> None:
         from ebflow.interop.normflows import LayerFlow
         from ebflow.layers import SmoothLeakyReLU
@@ -97,7 +96,7 @@ class LinearStack(NormflowsModel):
                 self.load(parts, weight, bias)
 
 
-def chain(problem: Problem, layers: Sequence[nn.Module]) -> nn.Module:
+def chain(problem: Problem, layers: Sequence[nn.Module]) -> Any:
     """Make a flow on vectors of its layers, data to latent."""
     import normflows
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from harness.methods import Model, Problem
 
@@ -23,6 +23,8 @@ class ZukoModel(Model):
         problem: What to build for.
         transforms: Lazy ones, data to latent.
     """
+
+    module: Any  # zuko comes without types
 
     def __init__(self, problem: Problem, transforms: Sequence[nn.Module]) -> None:
         from zuko.lazy import LazyComposedTransform

@@ -6,6 +6,7 @@ score-matching methods in the loss alone.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -24,6 +25,8 @@ __all__ = ["METHODS", "build", "objective_of"]
 
 class EBFlowModel(DenseModel):
     """An `ebflow.EBFlow` with one of its objectives."""
+
+    objective: Callable[[EBFlow, Tensor, torch.Generator | None], Tensor]
 
     def __init__(self, flow: EBFlow, objective: Objective) -> None:
         super().__init__(flow)
@@ -70,7 +73,13 @@ def objective_of(name: str, problem: Problem) -> Objective:
     """Make the objective of this name, with the problem's noise scale and regulariser."""
     import ebflow
 
-    without_noise_scale = {"ml": ebflow.ML, "sml": ebflow.SML, "ssm": ebflow.SSM, "tssm": ebflow.TaylorSSM}
+    objective: Objective
+    without_noise_scale: dict[str, Callable[[], Objective]] = {
+        "ml": ebflow.ML,
+        "sml": ebflow.SML,
+        "ssm": ebflow.SSM,
+        "tssm": ebflow.TaylorSSM,
+    }
     if name in without_noise_scale:
         objective = without_noise_scale[name]()
     else:

@@ -42,17 +42,17 @@ class FreeFormModel(DenseModel):
 
         super().__init__(architectures.fc(problem.shape, problem.layers, residual=problem.residual))
         self.activation = SmoothLeakyReLU(residual=problem.residual)
-        decoder = torch.nn.ModuleList(Dense(problem.dimension) for _ in range(problem.layers))
-        self.module.register_module("decoder", decoder)
+        self.decoder = [Dense(problem.dimension) for _ in range(problem.layers)]
+        self.module.register_module("decoder", torch.nn.ModuleList(self.decoder))
         self._mirror()
 
     def _mirror(self) -> None:
         import torch
 
         with torch.no_grad():
-            for decoder, encoder in zip(self.module.decoder, reversed(self.dense_layers), strict=True):
+            for decoder, encoder in zip(self.decoder, reversed(self.dense_layers), strict=True):
                 decoder.weight.copy_(torch.linalg.inv(encoder.weight))
-                decoder.bias.copy_(-decoder.linear(encoder.bias))
+                decoder.get_parameter("bias").copy_(-decoder.linear(encoder.get_parameter("bias")))
 
     def load_linear_layers(self, layers: Sequence[tuple[Tensor, Tensor]]) -> None:
         super().load_linear_layers(layers)
@@ -76,7 +76,7 @@ class FreeFormModel(DenseModel):
             z = dense.transform(self.activation.value(z))
 
         decoded, tangent = z, v
-        *inner, outermost = self.module.decoder
+        *inner, outermost = self.decoder
         for dense in inner:
             y = dense.transform(decoded)
             with torch.no_grad():

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from baselines._energy_model import EnergyModel
-from harness.methods import Method, Problem
+from harness.methods import Method, Problem, moments
 
 if TYPE_CHECKING:
     import torch
@@ -34,22 +34,16 @@ class GaussianModel(EnergyModel):
         """
         import torch
 
-        from harness.datasets.moments import moments
-
-        found = moments(batches)
-        mean = found.mean
-        try:
-            factor = torch.linalg.cholesky(found.covariance)
-        except torch.linalg.LinAlgError:
-            raise ValueError(
-                f"the covariance of {found.n} samples in {len(mean)} dimensions is singular: use more data"
-            ) from None
+        data = moments(batches)
+        mean = data.mean
+        factor, singular = torch.linalg.cholesky_ex(data.covariance)
+        if singular:
+            raise ValueError(f"the covariance of {data.n} samples in {len(mean)} dimensions is singular: use more data")
         identity = torch.eye(len(mean), dtype=mean.dtype, device=mean.device)
         whitening = torch.linalg.solve_triangular(factor, identity, upper=False)
-        dense = self.module.layers[-1]
         with torch.no_grad():
-            dense.weight.copy_(whitening)
-            dense.bias.copy_(-whitening @ mean)
+            for name, value in {"weight": whitening, "bias": -whitening @ mean}.items():
+                self.module.layers[-1].get_parameter(name).copy_(value)
 
     def training_loss(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
         raise NotImplementedError("the Gaussian is fitted in closed form and has no training step")

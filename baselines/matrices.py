@@ -25,6 +25,13 @@ def _build(matrix: Matrix, problem: Problem) -> EBFlowModel:
     return EBFlowModel(architectures.multimodal(problem.shape, problem.layers, matrix=matrix), ML())
 
 
+_FORMS: list[tuple[Matrix, str, str]] = [
+    ("full", "dense", "any M"),
+    ("lower", "lower", "M lower triangular"),
+    ("upper", "upper", "M upper triangular"),
+    ("lu", "lu", "M an upper triangular matrix times a lower one"),
+]
+
 METHODS = [
     Method(
         name=f"ebflow-{matrix}-ml",
@@ -35,10 +42,5 @@ METHODS = [
         summary=f"maximum likelihood, z = x M with {form}",
         paper="https://arxiv.org/abs/2305.15267",
     )
-    for matrix, linear, form in [
-        ("full", "dense", "any M"),
-        ("lower", "lower", "M lower triangular"),
-        ("upper", "upper", "M upper triangular"),
-        ("lu", "lu", "M an upper triangular matrix times a lower one"),
-    ]
+    for matrix, linear, form in _FORMS
 ]

@@ -8,18 +8,18 @@ from __future__ import annotations
 
 import warnings
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from baselines._normflows_model import LinearStack
 from harness.methods import LayerCost, Method, Problem
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import Tensor
 
 __all__ = ["METHODS"]
 
 
-def _bias(dimension: int) -> nn.Module:
+def _bias(dimension: int) -> Any:
     """The bias that InvertibleAffine lacks; AffineConstFlow would multiply by a scale of one as well."""
     import torch
 
@@ -35,7 +35,7 @@ def _build(use_lu: bool, problem: Problem) -> LinearStack:
     import torch
     from normflows.flows import InvertibleAffine
 
-    def load(parts: list[nn.Module], weight: Tensor, bias: Tensor) -> None:
+    def load(parts: list[Any], weight: Tensor, bias: Tensor) -> None:
         affine, shift = parts
         shift.layer.bias.copy_(bias)
         if not use_lu:
@@ -48,7 +48,7 @@ def _build(use_lu: bool, problem: Problem) -> LinearStack:
         affine.sign_S.copy_(upper.diag().sign())
         affine.log_S.copy_(upper.diag().abs().log())
 
-    def linear() -> list[nn.Module]:
+    def linear() -> list[Any]:
         return [InvertibleAffine(problem.dimension, use_lu=use_lu), _bias(problem.dimension)]
 
     with warnings.catch_warnings():

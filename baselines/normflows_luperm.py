@@ -5,13 +5,13 @@ The stack is the paper's fc. The diagonals are positive: layers start at a permu
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from baselines._normflows_model import LinearStack
 from harness.methods import LayerCost, Method, Problem
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import Tensor
 
 __all__ = ["METHODS"]
 
@@ -20,7 +20,7 @@ def _build(problem: Problem) -> LinearStack:
     import torch
     from normflows.flows import LULinearPermute
 
-    def load(parts: list[nn.Module], weight: Tensor, bias: Tensor) -> None:
+    def load(parts: list[Any], weight: Tensor, bias: Tensor) -> None:
         (layer,) = parts
         exchanges, lower, upper = torch.linalg.lu(weight)
         if not torch.equal(exchanges, torch.eye(len(weight)).to(weight)) or bool(
@@ -33,7 +33,7 @@ def _build(problem: Problem) -> LinearStack:
         layer.linear.unconstrained_upper_diag.copy_(torch.log(torch.expm1(upper.diag() - layer.linear.eps)))
         layer.linear.bias.copy_(bias)
 
-    def linear() -> list[nn.Module]:
+    def linear() -> list[Any]:
         layer = LULinearPermute(problem.dimension)
         torch.nn.init.ones_(layer.linear.bias)
         return [layer]

@@ -8,7 +8,7 @@ and with one random probe for its traces: it has no bias, and it is another at e
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from baselines._global_noise import global_noise
 from baselines._normflows_model import NormflowsModel, chain
@@ -35,7 +35,7 @@ class ResidualModel(NormflowsModel):
         generator: Of the probes and cuts of `to_latent`, and of losses that are given none.
     """
 
-    def __init__(self, problem: Problem, module: nn.Module, generator: torch.Generator) -> None:
+    def __init__(self, problem: Problem, module: Any, generator: torch.Generator) -> None:
         super().__init__(problem, module)
         self.generator = generator
         self.blocks = [layer.iresblock for layer in module.flows if hasattr(layer, "iresblock")]

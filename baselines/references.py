@@ -43,7 +43,7 @@ def _toeplitz_loss(flow: EBFlow, x: Tensor, generator: torch.Generator | None = 
 
     loss = flow.energy(x).mean()
     for layer in _convolutions(flow):
-        row, column, entry = layer.places
+        row, column, entry = layer.get_buffer("places")
         size = math.prod(layer.shape)
         matrix = layer.weight.new_zeros(size, size).index_put((row, column), layer.weight.flatten()[entry])
         loss = loss - torch.linalg.slogdet(matrix).logabsdet

@@ -36,7 +36,7 @@ class RelativeGradientModel(DenseModel):
         affine: From x, W and b to y, and a zero that stands for log|det W|.
     """
 
-    def __init__(self, problem: Problem, affine: Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]) -> None:
+    def __init__(self, problem: Problem, affine: Callable[..., tuple[Tensor, Tensor]]) -> None:
         from ebflow import architectures
 
         super().__init__(architectures.fc(problem.shape, problem.layers, residual=problem.residual))

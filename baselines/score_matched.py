@@ -13,7 +13,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from baselines import nflows, normflows, normflows_luperm, zuko
-from harness.methods import LayerCost, Method, Model, Problem
+from harness.methods import LayerCost, Method, Model, Problem, SharedWeights
 
 if TYPE_CHECKING:
     import torch
@@ -53,6 +53,7 @@ class ScoreMatchedModel(Model):
         return self.peer.to_data(z)
 
     def load_linear_layers(self, layers: Sequence[tuple[Tensor, Tensor]]) -> None:
+        assert isinstance(self.peer, SharedWeights)
         self.peer.load_linear_layers(layers)
 
 

@@ -48,14 +48,15 @@ class SelfNormalizingModel(DenseModel):
         super().__init__(architectures.fc(problem.shape, problem.layers, residual=problem.residual))
         self.affine = affine
         matrices = [torch.empty_like(dense.weight) for dense in self.dense_layers]
-        self.module.register_module("inverses", torch.nn.ParameterList(matrices))
+        self.inverses = torch.nn.ParameterList(matrices)
+        self.module.register_module("inverses", self.inverses)
         self._invert()
 
     def _invert(self) -> None:
         import torch
 
         with torch.no_grad():
-            for inverse, dense in zip(self.module.inverses, self.dense_layers, strict=True):
+            for inverse, dense in zip(self.inverses, self.dense_layers, strict=True):
                 inverse.copy_(torch.linalg.inv(dense.weight).mT)
 
     def load_linear_layers(self, layers: Sequence[tuple[Tensor, Tensor]]) -> None:
@@ -64,7 +65,7 @@ class SelfNormalizingModel(DenseModel):
 
     def training_loss(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Return the NLL less its constants (log Z and that of the base) plus the reconstruction errors, in nats."""
-        inverses = dict(zip(self.dense_layers, self.module.inverses, strict=True))
+        inverses = dict(zip(self.dense_layers, self.inverses, strict=True))
         log_det, error = x.new_zeros(len(x)), x.new_zeros(())
         for layer in self.module.layers:
             if layer in inverses:

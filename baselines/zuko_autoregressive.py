@@ -8,13 +8,13 @@ trained elementwise affine map that starts from data is in front.
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from baselines._zuko_model import ZukoModel
 from harness.methods import Method, Problem
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import Tensor
 
 __all__ = ["METHODS"]
 
@@ -22,7 +22,7 @@ __all__ = ["METHODS"]
 class StandardisedModel(ZukoModel):
     """A flow behind an elementwise affine map."""
 
-    def __init__(self, problem: Problem, flow: nn.Module) -> None:
+    def __init__(self, problem: Problem, flow: Any) -> None:
         import torch
         from torch.distributions import AffineTransform
         from zuko.lazy import UnconditionalTransform

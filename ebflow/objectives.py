@@ -37,7 +37,7 @@ class Objective(ABC):
 class ML(Objective):
     """Maximum likelihood: mean of E(x) + log Z; pays for every determinant at every step."""
 
-    def __call__(self, flow: EBFlow, x: Tensor, generator: torch.Generator | None = None) -> Tensor:  # noqa: D102
+    def __call__(self, flow: EBFlow, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
         return flow.energy(x).mean() - flow.constant_log_det()
 
 
@@ -49,7 +49,7 @@ class SML(Objective):
     value is not a likelihood. (The authors' code halves it; here it keeps the scale of ML.)
     """
 
-    def __call__(self, flow: EBFlow, x: Tensor, generator: torch.Generator | None = None) -> Tensor:  # noqa: D102
+    def __call__(self, flow: EBFlow, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
         samples = flow.sample(len(x), generator)
         on_data, on_samples = flow.energy(torch.cat([x, samples])).chunk(2)
         return on_data.mean() - on_samples.mean()
@@ -62,7 +62,7 @@ class SSM(Objective):
     v holds independent signs, one direction a sample.
     """
 
-    def __call__(self, flow: EBFlow, x: Tensor, generator: torch.Generator | None = None) -> Tensor:  # noqa: D102
+    def __call__(self, flow: EBFlow, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
         score, curvature = flow.score_and_curvature(x, _signs(x, generator))
         return (0.5 * score.square().sum() + curvature.sum()) / x.numel()
 
@@ -75,7 +75,7 @@ class TaylorSSM(Objective):
     epsilon: nothing is approximated, nothing cancels.
     """
 
-    def __call__(self, flow: EBFlow, x: Tensor, generator: torch.Generator | None = None) -> Tensor:  # noqa: D102
+    def __call__(self, flow: EBFlow, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
         first, second = flow.energy_derivatives(x, _signs(x, generator))
         return (0.5 * first.square() - second).sum() / x.numel()
 
@@ -92,7 +92,7 @@ class ExactSM(Objective):
         ValueError: The flow is not dense, elementwise, dense (reshapes aside).
     """
 
-    def __call__(self, flow: EBFlow, x: Tensor, generator: torch.Generator | None = None) -> Tensor:  # noqa: D102
+    def __call__(self, flow: EBFlow, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
         match [layer for layer in flow.layers if not isinstance(layer, Reshape)]:
             case [Dense() as first, ElementwiseLayer() as activation, Dense() as last]:
                 pass
@@ -126,7 +126,7 @@ class DSM(Objective):
         if not self.sigma > 0:
             raise ValueError(f"denoising score matching needs a noise scale above 0, not {self.sigma}")
 
-    def __call__(self, flow: EBFlow, x: Tensor, generator: torch.Generator | None = None) -> Tensor:  # noqa: D102
+    def __call__(self, flow: EBFlow, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
         noise = _normal(x, generator)
         score = flow.score(x + self.sigma * noise)
         return 0.5 * (score + noise / self.sigma).square().sum() / x.numel()
@@ -152,7 +152,7 @@ class FDSSM(Objective):
         if not self.epsilon > 0:
             raise ValueError(f"finite-difference score matching needs a step above 0, not {self.epsilon}")
 
-    def __call__(self, flow: EBFlow, x: Tensor, generator: torch.Generator | None = None) -> Tensor:  # noqa: D102
+    def __call__(self, flow: EBFlow, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
         direction = _normal(x, generator).flatten(1)
         v = (self.epsilon * direction / direction.norm(dim=1, keepdim=True)).view_as(x)
         ahead, here, behind = flow.energy(torch.cat([x + v, x, x - v])).chunk(3)
@@ -174,7 +174,7 @@ class Behind(Objective):
     objective: Objective
     layers: int
 
-    def __call__(self, flow: EBFlow, x: Tensor, generator: torch.Generator | None = None) -> Tensor:  # noqa: D102
+    def __call__(self, flow: EBFlow, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
         with torch.no_grad():
             for layer in flow.layers[: self.layers]:
                 x, _ = layer(x)
@@ -196,7 +196,7 @@ class LowEnergy(Objective):
     objective: Objective
     weight: float
 
-    def __call__(self, flow: EBFlow, x: Tensor, generator: torch.Generator | None = None) -> Tensor:  # noqa: D102
+    def __call__(self, flow: EBFlow, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
         return self.objective(flow, x, generator) + self.weight * flow.energy(x).mean()
 
 

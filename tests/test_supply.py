@@ -22,7 +22,8 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 
-from harness.datasets import cifar10, files
+from harness.datasets import files
+from harness.datasets.files import Archive, PublishedFile
 from harness.errors import InputError
 from harness.results.whole_file import put
 
@@ -95,6 +96,12 @@ def test_what_is_not_meant(line: str) -> None:
 # Archives and files.
 
 RECORDS = bytes(2 * 3073)
+FOLDER = "cifar-10-batches-bin"
+
+
+def published(content: bytes, *contents: PublishedFile, url: str = "") -> Archive:
+    """An archive of this content as if it were the published one."""
+    return Archive("archive", len(content), hashlib.sha256(content).hexdigest(), url, contents)
 
 
 def archive(*members: tarfile.TarInfo) -> bytes:
@@ -106,7 +113,7 @@ def archive(*members: tarfile.TarInfo) -> bytes:
 
 
 def a_member(name: str = "data_batch_1.bin", **how: object) -> tarfile.TarInfo:
-    member = tarfile.TarInfo(f"{cifar10._FOLDER}/{name}")
+    member = tarfile.TarInfo(f"{FOLDER}/{name}")
     member.size = len(RECORDS)
     for key, value in how.items():
         setattr(member, key, value)
@@ -114,17 +121,15 @@ def a_member(name: str = "data_batch_1.bin", **how: object) -> tarfile.TarInfo:
 
 
 @pytest.fixture
-def unpack(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[bytes], Path]:
+def unpack(tmp_path: Path) -> Callable[[bytes], Path]:
     """Unpack an archive as if it were the published one, and return the folder of what came of it."""
 
     def unpack(content: bytes) -> Path:
         folder = tmp_path / "data"
         folder.mkdir()
-        (folder / cifar10._ARCHIVE).write_bytes(content)
-        monkeypatch.setattr(cifar10, "_ARCHIVE_SHA256", hashlib.sha256(content).hexdigest())
-        monkeypatch.setattr(cifar10, "_SHA256", {"data_batch_1.bin": "0" * 64})
-        monkeypatch.setattr(cifar10, "_IMAGES_A_FILE", 2)
-        cifar10._unpack(folder / cifar10._ARCHIVE)
+        (folder / "archive").write_bytes(content)
+        wanted = PublishedFile(f"{FOLDER}/data_batch_1.bin", len(RECORDS), "0" * 64)
+        files.untar(published(content, wanted), folder)
         return folder
 
     return unpack
@@ -136,8 +141,8 @@ def test_only_what_is_asked_for_leaves_an_archive(unpack: Callable[[bytes], Path
     link = a_member("link", type=tarfile.SYMTYPE, linkname=str(tmp_path), size=0)
     folder = unpack(archive(up, absolute, link, a_member(mode=0o4777, uid=12345)))
     written = sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if not path.is_dir())
-    assert written == ["data/cifar-10-batches-bin/data_batch_1.bin", "data/cifar-10-binary.tar.gz"]
-    file = folder / cifar10._FOLDER / "data_batch_1.bin"
+    assert written == ["data/archive", "data/cifar-10-batches-bin/data_batch_1.bin"]
+    file = folder / FOLDER / "data_batch_1.bin"
     assert file.read_bytes() == RECORDS
     assert (file.stat().st_mode & 0o7777, file.stat().st_uid) == (0o644, os.getuid())
 
@@ -160,7 +165,7 @@ def test_a_member_that_is_no_file_of_its_size_is_refused(
 ) -> None:
     with pytest.raises(InputError, match=r"its data_batch_1.bin is no file of images; delete it"):
         unpack(archive(member))
-    assert list((tmp_path / "data" / cifar10._FOLDER).iterdir()) == []
+    assert [path.name for path in (tmp_path / "data").iterdir()] == ["archive"]
 
 
 def test_a_gzip_bomb_is_unpacked_to_its_expected_size_and_no_further(tmp_path: Path) -> None:
@@ -168,26 +173,26 @@ def test_a_gzip_bomb_is_unpacked_to_its_expected_size_and_no_further(tmp_path: P
     with gzip.GzipFile(fileobj=bomb, mode="wb", compresslevel=1) as packed:
         for _ in range(300):
             packed.write(bytes(2**20))
-    path = tmp_path / "bomb.gz"
-    path.write_bytes(bomb.getvalue())
+    archive = published(bomb.getvalue(), PublishedFile("inside", 1000, "0" * 64))
+    (tmp_path / "archive").write_bytes(bomb.getvalue())
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     with pytest.raises(InputError, match="does not unpack to 1,000 bytes"):
-        files.gunzip(path, hashlib.sha256(bomb.getvalue()).hexdigest(), 1000)
+        archive.read(tmp_path)
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000, "kilobytes"
 
 
-def test_a_file_larger_than_any_published_one_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(files, "_LARGEST", 10)
-    path = tmp_path / "large"
-    path.write_bytes(bytes(11))
-    with pytest.raises(InputError, match="larger than any published file"):
-        files.read(path, "0" * 64)
+def test_a_file_larger_than_the_published_one_is_not_read(tmp_path: Path) -> None:
+    (tmp_path / "large").write_bytes(bytes(1000))
+    with pytest.raises(InputError, match=r"large: truncated or altered \(1,000 bytes, not 10\)"):
+        PublishedFile("large", 10, "0" * 64).is_in(tmp_path)
+    with pytest.raises(InputError, match=r"large: truncated or altered \(11 bytes"):  # one more than there should be
+        PublishedFile("large", 10, "0" * 64).content(tmp_path)
 
 
 def test_a_pipe_in_the_place_of_a_file_is_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
-    with pytest.raises(InputError, match="is a pipe or a device"):
-        files.read(tmp_path / "pipe", "0" * 64)
+    with pytest.raises(InputError, match="is a folder, a pipe or a device"):
+        PublishedFile("pipe", 10, "0" * 64).is_in(tmp_path)
 
 
 def test_a_server_that_never_ends_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -204,14 +209,14 @@ def test_a_server_that_never_ends_is_left(tmp_path: Path, monkeypatch: pytest.Mo
         def log_message(self, *args: object) -> None:
             pass
 
-    monkeypatch.setattr(files, "_LARGEST", 2**21)
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Endless) as serving:
         thread = threading.Thread(target=serving.serve_forever)
         thread.start()
+        address = f"http://127.0.0.1:{serving.server_port}"
         try:
             with pytest.raises(InputError, match="its SHA-256 is not the published file's"):
-                files.download(f"http://127.0.0.1:{serving.server_port}/file", tmp_path / "file", "0" * 64)
+                files.download(Archive("file", 2**21, "0" * 64, f"{address}/file", ()), tmp_path)
         finally:
             serving.shutdown()
             thread.join()

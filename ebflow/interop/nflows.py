@@ -63,10 +63,10 @@ class TransformLayer(VaryingLayer):
         super().__init__()
         self.transform = transform
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:  # noqa: D102
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         return self.transform(x)
 
-    def inverse(self, y: Tensor) -> Tensor:  # noqa: D102
+    def inverse(self, y: Tensor) -> Tensor:
         return self.transform.inverse(y)[0]
 
 

@@ -63,11 +63,11 @@ class FlowLayer(VaryingLayer):
         super().__init__()
         self.flow = flow
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:  # noqa: D102
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         y, log_det = self.flow.inverse(x)
         return y, x.new_zeros(len(x)) + log_det  # theirs may be a number, a scalar, or in float32
 
-    def inverse(self, y: Tensor) -> Tensor:  # noqa: D102
+    def inverse(self, y: Tensor) -> Tensor:
         return self.flow.forward(y)[0]
 
 

@@ -59,16 +59,16 @@ class Matrix(Factor):
 
     matrix: Tensor
 
-    def apply(self, x: Tensor) -> Tensor:  # noqa: D102
+    def apply(self, x: Tensor) -> Tensor:
         return x @ self.matrix.mT
 
-    def adjoint(self, g: Tensor) -> Tensor:  # noqa: D102
+    def adjoint(self, g: Tensor) -> Tensor:
         return g @ self.matrix
 
-    def solve(self, y: Tensor) -> Tensor:  # noqa: D102
+    def solve(self, y: Tensor) -> Tensor:
         return torch.linalg.solve(self.matrix, y.mT).mT
 
-    def log_abs_det(self) -> Tensor | float:  # noqa: D102
+    def log_abs_det(self) -> Tensor | float:
         return torch.linalg.slogdet(self.matrix.mT).logabsdet
 
 
@@ -78,10 +78,10 @@ class Triangle(Matrix):
 
     upper: bool
 
-    def solve(self, y: Tensor) -> Tensor:  # noqa: D102
+    def solve(self, y: Tensor) -> Tensor:
         return torch.linalg.solve_triangular(self.matrix, y.mT, upper=self.upper).mT
 
-    def log_abs_det(self) -> Tensor | float:  # noqa: D102
+    def log_abs_det(self) -> Tensor | float:
         return self.matrix.diagonal().abs().log().sum()
 
 
@@ -89,10 +89,10 @@ class Triangle(Matrix):
 class Orthogonal(Matrix):
     """An orthogonal matrix."""
 
-    def solve(self, y: Tensor) -> Tensor:  # noqa: D102
+    def solve(self, y: Tensor) -> Tensor:
         return self.adjoint(y)
 
-    def log_abs_det(self) -> Tensor | float:  # noqa: D102
+    def log_abs_det(self) -> Tensor | float:
         return 0.0
 
 
@@ -102,16 +102,16 @@ class Diagonal(Factor):
 
     diagonal: Tensor
 
-    def apply(self, x: Tensor) -> Tensor:  # noqa: D102
+    def apply(self, x: Tensor) -> Tensor:
         return x * self.diagonal
 
-    def adjoint(self, g: Tensor) -> Tensor:  # noqa: D102
+    def adjoint(self, g: Tensor) -> Tensor:
         return g * self.diagonal
 
-    def solve(self, y: Tensor) -> Tensor:  # noqa: D102
+    def solve(self, y: Tensor) -> Tensor:
         return y / self.diagonal
 
-    def log_abs_det(self) -> Tensor | float:  # noqa: D102
+    def log_abs_det(self) -> Tensor | float:
         return self.diagonal.abs().log().sum()
 
 
@@ -127,16 +127,16 @@ class Isometry(Factor):
     there: Callable[[Tensor], Tensor]
     back: Callable[[Tensor], Tensor]
 
-    def apply(self, x: Tensor) -> Tensor:  # noqa: D102
+    def apply(self, x: Tensor) -> Tensor:
         return self.there(x)
 
-    def adjoint(self, g: Tensor) -> Tensor:  # noqa: D102
+    def adjoint(self, g: Tensor) -> Tensor:
         return self.back(g)
 
-    def solve(self, y: Tensor) -> Tensor:  # noqa: D102
+    def solve(self, y: Tensor) -> Tensor:
         return self.back(y)
 
-    def log_abs_det(self) -> Tensor | float:  # noqa: D102
+    def log_abs_det(self) -> Tensor | float:
         return 0.0
 
 
@@ -150,22 +150,22 @@ class Product(Factor):
     def __init__(self, *factors: Factor) -> None:
         self.factors = factors
 
-    def apply(self, x: Tensor) -> Tensor:  # noqa: D102
+    def apply(self, x: Tensor) -> Tensor:
         for factor in self.factors:
             x = factor.apply(x)
         return x
 
-    def adjoint(self, g: Tensor) -> Tensor:  # noqa: D102
+    def adjoint(self, g: Tensor) -> Tensor:
         for factor in reversed(self.factors):
             g = factor.adjoint(g)
         return g
 
-    def solve(self, y: Tensor) -> Tensor:  # noqa: D102
+    def solve(self, y: Tensor) -> Tensor:
         for factor in reversed(self.factors):
             y = factor.solve(y)
         return y
 
-    def log_abs_det(self) -> Tensor | float:  # noqa: D102
+    def log_abs_det(self) -> Tensor | float:
         return sum(factor.log_abs_det() for factor in self.factors)
 
 
@@ -190,34 +190,34 @@ class Affine(ConstantLayer):
         self.theirs, self.shape = theirs, tuple(shape)
         self._factor, self._bias = factor, bias
 
-    def linear(self, x: Tensor) -> Tensor:  # noqa: D102
+    def linear(self, x: Tensor) -> Tensor:
         return _along_channels(self._factor(self.theirs).apply, x)
 
-    def adjoint(self, g: Tensor) -> Tensor:  # noqa: D102
+    def adjoint(self, g: Tensor) -> Tensor:
         return _along_channels(self._factor(self.theirs).adjoint, g)
 
-    def offset(self) -> Tensor | float:  # noqa: D102
+    def offset(self) -> Tensor | float:
         if self._bias is None:
             return 0.0
         return self._bias(self.theirs).view(-1, *(1 for _ in self.shape[1:]))
 
-    def linearize(self, x: Tensor) -> tuple[Tensor, Pullback]:  # noqa: D102
+    def linearize(self, x: Tensor) -> tuple[Tensor, Pullback]:
         factor = self._factor(self.theirs)
         y = _along_channels(factor.apply, x) + self.offset()
         return y, lambda score: _along_channels(factor.adjoint, score)
 
-    def linearize_along(self, x: Tensor, tangent: Tensor) -> tuple[Tensor, Tensor, CurvedPullback]:  # noqa: D102
+    def linearize_along(self, x: Tensor, tangent: Tensor) -> tuple[Tensor, Tensor, CurvedPullback]:
         factor = self._factor(self.theirs)
         y, dy = _along_channels(factor.apply, torch.cat([x, tangent])).chunk(2)
         return y + self.offset(), dy, lambda score: (_along_channels(factor.adjoint, score), score.new_zeros(()))
 
-    def inverse(self, y: Tensor) -> Tensor:  # noqa: D102
+    def inverse(self, y: Tensor) -> Tensor:
         return _along_channels(self._factor(self.theirs).solve, y - self.offset())
 
-    def log_abs_det(self) -> Tensor:  # noqa: D102
+    def log_abs_det(self) -> Tensor:
         return torch.as_tensor(math.prod(self.shape[1:]) * self._factor(self.theirs).log_abs_det())
 
-    def output_shape(self, shape: Shape) -> Shape:  # noqa: D102
+    def output_shape(self, shape: Shape) -> Shape:
         require_shape(self, shape, self.shape)
         return shape
 
@@ -238,24 +238,24 @@ class Scaling(ConstantLayer):
         self.theirs, self.shape = theirs, tuple(shape)
         self._scale_and_shift = scale_and_shift
 
-    def linear(self, x: Tensor) -> Tensor:  # noqa: D102
+    def linear(self, x: Tensor) -> Tensor:
         return x * self._scale_and_shift(self.theirs)[0]
 
-    def adjoint(self, g: Tensor) -> Tensor:  # noqa: D102
+    def adjoint(self, g: Tensor) -> Tensor:
         return g * self._scale_and_shift(self.theirs)[0]
 
-    def offset(self) -> Tensor | float:  # noqa: D102
+    def offset(self) -> Tensor | float:
         return self._scale_and_shift(self.theirs)[1]
 
-    def inverse(self, y: Tensor) -> Tensor:  # noqa: D102
+    def inverse(self, y: Tensor) -> Tensor:
         scale, shift = self._scale_and_shift(self.theirs)
         return (y - shift) / scale
 
-    def log_abs_det(self) -> Tensor:  # noqa: D102
+    def log_abs_det(self) -> Tensor:
         scale, _ = self._scale_and_shift(self.theirs)
         return scale.abs().log().expand(1, *self.shape).sum()
 
-    def output_shape(self, shape: Shape) -> Shape:  # noqa: D102
+    def output_shape(self, shape: Shape) -> Shape:
         require_shape(self, shape, self.shape)
         return shape
 

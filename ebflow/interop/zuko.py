@@ -102,11 +102,11 @@ class TransformLayer(VaryingLayer):
         super().__init__()
         self.lazy = lazy
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:  # noqa: D102
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         y, log_det = self.lazy().call_and_ladj(x)
         return y, log_det.unsqueeze(-1).flatten(1).sum(1)  # one a component, for an elementwise transform
 
-    def inverse(self, y: Tensor) -> Tensor:  # noqa: D102
+    def inverse(self, y: Tensor) -> Tensor:
         return self.lazy().inv(y)
 
 

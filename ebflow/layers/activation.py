@@ -34,18 +34,18 @@ class SmoothLeakyReLU(ElementwiseLayer):
         # Halley's method descends a bend as sharp as exp(x) / alpha by two units of x a step.
         self.halley_steps = 2 + math.ceil(max(0.0, math.log(0.03 / alpha)) / 2)
 
-    def value(self, x: Tensor) -> Tensor:  # noqa: D102
+    def value(self, x: Tensor) -> Tensor:
         return self.lowest_slope * x + self.rise * softplus(x, threshold=40)  # torch's default, 20, is off by 2e-9
 
-    def slope(self, x: Tensor) -> Tensor:  # noqa: D102
+    def slope(self, x: Tensor) -> Tensor:
         return self.lowest_slope + self.rise * torch.sigmoid(x)
 
-    def slope_and_bend(self, x: Tensor) -> tuple[Tensor, Tensor]:  # noqa: D102
+    def slope_and_bend(self, x: Tensor) -> tuple[Tensor, Tensor]:
         sigmoid = torch.sigmoid(x)
         slope = self.lowest_slope + self.rise * sigmoid
         return slope, self.rise * sigmoid * (1 - sigmoid) / slope
 
-    def slope_bend_and_change(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:  # noqa: D102
+    def slope_bend_and_change(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         sigmoid = torch.sigmoid(x)
         slope = self.lowest_slope + self.rise * sigmoid
         bend = self.rise * sigmoid * (1 - sigmoid) / slope

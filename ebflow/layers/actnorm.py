@@ -48,21 +48,21 @@ class ActNorm(ConstantLayer):
         self.shift.copy_(x.mean(dim=axes, keepdim=True)[0])
         self.log_scale.copy_(std.log())
 
-    def linear(self, x: Tensor) -> Tensor:  # noqa: D102
+    def linear(self, x: Tensor) -> Tensor:
         return x * torch.exp(-self.log_scale)
 
-    def adjoint(self, g: Tensor) -> Tensor:  # noqa: D102
+    def adjoint(self, g: Tensor) -> Tensor:
         return g * torch.exp(-self.log_scale)
 
-    def offset(self) -> Tensor:  # noqa: D102
+    def offset(self) -> Tensor:
         return -self.shift * torch.exp(-self.log_scale)
 
-    def inverse(self, y: Tensor) -> Tensor:  # noqa: D102
+    def inverse(self, y: Tensor) -> Tensor:
         return y * torch.exp(self.log_scale) + self.shift
 
-    def log_abs_det(self) -> Tensor:  # noqa: D102
+    def log_abs_det(self) -> Tensor:
         return -math.prod(self.shape[1:]) * self.log_scale.sum()
 
-    def output_shape(self, shape: Shape) -> Shape:  # noqa: D102
+    def output_shape(self, shape: Shape) -> Shape:
         require_shape(self, shape, self.shape)
         return shape

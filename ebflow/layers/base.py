@@ -136,14 +136,14 @@ class ElementwiseLayer(VaryingLayer, ClosedForm):
     def slope_bend_and_change(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """f'(x), r(x) and r'(x)."""
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:  # noqa: D102 - see Layer.forward
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         return self.value(x), self.slope(x).log().flatten(1).sum(1)
 
-    def linearize(self, x: Tensor) -> tuple[Tensor, Pullback]:  # noqa: D102 - see Layer.linearize
+    def linearize(self, x: Tensor) -> tuple[Tensor, Pullback]:
         slope, bend = self.slope_and_bend(x)
         return self.value(x), lambda score: score * slope + bend
 
-    def linearize_along(self, x: Tensor, tangent: Tensor) -> tuple[Tensor, Tensor, CurvedPullback]:  # noqa: D102
+    def linearize_along(self, x: Tensor, tangent: Tensor) -> tuple[Tensor, Tensor, CurvedPullback]:
         slope, bend, change = self.slope_bend_and_change(x)
 
         def pullback(score: Tensor) -> tuple[Tensor, Tensor]:
@@ -153,7 +153,7 @@ class ElementwiseLayer(VaryingLayer, ClosedForm):
 
         return self.value(x), slope * tangent, pullback
 
-    def taylor(self, x: Tensor, dx: Tensor, ddx: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:  # noqa: D102
+    def taylor(self, x: Tensor, dx: Tensor, ddx: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
         slope, bend, change = self.slope_bend_and_change(x)
         squared = dx.square()
         dlog = (bend * dx).flatten(1).sum(1)
@@ -182,17 +182,17 @@ class ConstantLayer(ClosedForm):
         """Map data to latent, shape (B, *event)."""
         return self.linear(x) + self.offset()
 
-    def linearize(self, x: Tensor) -> tuple[Tensor, Pullback]:  # noqa: D102 - see Layer.linearize
+    def linearize(self, x: Tensor) -> tuple[Tensor, Pullback]:
         return self.transform(x), self.adjoint
 
-    def constant_layers(self) -> Iterator[ConstantLayer]:  # noqa: D102 - see Layer.constant_layers
+    def constant_layers(self) -> Iterator[ConstantLayer]:
         yield self
 
-    def linearize_along(self, x: Tensor, tangent: Tensor) -> tuple[Tensor, Tensor, CurvedPullback]:  # noqa: D102
+    def linearize_along(self, x: Tensor, tangent: Tensor) -> tuple[Tensor, Tensor, CurvedPullback]:
         y, dy = self.linear(torch.cat([x, tangent])).chunk(2)  # one product of 2 B rows, not two of B
         return y + self.offset(), dy, lambda score: (self.adjoint(score), score.new_zeros(()))
 
-    def taylor(self, x: Tensor, dx: Tensor, ddx: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:  # noqa: D102
+    def taylor(self, x: Tensor, dx: Tensor, ddx: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
         y, dy, ddy = self.linear(torch.cat([x, dx, ddx])).chunk(3)
         return y + self.offset(), dy, ddy, x.new_zeros(()), x.new_zeros(())
 
@@ -200,7 +200,7 @@ class ConstantLayer(ClosedForm):
     def log_abs_det(self) -> Tensor:
         """Return log|det J| in nats: a scalar, exact, differentiable; -inf where the layer is singular."""
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:  # noqa: D102 - see Layer.forward
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         return self.transform(x), x.new_zeros(())
 
 
@@ -218,7 +218,7 @@ class FixedLayer(ConstantLayer):
         self._like: Tensor
         self.register_buffer("_like", torch.zeros(()), persistent=False)
 
-    def log_abs_det(self) -> Tensor:  # noqa: D102 - see ConstantLayer.log_abs_det
+    def log_abs_det(self) -> Tensor:
         return torch.full_like(self._like, self._value)
 
 

@@ -36,19 +36,19 @@ class Chain(VaryingLayer):
             latent_shape = layer.output_shape(latent_shape)
         self.latent_shape = latent_shape
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:  # noqa: D102 - see Layer.forward
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         varying = x.new_zeros(len(x))
         for layer in self.layers:
             x, log_det = layer(x)
             varying = varying + log_det
         return x, varying
 
-    def inverse(self, y: Tensor) -> Tensor:  # noqa: D102 - see Layer.inverse
+    def inverse(self, y: Tensor) -> Tensor:
         for layer in reversed(self.layers):
             y = layer.inverse(y)
         return y
 
-    def linearize(self, x: Tensor) -> tuple[Tensor, Pullback]:  # noqa: D102 - see Layer.linearize
+    def linearize(self, x: Tensor) -> tuple[Tensor, Pullback]:
         pullbacks = []
         for layer in self.layers:
             x, pullback = layer.linearize(x)
@@ -61,16 +61,16 @@ class Chain(VaryingLayer):
 
         return x, through_all
 
-    def constant_layers(self) -> Iterator[ConstantLayer]:  # noqa: D102 - see Layer.constant_layers
+    def constant_layers(self) -> Iterator[ConstantLayer]:
         for layer in self.layers:
             yield from layer.constant_layers()
 
-    def output_shape(self, shape: Shape) -> Shape:  # noqa: D102 - see Layer.output_shape
+    def output_shape(self, shape: Shape) -> Shape:
         require_shape(self, shape, self.shape)
         return self.latent_shape
 
     @torch.no_grad()
-    def initialize(self, x: Tensor) -> None:  # noqa: D102 - see Layer.initialize
+    def initialize(self, x: Tensor) -> None:
         for layer in self.layers:
             layer.initialize(x)
             x, _ = layer(x)
@@ -95,16 +95,16 @@ class Split(Chain):
             raise ValueError(f"a split takes an even number of channels, not samples of shape {tuple(shape)}")
         super().__init__((shape[0] // 2, *shape[1:]), layers)
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:  # noqa: D102
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         first, second = x.chunk(2, dim=1)
         y, varying = super().forward(first)
         return self._join(y, second), varying
 
-    def inverse(self, y: Tensor) -> Tensor:  # noqa: D102
+    def inverse(self, y: Tensor) -> Tensor:
         first, second = self._part(y)
         return torch.cat([super().inverse(first), second], dim=1)
 
-    def linearize(self, x: Tensor) -> tuple[Tensor, Pullback]:  # noqa: D102
+    def linearize(self, x: Tensor) -> tuple[Tensor, Pullback]:
         first, second = x.chunk(2, dim=1)
         y, through_first = super().linearize(first)
 
@@ -114,12 +114,12 @@ class Split(Chain):
 
         return self._join(y, second), pullback
 
-    def output_shape(self, shape: Shape) -> Shape:  # noqa: D102
+    def output_shape(self, shape: Shape) -> Shape:
         channels, *rest = self.shape
         require_shape(self, shape, (2 * channels, *rest))
         return (2 * math.prod(self.shape),)
 
-    def initialize(self, x: Tensor) -> None:  # noqa: D102
+    def initialize(self, x: Tensor) -> None:
         super().initialize(x.chunk(2, dim=1)[0])
 
     def _join(self, first: Tensor, second: Tensor) -> Tensor:

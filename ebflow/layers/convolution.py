@@ -38,31 +38,31 @@ class Convolution(ConstantLayer):
         self.bias = nn.Parameter(torch.zeros(channels))
         nn.init.dirac_(self.weight)
 
-    def linear(self, x: Tensor) -> Tensor:  # noqa: D102
+    def linear(self, x: Tensor) -> Tensor:
         return _convolve(x, self.weight)
 
-    def adjoint(self, g: Tensor) -> Tensor:  # noqa: D102
+    def adjoint(self, g: Tensor) -> Tensor:
         # The convolution with the kernel turned around: for few channels several times quicker than the transposed one.
         return _convolve(g, self.weight.transpose(0, 1).flip(2, 3))
 
-    def offset(self) -> Tensor:  # noqa: D102
+    def offset(self) -> Tensor:
         return self.bias[:, None, None]
 
     def matrix(self) -> Tensor:
         """Return the D x D matrix of the convolution without its bias (differentiable)."""
         return toeplitz.matrix(self.weight, *self.shape[1:])
 
-    def inverse(self, y: Tensor) -> Tensor:  # noqa: D102
+    def inverse(self, y: Tensor) -> Tensor:
         centred = (y - self.offset()).flatten(1)
         return torch.linalg.solve(self.matrix(), centred.mT).mT.reshape(y.shape)
 
-    def log_abs_det(self) -> Tensor:  # noqa: D102
+    def log_abs_det(self) -> Tensor:
         device = self.weight.device.type
         # Never in the lower precision of an autocast around it: determinants are not products of a batch.
         with nullcontext() if device == "meta" else torch.autocast(device, enabled=False):
             return toeplitz.log_abs_det(self.weight, *self.shape[1:])
 
-    def output_shape(self, shape: Shape) -> Shape:  # noqa: D102
+    def output_shape(self, shape: Shape) -> Shape:
         require_shape(self, shape, self.shape)
         return shape
 
@@ -84,22 +84,22 @@ class Convolution1x1(ConstantLayer):
         self.shape = tuple(shape)
         self.weight = nn.Parameter(nn.init.orthogonal_(torch.empty(shape[0], shape[0])))
 
-    def linear(self, x: Tensor) -> Tensor:  # noqa: D102
+    def linear(self, x: Tensor) -> Tensor:
         return nn.functional.conv2d(x, self.weight[:, :, None, None])
 
-    def adjoint(self, g: Tensor) -> Tensor:  # noqa: D102
+    def adjoint(self, g: Tensor) -> Tensor:
         return nn.functional.conv2d(g, self.weight.mT[:, :, None, None])
 
-    def inverse(self, y: Tensor) -> Tensor:  # noqa: D102
+    def inverse(self, y: Tensor) -> Tensor:
         # The batch joins the pixels, so that the matrix is factored once and not once a sample.
         pixels = y.transpose(0, 1)
         return torch.linalg.solve(self.weight, pixels.flatten(1)).reshape(pixels.shape).transpose(0, 1)
 
-    def log_abs_det(self) -> Tensor:  # noqa: D102
+    def log_abs_det(self) -> Tensor:
         _, height, width = self.shape
         return height * width * torch.linalg.slogdet(self.weight).logabsdet
 
-    def output_shape(self, shape: Shape) -> Shape:  # noqa: D102
+    def output_shape(self, shape: Shape) -> Shape:
         require_shape(self, shape, self.shape)
         return shape
 

@@ -26,17 +26,17 @@ class AffineCoupling(VaryingLayer):
         self.log_scale = log_scale
         self.shift = shift
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:  # noqa: D102
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         kept, free = self.mask * x, 1 - self.mask
         log_scale = free * self.log_scale(kept)
         y = kept + free * (x - self.shift(kept)) * torch.exp(-log_scale)
         return y, -log_scale.flatten(1).sum(1)
 
-    def inverse(self, y: Tensor) -> Tensor:  # noqa: D102
+    def inverse(self, y: Tensor) -> Tensor:
         kept, free = self.mask * y, 1 - self.mask
         return kept + free * (y * torch.exp(self.log_scale(kept)) + self.shift(kept))
 
-    def output_shape(self, shape: Shape) -> Shape:  # noqa: D102
+    def output_shape(self, shape: Shape) -> Shape:
         fits = len(self.mask.shape) <= len(shape) and all(
             extent in (1, size) for extent, size in zip(reversed(self.mask.shape), reversed(shape), strict=False)
         )
@@ -65,17 +65,17 @@ class ChannelCoupling(VaryingLayer):
         self.shape = tuple(shape)
         self.network = network
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:  # noqa: D102
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         kept, free = x.chunk(2, dim=1)
         log_scale, shift = self._coefficients(kept)
         return torch.cat([kept, free * torch.exp(log_scale) + shift], dim=1), log_scale.flatten(1).sum(1)
 
-    def inverse(self, y: Tensor) -> Tensor:  # noqa: D102
+    def inverse(self, y: Tensor) -> Tensor:
         kept, free = y.chunk(2, dim=1)
         log_scale, shift = self._coefficients(kept)
         return torch.cat([kept, (free - shift) * torch.exp(-log_scale)], dim=1)
 
-    def output_shape(self, shape: Shape) -> Shape:  # noqa: D102
+    def output_shape(self, shape: Shape) -> Shape:
         require_shape(self, shape, self.shape)
         return shape
 

@@ -28,26 +28,26 @@ class Dense(ConstantLayer):
         self.weight = nn.Parameter(torch.eye(dimension))
         self.bias = nn.Parameter(torch.zeros(dimension)) if bias else None
 
-    def linear(self, x: Tensor) -> Tensor:  # noqa: D102
+    def linear(self, x: Tensor) -> Tensor:
         return x @ self.weight.mT
 
-    def adjoint(self, g: Tensor) -> Tensor:  # noqa: D102
+    def adjoint(self, g: Tensor) -> Tensor:
         return g @ self.weight
 
-    def offset(self) -> Tensor | float:  # noqa: D102
+    def offset(self) -> Tensor | float:
         return 0.0 if self.bias is None else self.bias
 
-    def transform(self, x: Tensor) -> Tensor:  # noqa: D102
+    def transform(self, x: Tensor) -> Tensor:
         return nn.functional.linear(x, self.weight, self.bias)
 
-    def inverse(self, y: Tensor) -> Tensor:  # noqa: D102
+    def inverse(self, y: Tensor) -> Tensor:
         return torch.linalg.solve(self.weight, (y - self.offset()).mT).mT
 
-    def log_abs_det(self) -> Tensor:  # noqa: D102
+    def log_abs_det(self) -> Tensor:
         # LAPACK wants columns: the transpose of a row-major matrix is factored without a copy, 10 % faster all told.
         return torch.linalg.slogdet(self.weight.mT).logabsdet
 
-    def output_shape(self, shape: Shape) -> Shape:  # noqa: D102
+    def output_shape(self, shape: Shape) -> Shape:
         require_shape(self, shape, (len(self.weight),))
         return shape
 
@@ -63,22 +63,22 @@ class Bias(ConstantLayer):
         super().__init__()
         self.bias = nn.Parameter(torch.zeros(shape))
 
-    def linear(self, x: Tensor) -> Tensor:  # noqa: D102
+    def linear(self, x: Tensor) -> Tensor:
         return x
 
-    def adjoint(self, g: Tensor) -> Tensor:  # noqa: D102
+    def adjoint(self, g: Tensor) -> Tensor:
         return g
 
-    def offset(self) -> Tensor:  # noqa: D102
+    def offset(self) -> Tensor:
         return self.bias
 
-    def inverse(self, y: Tensor) -> Tensor:  # noqa: D102
+    def inverse(self, y: Tensor) -> Tensor:
         return y - self.bias
 
-    def log_abs_det(self) -> Tensor:  # noqa: D102
+    def log_abs_det(self) -> Tensor:
         return self.bias.new_zeros(())
 
-    def output_shape(self, shape: Shape) -> Shape:  # noqa: D102
+    def output_shape(self, shape: Shape) -> Shape:
         require_shape(self, shape, tuple(self.bias.shape))
         return shape
 
@@ -116,19 +116,19 @@ class Triangular(ConstantLayer):
         empty = self.entries.new_zeros(self.dimension, self.dimension)
         return empty.index_put(self._places(), self.entries)
 
-    def linear(self, x: Tensor) -> Tensor:  # noqa: D102
+    def linear(self, x: Tensor) -> Tensor:
         return x @ self.matrix().mT
 
-    def adjoint(self, g: Tensor) -> Tensor:  # noqa: D102
+    def adjoint(self, g: Tensor) -> Tensor:
         return g @ self.matrix()
 
-    def inverse(self, y: Tensor) -> Tensor:  # noqa: D102
+    def inverse(self, y: Tensor) -> Tensor:
         return torch.linalg.solve_triangular(self.matrix(), y.mT, upper=self.upper).mT
 
-    def log_abs_det(self) -> Tensor:  # noqa: D102
+    def log_abs_det(self) -> Tensor:
         return self.matrix().diagonal().abs().log().sum()
 
-    def output_shape(self, shape: Shape) -> Shape:  # noqa: D102
+    def output_shape(self, shape: Shape) -> Shape:
         require_shape(self, shape, (self.dimension,))
         return shape
 

@@ -31,19 +31,19 @@ class Scale(FixedLayer):
         self.shape = tuple(shape)
         self.shift, self.divisor = shift, divisor
 
-    def linear(self, x: Tensor) -> Tensor:  # noqa: D102
+    def linear(self, x: Tensor) -> Tensor:
         return x / self.divisor
 
-    def adjoint(self, g: Tensor) -> Tensor:  # noqa: D102
+    def adjoint(self, g: Tensor) -> Tensor:
         return g / self.divisor
 
-    def offset(self) -> float:  # noqa: D102
+    def offset(self) -> float:
         return -self.shift / self.divisor
 
-    def inverse(self, y: Tensor) -> Tensor:  # noqa: D102
+    def inverse(self, y: Tensor) -> Tensor:
         return y * self.divisor + self.shift
 
-    def output_shape(self, shape: Shape) -> Shape:  # noqa: D102
+    def output_shape(self, shape: Shape) -> Shape:
         require_shape(self, shape, self.shape)
         return shape
 
@@ -64,18 +64,18 @@ class Logit(ElementwiseLayer):
             raise ValueError(f"the logit's alpha must be positive, not {alpha}")
         self.alpha = alpha
 
-    def value(self, x: Tensor) -> Tensor:  # noqa: D102
+    def value(self, x: Tensor) -> Tensor:
         return (torch.log(x) - torch.log1p(-x)) / self.alpha
 
-    def slope(self, x: Tensor) -> Tensor:  # noqa: D102
+    def slope(self, x: Tensor) -> Tensor:
         return 1 / (self.alpha * x * (1 - x))
 
-    def slope_and_bend(self, x: Tensor) -> tuple[Tensor, Tensor]:  # noqa: D102
+    def slope_and_bend(self, x: Tensor) -> tuple[Tensor, Tensor]:
         return self.slope(x), 1 / (1 - x) - 1 / x
 
-    def slope_bend_and_change(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:  # noqa: D102
+    def slope_bend_and_change(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         slope, bend = self.slope_and_bend(x)
         return slope, bend, 1 / (1 - x).square() + 1 / x.square()
 
-    def inverse(self, y: Tensor) -> Tensor:  # noqa: D102
+    def inverse(self, y: Tensor) -> Tensor:
         return torch.sigmoid(self.alpha * y)

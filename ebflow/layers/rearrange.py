@@ -40,13 +40,13 @@ class Permutation(Rearrangement):
         self.permutation: Tensor
         self.register_buffer("permutation", permutation)
 
-    def linear(self, x: Tensor) -> Tensor:  # noqa: D102
+    def linear(self, x: Tensor) -> Tensor:
         return x.index_select(1, self.permutation)
 
-    def inverse(self, y: Tensor) -> Tensor:  # noqa: D102
+    def inverse(self, y: Tensor) -> Tensor:
         return y.index_select(1, self.permutation.argsort())
 
-    def output_shape(self, shape: Shape) -> Shape:  # noqa: D102
+    def output_shape(self, shape: Shape) -> Shape:
         require_shape(self, shape, (len(self.permutation), *shape[1:]))
         return shape
 
@@ -68,13 +68,13 @@ class Reshape(Rearrangement):
             raise ValueError(f"a reshape from {tuple(before)} to {tuple(after)} changes the number of components")
         self.before, self.after = tuple(before), tuple(after)
 
-    def linear(self, x: Tensor) -> Tensor:  # noqa: D102
+    def linear(self, x: Tensor) -> Tensor:
         return x.reshape(len(x), *self.after)
 
-    def inverse(self, y: Tensor) -> Tensor:  # noqa: D102
+    def inverse(self, y: Tensor) -> Tensor:
         return y.reshape(len(y), *self.before)
 
-    def output_shape(self, shape: Shape) -> Shape:  # noqa: D102
+    def output_shape(self, shape: Shape) -> Shape:
         require_shape(self, shape, self.before)
         return self.after
 
@@ -82,18 +82,18 @@ class Reshape(Rearrangement):
 class Squeeze(Rearrangement):
     """Space to depth: each 2 x 2 block of pixels becomes four channels, in the order (channel, row, column)."""
 
-    def linear(self, x: Tensor) -> Tensor:  # noqa: D102
+    def linear(self, x: Tensor) -> Tensor:
         # Not pixel_unshuffle, which leaves an empty batch in its old shape.
         batch, channels, height, width = x.shape
         blocks = x.reshape(batch, channels, height // 2, 2, width // 2, 2).permute(0, 1, 3, 5, 2, 4)
         return blocks.reshape(batch, 4 * channels, height // 2, width // 2)
 
-    def inverse(self, y: Tensor) -> Tensor:  # noqa: D102
+    def inverse(self, y: Tensor) -> Tensor:
         batch, channels, height, width = y.shape
         blocks = y.reshape(batch, channels // 4, 2, 2, height, width).permute(0, 1, 4, 2, 5, 3)
         return blocks.reshape(batch, channels // 4, 2 * height, 2 * width)
 
-    def output_shape(self, shape: Shape) -> Shape:  # noqa: D102
+    def output_shape(self, shape: Shape) -> Shape:
         if len(shape) != 3 or shape[1] % 2 or shape[2] % 2:
             raise ValueError(f"squeeze halves images of even height and width, not samples of shape {tuple(shape)}")
         channels, height, width = shape

@@ -75,24 +75,24 @@ class Whitening(ConstantLayer):
         self.matrix.copy_(matrix)
         self.shift.copy_(-matrix @ mean)
 
-    def linear(self, x: Tensor) -> Tensor:  # noqa: D102
+    def linear(self, x: Tensor) -> Tensor:
         return x @ self.matrix.mT
 
-    def adjoint(self, g: Tensor) -> Tensor:  # noqa: D102
+    def adjoint(self, g: Tensor) -> Tensor:
         return g @ self.matrix
 
-    def offset(self) -> Tensor:  # noqa: D102
+    def offset(self) -> Tensor:
         return self.shift
 
-    def transform(self, x: Tensor) -> Tensor:  # noqa: D102
+    def transform(self, x: Tensor) -> Tensor:
         return torch.nn.functional.linear(x, self.matrix, self.shift)
 
-    def inverse(self, y: Tensor) -> Tensor:  # noqa: D102
+    def inverse(self, y: Tensor) -> Tensor:
         return torch.linalg.solve(self.matrix, (y - self.shift).mT).mT
 
-    def log_abs_det(self) -> Tensor:  # noqa: D102
+    def log_abs_det(self) -> Tensor:
         return torch.linalg.slogdet(self.matrix).logabsdet
 
-    def output_shape(self, shape: Shape) -> Shape:  # noqa: D102
+    def output_shape(self, shape: Shape) -> Shape:
         require_shape(self, shape, (len(self.shift),))
         return shape

@@ -1,4 +1,4 @@
-"""The asv suite: speed of every method over D and L, commit after commit; it calls `harness.timing.interleaved`."""
+"""The asv suite: the speed of every method over D and L, commit after commit."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ DEPTHS = [1, 2, 4]
 
 
 class OncePerPoint:
-    """Builds what is timed once for every parameter point.
+    """A benchmark that builds its model once for every parameter point.
 
     asv_runner calls ``setup`` before every timed call; building anew there would put cold caches into each measurement.
     """
@@ -28,7 +28,7 @@ class OncePerPoint:
     number = 1
     rounds = 2
     warmup_time = 0.2
-    # Of one thread on a core of its own CPU time is what a clock shows; where others share the core it is that still.
+    # CPU time: the same as a clock's for one thread on a core of its own, and unchanged where others share the core.
     timer = time.process_time
     repeat = (5, 60, 0.8)
 
@@ -49,5 +49,5 @@ class OncePerPoint:
 
 
 def available(objective: str | None = None) -> list[str]:
-    """Names of the methods that run here, of one objective or of all."""
+    """Return the names of the methods that run here, of one objective or of all."""
     return [m.name for m in registry().available("fc") if objective in (None, m.objective)]

@@ -12,10 +12,10 @@ from torch import Tensor
 from harness.cells.base import Keep, Progress, single
 from harness.cells.likelihood import TrainedCell
 from harness.cells.pictures import as_levels, imputed
-from harness.datasets import Dataset, LogitPreprocessing
-from harness.datasets.moments import Moments, moments
+from harness.datasets.dataset import Dataset
+from harness.datasets.preprocessing import LogitPreprocessing
 from harness.errors import InputError, UnavailableError
-from harness.methods import Imputes, Problem
+from harness.methods import Imputes, Moments, Problem, moments
 from harness.methods.calls import guarded
 from harness.methods.density import build, count_parameters
 from harness.methods.precision import stored

@@ -13,7 +13,8 @@ from harness import datasets
 from harness.cells.base import APART, Cell, Keep, Progress, single
 from harness.cells.estimate import training_seconds
 from harness.cells.pictures import Arrays, learned
-from harness.datasets import Dataset, Identity, LogitPreprocessing
+from harness.datasets.dataset import Dataset
+from harness.datasets.preprocessing import Identity, LogitPreprocessing
 from harness.errors import InputError, UnavailableError
 from harness.methods import SCORE_MATCHING, Method, Model, Problem
 from harness.methods.calls import guarded

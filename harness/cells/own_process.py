@@ -1,4 +1,4 @@
-"""A cell in a process of its own, under limits: however it ends, there are rows that say so."""
+"""Runs a cell in a process of its own, under limits: however the process ends, there are rows that say so."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection
 
 from harness.cells.base import Cell, Outcome, Progress
-from harness.methods.child_process import Child
+from harness.methods.child_process import Child, Ended
 from harness.methods.process_settings import prepare
 from harness.training.checkpoints import TrainingCheckpoint
 
 _LOOK = 0.1  # seconds between two looks at the memory of a process
 _FROM_OUTSIDE = (-9, -15)
-"""SIGKILL and SIGTERM: a machine that ran out of memory or an operator ended the process, and not what it did."""
+"""SIGKILL and SIGTERM: an operator, or a machine that ran out of memory, ended the process."""
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What a cell may use; None for no limit.
+    """What a cell may use.
 
     Args:
-        seconds: From the start of its process.
-        memory: Bytes that its process and that one's descendants hold in memory, looked at ten times a second. (The
-            system's own limits are on address space, of which torch reserves much more than it uses.)
+        seconds: Seconds from the start of the cell's process to its end; None for no limit.
+        memory: Bytes that the cell's process and its descendants may hold in memory, looked at ten times a second; None
+            for no limit. (The system's own limits are on address space, of which torch reserves more than it uses.)
     """
 
     seconds: float | None = None
@@ -34,7 +34,11 @@ class Limits:
 
 
 class Abandoned(Exception):
-    """The sweep is being ended; the cell has no result."""
+    """The sweep was stopped while the cell ran; the cell has no result."""
+
+
+class _LimitPassed(Exception):
+    """The process of a cell has passed one of its limits; the message says which."""
 
 
 def alone(
@@ -51,56 +55,54 @@ def alone(
     next kill may not be meant for it. Nothing else is tried twice, because it would end in the same way.
 
     Args:
-        cell: Picklable, and so is all it needs.
-        limits: Its process is killed at the first that it passes.
-        threads: Of torch.
-        resume: Where a training is saved and goes on from.
-        progress: Told what the cell tells.
-        stopped: Once set, the process is asked to end, and killed if it does not.
+        cell: The cell. It can be pickled, and so can all that it needs.
+        limits: Limits of the process, which is killed at the first limit that it passes.
+        threads: Number of threads of torch in the process.
+        resume: File that a training is saved in and goes on from, or None.
+        progress: Function that is told what the cell tells about its progress.
+        stopped: Event at which the process is asked to end, and killed if it does not.
 
     Raises:
-        Abandoned: It was.
+        Abandoned: if the event was set while the cell ran.
     """
     reason = ""
     for _ in range(2):
-        with Child(_in_child, cell, threads, resume, threads=threads) as child:
-            ended = _listen(child, limits, progress, stopped)
-            if isinstance(ended, Outcome):
-                return ended
-            if ended is not None:
-                return Outcome(cell.without_result("failed", ended), cut_off=True)
-            status, words = child.ending()
-        reason = f"its process {words}"
-        if status not in _FROM_OUTSIDE:
-            return Outcome(cell.without_result("failed", reason))
+        seconds = math.inf if limits.seconds is None else limits.seconds
+        with Child(_in_child, cell, threads, resume, threads=threads, seconds=seconds) as child:
+            try:
+                return _listen(child, limits, progress, stopped)
+            except Ended as end:
+                reason = f"its process {end}"
+                if end.status not in _FROM_OUTSIDE:
+                    return Outcome(cell.without_result("failed", reason))
+            except _LimitPassed as limit:
+                return Outcome(cell.without_result("failed", str(limit)), cut_off=True)
     return Outcome(cell.without_result("failed", f"{reason}, twice: out of memory, or by hand"), cut_off=True)
 
 
-def _listen(child: Child, limits: Limits, progress: Progress, stopped: threading.Event | None) -> Outcome | str | None:
-    """Return what a process sends in the end, or which limit it passed, or None if it ended without a word."""
-    deadline = math.inf if limits.seconds is None else time.monotonic() + limits.seconds
-    while True:
-        try:
-            ended = child.ended()
-            if child.connection.poll(_LOOK):
-                message = child.connection.recv()
-                if isinstance(message, Outcome):
-                    return message
+def _listen(child: Child, limits: Limits, progress: Progress, stopped: threading.Event | None) -> Outcome:
+    """Pass on what a process tells about its progress, and return the outcome that it sends in the end."""
+    memory = math.inf if limits.memory is None else limits.memory
+    try:
+        while stopped is None or not stopped.is_set():
+            try:
+                message = child.receive(_LOOK, memory)
+            except TimeoutError:
+                raise _LimitPassed(
+                    f"it took longer than {limits.seconds:g} s, the limit for a cell (--timeout)"
+                ) from None
+            except MemoryError as error:
+                limit = f"{memory / 2**30:.1f} is the limit for a cell (--memory)"
+                raise _LimitPassed(f"{error}, and {limit}") from None
+            if isinstance(message, Outcome):
+                return message
+            if message is not None:
                 progress(*message)
-            elif ended:  # and the connection is held open by a process that it has forked
-                return None
-        except (EOFError, ConnectionError):
-            return None
-        except KeyboardInterrupt:
-            child.interrupt()
-            raise
-        if stopped is not None and stopped.is_set():
-            child.interrupt()
-            raise Abandoned
-        if time.monotonic() > deadline:
-            return f"it took longer than {limits.seconds:g} s, the limit for a cell (--timeout)"
-        if limits.memory is not None and (used := child.memory()) > limits.memory:
-            return f"it used {used / 2**30:.1f} GiB, and {limits.memory / 2**30:.1f} is the limit for a cell (--memory)"
+    except KeyboardInterrupt:
+        child.interrupt()
+        raise
+    child.interrupt()
+    raise Abandoned
 
 
 def _in_child(connection: Connection, cell: Cell, threads: int, resume: TrainingCheckpoint | None) -> None:
@@ -116,6 +118,6 @@ def _in_child(connection: Connection, cell: Cell, threads: int, resume: Training
     try:
         connection.send(cell.run(progress, resume))
     except KeyboardInterrupt:
-        # Asked to end, and the state of its training is saved: the parent sees that it was not the cell's doing.
+        # The state of the training is saved. The parent sees by the signal that the cell did not end itself.
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         signal.raise_signal(signal.SIGTERM)

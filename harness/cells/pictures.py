@@ -8,7 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from harness.datasets import Dataset, Density, Dequantize
+from harness.datasets.dataset import Dataset
+from harness.datasets.densities import Density
+from harness.datasets.preprocessing import Dequantize
 from harness.methods import Method, Model, Problem
 from harness.methods.calls import guarded
 from harness.methods.density import log_prob, sample, score

@@ -1,4 +1,4 @@
-"""``python -m harness``."""
+"""The program as ``python -m harness.cli``."""
 
 from harness.cli.program import main
 

@@ -1,4 +1,4 @@
-"""The commands for authors of competitors: check and new-adapter."""
+"""`harness check` and `harness new-adapter`: for authors of methods."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ from harness.cli import completion
 from harness.errors import InputError
 
 if TYPE_CHECKING:
-    from harness.conformance.findings import Finding
     from harness.methods import Method
 
 
@@ -23,12 +22,14 @@ def check(
     what: Annotated[
         str,
         typer.Argument(
-            metavar="NAME|FILE.py", help="A method, or a file that declares some.", autocompletion=completion.methods
+            metavar="NAME|FILE.py",
+            help="Name of a method, or a file that declares methods.",
+            autocompletion=completion.methods,
         ),
     ],
-    as_json: Annotated[bool, typer.Option("--json", help="Print findings, one JSON object a line.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print findings alone, one JSON object a line.")] = False,
 ) -> None:
-    """Hold a competitor to every promise of the contract, and say which one broke, by how much, and the usual cause.
+    """Check that a method keeps the contract; for each broken promise, show by how much and the usual cause.
 
     Examples:
       harness check nflows-lu-ml
@@ -39,21 +40,26 @@ def check(
     file = Path(what) if what.endswith(".py") else None
     broken = 0
     for method in _methods(what, file):
-        found = []
+        statuses: Counter[str] = Counter()
         for finding in findings(method.name, file):
-            found.append(finding)
+            statuses[finding.status] += 1
             if as_json:
                 print(json.dumps(dataclasses.asdict(finding)), flush=True)
             elif finding.status != "passed":
                 print(f"{finding.status:>12}  {finding.check}: {finding.text}", flush=True)
-        broken += sum(finding.status == "broken" for finding in found)
+        broken += statuses["broken"]
         if not as_json:
-            print(_summary(method, found))
+            verdict = "does not keep the contract" if statuses["broken"] else "keeps the contract"
+            print(
+                f"{method.name} {verdict}: {statuses['passed']} checks passed, "
+                f"{statuses['inapplicable']} not applicable, {statuses['broken']} broken"
+            )
     if broken:
         sys.exit(1)
 
 
 def _methods(what: str, file: Path | None) -> list[Method]:
+    """Return the method of a name, or those that a file declares."""
     from harness.methods.registry import load_file, registry
 
     if Path(what).is_dir():
@@ -64,22 +70,13 @@ def _methods(what: str, file: Path | None) -> list[Method]:
     return methods
 
 
-def _summary(method: Method, found: list[Finding]) -> str:
-    count = Counter(finding.status for finding in found)
-    verdict = "keeps the contract" if not count["broken"] else "does not keep the contract"
-    return (
-        f"{method.name} {verdict}: {count['passed']} checks passed, {count['inapplicable']} not applicable, "
-        f"{count['broken']} broken"
-    )
-
-
 def new_adapter(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="Of the new module: letters, digits and _.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Name of the new module: letters, digits and _.")],
     folder: Annotated[
-        Path, typer.Option(metavar="FOLDER", help="Where to write it; in baselines/ it is found at once.")
+        Path, typer.Option(metavar="FOLDER", help="Folder of the new module; in baselines/ it is found at once.")
     ] = Path(),
 ) -> None:
-    """Write a commented competitor that works as it is, to be changed into yours.
+    """Write a commented method that works as it is, for you to change.
 
     Examples:
       harness new-adapter my_flow --folder baselines

@@ -8,7 +8,7 @@ Complete = Callable[[str], list[tuple[str, str]]]
 
 
 def _completes(names: Callable[[], Iterable[tuple[str, str]]]) -> Complete:
-    """Turn a function that lists names, each with its help, into a callback; whatever fails completes nothing."""
+    """Make a callback for typer of a function that lists names with their help; an error completes nothing."""
 
     def complete(incomplete: str) -> list[tuple[str, str]]:
         try:
@@ -20,7 +20,7 @@ def _completes(names: Callable[[], Iterable[tuple[str, str]]]) -> Complete:
 
 
 def comma_separated(complete: Complete) -> Complete:
-    """Complete the last name of a list, with those that are not in it yet."""
+    """Complete the last name of a comma-separated list, with the names that the list does not have yet."""
 
     def complete_last(incomplete: str) -> list[tuple[str, str]]:
         before, comma, last = incomplete.rpartition(",")
@@ -32,7 +32,7 @@ def comma_separated(complete: Complete) -> Complete:
 
 @_completes
 def methods() -> Iterable[tuple[str, str]]:
-    """Every method, with what it is."""
+    """Return every method, with a summary of what it is."""
     from harness.methods.registry import registry
 
     return [(method.name, method.summary) for method in registry().methods.values()]
@@ -40,7 +40,7 @@ def methods() -> Iterable[tuple[str, str]]:
 
 @_completes
 def datasets() -> Iterable[tuple[str, str]]:
-    """Every dataset."""
+    """Return every dataset."""
     from harness.datasets import names
 
     return [(name, "") for name in names()]
@@ -48,7 +48,7 @@ def datasets() -> Iterable[tuple[str, str]]:
 
 @_completes
 def recipes() -> Iterable[tuple[str, str]]:
-    """Every recipe, with what it changes."""
+    """Return every recipe, with what it changes."""
     from harness.paper.recipes import RECIPES
 
     return RECIPES.items()
@@ -56,41 +56,7 @@ def recipes() -> Iterable[tuple[str, str]]:
 
 @_completes
 def experiments() -> Iterable[tuple[str, str]]:
-    """Every experiment, with what it answers."""
+    """Return every experiment, with the question that it answers."""
     from harness.paper.experiments import EXPERIMENTS
 
     return [(experiment.name, experiment.title) for experiment in EXPERIMENTS]
-
-
-@_completes
-def profiles() -> Iterable[tuple[str, str]]:
-    """The profiles of `reproduce`."""
-    return [("quick", "minutes, shortened"), ("paper", "the published protocol")]
-
-
-@_completes
-def executors() -> Iterable[tuple[str, str]]:
-    """Who can run the cells of a sweep."""
-    return [(name, "") for name in ("serial", "processes", "dask")]
-
-
-@_completes
-def architectures() -> Iterable[tuple[str, str]]:
-    """Every architecture."""
-    from harness.methods import ARCHITECTURES
-
-    return [(name, "") for name in ARCHITECTURES]
-
-
-@_completes
-def dtypes() -> Iterable[tuple[str, str]]:
-    """Every dtype."""
-    from harness.methods import DTYPES
-
-    return [(name, "") for name in DTYPES]
-
-
-@_completes
-def devices() -> Iterable[tuple[str, str]]:
-    """The usual devices."""
-    return [("cpu", ""), ("cuda", "the first GPU")]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -13,7 +13,6 @@ from harness.errors import InputError
 if TYPE_CHECKING:
     from harness.cells.own_process import Limits
 
-
 MODEL = "Model and data"
 TRAINING = "Training"
 MACHINE = "Machine"
@@ -22,104 +21,91 @@ OUTPUT = "Results"
 _LARGEST = 1e9  # seconds or GiB
 
 RESULTS = Path("results/local")
-"""Where finished cells and tables lie unless told otherwise."""
+"""The results folder, unless --results-dir or HARNESS_RESULTS_DIR names another."""
+
+
+def option(panel: str, metavar: str | None, text: str, *names: str, **settings: Any) -> Any:
+    """Declare an option.
+
+    Args:
+        panel: The panel of the help that shows the option.
+        metavar: What stands for the option's value in the help, or None for a flag.
+        text: The help.
+        names: The names of the option, if it is not called as its parameter.
+        settings: All else that `typer.Option` takes.
+    """
+    return typer.Option(*names, metavar=metavar, help=text, rich_help_panel=panel, **settings)
+
+
+# The fixed sets of names stand here once more: the modules that they belong to are slow to import.
+ArchitectureName = Literal["fc", "cnn", "glow", "toy", "multimodal"]
+DtypeName = Literal["float32", "float64", "tf32", "bf16"]
+OptimizerName = Literal["adam", "rmsprop"]
+ProfileName = Literal["quick", "paper"]
+ExecutorName = Literal["serial", "processes", "dask"]
 
 Architecture = Annotated[
-    str,
-    typer.Option(
-        metavar="NAME",
-        help="fc, cnn, glow, toy or multimodal.",
-        autocompletion=completion.architectures,
-        rich_help_panel=MODEL,
-    ),
+    ArchitectureName, option(MODEL, "NAME", "Architecture of the flow: fc, cnn, glow, toy or multimodal.")
 ]
 Methods = Annotated[
     str | None,
-    typer.Option(
-        metavar="NAME,...",
-        help="Comma-separated; all if not given.",
+    option(
+        MODEL,
+        "NAME,...",
+        "Names of methods, separated by commas; all methods if not given.",
         autocompletion=completion.comma_separated(completion.methods),
-        rich_help_panel=MODEL,
     ),
 ]
 Dtype = Annotated[
-    str,
-    typer.Option(
-        metavar="NAME",
-        help="float32, float64, or float32 with the products of training in tf32 (CUDA) or bf16.",
-        autocompletion=completion.dtypes,
-        rich_help_panel=MODEL,
+    DtypeName,
+    option(
+        MODEL,
+        "NAME",
+        "Number format: float32, float64, or float32 with the matrix products of training in tf32 (on CUDA) or bf16.",
     ),
+]
+Profile = Annotated[
+    ProfileName, option(MODEL, "NAME", "Length of the experiments: quick, in minutes; or paper, as published, in days.")
+]
+Optimizer = Annotated[
+    OptimizerName | None, option(TRAINING, "NAME", "Optimiser, rmsprop or adam; the recipe's if not given.")
 ]
 Compile = Annotated[
-    bool,
-    typer.Option(
-        "--compile", help="Put the loss through torch.compile; the first step is slow.", rich_help_panel=TRAINING
-    ),
+    bool, option(TRAINING, None, "Compile the loss with torch.compile; the first step is slow.", "--compile")
 ]
-Device = Annotated[
-    str,
-    typer.Option(
-        metavar="NAME", help="cpu, cuda or cuda:N.", autocompletion=completion.devices, rich_help_panel=MACHINE
-    ),
-]
-Threads = Annotated[
-    int | None, typer.Option(metavar="N", help="Threads of torch; all cores if not given.", rich_help_panel=MACHINE)
-]
+Device = Annotated[str, option(MACHINE, "NAME", "Device to compute on: cpu, cuda or cuda:N.")]
+Threads = Annotated[int | None, option(MACHINE, "N", "Number of torch threads; all cores if not given.")]
 Executor = Annotated[
-    str,
-    typer.Option(
-        metavar="NAME",
-        help="serial: one cell after another; processes: side by side, timings after the rest; dask: on a cluster.",
-        autocompletion=completion.executors,
-        rich_help_panel=MACHINE,
+    ExecutorName,
+    option(
+        MACHINE,
+        "NAME",
+        "Who runs the cells: serial, this process, one by one; processes, several side by side, with timings after the "
+        "rest; or dask, a cluster.",
     ),
 ]
 Workers = Annotated[
-    int | None, typer.Option(metavar="N", help="How many processes; all cores if not given.", rich_help_panel=MACHINE)
+    int | None, option(MACHINE, "N", "Number of processes of --executor processes; all cores if not given.")
 ]
-Scheduler = Annotated[
-    str | None, typer.Option(metavar="ADDRESS", help="Of Dask: tcp://HOST:8786.", rich_help_panel=MACHINE)
-]
-Timeout = Annotated[
-    float | None,
-    typer.Option(metavar="SECONDS", help="Limit of a cell, in a process of its own.", rich_help_panel=MACHINE),
-]
-Memory = Annotated[
-    float | None, typer.Option(metavar="GIB", help="Limit of a cell, in a process of its own.", rich_help_panel=MACHINE)
-]
-Seed = Annotated[int, typer.Option(metavar="N", help="Of initialisation, noise and order.", rich_help_panel=MACHINE)]
+Scheduler = Annotated[str | None, option(MACHINE, "ADDRESS", "Address of a Dask scheduler, such as tcp://HOST:8786.")]
+Timeout = Annotated[float | None, option(MACHINE, "SECONDS", "Longest time that a cell may take, in its own process.")]
+Memory = Annotated[float | None, option(MACHINE, "GIB", "Most memory that a cell may use, in its own process.")]
+Seed = Annotated[int, option(MACHINE, "N", "Seed of the initial weights, the noise and the order of the data.")]
 DataDir = Annotated[
     Path | None,
-    typer.Option(
-        metavar="FOLDER",
-        envvar="HARNESS_DATA_DIR",
-        help="Has mnist/ and cifar-10-batches-bin/.",
-        rich_help_panel=MACHINE,
-    ),
+    option(MACHINE, "FOLDER", "Folder that has mnist/ and cifar-10-batches-bin/.", envvar="HARNESS_DATA_DIR"),
 ]
 ResultsDir = Annotated[
     Path,
-    typer.Option(
-        metavar="FOLDER",
-        envvar="HARNESS_RESULTS_DIR",
-        help="Where finished cells and tables lie.",
-        rich_help_panel=OUTPUT,
-    ),
+    option(OUTPUT, "FOLDER", "Folder of results: finished cells, tables and figures.", envvar="HARNESS_RESULTS_DIR"),
 ]
-Fresh = Annotated[bool, typer.Option("--fresh", help="Measure anew what is already there.", rich_help_panel=OUTPUT)]
+Write = Annotated[bool, option(OUTPUT, None, "Write the files into the results folder.", "--write")]
+Output = Annotated[Path | None, option(OUTPUT, "FOLDER", "Folder to write the files into, other than the results'.")]
+Fresh = Annotated[bool, option(OUTPUT, None, "Measure again what the results folder has already.", "--fresh")]
 AsJson = Annotated[
-    bool,
-    typer.Option(
-        "--json",
-        help="Print rows of the result schema, one JSON object a line, and nothing else.",
-        rich_help_panel=OUTPUT,
-    ),
+    bool, option(OUTPUT, None, "Print rows of the result schema alone, one JSON object a line.", "--json")
 ]
-Quiet = Annotated[
-    bool,
-    typer.Option("--quiet", "-q", help="No plan and no progress: results and errors alone.", rich_help_panel=OUTPUT),
-]
+Quiet = Annotated[bool, option(OUTPUT, None, "Print results and errors alone, no progress.", "--quiet", "-q")]
 
 
 def words(command: str, **options: object) -> tuple[str, ...]:
@@ -135,24 +121,35 @@ def existing(folder: Path | None) -> Path | None:
     """Return the data folder that was asked for.
 
     Raises:
-        InputError: It does not exist.
+        InputError: if the folder does not exist.
     """
     if folder is not None and not folder.is_dir():
         raise InputError(f"the data folder {folder} does not exist; make it, or leave --data-dir out")
     return folder
 
 
-def limits(timeout: float | None, memory: float | None) -> Limits | None:
-    """Return what a cell may use, in seconds and GiB; None where neither is limited.
+def destination(results_dir: Path, write: bool, output: Path | None) -> Path | None:
+    """Return the folder that a reading command writes into: the results folder, another one, or None for neither.
 
     Raises:
-        InputError: A limit is not above 0.
+        InputError: if both folders were asked for.
+    """
+    if write and output is not None:
+        raise InputError("--write and --output name two folders; give one of them")
+    return results_dir if write else output
+
+
+def limits(timeout: float | None, memory: float | None) -> Limits | None:
+    """Return the limits of a cell, given in seconds and GiB; None where there is neither.
+
+    Raises:
+        InputError: if a limit is not above 0.
     """
     from harness.cells.own_process import Limits
 
-    for option, limit in (("timeout", timeout), ("memory", memory)):
+    for name, limit in (("timeout", timeout), ("memory", memory)):
         if limit is not None and not 0 < limit < _LARGEST:
-            raise InputError(f"--{option} must be a number above 0 and below {_LARGEST:g}, not {limit:g}")
+            raise InputError(f"--{name} must be a number above 0 and below {_LARGEST:g}, not {limit:g}")
     if timeout is None and memory is None:
         return None
     return Limits(timeout, None if memory is None else round(memory * 2**30))

@@ -1,23 +1,22 @@
-"""The program: its commands, and how it ends. What they do is in `harness.cli`."""
+"""The program: its commands, and how errors become exit statuses."""
 
 from __future__ import annotations
 
 import errno
 import os
 import sys
+from collections.abc import Callable
 from typing import Annotated
 
 import typer
 
 from harness import __version__
 from harness.cli.authors import check, new_adapter
-from harness.cli.figures import figures
 from harness.cli.listing import list_names
-from harness.cli.report import report
+from harness.cli.reading import figures, report, tables
 from harness.cli.reproduce import reproduce
 from harness.cli.results import app as results
 from harness.cli.runtime import runtime
-from harness.cli.tables import tables
 from harness.cli.train import train
 from harness.errors import InputError, printable
 
@@ -48,11 +47,12 @@ def program(
     """
 
 
-for panel, commands in {
+_COMMANDS: dict[str, dict[str, Callable[..., None]]] = {
     "Measure": {"runtime": runtime, "train": train, "reproduce": reproduce},
     "Look": {"list": list_names, "tables": tables, "figures": figures, "report": report},
     "Add a competitor": {"new-adapter": new_adapter, "check": check},
-}.items():
+}
+for panel, commands in _COMMANDS.items():
     for name, command in commands.items():
         app.command(name, rich_help_panel=panel)(command)
 
@@ -60,7 +60,7 @@ app.add_typer(results, name="results", rich_help_panel="Look")
 
 
 def main() -> None:
-    """Run the program; a mistake of the user's is one line and exit status 2, Ctrl-C is 130."""
+    """Run the program; the user's mistake is printed as one line with exit status 2, and Ctrl-C ends it with 130."""
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:  # it was closed before the program began
             setattr(sys, name, open(os.devnull, "w"))  # noqa: PTH123, SIM115
@@ -70,7 +70,7 @@ def main() -> None:
         print(f"harness: {printable(str(error))}", file=sys.stderr)
         sys.exit(2)
     except typer.TyperException as error:
-        if text := _told(error):  # none where help was printed for want of arguments
+        if text := _one_line(error):  # none where help was printed for want of arguments
             print(f"harness: {printable(text)}", file=sys.stderr)
         sys.exit(error.exit_code)
     except typer.Abort:
@@ -80,7 +80,7 @@ def main() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         sys.exit(1)
     except OSError as error:
-        # The system has something against a place: no room, no permission, a name that is too long.
+        # The system refuses a place: no room, no permission, a name that is too long.
         if error.filename is None and error.errno not in _NO_ROOM:
             raise
         place = "" if error.filename is None else f"{error.filename}: "
@@ -88,9 +88,9 @@ def main() -> None:
         sys.exit(2)
 
 
-def _told(error: typer.TyperException) -> str:
-    """Write a mistake in the use of options as one line with a hint."""
-    text = " ".join(error.format_message().split())
+def _one_line(error: typer.TyperException) -> str:
+    """Return a mistake in the use of commands and options as one line with a hint."""
+    text = " ".join(error.format_message().split()).replace("Value error, ", "")  # what pydantic puts before a message
     if near := getattr(error, "possibilities", None):
         text = f"{error.message}. Did you mean {' or '.join(near)}?"
     if not text:

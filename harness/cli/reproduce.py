@@ -6,28 +6,8 @@ from typing import Annotated
 
 import typer
 
-from harness.cli import completion
-from harness.cli.options import (
-    MODEL,
-    OUTPUT,
-    RESULTS,
-    AsJson,
-    DataDir,
-    Device,
-    Executor,
-    Fresh,
-    Memory,
-    Methods,
-    Quiet,
-    ResultsDir,
-    Scheduler,
-    Seed,
-    Threads,
-    Timeout,
-    Workers,
-    existing,
-    limits,
-)
+from harness.cli import completion, options
+from harness.cli.options import MODEL, OUTPUT, RESULTS, option
 from harness.errors import InputError
 
 
@@ -36,52 +16,41 @@ def reproduce(
         list[str] | None,
         typer.Argument(
             metavar="[EXPERIMENT]...",
-            help="Names (harness list); all if none is given.",
+            help="Names of experiments (harness list); all experiments if none is given.",
             autocompletion=completion.experiments,
         ),
     ] = None,
-    profile: Annotated[
-        str,
-        typer.Option(
-            metavar="NAME",
-            help="quick: minutes, shortened; paper: the published protocol, days.",
-            autocompletion=completion.profiles,
-            rich_help_panel=MODEL,
-        ),
-    ] = "quick",
-    methods: Methods = None,
+    profile: options.Profile = "quick",
+    methods: options.Methods = None,
     seeds: Annotated[
         int | None,
-        typer.Option(
-            min=1, metavar="N", help="How many seeds; 1 in the quick profile, 3 in the paper's.", rich_help_panel=MODEL
+        option(
+            MODEL,
+            "N",
+            "Number of runs of every training; 1 in the quick profile, 3 in the paper's if not given.",
+            min=1,
         ),
     ] = None,
     epochs: Annotated[
         int | None,
-        typer.Option(
-            min=1,
-            metavar="N",
-            help="Budget of every training in the paper profile; the rows say so.",
-            rich_help_panel=MODEL,
-        ),
+        option(MODEL, "N", "Most epochs of a training in the paper profile; rows say if it was cut short.", min=1),
     ] = None,
     only_plan: Annotated[
-        bool,
-        typer.Option("--plan", help="Print what there is to do, and for how long, and stop.", rich_help_panel=OUTPUT),
+        bool, option(OUTPUT, None, "Print what there is to do and how long it will take, and stop.", "--plan")
     ] = False,
-    device: Device = "cpu",
-    threads: Threads = None,
-    executor: Executor = "serial",
-    workers: Workers = None,
-    scheduler: Scheduler = None,
-    timeout: Timeout = None,
-    memory: Memory = None,
-    seed: Seed = 0,
-    data_dir: DataDir = None,
-    results_dir: ResultsDir = RESULTS,
-    fresh: Fresh = False,
-    as_json: AsJson = False,
-    quiet: Quiet = False,
+    device: options.Device = "cpu",
+    threads: options.Threads = None,
+    executor: options.Executor = "serial",
+    workers: options.Workers = None,
+    scheduler: options.Scheduler = None,
+    timeout: options.Timeout = None,
+    memory: options.Memory = None,
+    seed: options.Seed = 0,
+    data_dir: options.DataDir = None,
+    results_dir: options.ResultsDir = RESULTS,
+    fresh: options.Fresh = False,
+    as_json: options.AsJson = False,
+    quiet: options.Quiet = False,
 ) -> None:
     """Answer the paper's tables and figures, published numbers beside measured ones.
 
@@ -98,15 +67,16 @@ def reproduce(
     from harness.cli.running import run_and_show
     from harness.methods.process_settings import prepare
     from harness.methods.registry import registry
-    from harness.paper.experiments import Context, select
+    from harness.paper.experiments import select
+    from harness.paper.plans import Context
     from harness.results import Store
 
     chosen = select(experiments or [], profile)
-    limited = limits(timeout, memory)
+    limits = options.limits(timeout, memory)
     with hire(executor, workers, threads, scheduler) as crew:
         prepare(device, crew.threads)
         names = tuple(method.name for method in registry().select(methods)) if methods else ()
-        context = Context(profile, device, seed, seeds, names, epochs, existing(data_dir))
+        context = Context(profile, device, seed, seeds, names, epochs, options.existing(data_dir))
         cells = [cell for experiment in chosen for cell in experiment.cells(context)]
         if not cells:
             raise InputError(f"none of these experiments has {methods}; see `harness list`, or leave --methods out")
@@ -114,4 +84,4 @@ def reproduce(
         if only_plan:
             screen.show_table(screen.PLAN, plan(cells, costs(cells, store, fresh)))
             return
-        run_and_show(cells, store, fresh=fresh, as_json=as_json, quiet=quiet, planned=True, crew=crew, limits=limited)
+        run_and_show(cells, store, fresh=fresh, as_json=as_json, quiet=quiet, planned=True, crew=crew, limits=limits)

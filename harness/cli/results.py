@@ -4,22 +4,18 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
-from typer.models import OptionInfo
 
-from harness.cli.options import OUTPUT, RESULTS, AsJson, ResultsDir
+from harness.cli.options import OUTPUT, RESULTS, AsJson, ResultsDir, option
 from harness.errors import InputError
 
 app = typer.Typer(no_args_is_help=True, help="Show, check, merge and pack the results that runs have written.")
 
 
-def _filter(plural: str) -> OptionInfo:
-    option: OptionInfo = typer.Option(
-        metavar="NAME,...", help=f"Show only rows of these {plural}.", rich_help_panel="Which rows"
-    )
-    return option
+def _filter(plural: str) -> Any:
+    return option("Which rows", "NAME,...", f"Show only rows of these {plural}.")
 
 
 @app.command()
@@ -87,7 +83,7 @@ def merge(
     folders: Annotated[
         list[Path], typer.Argument(metavar="FOLDER...", help="Results folders to merge. They are only read.")
     ],
-    into: Annotated[Path, typer.Option(metavar="FOLDER", help="The results folder to fill.", rich_help_panel=OUTPUT)],
+    into: Annotated[Path, option(OUTPUT, "FOLDER", "The results folder to fill.")],
 ) -> None:
     """Copy the cells of several results folders, from other machines or older versions of this program, into one.
 

@@ -4,66 +4,34 @@ from __future__ import annotations
 
 from typing import Annotated
 
-import typer
-
-from harness.cli.options import (
-    MODEL,
-    OUTPUT,
-    RESULTS,
-    Architecture,
-    AsJson,
-    Compile,
-    DataDir,
-    Device,
-    Dtype,
-    Fresh,
-    Memory,
-    Methods,
-    Quiet,
-    ResultsDir,
-    Seed,
-    Threads,
-    Timeout,
-    existing,
-    limits,
-    words,
-)
-from harness.errors import InputError, unknown
+from harness.cli import options
+from harness.cli.options import MODEL, OUTPUT, RESULTS, option
+from harness.errors import InputError
 
 
 def runtime(
-    architecture: Architecture = "fc",
+    architecture: options.Architecture = "fc",
     dims: Annotated[
-        str,
-        typer.Option(
-            metavar="D,...",
-            help="Dimensions; for cnn and glow, D = n * n with n a multiple of 4.",
-            rich_help_panel=MODEL,
-        ),
+        str, option(MODEL, "D,...", "Dimensions, separated by commas; for cnn and glow, squares of multiples of 4.")
     ] = "64,256,784",
     layers: Annotated[
         str | None,
-        typer.Option(
-            metavar="L,...", help="Numbers of linear layers; the paper's if not given.", rich_help_panel=MODEL
-        ),
+        option(MODEL, "L,...", "Numbers of linear layers, separated by commas; the paper's number if not given."),
     ] = None,
-    batch: Annotated[int, typer.Option(metavar="B", help="Batch size.", rich_help_panel=MODEL)] = 100,
-    methods: Methods = None,
-    dtype: Dtype = "float32",
-    repeats: Annotated[
-        int, typer.Option(metavar="N", help="Interleaved repetitions of every method.", rich_help_panel=OUTPUT)
-    ] = 15,
-    compile_: Compile = False,
-    device: Device = "cpu",
-    threads: Threads = None,
-    timeout: Timeout = None,
-    memory: Memory = None,
-    seed: Seed = 0,
-    data_dir: DataDir = None,
-    results_dir: ResultsDir = RESULTS,
-    fresh: Fresh = False,
-    as_json: AsJson = False,
-    quiet: Quiet = False,
+    batch: Annotated[int, option(MODEL, "B", "Batch size.")] = 100,
+    methods: options.Methods = None,
+    dtype: options.Dtype = "float32",
+    repeats: Annotated[int, option(OUTPUT, "N", "Number of interleaved repetitions of every method.", min=1)] = 15,
+    compile_: options.Compile = False,
+    device: options.Device = "cpu",
+    threads: options.Threads = None,
+    timeout: options.Timeout = None,
+    memory: options.Memory = None,
+    seed: options.Seed = 0,
+    results_dir: options.ResultsDir = RESULTS,
+    fresh: options.Fresh = False,
+    as_json: options.AsJson = False,
+    quiet: options.Quiet = False,
 ) -> None:
     """Time an iteration of every method as D and L grow.
 
@@ -74,20 +42,15 @@ def runtime(
     """
     from harness.cells import Origin, RuntimeCell
     from harness.cli.running import run_and_show
-    from harness.methods import ARCHITECTURES, Problem
+    from harness.methods import Problem
     from harness.methods.process_settings import prepare
     from harness.methods.registry import registry
     from harness.paper.recipes import PUBLISHED_LAYERS
     from harness.results import Store
     from harness.training.configuration import TrainingConfig
 
-    limited = limits(timeout, memory)
+    limits = options.limits(timeout, memory)
     prepare(device, threads)
-    existing(data_dir)
-    if repeats < 1:
-        raise InputError(f"repeats must be at least 1, not {repeats}")
-    if architecture not in ARCHITECTURES:
-        raise unknown("architecture", architecture, ARCHITECTURES)
     depths = [PUBLISHED_LAYERS[architecture]] if layers is None else _integers(layers, "layers")
     problems = [
         Problem(
@@ -122,7 +85,7 @@ def runtime(
             repeats=repeats,
             config=config,
             origin=Origin(
-                words(
+                options.words(
                     "runtime",
                     architecture=architecture,
                     dims=problem.dimension,
@@ -139,7 +102,7 @@ def runtime(
         )
         for problem in problems
     ]
-    run_and_show(cells, Store(results_dir), fresh=fresh, as_json=as_json, quiet=quiet, limits=limited)
+    run_and_show(cells, Store(results_dir), fresh=fresh, as_json=as_json, quiet=quiet, limits=limits)
 
 
 def _integers(text: str, option: str) -> list[int]:

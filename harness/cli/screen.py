@@ -1,6 +1,6 @@
 """What the commands print: results on standard output, all else on standard error.
 
-In a terminal a table is fitted to its width; what is piped on is Markdown, of any width.
+In a terminal a table is fitted to its width; what goes into a pipe or a file is Markdown of any width.
 """
 
 from __future__ import annotations
@@ -8,12 +8,13 @@ from __future__ import annotations
 import dataclasses
 import json
 import sys
-from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
+import textwrap
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, TextIO
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
+from rich.measure import Measurement
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
@@ -29,14 +30,15 @@ if TYPE_CHECKING:
 
 PLAN = "Plan, with the time of training on this machine"
 
-_LONG = 24  # characters: a column of longer texts may be narrowed to this width, and breaks its lines
+_LONG = 24  # characters; the cells of a column with longer ones may break into lines of this length
+_HEADER = 10  # characters; a header that is longer than this, and than its cells, breaks between words
 _GOOD = {"ok", "available"}
 _INDENT = (0, 0, 0, 1)
-_PADDING = (0, 1, 0, 0)
+_ANY_WIDTH = 100_000
 
 
 def in_terminal() -> bool:
-    """Whether a person reads standard output."""
+    """Return whether a person reads standard output."""
     return sys.stdout.isatty()
 
 
@@ -56,17 +58,15 @@ def show_table(title: str, frame: pl.DataFrame) -> None:
     if in_terminal():
         _show_fitted(Console(highlight=False), title, frame)
     else:
-        from harness.report.tables import to_markdown
-
-        print(f"\n{title}\n\n{to_markdown(frame)}")
+        print(f"\n{_markdown(title, frame)}")
 
 
-def show_pages(pages: Sequence[Page], folder: Path) -> None:
-    """Print pages: all of them, or in a terminal the first one of each experiment, and where the others are.
+def show_pages(pages: Sequence[Page], more: str) -> None:
+    """Print every page, or in a terminal the first page of each experiment.
 
     Args:
-        pages: As `harness.report.publish.pages` has them.
-        folder: Where they are written.
+        pages: The pages, as `harness.report.publish.pages` yields them.
+        more: Where the pages are that a terminal does not show.
     """
     if not in_terminal():
         for page in pages:
@@ -79,31 +79,41 @@ def show_pages(pages: Sequence[Page], folder: Path) -> None:
             _show_fitted(console, page.title, page.frame)
             for note in page.notes:
                 console.print(Padding(Text(note, style="dim"), _INDENT))
-    if len(pages) > len(first):
-        count = len(pages) - len(first)
-        more = f"{count} more {'tables' if count > 1 else 'table'} in {folder / 'tables'}, or by: harness tables | less"
-        console.print(Padding(Text(more, style="dim"), (1, 0, 0, 1)))
+    if count := len(pages) - len(first):
+        text = f"{count} more {'tables' if count > 1 else 'table'} {more}"
+        console.print(Padding(Text(text, style="dim"), (1, 0, 0, 1)))
 
 
 def show_plan(frame: pl.DataFrame) -> None:
-    """Tell on standard error what a sweep will do."""
+    """Print on standard error what a sweep will do."""
     if sys.stderr.isatty():
         _show_fitted(Console(stderr=True, highlight=False), PLAN, frame)
     else:
-        from harness.report.tables import to_markdown
+        say(f"\n{_markdown(PLAN, frame)}\n")
 
-        say(f"\n{PLAN}\n\n{to_markdown(frame)}\n")
+
+def _markdown(title: str, frame: pl.DataFrame) -> str:
+    from harness.report.tables import to_markdown
+
+    return f"{title}\n\n{to_markdown(frame)}"
 
 
 def _show_fitted(console: Console, title: str, frame: pl.DataFrame) -> None:
+    """Print a frame; columns that do not fit go below, in a table that begins with the first column again."""
     console.print()
     console.print(Padding(Text(title, style="bold"), _INDENT))
-    for table in _fitted(_telling(frame), console):
-        console.print(table)
+    key, *rest = _telling(frame).get_columns()
+    unlimited = console.options.update(max_width=_ANY_WIDTH)
+    while rest:
+        count = len(rest)
+        while count > 1 and Measurement.get(console, unlimited, _table(key, *rest[:count])).minimum > console.width:
+            count -= 1
+        console.print(_table(key, *rest[:count]))
+        rest = rest[count:]
 
 
 def _telling(frame: pl.DataFrame) -> pl.DataFrame:
-    """Leave out columns that are empty, and a status that is good in every row."""
+    """Leave out empty columns, and a status that is good in every row."""
     return frame.drop(
         column.name
         for column in frame.get_columns()[1:]
@@ -111,50 +121,32 @@ def _telling(frame: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def _fitted(frame: pl.DataFrame, console: Console) -> Iterator[Table]:
-    """Yield a frame as tables of the console's width: columns that do not fit go below, beside the first again."""
-    key, *rest = map(_Column, frame.get_columns())
-    while rest:
-        count = len(rest)
-        while count > 1 and _width(column.least for column in (key, *rest[:count])) > console.width:
-            count -= 1
-        yield _table([key, *rest[:count]], console.width)
-        rest = rest[count:]
+def _table(*columns: pl.Series) -> Table:
+    """Return a table in which long texts, and between words the headers, may break into lines."""
+    from harness.report.tables.text import holds_numbers, text_of
 
-
-def _table(columns: Sequence[_Column], width: int) -> Table:
-    table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=_PADDING, header_style="bold")
-    spare = max(width - _width(column.least for column in columns), 0)
-    widths = {}
-    for column in sorted(columns, key=lambda column: column.wanted - column.least):  # those that need little get it
-        more = min(column.wanted - column.least, spare)
-        widths[column.name], spare = column.least + more, spare - more
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
+    texts = []
     for column in columns:
-        table.add_column(Text(column.name), justify=column.justify, width=widths[column.name], overflow="fold")
-    for cells in zip(*(column.cells for column in columns), strict=True):
-        table.add_row(*cells)
-    return table
-
-
-def _width(widths: Iterable[int]) -> int:
-    """Return the width of a table with columns of these widths: two characters between them, and one on both sides."""
-    return sum(width + 2 for width in widths) + 1
-
-
-class _Column:
-    """A column as text: its cells, and the least width and the width that it wants."""
-
-    def __init__(self, values: pl.Series) -> None:
-        from harness.report.tables.text import holds_numbers, text_of
-
-        self.name = values.name
-        self.justify = "right" if holds_numbers(values) else "left"
-        self.cells = [Text("" if value is None else text_of(value)) for value in values]
-        if self.name == "status":
-            for cell in self.cells:
+        cells = [Text("" if value is None else text_of(value)) for value in column]
+        if column.name == "status":
+            for cell in cells:
                 cell.style = "" if cell.plain in _GOOD else "yellow"
-        longest = max((len(cell) for cell in self.cells), default=0)
-        # A header may break between words, but for one like D = 784.
-        words = [self.name] if "=" in self.name else self.name.split()
-        self.least = max(min(longest, _LONG), *map(len, words))
-        self.wanted = max(longest, len(self.name))
+        texts.append(cells)
+        longest = max(map(len, cells), default=0)
+        words = (
+            [column.name]
+            if "=" in column.name
+            else textwrap.wrap(column.name, max(longest, _HEADER), break_long_words=False)
+        )
+        width = max(longest, *map(len, words))
+        table.add_column(
+            Text("\n".join(words)),
+            justify="right" if holds_numbers(column) else "left",
+            min_width=min(width, _LONG),
+            no_wrap=width <= _LONG,
+            overflow="fold",
+        )
+    for line in zip(*texts, strict=True):
+        table.add_row(*line)
+    return table

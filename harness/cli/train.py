@@ -6,117 +6,77 @@ import dataclasses
 from pathlib import Path
 from typing import Annotated, Any
 
-import typer
-
-from harness.cli import completion
-from harness.cli.options import (
-    MODEL,
-    OUTPUT,
-    RESULTS,
-    TRAINING,
-    Architecture,
-    AsJson,
-    Compile,
-    DataDir,
-    Device,
-    Dtype,
-    Fresh,
-    Memory,
-    Quiet,
-    ResultsDir,
-    Seed,
-    Threads,
-    Timeout,
-    existing,
-    limits,
-    words,
-)
+from harness.cli import completion, options
+from harness.cli.options import MODEL, OUTPUT, RESULTS, TRAINING, option
 from harness.errors import InputError
 
 
 def train(
     method: Annotated[
-        str,
-        typer.Option(
-            metavar="NAME", help="A method (harness list).", autocompletion=completion.methods, rich_help_panel=MODEL
-        ),
+        str, option(MODEL, "NAME", "Name of a method (harness list).", autocompletion=completion.methods)
     ] = "ebflow-dsm",
-    architecture: Architecture = "fc",
+    architecture: options.Architecture = "fc",
     dataset: Annotated[
         str,
-        typer.Option(
-            metavar="NAME|FILE.npy",
-            help="A dataset (harness list), or an array of (N, D) floats.",
+        option(
+            MODEL,
+            "NAME|FILE.npy",
+            "Name of a dataset (harness list), or a file with an array of (N, D) floats.",
             autocompletion=completion.datasets,
-            rich_help_panel=MODEL,
         ),
     ] = "digits",
-    layers: Annotated[
-        int | None, typer.Option(metavar="L", help="Linear layers; the recipe's if not given.", rich_help_panel=MODEL)
-    ] = None,
-    dtype: Dtype = "float32",
+    layers: Annotated[int | None, option(MODEL, "L", "Number of linear layers; the recipe's if not given.")] = None,
+    dtype: options.Dtype = "float32",
     recipe: Annotated[
         str,
-        typer.Option(
-            metavar="NAME",
-            help="Configuration that all other options change: paper, tuned, ... (harness list).",
+        option(
+            TRAINING,
+            "NAME",
+            "Name of a training configuration (harness list), which the other options change.",
             autocompletion=completion.recipes,
-            rich_help_panel=TRAINING,
         ),
     ] = "paper",
     epochs: Annotated[
-        int | None,
-        typer.Option(metavar="N", help="Passes over the training set; the recipe's.", rich_help_panel=TRAINING),
+        int | None, option(TRAINING, "N", "Number of passes over the training set; the recipe's if not given.")
     ] = None,
-    batch: Annotated[
-        int | None, typer.Option(metavar="B", help="Batch size; the recipe's.", rich_help_panel=TRAINING)
-    ] = None,
+    batch: Annotated[int | None, option(TRAINING, "B", "Batch size; the recipe's if not given.")] = None,
     learning_rate: Annotated[
-        float | None, typer.Option(metavar="RATE", help="The recipe's.", rich_help_panel=TRAINING)
+        float | None, option(TRAINING, "RATE", "Learning rate; the recipe's if not given.")
     ] = None,
-    optimizer: Annotated[
-        str | None, typer.Option(metavar="NAME", help="rmsprop or adam; the recipe's.", rich_help_panel=TRAINING)
-    ] = None,
+    optimizer: options.Optimizer = None,
     noise: Annotated[
         float | None,
-        typer.Option(metavar="SCALE", help="DSM's sigma, FDSSM's epsilon; the recipe's.", rich_help_panel=TRAINING),
+        option(TRAINING, "SCALE", "Noise scale, DSM's sigma or FDSSM's epsilon; the recipe's if not given."),
     ] = None,
     patience: Annotated[
-        int | None,
-        typer.Option(metavar="N", help="Stop after so many validations without improvement.", rich_help_panel=TRAINING),
+        int | None, option(TRAINING, "N", "Number of validations without improvement that ends the training.")
     ] = None,
-    max_seconds: Annotated[
-        float | None, typer.Option(metavar="SECONDS", help="Budget of training time.", rich_help_panel=TRAINING)
-    ] = None,
+    max_seconds: Annotated[float | None, option(TRAINING, "SECONDS", "Time after which the training ends.")] = None,
     ema: Annotated[
-        bool, typer.Option("--ema/--no-ema", help="Evaluate averaged weights.", rich_help_panel=TRAINING)
+        bool, option(TRAINING, None, "Evaluate averaged weights, or the weights of the last step.", "--ema/--no-ema")
     ] = True,
     map_: Annotated[
-        bool,
-        typer.Option(
-            "--map/--without-map", help="Preprocess before matching, or inside the model.", rich_help_panel=TRAINING
-        ),
+        bool, option(TRAINING, None, "Preprocess the data before matching, or inside the model.", "--map/--without-map")
     ] = True,
-    compile_: Compile = False,
-    device: Device = "cpu",
-    threads: Threads = None,
-    timeout: Timeout = None,
-    memory: Memory = None,
-    seed: Seed = 0,
-    data_dir: DataDir = None,
+    compile_: options.Compile = False,
+    device: options.Device = "cpu",
+    threads: options.Threads = None,
+    timeout: options.Timeout = None,
+    memory: options.Memory = None,
+    seed: options.Seed = 0,
+    data_dir: options.DataDir = None,
     draws: Annotated[
-        int, typer.Option(metavar="K", help="Test passes with fresh dequantisation noise.", rich_help_panel=OUTPUT)
+        int, option(OUTPUT, "K", "Number of test passes, each with fresh dequantisation noise.", min=1)
     ] = 10,
     checkpoint: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="Keep the best weights here (safetensors).", rich_help_panel=OUTPUT),
+        Path | None, option(OUTPUT, "FILE", "File to keep the best weights in (safetensors).")
     ] = None,
-    results_dir: ResultsDir = RESULTS,
-    fresh: Fresh = False,
-    as_json: AsJson = False,
-    quiet: Quiet = False,
+    results_dir: options.ResultsDir = RESULTS,
+    fresh: options.Fresh = False,
+    as_json: options.AsJson = False,
+    quiet: options.Quiet = False,
 ) -> None:
-    """Train one method on one dataset to a test NLL, by the paper's recipe unless told otherwise.
+    """Train one method on one dataset and measure its test NLL, by the paper's recipe unless told otherwise.
 
     Examples:
       harness train --method ebflow-dsm --dataset mnist --epochs 30
@@ -135,17 +95,15 @@ def train(
     from harness.training.processes import process_group, processes
     from harness.training.scoring import without_map
 
-    limited = limits(timeout, memory)
+    limits = options.limits(timeout, memory)
     prepare(device, threads)
-    found = registry().find(method)
-    if reason := why_unavailable(found):
+    chosen = registry().find(method)
+    if reason := why_unavailable(chosen):
         raise InputError(f"{method} is unavailable: {reason}")
-    if draws < 1:
-        raise InputError(f"the number of test draws must be at least 1, not {draws}")
-    if architecture not in found.architectures:
-        raise InputError(f"{method} has no {architecture} architecture, only {', '.join(found.architectures)}")
-    data = datasets.load(dataset, existing(data_dir))
-    changes = _given(
+    if architecture not in chosen.architectures:
+        raise InputError(f"{method} has no {architecture} architecture, only {', '.join(chosen.architectures)}")
+    data = datasets.load(dataset, options.existing(data_dir))
+    changed_config = _given(
         epochs=epochs,
         learning_rate=learning_rate,
         optimizer=optimizer,
@@ -154,13 +112,13 @@ def train(
         compile=compile_ or None,
     )
     if not ema:
-        changes["ema_decay"] = None
+        changed_config["ema_decay"] = None
     changed_problem = _given(layers=layers, batch=batch, noise=noise)
-    told = [f"{name} {value}" for name, value in (changes | changed_problem).items()]
+    changes = [f"{name} {value}" for name, value in (changed_config | changed_problem).items()]
     context = Context("custom", device, data_dir=data_dir)
-    cell = configured_cell("train", context, found, dataset, architecture, recipe=recipe, seed=seed, draws=draws)
-    cell = overridden(cell, changes, {"dtype": dtype, **changed_problem})
-    argv = words(
+    cell = configured_cell("train", context, chosen, dataset, architecture, recipe=recipe, seed=seed, draws=draws)
+    cell = overridden(cell, changed_config, {"dtype": dtype, **changed_problem})
+    argv = options.words(
         "train",
         method=method,
         architecture=architecture,
@@ -184,7 +142,7 @@ def train(
     )
     cell = dataclasses.replace(
         cell,
-        recipe=", ".join([recipe, *told]),
+        recipe=", ".join([recipe, *changes]),
         preprocess=map_,
         download=True,
         checkpoint=checkpoint,
@@ -193,19 +151,23 @@ def train(
     if checkpoint is not None:
         _make_folder_of(checkpoint)
     if not map_:
-        without_map(data, cell.problem)  # only to hear now what it has against these data
+        without_map(data, cell.problem)  # raises now what it has against these data
     store = Store(results_dir)
     with process_group(device) as rank:
-        if limited is not None and processes() > 1:
+        if limits is not None and processes() > 1:
             raise InputError("a training in several processes has no limits; leave --timeout and --memory out")
         if rank == 0:
-            run_and_show([cell], store, fresh=fresh, as_json=as_json, quiet=quiet, limits=limited)
+            run_and_show([cell], store, fresh=fresh, as_json=as_json, quiet=quiet, limits=limits)
         else:
             follow(cell, store, fresh)
 
 
 def _make_folder_of(path: Path) -> None:
-    """Make the folder of a file that is written much later, and hear now what is against it."""
+    """Make the folder of the weights, which are written much later.
+
+    Raises:
+        InputError: if the file cannot be written there.
+    """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.is_dir():
@@ -215,4 +177,5 @@ def _make_folder_of(path: Path) -> None:
 
 
 def _given(**options: object) -> dict[str, Any]:
+    """Return the options that were given."""
     return {name: value for name, value in options.items() if value is not None}

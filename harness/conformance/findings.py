@@ -11,9 +11,9 @@ class Finding:
     """How one check of one method ended.
 
     Args:
-        method: Name.
-        check: Name.
-        status: inapplicable where the check says nothing about this method.
+        method: Name of the method.
+        check: Name of the check.
+        status: How the check ended; inapplicable if it says nothing about this method.
         text: Which promise broke, by how much, and the usual cause; or why the check does not apply; or nothing.
     """
 

@@ -5,20 +5,18 @@ The process that asks imports no torch; those that check do.
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Iterator
-from contextlib import suppress
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 
 from harness.conformance.findings import Finding
 from harness.errors import InputError
-from harness.methods.child_process import Child
+from harness.methods.child_process import Child, Ended
 from harness.methods.registry import load_file, registry, why_unavailable
 
 SECONDS_A_CHECK = 30.0
-"""A check that has not ended by then hangs; the slowest of the shipped methods takes a quarter of it."""
+"""Seconds after which a check counts as hanging; the slowest of the shipped methods takes a quarter of them."""
 
 _PROCESSES = 2
 _LOST_AT_MOST = 2
@@ -27,105 +25,78 @@ _LOST_AT_MOST = 2
 def findings(method: str, file: Path | None = None, seconds: float = SECONDS_A_CHECK) -> Iterator[Finding]:
     """Run all checks on a method, two at a time, and yield each finding as it comes.
 
-    A check that kills its process or does not end is broken, and a new process goes on with the next one; at the second
+    A check that kills its process or does not end is broken, and a new process goes on with the next one. At the second
     such check the rest is left out, but for what is running beside it.
 
     Args:
-        method: Name.
-        file: Where it is declared, if not in a module that the registry reads.
+        method: Name of the method.
+        file: File that declares the method; None for a method that the registry reads.
         seconds: Time limit of one check.
 
     Raises:
-        InputError: What the method needs is not there, or importing it kills a process.
+        InputError: if something that the method needs is not there, or if importing it kills a process.
     """
-    workers = [_Worker(method, file, seconds) for _ in range(_PROCESSES)]
+    workers = [_Worker(method, file) for _ in range(_PROCESSES)]
     try:
         waiting, lost = workers[0].names(), 0
         while True:
             for worker in workers:
                 if worker.check is None and waiting and lost < _LOST_AT_MOST:
-                    worker.give(waiting.pop(0))
+                    worker.start(waiting.pop(0), seconds)
             running = [worker for worker in workers if worker.check is not None]
             if not running:
                 break
-            soonest = min(worker.deadline for worker in running) - time.monotonic()
-            wait([worker.connection for worker in running], max(soonest, 0))
+            soonest = min(worker.child.deadline for worker in running) - time.monotonic()
+            wait([worker.child.connection for worker in running], max(soonest, 0))
             for worker in running:
-                if (finding := worker.finding()) is not None:
-                    yield finding
-                if worker.lost:
+                try:
+                    finding = worker.child.receive(0)
+                except (TimeoutError, Ended) as end:
+                    finding = Finding(method, str(worker.check), "broken", _lost(end, seconds))
                     lost += 1
-                    worker.stop()
-                    workers[workers.index(worker)] = _Worker(method, file, seconds)
+                    worker.child.stop()
+                    workers[workers.index(worker)] = _Worker(method, file)
+                if finding is not None:
+                    worker.check = None
+                    yield finding
     finally:
         for worker in workers:
-            worker.stop()
+            worker.child.stop()
     for name in waiting:
         yield Finding(method, name, "broken", "Not run: two checks before it hung or killed their process.")
 
 
 class _Worker:
-    """A process that runs one check after another.
+    """A process that runs one check after another, and the name of the check that it is running."""
 
-    Args:
-        method: Name.
-        file: Where it is declared, if not in a module that the registry reads.
-        seconds: Time limit of one check.
-    """
-
-    def __init__(self, method: str, file: Path | None, seconds: float) -> None:
-        self.method, self.seconds = method, seconds
-        self.check: str | None = None
-        self.lost = self.told = False
-        self.deadline = math.inf
+    def __init__(self, method: str, file: Path | None) -> None:
+        self.method = method
         self.child = Child(_run, method, file)
-        self.connection = self.child.connection
+        self.check: str | None = None
+        self._names: list[str] = []
 
     def names(self) -> list[str]:
-        """Wait until the process is ready, and return the names of all checks.
+        """Wait until the process has imported the method, and return the names of all checks."""
+        if not self._names:
+            try:
+                self._names, reason = self.child.receive()
+            except Ended as end:
+                reason = f"importing it ends the process with exit status {end.status}"
+            if reason:
+                raise InputError(f"{self.method} is unavailable: {reason}")
+        return list(self._names)
 
-        Raises:
-            InputError: What the method needs is not there, or importing it kills the process.
-        """
-        self.told = True
-        try:
-            names, reason = self.connection.recv()
-        except EOFError:
-            reason = f"importing it ends the process with exit status {self.child.ending()[0]}"
-        if reason:
-            raise InputError(f"{self.method} is unavailable: {reason}")
-        return names
+    def start(self, check: str, seconds: float) -> None:
+        """Start a check, which must end within so many seconds."""
+        self.names()
+        self.check = check
+        self.child.send(check, seconds)
 
-    def give(self, check: str) -> None:
-        """Start a check."""
-        if not self.told:
-            self.names()
-        self.check, self.deadline = check, time.monotonic() + self.seconds
-        with suppress(ConnectionError):  # told when the finding is asked for
-            self.connection.send(check)
 
-    def finding(self) -> Finding | None:
-        """Return how the check ended, or nothing while it runs."""
-        found = None
-        try:
-            if self.connection.poll():
-                found = self.connection.recv()
-            elif time.monotonic() > self.deadline:
-                self.lost = True
-                found = self._broken(f"The check must end within {self.seconds:g} s and does not: the method hangs.")
-        except (EOFError, ConnectionError):
-            self.lost = True
-            found = self._broken(f"The check must end, and its process died with status {self.child.ending()[0]}.")
-        if found is not None:
-            self.check = None
-        return found
-
-    def stop(self) -> None:
-        """End the process, whatever it does."""
-        self.child.stop()
-
-    def _broken(self, text: str) -> Finding:
-        return Finding(self.method, str(self.check), "broken", text)
+def _lost(end: TimeoutError | Ended, seconds: float) -> str:
+    if isinstance(end, Ended):
+        return f"The check must end, and its process died with status {end.status}."
+    return f"The check must end within {seconds:g} s and does not: the method hangs."
 
 
 def _run(there: Connection, method: str, file: Path | None) -> None:

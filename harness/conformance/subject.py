@@ -67,17 +67,18 @@ class Subject:
         return self.of_architecture(self.method.architectures[0], **changes)[-1]
 
     def _problem(self, architecture: str, shape: tuple[int, ...], **changes: object) -> Problem:
-        chosen = {"layers": _LAYERS.get(architecture, 3), "dtype": "float64", "noise": 0.5, "batch": 7, **changes}
-        return Problem(**{"architecture": architecture, "shape": shape, **chosen})
+        layers = _LAYERS.get(architecture, 3)
+        problem = Problem(architecture, shape, layers, dtype="float64", noise=0.5, batch=7)
+        return problem.replace(**changes)
 
     def started(self, problem: Problem) -> Model:
         """Build, and start from data or fit in closed form, as a training does."""
         model = build(self.method, problem)
         data = draw(problem, 50, seed=2)
-        if isinstance(model, ClosedForm) and not self.method.iterative:
-            model.fit([data])
-        else:
+        if self.method.iterative:
             model.init_batch(data)
+        else:
+            closed_form(model).fit([data])
         return model
 
     def model(self, problem: Problem, seed: int = 0, largest_scale: float = 0.3) -> Model:
@@ -137,6 +138,17 @@ def draw(problem: Problem, n: int = 7, seed: int = 1) -> Tensor:
     generator = torch.Generator().manual_seed(seed)
     noise = torch.randn(n, *problem.shape, generator=generator, dtype=torch.float64)
     return (1.5 * noise + 0.5).to(stored(problem.dtype))
+
+
+def closed_form(model: Model) -> ClosedForm:
+    """Return the model of a method that declares that it has a direct solution.
+
+    Raises:
+        Broken: if the model has no direct solution.
+    """
+    if not isinstance(model, ClosedForm):
+        raise Broken("it declares iterative=False and offers no fit(batches)")
+    return model
 
 
 def closely(actual: Tensor, expected: Tensor, tolerance: float, what: str) -> None:

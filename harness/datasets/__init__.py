@@ -1,89 +1,86 @@
 """The data of the benchmark: synthetic densities, digits, MNIST, CIFAR-10, and a user's own arrays.
 
-Names and availability are known without torch; what computes is imported when it is asked for.
+Names, sizes and availability are known without torch and without reading any data.
 """
 
 from __future__ import annotations
 
-from importlib import import_module
+from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from harness.datasets import cifar10, files, mnist
+from harness.datasets.array_file import declare
+from harness.datasets.declaration import Declaration
+from harness.datasets.embedded import DIGITS, SYNTHETIC
+from harness.datasets.files import State, sha256_of, state_of
+from harness.datasets.image_sets import CIFAR10, MNIST
 from harness.errors import InputError, unknown
 
 if TYPE_CHECKING:
     from harness.datasets.dataset import Dataset
-    from harness.datasets.densities import Checkerboard, Density, Multimodal, Sine, Swirl
-    from harness.datasets.preprocessing import Dequantize, GaussianNoise, Identity, LogitPreprocessing, Preprocessing
 
-__all__ = [
-    "Checkerboard",
-    "Dataset",
-    "Density",
-    "Dequantize",
-    "GaussianNoise",
-    "Identity",
-    "LogitPreprocessing",
-    "Multimodal",
-    "Preprocessing",
-    "Sine",
-    "Swirl",
-    "fingerprint",
-    "load",
-    "names",
-    "why_unavailable",
-]
+__all__ = ["DECLARATIONS", "fingerprint", "load", "names", "shape", "training_samples", "why_unavailable"]
 
-_SYNTHETIC = ("sine", "swirl", "checkerboard", "multimodal10")
-_PUBLISHED = {"mnist": mnist, "cifar10": cifar10}
-_MODULES = ("dataset", "densities", "preprocessing")  # where the classes of `__all__` are defined
-
-
-def __getattr__(name: str) -> Any:
-    """Return a class of this package, from its module."""
-    if name in __all__:
-        for module in _MODULES:
-            if (found := vars(import_module(f"{__name__}.{module}")).get(name)) is not None:
-                return found
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+DECLARATIONS: dict[str, Declaration] = {set_.name: set_ for set_ in (*SYNTHETIC, DIGITS, MNIST, CIFAR10)}
+"""All data sets by name, smallest dimension first."""
 
 
 def names() -> tuple[str, ...]:
-    """Names that `load` knows, smallest dimension first."""
-    return (*_SYNTHETIC, "digits", *_PUBLISHED)
+    """Return the names that `load` knows, smallest dimension first."""
+    return tuple(DECLARATIONS)
+
+
+def shape(name: str) -> tuple[int, ...]:
+    """Return the shape of one sample of a data set, without loading it.
+
+    Args:
+        name: a name or a path, as for `load`.
+
+    Raises:
+        InputError: if the name is unknown, or the header of a `.npy` file is not of an array of floats.
+    """
+    return _declaration(name).shape
+
+
+def training_samples(name: str, data_dir: Path | None = None) -> int:
+    """Return how many samples there are to train on, without loading them; 0 where they are not on this machine.
+
+    Args:
+        name: a name or a path, as for `load`.
+        data_dir: data folder, as for `load`.
+    """
+    return _declaration(name).splits[0] if why_unavailable(name, data_dir) is None else 0
 
 
 def why_unavailable(name: str, data_dir: Path | None = None) -> str | None:
-    """Say why a set cannot be loaded without the network. Never downloads.
+    """Say why a set cannot be loaded without the network, by the names, kinds and sizes of its files alone.
 
     Args:
         name: a name or a path, as for `load`.
         data_dir: data folder, as for `load`.
 
     Returns:
-        One line: what is missing, or what `load` would complain of. None if `load` would succeed offline.
+        One line: what is missing or cannot be right. None if all that `load` needs is there; `load` alone reads the
+        data, and may still find them damaged.
     """
     try:
-        if name in _PUBLISHED:
-            return _PUBLISHED[name].why_unavailable(files.data_folder(data_dir))
-        if name not in names():
-            load(name)
+        return _declaration(name).why_unavailable(data_dir)
     except InputError as error:
         return str(error)
-    return None
 
 
 def fingerprint(name: str) -> str | None:
     """Return the SHA-256 of a user's own file, in hexadecimal; None for a set that its name determines.
 
-    A file that cannot be read has an empty one: `load` says what is wrong with it.
+    The fingerprint of a file that cannot be read is empty: `load` says what is wrong with it.
     """
-    return files.sha256_of(Path(name)) if name.endswith(".npy") else None
+    return sha256_of(Path(name)) if name.endswith(".npy") else None
 
 
 def load(name: str, data_dir: Path | None = None, *, seed: int = 0) -> Dataset:
     """Load a data set, downloading its published files where they are missing.
+
+    The last sets loaded are kept, as long as their files stay as they are: do not change their tensors in place.
 
     Args:
         name: one of `names()`, or the path of a `.npy` file that holds an (N, D) array of floats.
@@ -96,42 +93,22 @@ def load(name: str, data_dir: Path | None = None, *, seed: int = 0) -> Dataset:
         The data set.
 
     Raises:
-        InputError: an unknown name, a data folder that does not exist, a file that is missing, damaged or of
-            the wrong kind, or no network to fetch it.
+        InputError: if the name is unknown, the data folder does not exist, a file is missing, damaged or of the wrong
+            kind, or there is no network to fetch it.
     """
+    declaration = _declaration(name)
+    files = declaration.prepare(data_dir)
+    return _loaded(declaration, data_dir, seed, tuple(state_of(path) for path in files))
+
+
+@lru_cache(maxsize=2)
+def _loaded(declaration: Declaration, data_dir: Path | None, seed: int, files: tuple[State, ...]) -> Dataset:
+    return declaration.load(data_dir, seed)
+
+
+def _declaration(name: str) -> Declaration:
     if name.endswith(".npy"):
-        from harness.datasets import array_file
-
-        return array_file.load(Path(name), seed)
-    if name in _SYNTHETIC:
-        from harness.datasets import synthetic as points
-
-        return points.load(name, seed)
-    if name == "digits":
-        from harness.datasets import digits
-
-        return digits.load()
-    if name in _PUBLISHED:
-        return _PUBLISHED[name].load(files.data_folder(data_dir))
-    raise InputError(f"{unknown('dataset', name, names())} (or give the path of a .npy file)")
-
-
-_SHAPES = {
-    "sine": (2,),
-    "swirl": (2,),
-    "checkerboard": (2,),
-    "multimodal10": (10,),
-    "digits": (1, 8, 8),
-    "mnist": (1, 28, 28),
-    "cifar10": (3, 32, 32),
-}
-
-
-def shape(name: str) -> tuple[int, ...]:
-    """TEMP."""
-    return _SHAPES[name] if name in _SHAPES else load(name).shape
-
-
-def training_samples(name: str, data_dir: Path | None = None) -> int:
-    """TEMP."""
-    return 0 if why_unavailable(name, data_dir) is not None else len(load(name, data_dir).train)
+        return declare(Path(name))
+    if name not in DECLARATIONS:
+        raise InputError(f"{unknown('dataset', name, DECLARATIONS)} (or give the path of a .npy file)")
+    return DECLARATIONS[name]

@@ -2,46 +2,95 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import numpy as np
-import torch
-
-from harness.datasets.dataset import Dataset
-from harness.datasets.preprocessing import Identity
+from harness.datasets.declaration import Declaration
 from harness.errors import InputError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from harness.datasets.dataset import Dataset
 
 _FEWEST_ROWS = 10
 
 
-def load(path: Path, seed: int) -> Dataset:
-    """Read a `.npy` file and split its rows, shuffled, 80/10/10.
+@dataclass(frozen=True)
+class ArrayFile(Declaration):
+    """The rows of a `.npy` file, shuffled and split 80/10/10; they become float64.
+
+    Attributes:
+        path: the file.
+    """
+
+    path: Path = Path()
+
+    def prepare(self, data_dir: Path | None) -> tuple[Path, ...]:
+        """Return the file."""
+        return (self.path,)
+
+    def load(self, data_dir: Path | None, seed: int) -> Dataset:
+        """Read the file; the set has no preprocessing.
+
+        Raises:
+            InputError: if the rows do not fit into memory, or are not all finite.
+        """
+        import torch
+
+        from harness.datasets.dataset import Dataset
+        from harness.datasets.preprocessing import Identity
+
+        rows = torch.from_numpy(self._finite_rows())
+        rows = rows[torch.randperm(len(rows), generator=torch.Generator().manual_seed(seed))]
+        train, validation, test = rows.split(self.splits)
+        return Dataset(self.name, self.shape, train, validation, test, Identity())
+
+    def _finite_rows(self) -> np.ndarray:
+        import numpy as np
+
+        mapped = _mapped(self.path)
+        try:
+            array = np.array(mapped, dtype=np.float64, order="C")
+        except MemoryError as error:
+            raise InputError(f"{self.path}: {mapped.shape} numbers do not fit into memory; give fewer rows") from error
+        bad_rows = np.flatnonzero(~np.isfinite(array).all(axis=1))
+        if len(bad_rows):
+            raise InputError(
+                f"{self.path}: row {bad_rows[0]} (counting from 0) holds NaN or infinity, as do {len(bad_rows)} of "
+                f"{len(array)} rows in all; remove or repair them"
+            )
+        return array
+
+
+def declare(path: Path) -> ArrayFile:
+    """Declare a `.npy` file, by its header: no data are read.
 
     Args:
-        path: file holding an (N, D) array of finite floats, N >= 10. It becomes float64.
-        seed: seed of the shuffle.
+        path: file holding an (N, D) array of floats, N >= 10.
 
     Returns:
-        A set of shape `(D,)`, named after the file, with no preprocessing.
+        A set of shape `(D,)`, named after the file.
 
     Raises:
-        InputError: a name that no text can hold, no such file, not a whole `.npy` file, or an array that is not as
-            above.
+        InputError: if no text can hold the name, there is no such file, it is not a whole `.npy` file, or its array is
+            not as above.
     """
     if not str(path).isprintable():
         raise InputError(f"{path}: results cannot carry this name; rename the file without its odd characters")
-    rows = torch.from_numpy(_read(path))
-    rows = rows[torch.randperm(len(rows), generator=torch.Generator().manual_seed(seed))]
-    tenth = len(rows) // 10
-    train, validation, test = rows.split((len(rows) - 2 * tenth, tenth, tenth))
-    return Dataset(path.name, (rows.shape[1],), train, validation, test, Identity())
+    count, dimension = _mapped(path).shape
+    tenth = count // 10
+    return ArrayFile(path.name, (dimension,), (count - 2 * tenth, tenth, tenth), path=path)
 
 
-def _read(path: Path) -> np.ndarray:
+def _mapped(path: Path) -> np.ndarray:
+    """Map the array of a file into memory without reading it; pickles are refused."""
+    import numpy as np
+
     if not path.is_file():
         raise InputError(f"{path}: no such file; give the path of an existing .npy file")
     try:
-        # Mapped, not read: rank and dtype are judged before any data is loaded, and pickles are refused.
         mapped = np.lib.format.open_memmap(path, mode="r")
     except Exception as error:  # numpy's header parser lets many kinds through, tokenizer errors among them
         raise InputError(
@@ -54,14 +103,4 @@ def _read(path: Path) -> np.ndarray:
         )
     if mapped.shape[0] < _FEWEST_ROWS or mapped.shape[1] == 0:
         raise InputError(f"{path}: has shape {mapped.shape}; save {_FEWEST_ROWS} rows or more")
-    try:
-        array = np.array(mapped, dtype=np.float64, order="C")
-    except MemoryError as error:
-        raise InputError(f"{path}: {mapped.shape} numbers do not fit into memory; give fewer rows") from error
-    bad_rows = np.flatnonzero(~np.isfinite(array).all(axis=1))
-    if len(bad_rows):
-        raise InputError(
-            f"{path}: row {bad_rows[0]} (counting from 0) holds NaN or infinity, as do {len(bad_rows)} of "
-            f"{len(array)} rows in all; remove or repair them"
-        )
-    return array
+    return mapped

@@ -252,3 +252,12 @@ def _smoothed_boxes(x: Tensor, low: Tensor, side: float) -> tuple[Tensor, Tensor
 def _ratio(z: Tensor, log_mass: Tensor) -> Tensor:
     """Standard normal density at z over the mass."""
     return torch.exp(-0.5 * z.square() - 0.5 * math.log(2 * math.pi) - log_mass)
+
+
+DENSITIES: dict[str, Density] = {
+    "sine": Sine(),
+    "swirl": Swirl(),
+    "checkerboard": Checkerboard(),
+    "multimodal10": Multimodal(),
+}
+"""The densities of the synthetic sets, by the name of the set."""

@@ -6,8 +6,12 @@ import gzip
 import hashlib
 import io
 import os
+import tarfile
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,8 +24,118 @@ if TYPE_CHECKING:
 VARIABLE = "HARNESS_DATA_DIR"
 """Environment variable naming the data folder."""
 
-_LARGEST = 200 * 2**20  # bytes; the archive of CIFAR-10, the largest of the published files, has 170 million
 _SILENCE = 30  # seconds without a byte, after which a server is given up
+_AGAIN = "delete it, and it will be fetched again"
+
+
+@dataclass(frozen=True)
+class PublishedFile:
+    """A file as its authors have published it.
+
+    Attributes:
+        place: path of the file inside the data folder.
+        size: length of the file in bytes.
+        sha256: SHA-256 of the file, in hexadecimal.
+    """
+
+    place: str
+    size: int
+    sha256: str
+
+    def is_in(self, folder: Path) -> bool:
+        """Say whether the file lies in the data folder, by its size alone.
+
+        Raises:
+            InputError: if something is there that cannot be the published file, by its kind or its size.
+        """
+        path = folder / self.place
+        if not path.exists():
+            return False
+        if not path.is_file():
+            raise InputError(f"{path}: is a folder, a pipe or a device; put the published file in its place")
+        if (size := path.stat().st_size) != self.size:
+            raise InputError(f"{path}: truncated or altered ({size:,} bytes, not {self.size:,}); {_AGAIN}")
+        return True
+
+    def content(self, folder: Path) -> bytes:
+        """Read the file, and compare it with the published one before anything looks inside.
+
+        Raises:
+            InputError: if the file cannot be read, or is not the published one.
+        """
+        path = folder / self.place
+        try:
+            with path.open("rb") as file:
+                content = file.read(self.size + 1)
+        except OSError as error:
+            raise InputError(f"{path}: cannot be read ({type(error).__name__}); make it readable") from error
+        if hashlib.sha256(content).hexdigest() != self.sha256:
+            raise InputError(
+                f"{path}: truncated or altered ({len(content):,} bytes, not the published file's SHA-256); {_AGAIN}"
+            )
+        return content
+
+
+@dataclass(frozen=True)
+class Archive(PublishedFile):
+    """A published file that holds others: a gzip file one of them, a compressed tar file several.
+
+    Attributes:
+        url: address that the archive is downloaded from.
+        contents: the files inside.
+    """
+
+    url: str
+    contents: tuple[PublishedFile, ...]
+
+    def missing(self, folder: Path) -> list[PublishedFile]:
+        """List the contents that do not lie in the data folder as files of their own."""
+        return [file for file in self.contents if not file.is_in(folder)]
+
+    def read(self, folder: Path) -> list[bytes]:
+        """Read all contents, from their own files, or else a single one from the gzip file.
+
+        Raises:
+            InputError: if a file cannot be read, or is not the published one.
+        """
+        if not self.missing(folder):
+            return [file.content(folder) for file in self.contents]
+        # Not by pooch's Decompress, which unpacks whatever the length, to the disk, and leaves half a file at a kill.
+        (inside,) = self.contents
+        with gzip.GzipFile(fileobj=io.BytesIO(self.content(folder))) as packed:
+            content = packed.read(inside.size + 1)
+        if len(content) != inside.size:
+            raise InputError(f"{folder / self.place}: does not unpack to {inside.size:,} bytes; {_AGAIN}")
+        return [content]
+
+
+def untar(archive: Archive, folder: Path) -> None:
+    """Put the archive's missing files into the data folder, each complete from the moment it has its name.
+
+    This is not pooch's Untar, which before Python 3.12 follows links and sets modes as the archive says, whatever the
+    sizes. Here only regular members of known names and sizes are looked at, and only their bytes are used.
+
+    Raises:
+        InputError: if the archive is not the published one, a member is not as declared, or the folder cannot be
+            written.
+    """
+    content = archive.content(folder)
+    with (
+        writing(folder),
+        tarfile.open(fileobj=io.BytesIO(content)) as tar,
+        tempfile.TemporaryDirectory(prefix=".unpacking-", dir=folder) as beside,
+    ):
+        for file in archive.missing(folder):
+            member = next((member for member in tar if member.name == file.place), None)
+            if member is None or not member.isreg() or member.size != file.size:
+                name = Path(file.place).name
+                raise InputError(f"{folder / archive.place}: its {name} is no file of images; {_AGAIN}")
+            extracted = tar.extractfile(member)
+            assert extracted is not None  # as for every regular member
+            unpacked = Path(beside) / "file"
+            unpacked.write_bytes(extracted.read())
+            (folder / file.place).parent.mkdir(exist_ok=True)
+            unpacked.replace(folder / file.place)
 
 
 def data_folder(data_dir: Path | None) -> Path:
@@ -34,7 +148,7 @@ def data_folder(data_dir: Path | None) -> Path:
         The folder. Only the cache may not exist yet.
 
     Raises:
-        InputError: a folder was asked for that does not exist.
+        InputError: if a folder was asked for that does not exist.
     """
     asked, origin = (data_dir, "--data-dir") if data_dir is not None else (os.environ.get(VARIABLE), VARIABLE)
     if not asked:
@@ -47,53 +161,29 @@ def data_folder(data_dir: Path | None) -> Path:
     return folder
 
 
-def read(path: Path, sha256: str) -> bytes:
-    """Read a file and compare it with the published one before anything looks inside.
+def download(archive: Archive, folder: Path) -> None:
+    """Fetch an archive; it appears under its name only once it is complete and right.
 
     Args:
-        path: file to read.
-        sha256: SHA-256 of the published file, in hexadecimal.
-
-    Returns:
-        The content of the file.
+        archive: the archive to fetch.
+        folder: data folder; it is created if need be.
 
     Raises:
-        InputError: the file cannot be read, or differs from the published one.
-    """
-    try:
-        if path.exists() and not path.is_file() and not path.is_dir():
-            raise InputError(f"{path}: is a pipe or a device; put the published file in its place")
-        with path.open("rb") as file:
-            content = file.read(_LARGEST + 1)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({type(error).__name__}); make it readable") from error
-    if len(content) > _LARGEST:
-        raise InputError(f"{path}: larger than any published file; delete it, and it will be fetched again")
-    if hashlib.sha256(content).hexdigest() != sha256:
-        raise InputError(
-            f"{path}: truncated or altered ({len(content):,} bytes, not the published file's SHA-256); "
-            "delete it, and it will be fetched again"
-        )
-    return content
-
-
-def download(url: str, path: Path, sha256: str) -> None:
-    """Fetch a published file; it appears under its name only once it is complete and right.
-
-    Args:
-        url: address of the file.
-        path: where to put it; folders are made as needed.
-        sha256: SHA-256 of the published file, in hexadecimal.
-
-    Raises:
-        InputError: no network, a file that is not the published one, or a folder that cannot be written.
+        InputError: if there is no network, the server sends another file, or the folder cannot be written.
     """
     import pooch
 
+    path = folder / archive.place
     with writing(path.parent):
         path.parent.mkdir(parents=True, exist_ok=True)
+        known = pooch.create(
+            path=folder,
+            base_url="",
+            registry={archive.place: f"sha256:{archive.sha256}"},
+            urls={archive.place: archive.url},
+        )
         try:
-            pooch.retrieve(url, known_hash=f"sha256:{sha256}", fname=path.name, path=path.parent, downloader=_fetch)
+            known.fetch(archive.place, downloader=partial(_stream, limit=archive.size))
         except PermissionError:
             raise
         except (OSError, ValueError) as error:
@@ -101,16 +191,16 @@ def download(url: str, path: Path, sha256: str) -> None:
             wrong = isinstance(error, ValueError)
             trouble = "its SHA-256 is not the published file's" if wrong else type(error).__name__
             raise InputError(
-                f"could not download {url} ({trouble}): connect to the network, put the file at {path}, "
+                f"could not download {archive.url} ({trouble}): connect to the network, put the file at {path}, "
                 f"or name a folder that has it with --data-dir or {VARIABLE}"
             ) from error
 
 
-def _fetch(url: str, place: str, _: Pooch | None) -> None:
-    """Write what the server sends, up to the size of the largest published file: pooch's own downloader has no limit.
+def _stream(url: str, place: str, _: Pooch | None, *, limit: int) -> None:
+    """Write what the server sends, up to a limit in bytes: pooch's own downloader has none.
 
     Raises:
-        OSError: No connection, or an answer that is no file.
+        OSError: if there is no connection, or the answer is no file.
     """
     import requests
 
@@ -118,33 +208,32 @@ def _fetch(url: str, place: str, _: Pooch | None) -> None:
         answer.raise_for_status()
         for chunk in answer.iter_content(2**20):
             file.write(chunk)
-            if file.tell() > _LARGEST:
+            if file.tell() > limit:
                 return  # what is there has another SHA-256 than the published file
 
 
-def gunzip(path: Path, sha256: str, size: int) -> bytes:
-    """Read a gzip file, compared with the published one, and unpack it.
+State = tuple[str, int, int]
+"""Path, size and time of change of a file: it holds the same as before while this is the same."""
 
-    Args:
-        path: file to read.
-        sha256: SHA-256 of the published file, in hexadecimal.
-        size: length of its content in bytes; nothing beyond is unpacked.
+
+def state_of(path: Path) -> State:
+    """Return the state of a file.
 
     Raises:
-        InputError: as `read`, or the content has another length.
+        OSError: if there is no such file.
     """
-    with gzip.GzipFile(fileobj=io.BytesIO(read(path, sha256))) as packed:
-        content = packed.read(size + 1)
-    if len(content) != size:
-        raise InputError(f"{path}: does not unpack to {size:,} bytes; delete it, and it will be fetched again")
-    return content
+    status = path.stat()
+    return str(path.absolute()), status.st_size, status.st_mtime_ns
 
 
 def sha256_of(path: Path) -> str:
     """Return the SHA-256 of a file in hexadecimal, or an empty text if there is no file to read."""
-    if not path.is_file():
-        return ""
-    with path.open("rb") as file:
+    return _sha256(state_of(path)) if path.is_file() else ""
+
+
+@lru_cache(maxsize=16)
+def _sha256(state: State) -> str:
+    with Path(state[0]).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
@@ -156,7 +245,7 @@ def writing(folder: Path) -> Iterator[None]:
         folder: the folder written to.
 
     Raises:
-        InputError: the block could not write.
+        InputError: if the block could not write.
     """
     try:
         yield

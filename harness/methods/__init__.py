@@ -16,6 +16,7 @@ from harness.methods.contract import (
     Stateful,
 )
 from harness.methods.cost import LayerCost
+from harness.methods.moments import Moments, moments
 from harness.methods.problem import ARCHITECTURES, DTYPES, STARTS, Problem
 
 __all__ = [
@@ -29,8 +30,10 @@ __all__ = [
     "LayerCost",
     "Method",
     "Model",
+    "Moments",
     "NormalizerEstimates",
     "Problem",
     "SharedWeights",
     "Stateful",
+    "moments",
 ]

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from multiprocessing import Pipe
@@ -16,26 +18,43 @@ from typing import Any
 _TIME_TO_SAVE = 10.0  # seconds; the largest state of a training is written in one
 
 
-class Child:
-    """A fresh Python process that runs one function; use as a context, at whose end it is killed.
-
-    It is no `multiprocessing.Process`, because a worker of Dask is a daemon, and may have no such child. What it prints
-    goes to standard error. It is the leader of a session: Ctrl-C reaches its parent alone, and whatever processes it
-    starts are killed with it.
+class Ended(Exception):
+    """A child process ended without the message that its parent waits for. The text says how it ended.
 
     Args:
-        function: Importable; called with the child's end of the connection, and the arguments.
-        arguments: Picklable.
-        threads: For the libraries that read OMP_NUM_THREADS when they are imported; None for their own choice.
+        status: Exit status of the process; the negative number of the signal that killed it.
     """
 
-    def __init__(self, function: Callable[..., object], *arguments: Any, threads: int | None = None) -> None:
+    def __init__(self, status: int) -> None:
+        super().__init__(
+            f"ended with exit status {status}" if status >= 0 else f"was killed by {signal.Signals(-status).name}"
+        )
+        self.status = status
+
+
+class Child:
+    """A fresh Python process that runs one function and exchanges messages with this one.
+
+    Use it as a context, at whose end the process and its descendants are killed. The process prints to standard error.
+    It leads a session of its own, so that Ctrl-C reaches its parent alone. It is no `multiprocessing.Process`, because
+    a worker of Dask is a daemon, which may have no such child.
+
+    Args:
+        function: Importable function, called in the process with its end of the connection and the arguments.
+        arguments: Further arguments of the function, which can be pickled.
+        threads: Number of threads of the libraries that read OMP_NUM_THREADS; None for their own choice.
+        seconds: Seconds from now in which the function must end or send a message that `send` answers.
+    """
+
+    def __init__(
+        self, function: Callable[..., object], *arguments: Any, threads: int | None = None, seconds: float = math.inf
+    ) -> None:
         self.connection, there = Pipe()
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
         if threads is not None:
             environment["OMP_NUM_THREADS"] = str(threads)
         self._process = subprocess.Popen(
-            # -P: what lies in the working folder is no module of the program's. -u: what it says is not lost with it.
+            # -P: the working folder holds no modules of the program. -u: what is printed is not lost in a crash.
             [sys.executable, "-P", "-u", "-c", f"from {__name__} import _main; _main()", str(there.fileno())],
             pass_fds=[there.fileno()],
             stdin=subprocess.PIPE,
@@ -44,8 +63,7 @@ class Child:
             start_new_session=True,
         )
         there.close()
-        with suppress(ConnectionError):  # it is dead; the first who listens is told
-            self.connection.send((function, arguments))
+        self.send((function, arguments), seconds)
 
     def __enter__(self) -> Child:
         return self
@@ -53,40 +71,57 @@ class Child:
     def __exit__(self, *error: object) -> None:
         self.stop()
 
-    def memory(self) -> int:
-        """Bytes that it and its descendants hold in memory now; 0 if it has ended."""
-        import psutil
+    def send(self, message: Any, seconds: float = math.inf) -> None:
+        """Send a message whose answer is due in so many seconds. A process that has ended is noticed by `receive`."""
+        self.deadline = time.monotonic() + seconds
+        with suppress(ConnectionError):
+            self.connection.send(message)
 
-        try:
-            process = psutil.Process(self._process.pid)
-            return sum(each.memory_info().rss for each in (process, *process.children(recursive=True)))
-        except psutil.Error:
-            return 0
+    def receive(self, timeout: float | None = None, memory: float = math.inf) -> Any:
+        """Return the next message of the process, or None if none comes in time.
 
-    def ended(self) -> bool:
-        """Whether it has ended, though what it has forked may live on."""
-        return self._process.poll() is not None
+        Args:
+            timeout: Seconds to wait for a message; None to wait until there is one.
+            memory: Most bytes that the process and its descendants may hold in memory.
 
-    def ending(self) -> tuple[int, str]:
-        """Wait until it has ended; return its exit status, of a signal the negative, and say so in words."""
-        status = self._process.wait()
-        if status >= 0:
-            return status, f"ended with exit status {status}"
-        return status, f"was killed by {signal.Signals(-status).name}"
+        Raises:
+            Ended: if the process has ended; processes that it has forked may live on and hold the connection open.
+            TimeoutError: if the answer to the last message is overdue.
+            MemoryError: if the process holds more memory than it may.
+        """
+        if time.monotonic() > self.deadline:
+            raise TimeoutError
+        if memory < math.inf and (used := self._memory()) > memory:
+            raise MemoryError(f"it used {used / 2**30:.1f} GiB")
+        ended = self._process.poll() is not None
+        with suppress(EOFError, ConnectionError):
+            if self.connection.poll(timeout):
+                return self.connection.recv()
+            if not ended:
+                return None
+        raise Ended(self._process.wait())
 
     def interrupt(self) -> None:
-        """Ask it to end, and give it time to save its work."""
+        """Ask the process to end, and give it time to save its work."""
         self._process.terminate()
         with suppress(subprocess.TimeoutExpired):
             self._process.wait(_TIME_TO_SAVE)
 
     def stop(self) -> None:
-        """End it and its descendants, whatever they do."""
+        """Kill the process and its descendants."""
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(self._process.pid, signal.SIGKILL)
-        self._process.wait()
-        self._process.stdin.close()
+        self._process.communicate()
         self.connection.close()
+
+    def _memory(self) -> int:
+        import psutil
+
+        try:
+            process = psutil.Process(self._process.pid)
+            return sum(each.memory_info().rss for each in (process, *process.children(recursive=True)))
+        except psutil.Error:  # it has ended
+            return 0
 
 
 def _main() -> None:
@@ -94,8 +129,7 @@ def _main() -> None:
     connection = Connection(int(sys.argv[1]))
     sys.argv[:] = ["harness"]
     lifeline = os.dup(0)
-    with open(os.devnull) as nothing:  # noqa: PTH123
-        os.dup2(nothing.fileno(), 0)
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
 
     def die_with_parent() -> None:
         os.read(lifeline, 1)  # nobody writes: it returns when the other end is gone

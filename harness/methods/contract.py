@@ -1,8 +1,8 @@
 """What a competitor must offer, and what it declares about itself.
 
 A *method* is a competitor together with a training objective, such as ``nflows-lu-ml``. A module of methods declares
-``METHODS`` and imports torch and its own library only inside its builders, so that listing methods is quick and a
-missing library disables its own methods alone.
+the list ``METHODS``. It imports torch and its own library only inside its builders, so that listing methods is quick
+and a missing library disables only the methods that need it.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 
 
 SCORE_MATCHING = ("ssm", "tssm", "dsm", "fdssm")
-"""Every other objective, also one that is not the paper's, fits the likelihood and is trained as maximum likelihood.
+"""The score-matching objectives, whose own loss on the validation set is watched beside the NLL.
 
-Of these the loss on the validation set is watched beside the NLL.
+A method with any other objective is trained like maximum likelihood.
 """
 
 _NAME = re.compile(r"[a-z0-9]([a-z0-9._-]*[a-z0-9])?")
@@ -33,27 +33,30 @@ _NAME = re.compile(r"[a-z0-9]([a-z0-9._-]*[a-z0-9])?")
 class Model(Protocol):
     """A built competitor: the harness trains it, times it and scores it through these members alone.
 
-    The base distribution is N(0, I) and belongs to the harness: it derives log_prob and samples from `to_latent` and
-    `to_data`. Subclass it to inherit the hooks that do nothing.
+    The base distribution is N(0, I) and belongs to the harness, which derives log_prob and samples from `to_latent` and
+    `to_data`. A subclass of this class inherits the hooks that do nothing.
 
-    A training that was stopped goes on in a new model: built, started from the same data and given the module's state
-    dict. What else a model remembers between steps, such as a generator of its own, it offers as `Stateful`.
+    A stopped training goes on in a new model that is built, started from the same data and given the module's state
+    dict. If a model remembers more than that between steps, such as the state of a generator, it must be `Stateful`.
     """
 
     module: nn.Module
 
     def init_batch(self, x: Tensor) -> None:
-        """Initialise from data; called once with samples of shape (N, *event), a batch or what the recipe says.
+        """Initialise the model from data of shape (N, *event), one batch or as many samples as the recipe says.
 
-        The runtime measurement leaves it out, and a training counts it.
+        The harness calls this once, before the first step. Its time counts as training time, and not in the timing of
+        an iteration.
         """
+        return  # else mypy takes a hook that does nothing for one that must be written
 
     def training_loss(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Return the scalar to minimise for one batch of shape (B, *event); all noise comes from the generator."""
         ...
 
     def after_step(self) -> None:
-        """Run after every optimiser step, inside the timing."""
+        """Do what follows every optimiser step, such as restoring a constraint; its time is part of an iteration."""
+        return
 
     def to_latent(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Map data (B, *event) to z, shape (B, ...), and the whole log|det dz/dx| in nats, shape (B,)."""
@@ -66,13 +69,13 @@ class Model(Protocol):
 
 @runtime_checkable
 class SharedWeights(Protocol):
-    """A model whose linear layers can be set from outside; the fairness tests give all such models the same ones."""
+    """A model whose linear layers can be set from outside; the fairness tests give all such models the same weights."""
 
     def load_linear_layers(self, layers: Sequence[tuple[Tensor, Tensor]]) -> None:
-        """Set the layers, first to last, to z = W x + b; a triangular-factor layer takes any W that has its factors.
+        """Set each linear layer to z = W x + b; a layer of triangular factors takes every W that has such factors.
 
         Args:
-            layers: Pairs of W, shape (D, D), and b, shape (D,).
+            layers: Pairs of W, shape (D, D), and b, shape (D,), from the first layer to the last.
         """
 
 
@@ -81,26 +84,26 @@ class ClosedForm(Protocol):
     """A model with a direct solution instead of training steps."""
 
     def fit(self, batches: Iterable[Tensor]) -> None:
-        """Fit to the batches, each of shape (B, *event), in one pass."""
+        """Fit the model to the batches, each of shape (B, *event), in one pass."""
 
 
 @runtime_checkable
 class Calibrated(Protocol):
-    """A model whose last layer has a closed-form maximum-likelihood optimum, given all the others."""
+    """A model whose last layer has a closed-form maximum-likelihood optimum, given all the other layers."""
 
     def calibrate(self, x: Tensor) -> None:
-        """Set the last layer to it, given training data of shape (N, *event)."""
+        """Set the last layer to its optimum, given training data of shape (N, *event)."""
 
 
 @runtime_checkable
 class Stateful(Protocol):
-    """A model that remembers more than the state dict of its module, and what follows from building and starting it."""
+    """A model that remembers more than its module's state dict and what follows from building and starting it."""
 
     def get_extra_state(self) -> dict[str, Tensor]:
-        """Return what else its losses and densities depend on, such as the state of a generator."""
+        """Return everything else that losses and densities depend on, such as the state of a generator, by name."""
 
     def set_extra_state(self, state: dict[str, Tensor]) -> None:
-        """Take up what `get_extra_state` of a model of the same problem has returned."""
+        """Take up the state that `get_extra_state` of a model of the same problem returned."""
 
 
 @runtime_checkable
@@ -120,25 +123,26 @@ class Imputes(Protocol):
         leapfrog: int,
         generator: torch.Generator,
     ) -> Iterator[Tensor]:
-        """Return the iterates of one chain a sample, all of shape (B, *event), that move the missing components alone.
+        """Run one chain for each sample, which moves the missing components alone, and return its iterates.
 
         Args:
-            x: Where the chains start, shape (B, *event).
-            missing: Boolean, shape event.
+            x: Starting points of the chains, shape (B, *event). All iterates have this shape.
+            missing: Boolean mask of the missing components, shape event.
             steps: Number of iterates.
-            step_size: Of the chain, in units of the covariance where that is given.
-            covariance: Of the data, shape (D, D), to precondition the chain; None: plain Langevin dynamics.
+            step_size: Step size of the chain, in units of the covariance if one is given.
+            covariance: Covariance of the data, shape (D, D), that preconditions the chain; None for plain Langevin
+                dynamics.
             adjusted: Whether proposals are accepted or refused, so that the chain has no bias.
-            warmup: How many of the first iterates adapt the step size, where proposals are refused.
-            leapfrog: Scores that a proposal costs; 1 is Langevin dynamics, more are Hamiltonian Monte Carlo.
-            generator: Of all noise, on x's device.
+            warmup: Number of first iterates that adapt the step size if proposals may be refused.
+            leapfrog: Number of scores that one proposal costs; 1 is Langevin dynamics, more are Hamiltonian Monte Carlo.
+            generator: Generator of all noise, on the device of x.
         """
         ...
 
 
 @runtime_checkable
 class NormalizerEstimates(Protocol):
-    """A model exp(-E(x)) / Z whose exact log Z can be held against Monte Carlo estimates of it."""
+    """A model exp(-E(x)) / Z whose exact log Z can be compared with Monte Carlo estimates of it."""
 
     def log_normalizer(self) -> Tensor:
         """Return the exact log Z in nats, a scalar."""
@@ -150,14 +154,14 @@ class NormalizerEstimates(Protocol):
         """Estimate log Z without a determinant of the model.
 
         Args:
-            estimator: prior (importance sampling from N(0, I)), gaussian (from a Gaussian fitted to the data) or bridge
-                (between that Gaussian and exact samples of the model).
-            data: Shape (B, *event).
-            draws: Of the Gaussian; as many of the model where it is drawn from.
-            generator: Of all noise, on the data's device.
+            estimator: Name of the estimator: prior (importance sampling from N(0, I)), gaussian (importance sampling
+                from a Gaussian fitted to the data) or bridge (between that Gaussian and exact samples of the model).
+            data: Data of shape (B, *event).
+            draws: Number of draws from the Gaussian, and from the model if the estimator samples it.
+            generator: Generator of all noise, on the device of the data.
 
         Returns:
-            The estimate and its standard error, in nats, and the number of effective samples.
+            The estimate and its standard error, both in nats, and the number of effective samples.
         """
         ...
 
@@ -167,27 +171,28 @@ class Method:
     """A declared competitor.
 
     Args:
-        name: Unique, ``library-layer-objective`` by custom.
-        objective: ml, sml, ssm, dsm, fdssm, or what the author calls it.
-        linear: How its linear layers are parametrised: dense (any matrix) or a restricted form such as lu.
-        build: Makes a model for a problem; seeded and placed on the problem's device and dtype by the harness.
-        requires: Import names of the libraries that `build` needs, torch aside; a submodule where importing the package
-            alone proves nothing.
-        architectures: Those of `harness.methods.ARCHITECTURES` that it implements.
-        summary: One line.
-        iterative: Whether it trains by steps; otherwise its models are `ClosedForm`.
-        starts: Those of `harness.methods.STARTS` that it offers.
+        name: Unique name of the method, by custom ``library-layer-objective``.
+        objective: Name of the training objective: ml, sml, ssm, tssm, dsm, fdssm, or a name of the author's own.
+        linear: How the linear layers are parametrised: dense (any matrix) or a restricted form such as lu.
+        build: Function that makes the model of a problem. The harness seeds torch before the call and moves the model
+            to the problem's device and dtype after it.
+        requires: Import names of the libraries that `build` needs, torch aside. Name a submodule if importing the
+            package alone does not prove that it works.
+        architectures: The architectures that the method implements, out of `harness.methods.ARCHITECTURES`.
+        summary: Description of the method in one line.
+        iterative: Whether the method trains by steps. If not, its models are `ClosedForm`.
+        starts: The starts that the method offers, out of `harness.methods.STARTS`.
         raw_pixels: Whether `build` honours `Problem.raw_pixel_alpha`.
-        fc_cost: What a layer of its fc costs, if the tables are to say how near to that it comes.
-        paper: Link to where it is published.
-        samples: Whether it can draw. Otherwise `to_data` is never called.
-        exact_log_prob: Whether `to_latent` returns log|det| itself. Otherwise an estimate of it, that differs from call
-            to call.
-        meta_device: Whether it runs on torch's meta device, where nothing is computed. Code that looks at values
-            does not.
+        fc_cost: Cost of one linear layer of the fc architecture. With it, tables compare timings with a lower bound.
+        paper: Link to the publication of the method.
+        samples: Whether the method can draw samples. If not, `to_data` is never called.
+        exact_log_prob: Whether `to_latent` returns the exact log|det|. If not, it returns an estimate that differs from
+            call to call.
+        meta_device: Whether the method can be built on torch's meta device, where nothing is computed. Code that looks
+            at values cannot.
 
     Raises:
-        InputError: The declaration cannot be meant; the message says what to write.
+        InputError: if the declaration makes no sense; the message says what to write.
     """
 
     name: str
@@ -228,10 +233,10 @@ class Method:
 
     @property
     def limits(self) -> str | None:
-        """What it declares that it cannot do, for tables; None where there is nothing."""
-        said = []
+        """The method's declared limits in words, for tables; None if it has none."""
+        limits = []
         if not self.exact_log_prob:
-            said.append("log_prob is an estimate that differs from call to call")
+            limits.append("log_prob is an estimate that differs from call to call")
         if not self.samples:
-            said.append("it cannot draw samples")
-        return ", and ".join(said) or None
+            limits.append("it cannot draw samples")
+        return ", and ".join(limits) or None

@@ -1,8 +1,8 @@
 """What an iteration must cost: its arithmetic and its memory traffic, and the time they take at a machine's own rates.
 
-The model is for the fc architecture: L linear layers of D x D, a batch of B. A product is that of a B x D matrix with a
-layer's D x D one, or the B rows' outer product that makes its gradient; each is 2 B D^2 flops. Everything elementwise
-is left out, so that the bound stays a bound.
+The count is for the fc architecture: L linear layers of D x D and a batch of B. A product multiplies a B x D matrix with
+a layer's D x D matrix, or makes that layer's gradient from B rows; each takes 2 B D^2 flops. Everything elementwise is
+left out, so that the result is a lower bound.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class LayerCost:
-    """Loss and backward of one linear layer.
+    """Arithmetic of loss and backward pass of one linear layer.
 
     Args:
-        products: Number of products: ML takes 3 (forward, gradient of the input, gradient of the weights).
-        cubic: Number of D^3 flops: an LU factorisation is 2/3, the inverse from it 4/3.
-        rows: Rows a sample that share a product: tall products run faster, and the bound must know it.
+        products: Number of products. Maximum likelihood takes 3: forward, gradient of the input, gradient of weights.
+        cubic: Number of flops in units of D^3: an LU factorisation is 2/3, the inverse from it 4/3.
+        rows: Number of rows per sample that share a product; taller products run at a higher rate.
     """
 
     products: float
@@ -29,16 +29,16 @@ class LayerCost:
     rows: int = 1
 
     def flops(self, problem: Problem) -> float:
-        """Return the flops of loss and backward, all layers."""
+        """Return the flops of loss and backward pass over all layers."""
         return self._of_products(problem) + self._of_cubes(problem)
 
     def seconds(self, problem: Problem, product_rate: float, cube_rate: float) -> float:
-        """Return the time these flops take.
+        """Return the seconds that these flops take.
 
         Args:
-            problem: Its sizes.
-            product_rate: Flops a second of products with ``rows`` times B rows.
-            cube_rate: Flops a second of D x D by D x D products, which no factorisation surpasses.
+            problem: The problem, which gives D, L and B.
+            product_rate: Flops per second of products with `rows` times B rows.
+            cube_rate: Flops per second of D x D by D x D products, which no factorisation surpasses.
         """
         return self._of_products(problem) / product_rate + self._of_cubes(problem) / cube_rate
 
@@ -50,14 +50,14 @@ class LayerCost:
 
 
 def optimizer_bytes(parameters: int, item: int, averaged: bool) -> int:
-    """Bytes moved by an optimiser and an average that each pass over the weights once.
+    """Return the bytes that an optimiser and an average of the weights move in one pass each.
 
-    The optimiser reads weights, gradients and two moments and writes all but the gradients; the average reads itself
+    The optimiser reads weights, gradients and two moments and writes all but the gradients. The average reads itself
     and the weights and is written.
 
     Args:
-        parameters: How many numbers are trained.
-        item: Bytes of one.
-        averaged: Whether there is an average.
+        parameters: Number of trained parameters.
+        item: Bytes of one parameter.
+        averaged: Whether the weights are averaged.
     """
     return parameters * item * (10 if averaged else 7)

@@ -11,35 +11,35 @@ from harness.errors import InputError, unknown
 
 ARCHITECTURES = ("fc", "cnn", "glow", "toy", "multimodal")
 DTYPES = ("float32", "float64", "tf32", "bf16")
-"""The last two keep float32 and compute the products of training in less; see `harness.methods.precision`."""
+"""tf32 and bf16 keep float32 numbers and compute training's products in less; see `harness.methods.precision`."""
 
 STARTS = ("published", "whitened", "whitened-start")
-"""As published; from whitened data, losses taken behind the whitening; or the same start, losses in model space."""
+"""The published start; a start from whitened data with losses behind the whitening, or with losses in model space."""
 
 
 @dataclass(frozen=True)
 class Problem:
-    """One cell's model and batch; everything a method may depend on.
+    """Model and batch of one cell; everything that a method may depend on.
 
     Args:
-        architecture: One of `ARCHITECTURES`.
+        architecture: Architecture of the network, one of `ARCHITECTURES`.
         shape: Event shape of the data; its product is the dimension D.
-        layers: L, the number of linear layers.
-        batch: B.
-        dtype: One of `DTYPES`: of parameters, batches and products.
-        device: As torch names it: cpu, cuda, cuda:1, meta.
-        seed: Of initialisation and noise.
+        layers: Number L of linear layers.
+        batch: Batch size B.
+        dtype: Type of parameters, batches and products, one of `DTYPES`.
+        device: Device as torch names it: cpu, cuda, cuda:1 or meta.
+        seed: Seed of initialisation and noise.
         residual: Whether the activation is in its residual form.
-        noise: Scale of the perturbation: DSM's sigma, FDSSM's epsilon (one column of the paper's table).
-        raw_pixel_alpha: None where batches are preprocessed for the model (MaP); otherwise batches hold dequantised
-            pixels, and the model starts with scaling and a logit of this alpha.
-        levels: Number of grey levels, used with raw_pixel_alpha.
-        start: One of `STARTS`: where the weights start, and the space that losses are taken in.
-        energy_weight: Of the low-energy regulariser in a score-matching loss; 0 for none.
+        noise: Scale of the objective's perturbation: sigma of DSM, epsilon of FDSSM (one column in the paper's table).
+        raw_pixel_alpha: None if batches are preprocessed for the model (MaP). Otherwise batches hold dequantised
+            pixels, and the model begins with scaling and a logit of this alpha.
+        levels: Number of grey levels of raw pixels.
+        start: Where the weights start and in which space losses are taken, one of `STARTS`.
+        energy_weight: Weight of the low-energy regulariser in a score-matching loss; 0 for none.
         frozen_actnorm: Whether ActNorm keeps its data-dependent start.
 
     Raises:
-        InputError: A size below one or absurd, an unknown architecture or dtype, or a dtype that the device has not.
+        InputError: if a size is below one or absurd, a name is unknown, or the device does not have the dtype.
     """
 
     architecture: str = "fc"
@@ -73,7 +73,7 @@ class Problem:
         for name, letter in (("layers", "L"), ("batch", "B")):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} ({letter}) must be at least 1, not {getattr(self, name)}")
-        # What is far beyond any machine would only be found out after hours, or by a crash.
+        # A size far beyond any machine would otherwise fail after hours, or by a crash.
         for name, size, most in (
             ("the dimension D", self.dimension, 2**31 - 1),
             ("batch (B)", self.batch, 2**31 - 1),
@@ -88,9 +88,9 @@ class Problem:
 
     @property
     def dimension(self) -> int:
-        """D."""
+        """The dimension D of a sample."""
         return math.prod(self.shape)
 
     def replace(self, **changes: Any) -> Problem:
-        """Return the same problem with some fields changed."""
+        """Return this problem with some fields changed."""
         return dataclasses.replace(self, **changes)

@@ -202,7 +202,7 @@ _IMAGES = {
 }
 
 
-# 10,001 iterations of 25 an epoch. float64 because of the data: see `harness.datasets.Multimodal`.
+# 10,001 iterations of 25 an epoch. float64 because of the data: see `harness.datasets.densities.Multimodal`.
 _MULTIMODAL = Configuration(
     TrainingConfig(
         optimizer="adam", learning_rate=1e-3, decay=1.0, clip_norm=500.0, ema_decay=None, epochs=401, evaluate_every=10

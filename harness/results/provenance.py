@@ -1,4 +1,4 @@
-"""What a row says about the machine, the software and the commit that made it."""
+"""The provenance of a row: the machine, the software and the commit that made it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,15 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Environment:
-    """Where a measurement was made."""
+    """The machine and the software that made a measurement.
+
+    Args:
+        cpu: Name of the processor and number of its cores.
+        gpu: Name of the GPU; None if the measurement was made without one.
+        threads: Number of torch's threads; 0 if torch was not imported.
+        versions: Versions of Python, torch and the method's libraries, by name.
+        commit: Commit of this project's checkout, a + where files differ from it; None outside a checkout.
+    """
 
     cpu: str
     gpu: str | None
@@ -25,7 +33,7 @@ class Environment:
 
 
 def capture(device: str, libraries: Iterable[str] = ()) -> Environment:
-    """Describe this process: the versions are those of Python, torch and the given libraries."""
+    """Describe this process, with the versions of Python, torch and these libraries."""
     import torch
 
     on_gpu = torch.device(device).type == "cuda"
@@ -39,7 +47,7 @@ def capture(device: str, libraries: Iterable[str] = ()) -> Environment:
 
 
 def glance(libraries: Iterable[str] = ()) -> Environment:
-    """Describe this process without importing anything: of threads and GPUs nothing is known."""
+    """Describe this process without importing torch, as if it had no GPU and no threads."""
     return Environment(cpu=_cpu(), gpu=None, threads=0, versions=_versions(libraries), commit=_commit())
 
 
@@ -59,11 +67,11 @@ def _version(library: str) -> str:
 @cache
 def code_digest() -> str:
     """Return 16 hexadecimal digits that stand for this project's Python files as they are now, committed or not."""
-    root, found = Path(__file__).parent.parent, hashlib.sha256()
+    root, digest = Path(__file__).parents[2], hashlib.sha256()
     for package in ("baselines", "ebflow", "harness"):
         for path in sorted((root / package).rglob("*.py")):
-            found.update(f"\0{path.relative_to(root).as_posix()}\0".encode() + path.read_bytes())
-    return found.hexdigest()[:16]
+            digest.update(f"\0{path.relative_to(root).as_posix()}\0".encode() + path.read_bytes())
+    return digest.hexdigest()[:16]
 
 
 @cache
@@ -79,16 +87,17 @@ def _cpu() -> str:
 
 @cache
 def _commit() -> str | None:
-    """Return the commit of the checkout that runs, with a + where files differ from it; None outside a checkout."""
+    """Return the commit of this project's checkout, with a + where files differ from it; None outside a checkout."""
     here = Path(__file__)
-    git = ["git", "-C", str(here.parent)]
+
+    def git(*arguments: str) -> str:
+        command = ["git", "-C", str(here.parent), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
     try:
-        # A checkout of something else may surround the installed package: its commit would be no provenance.
-        subprocess.run([*git, "ls-files", "--error-unmatch", here.name], capture_output=True, check=True)
-        commit = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
-        changes = subprocess.run(
-            [*git, "status", "--porcelain", "-uno"], capture_output=True, text=True, check=True
-        ).stdout
+        # A checkout of something else may surround the installed package: its commit would be no provenance, and its
+        # index does not have this file.
+        commit = git("rev-parse", "HEAD", f":./{here.name}").splitlines()[0]
+        return commit + ("+" if git("status", "--porcelain", "-uno") else "")
     except (OSError, subprocess.CalledProcessError):
         return None
-    return commit + ("+" if changes.strip() else "")

@@ -1,10 +1,13 @@
 """Intervals, paired comparisons, slopes and crossing points; every interval is a 95 % one.
 
 Two methods are called different by one rule. Their numbers are paired (times repetition by repetition of one
-interleaved run, likelihoods seed by seed, or draw by draw of the same noise), so that what both share cancels; the
-t-interval of the paired ratios leaves out 1, or that of the paired differences 0; and it does so still when the
-p-values of all comparisons made at once are corrected by Holm's method, which holds the chance of any false call among
-them to 5 %.
+interleaved run, likelihoods seed by seed, or draw by draw of the same noise), so that what both share cancels. The
+difference counts if the t-interval of the paired ratios leaves out 1, or that of the paired differences leaves out 0,
+and if it still does so once the p-values of all comparisons made at once are corrected by Holm's method, which holds
+the chance of any false call among them to 5 %.
+
+The t-intervals are those of `scipy.stats` (a test compares them), computed from `scipy.special`: `harness tables` needs
+nothing else of SciPy, and importing `scipy.stats` would cost it half a second.
 """
 
 from __future__ import annotations
@@ -14,15 +17,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import scipy  # which imports scipy.stats where that is first used: it takes half a second, and tables need none of it
+import scipy  # which imports its parts where they are first used
 
 LEVEL = 0.95
 
 NOISY_DRIFT = 1.25
-"""The drift of a machine's reference from which on all that was timed meanwhile is marked as noisy."""
+"""The drift of a machine's reference speed from which on everything that was timed meanwhile is marked as noisy."""
 
-_FEWEST_APART = 5  # of fewer repetitions the bootstrap's interval is too short to tell anything apart by
-_WINDOW = 5  # samples whose median counts
+_FEWEST_APART = 5  # repetitions; from fewer, the bootstrap's interval is too short to tell anything apart
+_WINDOW = 5  # samples in a rolling median
 
 
 @dataclass(frozen=True)
@@ -37,31 +40,31 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Comparison:
-    """A ratio or difference of paired numbers, and the p-value of there being none; None where n is below two."""
+    """A ratio or difference of paired numbers, and its p-value, which is None where there are fewer than two pairs."""
 
     estimate: Estimate
     p: float | None
 
 
 def median_interval(values: Sequence[float]) -> Estimate:
-    """Median with a percentile bootstrap interval (2,000 resamples, fixed seed); needs three values for it.
+    """Return the median with a percentile bootstrap interval (2,000 resamples, fixed seed) if there are three values.
 
-    Few repetitions make it short: it holds the median of normal values in 75 % of all cases of three of them, in 87 to
-    94 % from four on. It shows how much the repetitions spread; what is faster is decided by `paired_ratio`.
+    The interval of few values is too short: that of three normal values holds their median in 75 % of all cases, that
+    of four or more in 87 to 94 %. It shows how much repetitions spread; `paired_ratio` decides what is faster.
     """
     median = float(np.median(values))
     if len(values) < 3:
         return Estimate(median, None, None, len(values))
     if len(set(values)) == 1:
         return Estimate(median, median, median, len(values))
-    found = scipy.stats.bootstrap(
+    interval = scipy.stats.bootstrap(
         (np.asarray(values),), np.median, n_resamples=2000, confidence_level=LEVEL, method="percentile", rng=0
     ).confidence_interval
-    return Estimate(median, float(found.low), float(found.high), len(values))
+    return Estimate(median, float(interval.low), float(interval.high), len(values))
 
 
 def mean_interval(values: Sequence[float]) -> Estimate:
-    """Mean with Student's t-interval, as the paper's tables have it; needs two values for the interval."""
+    """Return the mean with Student's t-interval, as in the paper's tables, if there are two values."""
     mean = float(np.mean(values))
     if len(values) < 2:
         return Estimate(mean, None, None, len(values))
@@ -70,11 +73,11 @@ def mean_interval(values: Sequence[float]) -> Estimate:
 
 
 def paired_difference(values: Sequence[float], reference: Sequence[float]) -> Comparison:
-    """Mean of values minus reference, pair by pair, with its t-interval and the p-value of the paired t-test.
+    """Return the mean of values minus reference, with its t-interval and the p-value of the paired t-test.
 
     Args:
-        values: One of each pair,
-        reference: and the other, in the same order.
+        values: The first number of every pair.
+        reference: The second number of every pair, in the same order.
     """
     differences = [value - other for value, other in zip(values, reference, strict=True)]
     estimate = mean_interval(differences)
@@ -87,22 +90,22 @@ def paired_difference(values: Sequence[float], reference: Sequence[float]) -> Co
 
 
 def paired_ratio(values: Sequence[float], reference: Sequence[float]) -> Comparison:
-    """Geometric mean of values over reference, pair by pair, with the t-interval of its logarithm and its p-value.
+    """Return the geometric mean of values over reference, with the t-interval and p-value of its logarithm.
 
-    A repetition that was interrupted lengthens the interval, in the cautious direction; a slower clock moves both of a
-    pair and cancels.
+    An interrupted repetition makes the interval longer, which is the cautious direction; a slower clock moves both
+    numbers of a pair and cancels.
 
     Args:
-        values: One of each pair, above zero,
-        reference: and the other, in the same order.
+        values: The first number of every pair, above zero.
+        reference: The second number of every pair, above zero, in the same order.
     """
-    found = paired_difference([math.log(value) for value in values], [math.log(value) for value in reference])
-    low, high = (None if end is None else math.exp(end) for end in (found.estimate.low, found.estimate.high))
-    return Comparison(Estimate(math.exp(found.estimate.value), low, high, found.estimate.n), found.p)
+    logs = paired_difference([math.log(value) for value in values], [math.log(value) for value in reference])
+    low, high = (None if end is None else math.exp(end) for end in (logs.estimate.low, logs.estimate.high))
+    return Comparison(Estimate(math.exp(logs.estimate.value), low, high, logs.estimate.n), logs.p)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Adjust the p-values of comparisons made at once, for the chance of any false call among them (Holm 1979)."""
+    """Adjust the p-values of comparisons made at once for the chance of any false call among them (Holm 1979)."""
     adjusted = [0.0] * len(p_values)
     largest = 0.0
     for rank, index in enumerate(sorted(range(len(p_values)), key=p_values.__getitem__)):
@@ -112,17 +115,17 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def apart(one: Estimate, other: Estimate) -> bool:
-    """Whether two numbers that are not paired differ: their intervals do not overlap, from five repetitions each."""
-    if min(one.n, other.n) < _FEWEST_APART or None in (one.low, one.high, other.low, other.high):
+    """Whether two numbers that are not paired differ: both have five repetitions, and their intervals are apart."""
+    if min(one.n, other.n) < _FEWEST_APART or one.low is None or one.high is None:
         return False
-    return bool(one.high < other.low or other.high < one.low)
+    return other.low is not None and other.high is not None and (one.high < other.low or other.high < one.low)
 
 
 def log_slope(sizes: Sequence[float], seconds: Sequence[float]) -> Estimate:
-    """Slope of log seconds over log size by least squares, with its t-interval; needs three sizes for the interval.
+    """Return the least-squares slope of log seconds over log size, with its t-interval if there are three sizes.
 
     Raises:
-        ValueError: Fewer than two different sizes.
+        ValueError: if there are fewer than two different sizes.
     """
     if len(set(sizes)) < 2:
         raise ValueError("a slope needs at least two different sizes")
@@ -137,7 +140,7 @@ def log_slope(sizes: Sequence[float], seconds: Sequence[float]) -> Estimate:
 
 
 def _quantile(freedom: int) -> float:
-    """Return Student's t that 95 % of its distribution lie within."""
+    """Return the t within which 95 % of Student's distribution with these degrees of freedom lie."""
     return float(scipy.special.stdtrit(freedom, 0.5 + LEVEL / 2))
 
 
@@ -145,25 +148,25 @@ def crossing(faster: Mapping[int, bool]) -> int | None:
     """Return the smallest measured size from which on a method is faster at every larger one, or None.
 
     Args:
-        faster: Of every size at which it was compared, whether it is.
+        faster: Whether the method is faster, for every size at which it was compared.
     """
-    found = None
+    smallest = None
     for size in sorted(faster, reverse=True):
         if not faster[size]:
             break
-        found = size
-    return found
+        smallest = size
+    return smallest
 
 
 def drift(samples: Sequence[float]) -> float | None:
-    """Largest over smallest of the rolling medians of five samples, at least 1; None of fewer than ten samples.
+    """Return the largest over the smallest rolling median of five samples, or None if there are fewer than ten samples.
 
     One interrupted sample moves no median; a machine that was slower for a while does.
 
     Args:
-        samples: A quantity that should be constant, in the order of time, above zero.
+        samples: Values above zero, in the order of time, of a quantity that should be constant.
     """
     if len(samples) < 2 * _WINDOW:
         return None
-    medians = [float(np.median(samples[start : start + _WINDOW])) for start in range(len(samples) - _WINDOW + 1)]
-    return max(medians) / min(medians)
+    medians = np.median(np.lib.stride_tricks.sliding_window_view(samples, _WINDOW), axis=1)
+    return float(medians.max() / medians.min())

@@ -8,8 +8,9 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 _ROWS, _ARRAYS = ".parquet", ".safetensors"
 _LARGEST = 2**28  # bytes; a file of rows has some ten thousand, a pack of arrays some million
 
-_Mark = tuple[int, int, int]  # what tells a file from one that has taken its place since
+_Mark = tuple[int, int, int]
 _Report = Callable[[Path, OSError | UnreadableFileError, _Mark | None], None]
 
 
@@ -50,19 +51,17 @@ class Merged:
 
 @dataclass(frozen=True)
 class _File:
-    """The content of a file of rows, which may be a pack.
+    """A file of rows: of one cell, or a pack.
 
     Args:
         cells: The rows of every cell in the file, by the name that the cell has there.
-        wrong: The names of the cells of a pack that cannot be used, with the reason.
-        error: The reason why the file could not be read; None if it was read.
-        mark: The mark of the file that was read; None if it could not be opened.
+        errors: What is wrong with cells of a pack, by name, or with the whole file, by "".
+        mark: The mark of the file that was read; None if there is no file.
     """
 
-    cells: dict[str, pl.DataFrame] = field(default_factory=dict)
-    wrong: dict[str, str] = field(default_factory=dict)
-    error: OSError | UnreadableFileError | None = None
-    mark: _Mark | None = None
+    cells: dict[str, pl.DataFrame]
+    errors: dict[str, OSError | UnreadableFileError]
+    mark: _Mark | None
 
 
 @dataclass(frozen=True)
@@ -80,10 +79,6 @@ class _Cell:
     name: str
     path: Path
     mark: _Mark | None
-
-    def blame(self, reason: str) -> UnreadableFileError:
-        """Return the error that says what is wrong with this cell."""
-        return UnreadableFileError(f"cell {self.name}: {reason}" if self.mark is None else reason)
 
 
 class Store:
@@ -103,8 +98,7 @@ class Store:
         self.folder = folder
         self.notes: list[str] = []
         # A sweep asks for a pack's cells one by one, and the pack is parsed once.
-        self._packs: dict[Path, _File] = {}
-        self._packs_of_arrays: dict[Path, tuple[_Mark, dict[str, dict[str, np.ndarray]]]] = {}
+        self._packs: dict[Path, tuple[_Mark, Any]] = {}
 
     def prepare(self) -> None:
         """Create the folder and try to write in it, before work is done whose result could not be kept.
@@ -153,7 +147,8 @@ class Store:
 
     def frame(self) -> tuple[pl.DataFrame, list[str]]:
         """Return all rows with the columns of `derived`, and a line for every file or cell that could not be read."""
-        return derived(pl.concat([to_frame([]), *(cell.rows for _, cell in self._cells(self._report))])), self.notes
+        cells = self._cells(self._report, unchecked=True)
+        return derived(pl.concat([to_frame([]), *(cell.rows for _, cell in cells)])), self.notes
 
     def verify(self) -> int:
         """Check every file against its place, its digest and its keys, and add a line to `notes` for all that is wrong.
@@ -164,10 +159,7 @@ class Store:
         good = 0
         for experiment, cell in self._cells(self._report):
             self.arrays(experiment, cell.name)  # which names them if they are damaged
-            if (reason := altered(cell.rows)) is not None:
-                self._report(cell.path, cell.blame(reason), cell.mark)
-            else:
-                good += 1
+            good += 1
         for path in sorted(self.folder.glob("cells/**/*")):
             ours = self.folder / "cells" in (path.parent, path.parent.parent) and path.suffix in (_ROWS, _ARRAYS)
             if path.is_file() and not ours and not path.name.startswith("."):
@@ -186,9 +178,6 @@ class Store:
             merged.notes.append(printable(f"{path}: left out: {error}"))
 
         for experiment, cell in other._cells(leave_out):
-            if (reason := altered(cell.rows)) is not None:
-                leave_out(cell.path, cell.blame(reason), cell.mark)
-                continue
             mine = self._rows(experiment, cell.rows["cell"][0])
             if mine.is_empty() or (not _finished(mine) and _finished(cell.rows)):
                 self._write(cell.rows, other.arrays(experiment, cell.name))
@@ -222,13 +211,14 @@ class Store:
 
     def _pack(self, experiment: str) -> int:
         path = self.pack_path(experiment)
-        moved = {}
-        for key, cell in self._cells_of(experiment, self._report).items():
-            if cell.mark is not None and (arrays := self._arrays(experiment, cell.name)) is not None:
-                moved[key] = cell, arrays
-        if (moved and not self._extend_pack(path, moved)) or not path.exists():
+        cells = self._cells_of(experiment, self._report)
+        # A cell whose arrays are damaged stays where it is.
+        moved = {
+            key: cell for key, cell in cells.items() if cell.mark and self._arrays(experiment, cell.name) is not None
+        }
+        if (moved and not self._extend_pack(experiment, moved)) or not path.exists():
             return 0
-        for cell, _ in moved.values():
+        for cell in moved.values():
             cell.path.unlink()
         # The arrays of the cells above have no rows beside them now, and nor have those that a kill has left.
         for arrays_path in path.with_suffix("").glob(f"*{_ARRAYS}"):
@@ -238,21 +228,22 @@ class Store:
             path.with_suffix("").rmdir()
         return len(moved)
 
-    def _extend_pack(self, path: Path, added: Mapping[str, tuple[_Cell, dict[str, np.ndarray]]]) -> bool:
+    def _extend_pack(self, experiment: str, added: Mapping[str, _Cell]) -> bool:
         """Write a pack with more cells; return whether that was possible."""
+        path = self.pack_path(experiment)
         pack, arrays_path = self._load(path), path.with_suffix(_ARRAYS)
-        if pack.error is not None and path.exists():
+        if "" in pack.errors and path.exists():
             return False  # what cannot be read is not replaced
-        if self._arrays_in_pack(arrays_path, "") is None:
-            self._note(f"{arrays_path}: {self._move_aside(arrays_path, _mark(arrays_path.stat()))}")
-        rows = pack.cells | {key: cell.rows for key, (cell, _) in added.items()}
-        arrays = {key: self._arrays_in_pack(arrays_path, key) or {} for key in pack.cells}
-        arrays |= {key: own for key, (_, own) in added.items()}
+        if self._arrays(experiment, "") is None:
+            self._note(f"{arrays_path}: {self._move_aside(arrays_path, _mark(arrays_path))}")
+        rows = pack.cells | {key: cell.rows for key, cell in added.items()}
+        names = {key: key for key in pack.cells} | {key: cell.name for key, cell in added.items()}
+        arrays = {key: self._arrays(experiment, name) or {} for key, name in names.items()}
         contents = {
             arrays_path: _dump_arrays({f"{key}/{name}": own[name] for key, own in arrays.items() for name in own}),
             path: dump(pl.concat([rows[key] for key in sorted(rows)], rechunk=True)),
         }
-        unreadable = load_pack(contents[path], path.stem)[1].keys() - pack.wrong.keys()
+        unreadable = load_pack(contents[path], experiment)[1].keys() - pack.errors.keys()
         if unreadable or max(map(len, contents.values())) > _LARGEST:
             self._note(f"{path}: not written: it would be too large or not readable; the cells stay in single files")
             return False
@@ -276,57 +267,50 @@ class Store:
     def _rows(self, experiment: str, cell: str) -> pl.DataFrame:
         for path in (self.path(experiment, cell), self.pack_path(experiment)):
             file = self._load(path)
-            if isinstance(file.error, NewerFileError):
-                raise InputError(f"{path}: {file.error}, or choose another --results-dir")
-            if isinstance(file.error, UnreadableFileError):
-                self._report(path, file.error, file.mark)
-            if cell in file.cells and cell not in file.wrong:
+            if isinstance(error := file.errors.get(""), NewerFileError):
+                raise InputError(f"{path}: {error}, or choose another --results-dir")
+            if isinstance(error, UnreadableFileError):
+                self._report(path, error, file.mark)
+            if cell in file.cells and cell not in file.errors:
                 return file.cells[cell]
         return to_frame([])
 
     def _arrays(self, experiment: str, cell: str) -> dict[str, np.ndarray] | None:
         """Return the arrays of one cell; None if their file is damaged, which is then named."""
         rows = self.path(experiment, cell)
-        if not rows.exists():
-            return self._arrays_in_pack(self.pack_path(experiment).with_suffix(_ARRAYS), cell)
-        path = rows.with_suffix(_ARRAYS)
+        single = rows.exists()
+        path = (rows if single else self.pack_path(experiment)).with_suffix(_ARRAYS)
         try:
-            return _parse_arrays(_content(path)[0])
+            if single:
+                return _load_arrays(_content(path))
+            packed = self._parsed_pack(path, _load_arrays)
+            return {name[len(cell) + 1 :]: array for name, array in packed.items() if name.startswith(f"{cell}/")}
         except FileNotFoundError:
-            # The cell has none, or it was packed a moment ago.
-            return {} if rows.exists() else self._arrays(experiment, cell)
-        except (OSError, ValueError) as error:
-            self._note(f"{path}: no readable arrays ({error}); a new run with --fresh makes them again")
-            return None
-
-    def _arrays_in_pack(self, path: Path, cell: str) -> dict[str, np.ndarray] | None:
-        try:
-            if path not in self._packs_of_arrays or self._packs_of_arrays[path][0] != _mark(path.stat()):
-                content, mark = _content(path)
-                cells: dict[str, dict[str, np.ndarray]] = {}
-                for named, array in _parse_arrays(content).items():
-                    key, _, name = named.partition("/")
-                    cells.setdefault(key, {})[name] = array
-                self._packs_of_arrays[path] = mark, cells
-            return self._packs_of_arrays[path][1].get(cell, {})
-        except FileNotFoundError:
-            return {}
+            # The cell has no arrays, or it was packed a moment ago.
+            return self._arrays(experiment, cell) if single and not rows.exists() else {}
         except (OSError, ValueError) as error:
             self._note(f"{path}: no readable arrays ({error}); a new run with --fresh makes them again")
             return None
 
     def _experiments(self) -> list[str]:
         """Return the experiments that have a folder or a pack."""
-        entries = list(self.folder.glob("cells/*"))
-        return sorted(
-            {path.name for path in entries if path.is_dir()} | {path.stem for path in entries if path.suffix == _ROWS}
-        )
+        paths = [path for path in self.folder.glob("cells/*") if path.is_dir() or path.suffix == _ROWS]
+        return sorted({path.name if path.is_dir() else path.stem for path in paths})
 
-    def _cells(self, report: _Report) -> Iterator[tuple[str, _Cell]]:
-        """Yield every cell that can be used and its experiment; report every file or packed cell that cannot."""
+    def _cells(self, report: _Report, unchecked: bool = False) -> Iterator[tuple[str, _Cell]]:
+        """Yield every cell and its experiment, and report what cannot be used.
+
+        Args:
+            report: Called with the path of a damaged file or pack, what is wrong, and the mark of a file.
+            unchecked: Whether cells are yielded without a look at whether their key is that of their configuration.
+        """
         for experiment in self._experiments():
             for _, cell in sorted(self._cells_of(experiment, report).items()):
-                yield experiment, cell
+                if unchecked or (reason := altered(cell.rows)) is None:
+                    yield experiment, cell
+                else:
+                    reason = reason if cell.mark else f"cell {cell.name}: {reason}"
+                    report(cell.path, UnreadableFileError(reason), cell.mark)
 
     def _cells_of(self, experiment: str, report: _Report) -> dict[str, _Cell]:
         """Return the cells of one experiment by key: of a cell that lies in several files, the one that counts."""
@@ -335,30 +319,33 @@ class Store:
         # The pack comes last: what was packed after the folder was listed is found there.
         for path in (*sorted(pack.with_suffix("").glob(f"*{_ROWS}")), pack):
             file = self._load(path)
-            if file.error is not None and (os.path.lexists(path) or not isinstance(file.error, FileNotFoundError)):
-                report(path, file.error, file.mark)
-            for name, reason in file.wrong.items():
-                report(path, UnreadableFileError(f"cell {name}: {reason}"), None)
-            for name, rows in file.cells.items():
-                key = rows["cell"][0]
+            for name, error in file.errors.items():
+                if os.path.lexists(path) or not isinstance(error, FileNotFoundError):
+                    report(path, error, None if name else file.mark)
+            for name in file.cells.keys() - file.errors.keys():
+                key = file.cells[name]["cell"][0]
                 # A file of an older version has an older name, and one of the cell's own name is newer.
-                if name not in file.wrong and (key not in cells or (path != pack and name == key)):
-                    cells[key] = _Cell(rows, name, path, None if path == pack else file.mark)
+                if key not in cells or (path != pack and name == key):
+                    cells[key] = _Cell(file.cells[name], name, path, None if path == pack else file.mark)
         return cells
 
     def _load(self, path: Path) -> _File:
         mark = None
         try:
+            mark = _mark(path)
             if path.parent != self.folder / "cells":
-                content, mark = _content(path)
-                return _File({path.stem: load(content, path.parent.name, path.stem)}, mark=mark)
-            if path not in self._packs or self._packs[path].mark != _mark(path.stat()):
-                content, mark = _content(path)
-                cells, wrong = load_pack(content, path.stem)
-                self._packs[path] = _File(cells, wrong, mark=mark)
-            return self._packs[path]
+                return _File({path.stem: load(_content(path), path.parent.name, path.stem)}, {}, mark)
+            cells, wrong = self._parsed_pack(path, partial(load_pack, experiment=path.stem))
+            return _File(cells, {name: UnreadableFileError(f"cell {name}: {wrong[name]}") for name in wrong}, mark)
         except (OSError, UnreadableFileError) as error:
-            return _File(error=error, mark=mark)
+            return _File({}, {"": error}, mark)
+
+    def _parsed_pack(self, path: Path, parse: Callable[[bytes], Any]) -> Any:
+        """Parse a pack, but only once as long as it stays the same: a sweep asks for its cells one by one."""
+        mark = _mark(path)
+        if path not in self._packs or self._packs[path][0] != mark:
+            self._packs[path] = mark, parse(_content(path))
+        return self._packs[path][1]
 
     def _report(self, path: Path, error: OSError | UnreadableFileError, mark: _Mark | None) -> None:
         """Name a file or a packed cell that cannot be used, and set a damaged file aside."""
@@ -380,7 +367,7 @@ class Store:
             )
             place = next(aside / name for name in names if not (aside / name).exists())
             # Another process may have put a whole file there by now, which must stay.
-            if _mark(path.stat()) == mark:
+            if _mark(path) == mark:
                 path.rename(place)
             return f"moved to {place}"
         except (OSError, StopIteration):
@@ -392,9 +379,16 @@ class Store:
             self.notes.append(line)
 
 
-def _mark(status: os.stat_result) -> _Mark:
-    """Tell files apart that take each other's place: an inode alone may be used again."""
+def _mark(path: Path) -> _Mark:
+    """Tell a file from one that takes its place later: an inode alone may be used again."""
+    status = path.stat()
     return status.st_ino, status.st_mtime_ns, status.st_size
+
+
+def _content(path: Path) -> bytes:
+    """Read a file, of one that is larger than any file of ours only the beginning."""
+    with path.open("rb") as file:
+        return file.read(_LARGEST)
 
 
 @contextmanager
@@ -412,16 +406,6 @@ def _lock(folder: Path, kind: int) -> Iterator[None]:
         os.close(handle)
 
 
-def _content(path: Path) -> tuple[bytes, _Mark]:
-    """Read a file, of one that is larger than any cell's the beginning, and its mark.
-
-    Raises:
-        OSError: if the file cannot be read.
-    """
-    with path.open("rb") as file:
-        return file.read(_LARGEST), _mark(os.fstat(file.fileno()))
-
-
 def _dump_arrays(arrays: Mapping[str, np.ndarray]) -> bytes:
     """Return the content of the file that keeps arrays; empty if there are none."""
     import safetensors.numpy
@@ -429,8 +413,8 @@ def _dump_arrays(arrays: Mapping[str, np.ndarray]) -> bytes:
     return seal(safetensors.numpy.save(dict(arrays), {KEY: BLANK})) if arrays else b""
 
 
-def _parse_arrays(content: bytes) -> dict[str, np.ndarray]:
-    """Read what `_dump_arrays` wrote.
+def _load_arrays(content: bytes) -> dict[str, np.ndarray]:
+    """Read what `_dump_arrays` returned.
 
     Raises:
         ValueError: if the content is damaged.

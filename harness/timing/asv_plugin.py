@@ -1,4 +1,4 @@
-"""An asv plugin: lets a plain ``asv run`` start without a terminal, by noting the machine's defaults first."""
+"""An asv plugin that lets a plain ``asv run`` start without a terminal: it notes the machine's defaults first."""
 
 from pathlib import Path
 

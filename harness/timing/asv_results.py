@@ -17,7 +17,7 @@ from harness.errors import one_line
 from harness.methods.registry import registry
 from harness.results import Row
 
-_MOST_POINTS = 10_000  # of one benchmark; asv lists every combination of its parameters
+_MOST_POINTS = 10_000  # points of one benchmark; asv lists every combination of its parameters
 
 _BENCHMARKS = {
     "iteration.TrainingIteration.time_iteration": "seconds_per_iteration",
@@ -40,10 +40,10 @@ HISTORY: dict[str, type[pl.DataType] | pl.DataType] = {
     "ci_low": pl.Float64,
     "ci_high": pl.Float64,
 }
-"""Column names and types of `history`: one row a benchmark point and commit, value in seconds."""
+"""Column names and types of `history`: one row for each benchmark point and commit, with its value in seconds."""
 
 INTERVALS_APART = 1.5
-"""A commit is slower or faster than the one before if asv's 99 % intervals lie apart and the medians by this factor.
+"""A commit is slower or faster than the one before if asv's 99 % intervals lie apart, and its median by this factor.
 
 On shared cores identical code differs by up to 1.13 in long runs and 1.6 in short ones.
 """
@@ -53,7 +53,7 @@ def read(folder: Path) -> tuple[list[Row], list[str]]:
     """Return the rows of the newest commit of every machine and environment, and one line for every damaged file.
 
     Args:
-        folder: ``results_dir`` of ``asv.conf.json``.
+        folder: The ``results_dir`` of ``asv.conf.json``.
     """
     newest: dict[tuple[str, str], _Result] = {}
     results, damaged = _results(folder)
@@ -67,12 +67,14 @@ def read(folder: Path) -> tuple[list[Row], list[str]]:
 def history(folder: Path) -> pl.DataFrame:
     """Return every benchmark point of every commit in a folder, and how it compares with the commit before.
 
+    Damaged files are left out; `read` names them.
+
     Args:
-        folder: ``results_dir`` of ``asv.conf.json``; damaged files are left out, `read` names them.
+        folder: The ``results_dir`` of ``asv.conf.json``.
 
     Returns:
-        `HISTORY`, oldest first within a series, with ratio (to the value of the commit before; None for the first) and
-        change: slower, faster, or None, by `INTERVALS_APART`.
+        A frame with the columns of `HISTORY`, oldest first within a series, with ratio (to the value of the commit
+        before; None for the first commit) and change (slower, faster or None, by `INTERVALS_APART`).
     """
     points = [
         {"env": result.env, "date": datetime.fromtimestamp(result.date / 1e3, UTC)}
@@ -93,7 +95,7 @@ def history(folder: Path) -> pl.DataFrame:
 
 
 class _Result(NamedTuple):
-    """One result file: what was run on a commit, whose date is in milliseconds."""
+    """One result file of asv: the rows of one commit, whose date is in milliseconds."""
 
     machine: str
     env: str
@@ -102,8 +104,7 @@ class _Result(NamedTuple):
 
 
 def _results(folder: Path) -> tuple[list[_Result], list[str]]:
-    results = []
-    damaged = []
+    results, damaged = [], []
     for path in sorted(folder.glob("*/*.json")):
         if path.name == "machine.json":
             continue
@@ -137,7 +138,6 @@ def _rows(content: dict[str, Any]) -> Iterator[Row]:
             value = entry["result"][index] if entry["result"] else None
             if value is not None and math.isnan(value):
                 continue  # a point that --bench left out
-            measured = value is not None
             method = registry().methods.get(name)
             yield Row(
                 cell=content["commit_hash"][:16],
@@ -159,13 +159,13 @@ def _rows(content: dict[str, Any]) -> Iterator[Row]:
                 device="cpu",
                 threads=int(content.get("env_vars", {}).get("OMP_NUM_THREADS", 0)),
                 metric=metric,
-                value=value if measured else None,
+                value=value,
                 unit="s",
                 ci_low=_finite(entry, "stats_ci_99_a", index),
                 ci_high=_finite(entry, "stats_ci_99_b", index),
                 n=_finite(entry, "stats_repeat", index),
-                status="ok" if measured else "failed",
-                reason=None if measured else "asv has no value: see the output of asv run",
+                status="failed" if value is None else "ok",
+                reason="asv has no value: see the output of asv run" if value is None else None,
                 config=json.dumps({"env_name": content["env_name"]}),
                 versions=json.dumps(content.get("requirements", {}), sort_keys=True),
                 cpu=f"{machine.get('cpu')}, {machine.get('num_cpu')} cores",
@@ -176,14 +176,10 @@ def _rows(content: dict[str, Any]) -> Iterator[Row]:
 
 
 def _check(row: Row) -> None:
-    """Hold a row to the types of the schema, which JSON does not know, and its numbers to what a timing can be.
-
-    Raises:
-        ValueError: It is of no asv benchmark.
-    """
-    hints = get_type_hints(Row)
+    """Raise ValueError if a row has other types than the schema, which JSON does not know, or numbers of no timing."""
+    types = get_type_hints(Row)
     for name, value in vars(row).items():
-        hint = float | int | None if hints[name] == float | None else hints[name]
+        hint = float | int | None if types[name] == float | None else types[name]
         if isinstance(value, bool) or not isinstance(value, hint):
             raise ValueError(f"its {name} is {value!r}")
         if isinstance(value, int) and abs(value) >= 2**63:

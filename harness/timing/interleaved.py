@@ -1,8 +1,8 @@
-"""Seconds an iteration, all methods side by side, and the machine's own rates beside them.
+"""Times an iteration of all methods side by side, and the machine's own rates beside them.
 
 An iteration is everything between two batches: noise, loss, backward, clipping, optimiser, averaging. The batch lies in
 memory. Methods are interleaved repetition by repetition, in an order that rotates, so that a machine that drifts drifts
-for all. Whether it did is told by a small product, always the same, that is timed between their turns.
+for all. A small matrix product, always the same, is timed between the turns and tells whether the machine drifted.
 """
 
 from __future__ import annotations
@@ -34,42 +34,50 @@ _REFERENCE_SHARE = 0.01  # of the time that methods are timed
 
 @dataclass
 class Block:
-    """Something to repeat, as often in a row as a clock needs; the measured repetitions in seconds a call.
+    """Something to time, as often in a row as a clock needs.
 
-    What is repeated may be a competitor's code: every block of calls is guarded, from outside what is timed.
+    The call may be a competitor's code: every block of calls is guarded, from outside what is timed.
+
+    Args:
+        name: What is timed: the method and the part of its iteration, or the metric of a rate.
+        call: Function that does it once.
+        device: Device that it runs on, as torch names it.
+        number: Number of calls in a row that are timed together.
+        seconds: Seconds of one call, one value for each repetition.
     """
 
+    name: str
     call: Callable[[], Tensor]
     device: str
     number: int = 1
     seconds: list[float] = field(default_factory=list)
 
     def calibrate(self, shortest: float = _SHORTEST_BLOCK) -> None:
-        """Choose the number of calls in a row, for so many seconds at least."""
+        """Choose the number of calls in a row that takes at least so many seconds."""
         self.number = max(1, math.ceil(shortest / self.time(1)))
 
     def repeat(self) -> None:
-        """Measure once more."""
+        """Measure one more repetition."""
         self.seconds.append(self.time(self.number))
 
     def time(self, number: int) -> float:
-        """Seconds a call of so many in a row."""
+        """Return the seconds of one call, of so many calls in a row."""
         with guarded("a training step"):
             return time_block(self.call, number, self.device)
 
 
 @dataclass
 class Timing:
-    """The measured repetitions of one method, seconds, or why there are none.
+    """The measured repetitions of one method, or the reason why there are none.
 
     Args:
-        method: Which.
-        seconds: An iteration.
-        gradient_seconds: Loss and backward alone.
-        first_seconds: The first iteration, which compiles where that was asked for.
-        peak_bytes: The most memory that an iteration holds.
-        parameters: Trained numbers.
-        failure: Why there are none.
+        method: The method.
+        seconds: Seconds of an iteration, one value for each repetition.
+        gradient_seconds: Seconds of loss and backward pass alone, one value for each repetition.
+        first_seconds: Seconds of the first iteration, which compiles where the recipe asks for it.
+        peak_bytes: The most bytes that an iteration holds in memory.
+        parameters: Number of trained parameters.
+        failure: Why the method could not be timed, in one line, or None.
     """
 
     method: Method
@@ -83,9 +91,12 @@ class Timing:
 
 @dataclass(frozen=True)
 class Measurement:
-    """Timings of the methods, and the machine's rates with their own repetitions, in amounts a second.
+    """What was timed on one problem.
 
-    The last of the rates is the reference product's, with its samples in the order of time.
+    Args:
+        timings: One timing for each method.
+        rates: The machine's rates with their repetitions, in amounts per second. The last one is the rate of the
+            reference product, with its values in the order of time.
     """
 
     timings: list[Timing]
@@ -99,14 +110,14 @@ def measure(
     config: TrainingConfig,
     progress: Callable[[], None] = lambda: None,
 ) -> Measurement:
-    """Time every method on one problem; one that fails is reported and the others go on.
+    """Time every method on one problem; a method that fails is reported and the others go on.
 
     Args:
-        methods: Available ones.
-        problem: Its batch is drawn from N(0, I).
-        repeats: Repetitions of every method.
-        config: Optimiser, clipping, averaging.
-        progress: Called after every repetition of a method.
+        methods: The methods, all of them available.
+        problem: The problem. Its batch is drawn from N(0, I).
+        repeats: Number of repetitions of every method.
+        config: The recipe, for optimiser, clipping, averaging and compilation.
+        progress: Function that is called after every repetition of a method.
     """
     timings = [Timing(method) for method in methods]
     turns: list[tuple[Timing, list[Block]]] = []
@@ -114,7 +125,7 @@ def measure(
         with _failure_noted(timing):
             turns.append((timing, _warm_up(timing, problem, config)))
     costs = [timing.method.fc_cost for timing, _ in turns if timing.method.fc_cost]
-    machine = [(rate, Block(rate.call, problem.device)) for rate in rates(problem, costs)] if turns else []
+    machine = [(rate, Block(rate.metric, rate.call, problem.device)) for rate in rates(problem, costs)] if turns else []
     for _, block in machine:
         block.call()
         block.calibrate()
@@ -142,7 +153,7 @@ class _Watch:
 
     def __init__(self, device: str) -> None:
         self.rate = reference(device)
-        self.block = Block(self.rate.call, device)
+        self.block = Block(self.rate.metric, self.rate.call, device)
         self.block.call()
         self.block.calibrate(_REFERENCE_BLOCK)
         self.block.repeat()
@@ -158,7 +169,7 @@ class _Watch:
 
 @contextmanager
 def _failure_noted(timing: Timing) -> Iterator[None]:
-    """A competitor may fail in any way, and must not take the others down."""
+    """Note any exception as the method's failure: a competitor must not take the others down."""
     try:
         yield
     except Exception as error:
@@ -169,8 +180,9 @@ def _warm_up(timing: Timing, problem: Problem, config: TrainingConfig) -> list[B
     """Build a method, take its first, slow steps, note what they tell, and return the blocks to repeat."""
     trainer, batch = trainer_on_noise(timing.method, problem, config)
     timing.parameters = count_parameters(trainer.model)
-    whole = Block(lambda: trainer.step(batch), problem.device, seconds=timing.seconds)
-    gradient = Block(lambda: trainer.gradient(batch), problem.device, seconds=timing.gradient_seconds)
+    name, device = timing.method.name, problem.device
+    whole = Block(f"{name} iteration", lambda: trainer.step(batch), device, seconds=timing.seconds)
+    gradient = Block(f"{name} gradient", lambda: trainer.gradient(batch), device, seconds=timing.gradient_seconds)
     timing.first_seconds = whole.time(1)
     with guarded("a training step") as renew:
         for _ in range(_WARM_UP_STEPS - 1):
@@ -186,7 +198,7 @@ def _warm_up(timing: Timing, problem: Problem, config: TrainingConfig) -> list[B
 
 
 def trainer_on_noise(method: Method, problem: Problem, config: TrainingConfig) -> tuple[Trainer, Tensor]:
-    """Build what is timed: a trainer, and a batch of shape (B, *event) from N(0, I)."""
+    """Return a trainer of the method, and a batch of shape (B, *event) drawn from N(0, I), on which it is timed."""
     generator = torch.Generator(problem.device).manual_seed(problem.seed)
     dtype = stored(problem.dtype)
     batch = torch.randn(problem.batch, *problem.shape, generator=generator, device=problem.device, dtype=dtype)
@@ -198,7 +210,10 @@ def trainer_on_noise(method: Method, problem: Problem, config: TrainingConfig) -
 
 
 def time_block(call: Callable[[], object], number: int, device: str) -> float:
-    """Seconds for each of `number` calls in a row, the device idle before and after; by a CUDA device's own events."""
+    """Return the seconds of one of `number` calls in a row, with the device idle before and after them.
+
+    The seconds of a CUDA device are those of its own events.
+    """
     if torch.device(device).type == "cuda":
         with torch.cuda.device(device):
             torch.cuda.synchronize()
@@ -208,7 +223,7 @@ def time_block(call: Callable[[], object], number: int, device: str) -> float:
                 call()
             ended.record()
             torch.cuda.synchronize()
-            return started.elapsed_time(ended) / 1e3 / number
+            return float(started.elapsed_time(ended)) / 1e3 / number
     began = time.perf_counter()
     for _ in range(number):
         call()

@@ -23,10 +23,10 @@ class Rate:
     """Something to time whose amount is known.
 
     Args:
-        metric: Name of its row.
-        unit: Of the amount, a second.
-        amount: How much one call does.
-        call: Does it.
+        metric: Metric of the rate's row.
+        unit: Unit of the rate, such as flop/s.
+        amount: Amount that one call does.
+        call: Function that does it.
     """
 
     metric: str
@@ -36,39 +36,38 @@ class Rate:
 
 
 def product_metric(rows: int) -> str:
-    """Name the rate of products with `rows` times B rows."""
+    """Return the metric's name for products with `rows` times B rows."""
     return "gemm_rate" if rows == 1 else f"gemm_rate_{rows}_rows"
 
 
 def rates(problem: Problem, costs: Iterable[LayerCost]) -> list[Rate]:
-    """Return what costs are measured by: products as tall as theirs, square ones, a copy of L layers' weights.
+    """Return the rates that the costs need: products of their heights, square products, a copy of L layers' weights.
 
     The three products of a height are those of training: rows x D by D x D, the same by its transpose, and D x rows by
     rows x D. All results go to memory that is already there.
     """
     heights = sorted({1, *(cost.rows for cost in costs)})
-    found = [_products(problem, product_metric(rows), rows * problem.batch) for rows in heights]
+    products = [_products(problem, product_metric(rows), rows * problem.batch) for rows in heights]
     if any(cost.cubic for cost in costs):
-        found.append(_products(problem, CUBE_METRIC, problem.dimension))
+        products.append(_products(problem, CUBE_METRIC, problem.dimension))
     shape = problem.layers, problem.dimension, problem.dimension
     source = torch.ones(shape, device=problem.device, dtype=stored(problem.dtype))
     target = torch.empty_like(source)
-    return [*found, Rate(COPY_METRIC, "B/s", 2 * source.nbytes, lambda: target.copy_(source))]
+    return [*products, Rate(COPY_METRIC, "B/s", 2 * source.nbytes, lambda: target.copy_(source))]
 
 
 def reference(device: str) -> Rate:
-    """Return a product that is the same in every run, whatever the problem, by which a machine is watched."""
-    like = {"device": device, "dtype": torch.float32}
-    left, right = (torch.ones(_REFERENCE_SIZE, _REFERENCE_SIZE, **like) for _ in range(2))
+    """Return the rate of a product that is the same in every run, whatever the problem: it tells of a drift."""
+    size = _REFERENCE_SIZE, _REFERENCE_SIZE
+    left, right = (torch.ones(size, device=device, dtype=torch.float32) for _ in range(2))
     result = torch.empty_like(left)
     return Rate(REFERENCE_METRIC, "flop/s", 2 * _REFERENCE_SIZE**3, lambda: torch.mm(left, right, out=result))
 
 
 def _products(problem: Problem, metric: str, height: int) -> Rate:
     generator = torch.Generator(problem.device).manual_seed(problem.seed)
-    size = problem.dimension
-    like = {"device": problem.device, "dtype": lowered(problem.dtype)}
-    rows, weight = (torch.randn(n, size, generator=generator, **like) for n in (height, size))
+    size, device, dtype = problem.dimension, problem.device, lowered(problem.dtype)
+    rows, weight = (torch.randn(n, size, generator=generator, device=device, dtype=dtype) for n in (height, size))
     row_results, gradient = torch.empty_like(rows), torch.empty_like(weight)
 
     def products() -> Tensor:

@@ -17,13 +17,13 @@ if TYPE_CHECKING:
 
 
 def peak_bytes(trainer: Trainer, batch: Tensor) -> int:
-    """Take one step and return the peak of its tensors, in bytes: weights, gradients, optimiser, averages, activations.
+    """Take one step and return the peak of all tensors in bytes: weights, gradients, optimiser, average, activations.
 
     Work space inside the linear algebra libraries is not seen.
 
     Args:
-        trainer: Has taken a step before, so that the optimiser holds its state.
-        batch: Shape (B, *event).
+        trainer: A trainer that has taken a step before, so that its optimiser holds its state.
+        batch: A batch of shape (B, *event).
     """
     trainer.optimizer.zero_grad(set_to_none=True)
     kept = _bytes_held(trainer, batch)
@@ -36,7 +36,7 @@ def peak_bytes(trainer: Trainer, batch: Tensor) -> int:
 
 
 def _changes(trainer: Trainer, batch: Tensor) -> list[int]:
-    """Bytes of every allocation of a step on the CPU, in order; those of what is freed are negative."""
+    """Return the bytes of every allocation of a step on the CPU, in order; memory that is freed counts as negative."""
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # the profiler greets on stderr otherwise
     from torch.profiler import ProfilerActivity, profile
 
@@ -51,7 +51,7 @@ def _changes(trainer: Trainer, batch: Tensor) -> list[int]:
 
 
 def _bytes_held(trainer: Trainer, batch: Tensor) -> int:
-    """Bytes of everything that outlives a step, each storage once."""
+    """Return the bytes of all tensors that outlive a step, each storage counted once."""
     modules = [trainer.model.module, *([] if trainer.average is None else [trainer.average])]
     tensors = [batch, *chain.from_iterable(chain(module.parameters(), module.buffers()) for module in modules)]
     states = (state.values() for state in trainer.optimizer.state.values())

@@ -1,4 +1,4 @@
-"""Files of tensors, whole or absent and free of code: the best weights, and the state that a training goes on from."""
+"""Files of tensors that are whole at any moment and hold no code: the best weights, and the state of a training."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ from harness.methods import Model
 from harness.results.seal import BLANK, KEY, check_seal, seal
 from harness.results.whole_file import leftovers, put
 
-_INTERVAL = 60.0  # seconds: what a kill costs at most; the largest state, 0.4 GB at D = 3072, is written in seconds
-_FORMAT = "2"  # of the training state; a file of another is not read
+_INTERVAL = 60.0  # seconds that a kill costs at most; the largest state, 0.4 GB at D = 3072, is written in seconds
+_FORMAT = "3"  # of the training state; a file of another format is not read
 
 
 class TrainingCheckpoint:
-    """The file that one training is resumed from.
+    """The file that one training is resumed from: tensors and, as JSON, numbers, in the safetensors format.
 
-    It is safetensors: tensors and, as JSON, numbers. A file counts only if its seal (`harness.results.seal`) is
-    whole and it was made from the same: any other is named in a line on standard error and set aside, beside its place.
+    A file counts only if its seal (`harness.results.seal`) is whole and it was made from the same things. Any other
+    file is named in a line on standard error and renamed, so that training starts anew.
 
     Args:
-        path: Its folder is made with the first write.
-        made_from: What must be the same where it is read, such as the cell and the code.
+        path: The file. Its folder is created with the first write.
+        made_from: Things by name, such as the cell and the code, that must be the same where the file is read.
     """
 
     def __init__(self, path: Path, made_from: Mapping[str, str | None]) -> None:
@@ -42,23 +42,23 @@ class TrainingCheckpoint:
         self._last = time.monotonic()
 
     def due(self) -> bool:
-        """Whether the last write, or the start, is long enough ago."""
+        """Return whether the last write, or the start, is long enough ago."""
         return time.monotonic() - self._last >= _INTERVAL
 
     def write(self, tensors: Mapping[str, Tensor], numbers: Mapping[str, Any]) -> bool:
-        """Replace the file; return whether that went well. Otherwise a line says so, and the old one stays.
+        """Replace the file and return whether that went well. If not, a line says so, and the old file stays.
 
         Args:
-            tensors: By name.
-            numbers: JSON; floats come back to the bit.
+            tensors: Tensors by name.
+            numbers: Values that JSON can hold, by name; floats come back to the bit.
         """
-        # Clones: tied weights share memory, which the format has no place for.
-        tensors = {
+        # Clones, because tied weights share memory, for which the format has no place.
+        copies = {
             name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format) for name, tensor in tensors.items()
         }
         text = json.dumps({"made_from": self.made_from, "numbers": numbers})
         try:
-            _write(self.path, tensors, {"format": _FORMAT, "state": text})
+            _write(self.path, copies, {"format": _FORMAT, "state": text})
         except (OSError, SafetensorError) as error:
             _say(f"the state of the training could not be saved in {self.path} ({error}); it goes on unsaved")
             return False
@@ -67,62 +67,65 @@ class TrainingCheckpoint:
         return True
 
     def read(self) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
-        """Return the tensors and numbers of the last write; None if there is none to go on from."""
+        """Return the tensors and numbers of the last write; None if there is no file to go on from."""
         if not self.path.exists():
             return None
         try:
             tensors, metadata = _read(self.path)
         except (OSError, ValueError) as error:
-            return self.set_aside(f"it cannot be read: {error}")
+            self.set_aside(f"it cannot be read: {error}")
+            return None
         if metadata.get("format") != _FORMAT:
-            return self.set_aside("it is no training state of this version")
+            self.set_aside("it is no training state of this version")
+            return None
         state = json.loads(metadata["state"])
         for name, value in self.made_from.items():
-            if (found := state["made_from"].get(name)) != value:
-                return self.set_aside(f"its {name} is {found}, that of this training is {value}")
+            if (other := state["made_from"].get(name)) != value:
+                self.set_aside(f"its {name} is {other}, that of this training is {value}")
+                return None
         return tensors, state["numbers"]
 
     def set_aside(self, reason: str) -> None:
-        """Move the file out of the way and say why."""
+        """Rename the file, and say why in a line on standard error."""
         aside = self.path.with_name(f"{self.path.name}.aside")
         _say(f"{self.path} is no state to go on from ({reason}); it is now {aside.name}, and training starts anew")
-        with suppress(OSError):  # the next write replaces it
+        with suppress(OSError):  # if it stays, the next write replaces it
             self.path.replace(aside)
 
     def discard(self) -> None:
-        """Delete the file, and what a kill in the middle of a write has left beside it."""
+        """Delete the file, and the parts of it that a kill in the middle of a write has left."""
         with suppress(OSError):
             for path in (self.path, *leftovers(self.path)):
                 path.unlink(missing_ok=True)
 
 
 class FollowedCheckpoint(TrainingCheckpoint):
-    """The same file for the processes that do not write it."""
+    """The same file for the processes of a training that read it and leave writing to another process."""
 
     def due(self) -> bool:
-        """Never."""
+        """Return False, because this process writes nothing."""
         return False
 
     def write(self, tensors: Mapping[str, Tensor], numbers: Mapping[str, Any]) -> bool:
-        """Leave it to the one that does."""
+        """Return True: the process that writes says whether that went well."""
         return True
 
     def set_aside(self, reason: str) -> None:
-        """Likewise."""
+        """Leave the file to the process that writes it."""
 
 
 def digest(tensors: Mapping[str, Tensor]) -> str:
-    """SHA-256, in hexadecimal, of tensors with their names, types and shapes."""
-    found = hashlib.sha256()
+    """Return the SHA-256, in hexadecimal, of tensors with their names, types and shapes."""
+    sha = hashlib.sha256()
     for name in sorted(tensors):
         tensor = tensors[name].detach().cpu().contiguous()
-        found.update(f"\0{name} {tensor.dtype} {tuple(tensor.shape)}\0".encode())
-        found.update(memoryview(tensor.reshape(-1).view(torch.uint8).numpy()))
-    return found.hexdigest()
+        sha.update(f"\0{name} {tensor.dtype} {tuple(tensor.shape)}\0".encode())
+        sha.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return sha.hexdigest()
 
 
 def save_weights(weights: dict[str, Tensor], path: Path) -> None:
-    """Keep weights in the safetensors format, which holds numbers and no code; the file is whole at any moment."""
+    """Write weights in the safetensors format, which holds numbers and no code; the file is whole at any moment."""
     _write(path, {name: tensor.contiguous() for name, tensor in weights.items()}, {})
 
 
@@ -130,7 +133,7 @@ def load_weights(model: Model, path: Path) -> None:
     """Put the weights of a checkpoint into a model that was built for the same problem.
 
     Raises:
-        InputError: The file is missing, damaged, or holds the weights of another model.
+        InputError: if the file is missing, damaged, or holds the weights of another model.
     """
     try:
         weights, _ = _read(path)
@@ -143,16 +146,17 @@ def load_weights(model: Model, path: Path) -> None:
 
 
 def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Return tensors and metadata.
+    """Return the tensors and the metadata of a file.
 
     Raises:
-        OSError: The file cannot be read.
-        ValueError: It is damaged, or another program wrote it.
+        OSError: if the file cannot be read.
+        ValueError: if the file is damaged, or another program wrote it.
     """
     check_seal(path.read_bytes())
     try:
         with safe_open(path, "pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata()  # noqa: SIM118
+            names = file.keys()  # a list, and the file is no mapping
+            return {name: file.get_tensor(name) for name in names}, file.metadata()
     except SafetensorError as error:
         raise ValueError(str(error)) from error
 

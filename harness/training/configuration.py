@@ -8,34 +8,37 @@ from dataclasses import dataclass
 from harness.errors import InputError, unknown
 
 OPTIMIZERS = ("rmsprop", "adam")
-
 SCHEDULES = ("steps", "cosine")
 
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """How a model is trained; the defaults are the paper's for MNIST, FC.
+    """How a model is trained; the defaults are the paper's for MNIST and the fc architecture.
 
     Args:
-        optimizer: One of `harness.training.optimizers.OPTIMIZERS`.
-        learning_rate: At the start.
-        schedule: One of `SCHEDULES`: steps (epoch by epoch, as the paper), or cosine (down to zero over all epochs).
-        decay: With steps, the rate is multiplied by this after every epoch,
-        decay_epochs: except that it stays constant from this epoch on.
-        weight_decay: As the optimiser defines it.
-        clip_norm: Largest global gradient norm, or None.
-        skip_not_finite: Whether a step whose gradient norm is not finite is left out, much as the authors leave out one
-            whose loss is not a number in 2-D; otherwise the first loss that is not finite ends training.
-        ema_decay: Of the averaged weights that are evaluated: min(ema_decay, (1 + t) / (10 + t)) at step t. None: no
-            averaging.
-        epochs: Passes over the training set.
-        evaluate_every: Epochs between two validations; the weights of the best one are kept.
-        start_samples: Training samples that a data-dependent start is computed from; None: one batch.
-        calibrate: Whether the last layer is refitted in closed form, from as many samples, before every validation; the
-            weights that are kept have it.
-        patience: Validations without improvement after which training stops, or None.
-        max_seconds: Budget of wall time for training, or None.
-        compile: Whether the loss goes through `torch.compile`; its first step takes seconds to minutes.
+        optimizer: The optimiser, one of `OPTIMIZERS`.
+        learning_rate: Learning rate at the start.
+        schedule: The learning rate's schedule, one of `SCHEDULES`: steps (a factor after every epoch, as in the paper)
+            or cosine (down to zero over all epochs).
+        decay: Factor on the learning rate after every epoch of the steps schedule.
+        decay_epochs: Epoch from which on the steps schedule keeps the learning rate constant.
+        weight_decay: Weight decay, as the optimiser defines it.
+        clip_norm: Largest global norm of a gradient; None to clip none.
+        skip_not_finite: Whether a step whose gradient norm is not finite is left out, much as the authors leave out a
+            step whose loss is not a number in 2-D. Otherwise the first loss that is not finite ends training.
+        ema_decay: Decay of the averaged weights that are evaluated: at step t it is min(ema_decay, (1 + t) / (10 + t)).
+            None evaluates the trained weights themselves.
+        epochs: Number of passes over the training set.
+        evaluate_every: Number of epochs between two validations. The weights of the best validation are kept.
+        start_samples: Number of training samples that a data-dependent start is computed from; None for one batch.
+        calibrate: Whether the last layer is refitted in closed form before every validation, from the samples that
+            training started from. The weights that are kept have the refitted layer.
+        patience: Number of validations without improvement after which training stops; None for no such limit.
+        max_seconds: Budget of training time in seconds; None for no such limit.
+        compile: Whether the loss goes through `torch.compile`, whose first step takes seconds to minutes.
+
+    Raises:
+        InputError: if a name is unknown or a number is out of range.
     """
 
     optimizer: str = "rmsprop"

@@ -4,25 +4,24 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import astuple, dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from harness.datasets import Dataset
+from harness.datasets.dataset import Dataset
 from harness.errors import InputError
 from harness.methods import Calibrated, Model, Problem
 from harness.methods.calls import guarded
 from harness.methods.precision import stored
 from harness.training.checkpoints import TrainingCheckpoint, digest, save_weights
 from harness.training.configuration import TrainingConfig
-from harness.training.processes import largest
+from harness.training.processes import barrier, largest
 from harness.training.signals import StopRequest
-from harness.training.state import load_trainer_state, part, prefixed, trainer_state
+from harness.training.state import CurvePoint, TrainingState
 from harness.training.step import Trainer
 
 # Losses are looked at together after this many steps: one look a step would make a GPU wait for the host.
@@ -36,235 +35,221 @@ class Divergence(ArithmeticError):
 
 
 @dataclass(frozen=True)
-class CurvePoint:
-    """What was seen at one validation.
+class TrainingReport:
+    """The outcome of one training.
 
     Args:
-        iteration: Steps done.
-        seconds: Of training until then, the start from data included and validations not.
-        validation_nll: Nats a sample, of the evaluated (averaged) weights.
-        gradient_norm: Of the last batch, before clipping; None before the first step.
-        validation_loss: The objective's own, of the same weights; None where it is not watched.
+        best_validation: Validation NLL of the weights that were kept, in nats per sample.
+        ended: Why training ended.
+        iterations: Number of steps, skipped ones included.
+        skipped: Number of steps that were left out because their gradient was not finite; None where the recipe leaves
+            no step out.
+        seconds: Training time. The start from data is part of it, validations and saving are not.
+        curve: One point for each validation.
     """
 
-    iteration: int
-    seconds: float
-    validation_nll: float
-    gradient_norm: float | None
-    validation_loss: float | None = None
+    best_validation: float
+    ended: str
+    iterations: int = 0
+    skipped: int | None = None
+    seconds: float = 0.0
+    curve: tuple[CurvePoint, ...] = ()
 
 
 @dataclass
-class TrainingReport:
-    """What happened: iterations done, seconds spent, the validation curve, and why training ended."""
-
-    iterations: int = 0
-    skipped: int | None = None  # of them, because their gradient was not finite; None where none may be
-    seconds: float = 0.0
-    curve: list[CurvePoint] = field(default_factory=list)
-    best_validation: float = float("inf")
-    best_weights: dict[str, Tensor] = field(default_factory=dict)
-    stale: int = 0  # validations since the best one
-    ended: str = "all epochs done"
-
-
-def train(
-    model: Model,
-    problem: Problem,
-    dataset: Dataset,
-    config: TrainingConfig,
-    validate: Callable[[], float],
-    progress: Callable[[int, int, str], None] = lambda done, total, note: None,
-    checkpoint: Path | None = None,
-    resume: TrainingCheckpoint | None = None,
-    own_loss: Callable[[], float] | None = None,
-) -> TrainingReport:
-    """Train on the dataset, validate on schedule, and leave the best validated weights in the model.
+class Training:
+    """One training: shuffle, step and validate on schedule, and leave the best validated weights in the model.
 
     With `resume` the state is saved now and then, and a training that was killed at any moment goes on from there. On a
     CPU it ends with the same bits as one that was not. SIGINT and SIGTERM wait for the running step or validation and a
-    last save; a second one does not. Saving is no training time.
+    last save; a second signal does not.
 
     Args:
-        model: Built for the problem; initialised here from one batch.
-        problem: Gives batch size, seed, device and dtype.
-        dataset: Its training part is shuffled anew every epoch and preprocessed with fresh noise.
+        model: A model that was built for the problem. It is initialised here from data.
+        problem: The problem, which gives batch size, seed, device and dtype.
+        dataset: The dataset. Its training part is shuffled anew every epoch and preprocessed with fresh noise.
         config: The recipe.
-        validate: Returns the validation NLL in nats of the weights then in the model.
-        progress: Told after every epoch: epochs done, epochs in all, a note.
+        validate: Function that returns the validation NLL, in nats per sample, of the weights then in the model.
+        progress: Function that is told after every epoch how many epochs are done, of how many, and a note.
         checkpoint: File that always holds the best validated weights (safetensors), or None.
-        resume: Where the state is saved, and lies if an earlier run was stopped, or None. It stays when training ends.
-        own_loss: Returns the objective's loss of the weights then in the model, for the curve; None not to watch it.
-
-    Raises:
-        Divergence: A loss is not finite, with its step, or no step can be taken any more; or every validation was not.
-        TimeoutError: The start or a step took longer than `harness.methods.calls` allows.
-        Stopped: By a signal, with the state saved.
+        resume: File that the state is saved in and taken up from, or None. It stays when training ends.
+        own_loss: Function that returns the objective's loss of the weights then in the model, for the curve; None to
+            leave it out.
     """
-    generator = torch.Generator(problem.device).manual_seed(problem.seed)
-    raw = dataset.train.to(problem.device)
-    dtype = stored(problem.dtype)
 
-    def batch(index: Tensor) -> Tensor:
-        return dataset.preprocessing.draw(raw[index], generator, dtype)
+    model: Model
+    problem: Problem
+    dataset: Dataset
+    config: TrainingConfig
+    validate: Callable[[], float]
+    progress: Callable[[int, int, str], None] = lambda done, total, note: None
+    checkpoint: Path | None = None
+    resume: TrainingCheckpoint | None = None
+    own_loss: Callable[[], float] | None = None
 
-    calibrate = _calibration(model) if config.calibrate else None
-    started = time.perf_counter()
-    model.module.train()
-    first = min(config.start_samples or problem.batch, len(raw))
-    samples = batch(torch.arange(first, device=problem.device))
-    with guarded("init_batch"):
-        model.init_batch(samples)
-    trainer = Trainer(model, config, generator, problem.dtype)
-    rate = _rate(config, math.ceil(len(raw) / problem.batch))
-    report = TrainingReport(seconds=time.perf_counter() - started)
-    epoch, left = 1, None  # and the samples that the epoch has not seen yet, in its order; None before it has begun
-    stop, asked = StopRequest(), 0  # and the signal that all processes agree on
+    def run(self) -> TrainingReport:
+        """Train from the start or from the saved state to the end.
 
-    def look() -> None:
-        """Validate, note it on the curve, keep the weights if they are the best."""
-        model.module.eval()
-        with trainer.evaluated_weights():
-            if calibrate is not None:
+        Raises:
+            Divergence: if a loss is not finite, if no step can be taken any more, or if no validation NLL was finite.
+            InputError: if the recipe asks for what the model does not offer.
+            TimeoutError: if the start or a step took longer than `harness.methods.calls` allows.
+            Stopped: if a signal asked for it; the state is saved.
+        """
+        self.start()
+        if self.resume is not None:
+            self.restore(self.resume)
+        if self.config.start_samples is not None and not self.state.iterations:
+            self.look()  # a start from the data is a result of its own
+        with self.stop if self.resume is not None else nullcontext():
+            while self.state.ended is None:
+                self.epoch()
+                if (file := self.due()) is not None:
+                    self.save(file)
+        return self.report()
+
+    def start(self) -> None:
+        """Initialise the model from data, and make the trainer and the state."""
+        problem, config = self.problem, self.config
+        self.generator = torch.Generator(problem.device).manual_seed(problem.seed)
+        self.samples = self.dataset.train.to(problem.device)
+        self.losses: list[Tensor] = []  # of the last steps, which nobody has looked at
+        self.stop, self.asked = StopRequest(), 0  # and the signal that all processes agree on
+        if config.calibrate and not isinstance(self.model, Calibrated):
+            raise InputError("this model has no closed form for its last layer; use a recipe without calibration")
+        began = time.perf_counter()
+        self.model.module.train()
+        first = min(config.start_samples or problem.batch, len(self.samples))
+        self.first_batch = self.batch(torch.arange(first, device=problem.device))
+        with guarded("init_batch"):
+            self.model.init_batch(self.first_batch)
+        self.trainer = Trainer(self.model, config, self.generator, problem.dtype)
+        self.state = TrainingState(self.trainer, seconds=time.perf_counter() - began)
+
+    def batch(self, index: Tensor) -> Tensor:
+        """Return the preprocessed training samples of these indices, with fresh noise."""
+        return self.dataset.preprocessing.draw(self.samples[index], self.generator, stored(self.problem.dtype))
+
+    def restore(self, resume: TrainingCheckpoint) -> None:
+        """Take up the state that an earlier run of the same training has saved, if there is one."""
+        barrier(self.problem.device)  # by now the one process that writes has discarded what was to be
+        resume.made_from["data"] = digest({"train": self.dataset.train, "validation": self.dataset.validation})
+        if (saved := resume.read()) is None:
+            return
+        try:
+            self.state.restore(*saved)
+        except ValueError as error:
+            resume.set_aside(str(error))
+        else:
+            if self.checkpoint is not None and self.state.best_weights:
+                save_weights(self.state.best_weights, self.checkpoint)
+
+    def epoch(self) -> None:
+        """Take the steps that the epoch has left, validate if it is time, and note whether training is over."""
+        state, config, device = self.state, self.config, self.problem.device
+        began = time.perf_counter()
+        if not len(state.left):
+            state.left = torch.randperm(len(self.samples), generator=self.generator, device=device)
+        out_of_time = False
+        with guarded("a training step") as renew:
+            while len(state.left) and not out_of_time:
+                renew()
+                self.step()
+                spent = state.seconds + time.perf_counter() - began
+                if config.max_seconds is not None:
+                    out_of_time = bool(largest(spent >= config.max_seconds, device))
+                # Not between the last step and its validation, which asks for the gradient of that step.
+                if len(state.left) and not out_of_time and (file := self.due()) is not None:
+                    self.check_losses()
+                    state.seconds += time.perf_counter() - began
+                    self.save(file)
+                    began = time.perf_counter()
+        self.check_losses()
+        state.seconds += time.perf_counter() - began
+        state.left = state.left[:0]
+        state.epochs += 1
+        self.progress(state.epochs, config.epochs, f"best validation {state.best_validation:.1f}")
+        if state.epochs % config.evaluate_every == 0 or state.epochs == config.epochs or out_of_time:
+            self.look()
+        if out_of_time:
+            state.ended = f"the budget of {config.max_seconds:g} s was spent in epoch {state.epochs}"
+        elif config.patience is not None and state.stale >= config.patience:
+            state.ended = f"no better validation in the last {state.stale} of {state.epochs} epochs"
+        elif state.epochs == config.epochs:
+            state.ended = "all epochs done"
+
+    def step(self) -> None:
+        """Take one step on the next batch of the epoch."""
+        state, config = self.state, self.config
+        for group in self.trainer.optimizer.param_groups:
+            group["lr"] = config.learning_rate * self.rate()
+        index, state.left = state.left[: self.problem.batch], state.left[self.problem.batch :]
+        loss = self.trainer.step(self.batch(index))
+        state.iterations += 1
+        if not config.skip_not_finite:
+            self.losses.append(loss)
+            if len(self.losses) == _STEPS_PER_LOOK:
+                self.check_losses()
+        elif (skipped := self.trainer.skipped_in_a_row) == _MOST_SKIPPED:
+            raise Divergence(f"no gradient was finite in the {skipped} steps up to step {state.iterations}")
+
+    def rate(self) -> float:
+        """Return the factor on the learning rate at the next step."""
+        config, step = self.config, self.state.iterations
+        epoch = math.ceil(len(self.samples) / self.problem.batch)  # in steps
+        if config.schedule == "cosine":
+            return 0.5 * (1 + math.cos(math.pi * step / (config.epochs * epoch)))
+        return config.decay ** min(step // epoch, config.decay_epochs - 1)
+
+    def check_losses(self) -> None:
+        """Raise `Divergence` if one of the losses since the last call is not finite."""
+        losses, self.losses = self.losses, []
+        if losses and not bool((finite := torch.stack(losses).isfinite()).all()):
+            step = self.state.iterations - len(losses) + int(finite.logical_not().nonzero()[0]) + 1
+            raise Divergence(f"the loss is not finite at step {step}")
+
+    def look(self) -> None:
+        """Validate the averaged weights, note the point on the curve, and keep the weights if they are the best."""
+        state = self.state
+        self.model.module.eval()
+        with self.trainer.evaluated_weights():
+            if self.config.calibrate and isinstance(self.model, Calibrated):
                 with guarded("calibrate"):
-                    calibrate(samples)
-            value = validate()
-            norm = trainer.gradient_norm() if report.iterations else None
-            loss = own_loss() if own_loss is not None else None
-            report.curve.append(CurvePoint(report.iterations, report.seconds, value, norm, loss))
-            if value < report.best_validation:
-                report.best_validation, report.stale = value, 0
-                report.best_weights = {name: tensor.clone() for name, tensor in model.module.state_dict().items()}
-                if checkpoint is not None:
-                    save_weights(report.best_weights, checkpoint)
-            else:
-                report.stale += 1
-        model.module.train()
+                    self.model.calibrate(self.first_batch)
+            value = self.validate()
+            norm = self.trainer.gradient_norm() if state.iterations else None
+            loss = self.own_loss() if self.own_loss is not None else None
+            state.curve.append(CurvePoint(state.iterations, state.seconds, value, norm, loss))
+            if not state.stale:
+                state.best_weights = {name: tensor.clone() for name, tensor in self.model.module.state_dict().items()}
+                if self.checkpoint is not None:
+                    save_weights(state.best_weights, self.checkpoint)
+        self.model.module.train()
 
-    def due() -> bool:
-        if resume is None:
-            return False
-        nonlocal asked
-        asked = largest(stop.number or 0, problem.device)  # all processes stop at the same step
-        return asked > 0 or resume.due()
+    def due(self) -> TrainingCheckpoint | None:
+        """Return the file that the state is to be saved in now; None if it is not time, and no signal asks for it."""
+        if self.resume is None:
+            return None
+        self.asked = largest(self.stop.number or 0, self.problem.device)  # all processes stop at the same step
+        return self.resume if self.asked or self.resume.due() else None
 
-    def save() -> None:
-        """Save the state as it is between two steps; stop if that was asked for."""
-        saved = resume.write(*_packed(trainer, report, epoch, left))
-        if asked:
+    def save(self, file: TrainingCheckpoint) -> None:
+        """Save the state between two steps, and raise `Stopped` if a signal asked for it."""
+        state = self.state
+        saved = file.write(*state.packed())
+        if self.asked:
+            where = f"step {state.iterations}, after {state.epochs} of {self.config.epochs} epochs"
             how = "is saved at" if saved else "could not be saved at"
-            done = min(epoch - 1, config.epochs)
-            raise stop.answer(
-                asked, f"the running training {how} step {report.iterations}, after {done} of {config.epochs} epochs"
-            )
+            raise self.stop.answer(self.asked, f"the running training {how} {where}")
 
-    if resume is not None:
-        largest(0, problem.device)  # by now the one process that writes has discarded what was to be
-        resume.made_from["data"] = digest({"train": dataset.train, "validation": dataset.validation})
-        if (found := resume.read()) is not None:
-            try:
-                report, epoch, left = _unpacked(trainer, *found)
-            except ValueError as error:
-                resume.set_aside(str(error))
-            else:
-                if checkpoint is not None and report.best_weights:
-                    save_weights(report.best_weights, checkpoint)
-    if config.start_samples is not None and not report.iterations:
-        look()  # a start from the data is a result of its own
-    with stop if resume is not None else nullcontext():
-        while epoch <= config.epochs:
-            started = time.perf_counter()
-            if left is None:
-                left = torch.randperm(len(raw), generator=generator, device=problem.device)
-            losses: list[Tensor] = []
-            out_of_time = False
-            with guarded("a training step") as renew:
-                while len(left) and not out_of_time:
-                    renew()
-                    for group in trainer.optimizer.param_groups:
-                        group["lr"] = config.learning_rate * rate(report.iterations)
-                    index, left = left[: problem.batch], left[problem.batch :]
-                    loss = trainer.step(batch(index))
-                    report.iterations += 1
-                    if not config.skip_not_finite:
-                        losses.append(loss)
-                    elif (row := trainer.skipped_in_a_row) == _MOST_SKIPPED:
-                        raise Divergence(f"no gradient was finite in the {row} steps up to step {report.iterations}")
-                    if len(losses) == _STEPS_PER_LOOK:
-                        _check(losses, report.iterations)
-                        losses = []
-                    spent = report.seconds + time.perf_counter() - started
-                    if config.max_seconds is not None:
-                        out_of_time = bool(largest(spent >= config.max_seconds, problem.device))
-                    # Not between the last step and its validation, which asks for the gradient of that step.
-                    if len(left) and not out_of_time and due():
-                        _check(losses, report.iterations)
-                        losses = []
-                        report.seconds += time.perf_counter() - started
-                        save()
-                        started = time.perf_counter()
-            _check(losses, report.iterations)
-            report.seconds += time.perf_counter() - started
-            progress(epoch, config.epochs, f"best validation {report.best_validation:.1f}")
-            if epoch % config.evaluate_every == 0 or epoch == config.epochs or out_of_time:
-                look()
-            over = out_of_time
-            if out_of_time:
-                report.ended = f"the budget of {config.max_seconds:g} s was spent in epoch {epoch}"
-            elif config.patience is not None and report.stale >= config.patience:
-                over, report.ended = True, f"no better validation in the last {report.stale} of {epoch} epochs"
-            epoch, left = config.epochs + 1 if over else epoch + 1, None
-            if due():
-                save()
-    if config.skip_not_finite:
-        report.skipped = report.iterations - trainer.steps
-    if not report.best_weights:
-        raise Divergence(f"no validation NLL was finite in {report.iterations} steps")
-    model.module.load_state_dict(report.best_weights)
-    model.module.eval()
-    return report
-
-
-def _packed(
-    trainer: Trainer, report: TrainingReport, epoch: int, left: Tensor | None
-) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Return the tensors and the numbers that a training goes on from, between two steps."""
-    tensors = prefixed("trainer", trainer_state(trainer)) | prefixed("best", report.best_weights)
-    if left is not None:
-        tensors["left"] = left
-    numbers = {name: value for name, value in vars(report).items() if name not in ("curve", "best_weights")}
-    return tensors, {**numbers, "curve": [astuple(point) for point in report.curve], "epoch": epoch}
-
-
-def _unpacked(
-    trainer: Trainer, tensors: Mapping[str, Tensor], numbers: Mapping[str, Any]
-) -> tuple[TrainingReport, int, Tensor | None]:
-    """Put the state into a trainer and return report, epoch and the samples left.
-
-    Raises:
-        ValueError: It is the state of another model.
-    """
-    load_trainer_state(trainer, part("trainer", tensors))
-    numbers = {**numbers, "curve": [CurvePoint(*point) for point in numbers["curve"]]}
-    epoch = numbers.pop("epoch")
-    left = tensors["left"].to(trainer.generator.device) if "left" in tensors else None
-    return TrainingReport(**numbers, best_weights=part("best", tensors)), epoch, left
-
-
-def _calibration(model: Model) -> Callable[[Tensor], None]:
-    if not isinstance(model, Calibrated):
-        raise InputError("this model has no closed form for its last layer; use a recipe without calibration")
-    return model.calibrate
-
-
-def _rate(config: TrainingConfig, epoch: int) -> Callable[[int], float]:
-    """Return the factor on the learning rate at every step, for epochs of so many steps."""
-    if config.schedule == "cosine":
-        return lambda step: 0.5 * (1 + math.cos(math.pi * step / (config.epochs * epoch)))
-    return lambda step: config.decay ** min(step // epoch, config.decay_epochs - 1)
-
-
-def _check(losses: list[Tensor], iterations: int) -> None:
-    if losses and not bool((finite := torch.stack(losses).isfinite()).all()):
-        step = iterations - len(losses) + int(finite.logical_not().nonzero()[0]) + 1
-        raise Divergence(f"the loss is not finite at step {step}")
+    def report(self) -> TrainingReport:
+        """Put the best weights into the model and return what happened."""
+        state = self.state
+        if not state.best_weights:
+            raise Divergence(f"no validation NLL was finite in {state.iterations} steps")
+        self.model.module.load_state_dict(state.best_weights)
+        self.model.module.eval()
+        skipped = state.iterations - self.trainer.steps if self.config.skip_not_finite else None
+        return TrainingReport(
+            state.best_validation, str(state.ended), state.iterations, skipped, state.seconds, tuple(state.curve)
+        )

@@ -1,8 +1,8 @@
 """Data-parallel training by torch's own DistributedDataParallel, in the processes that torchrun starts.
 
-Every process builds the same model from the same seed, draws the same batches, and validates for itself; in a training
-step each takes its share of the batch, and the gradients are averaged. So all of them hold the same weights, and these
-are those of one process but for rounding.
+Every process builds the same model from the same seed, draws the same batches, and validates for itself. In a training
+step each process takes its share of the batch, and the gradients are averaged. So all processes hold the same weights,
+which are those of a training in one process but for rounding.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ _NOISE = (torch.randn, torch.rand, torch.randint)
 
 
 def processes() -> int:
-    """How many share the work: more than one within `process_group` under torchrun."""
+    """Return how many processes share the training: more than one within `process_group` under torchrun."""
     return distributed.get_world_size() if distributed.is_initialized() else 1
 
 
 @contextmanager
 def process_group(device: str) -> Iterator[int]:
-    """Join the processes that torchrun has started, if it has; gloo between CPUs, NCCL between GPUs.
+    """Join the processes that torchrun has started, if it has; CPUs talk by gloo, GPUs by NCCL.
 
     Args:
-        device: What the problem names; of several GPUs, ``cuda`` is then this process's own.
+        device: The problem's device; ``cuda`` then means this process's own GPU.
 
     Yields:
-        The rank of this process: only that of rank 0 writes anything.
+        The rank of this process. Only the process of rank 0 writes files.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         yield 0
@@ -50,7 +50,7 @@ def process_group(device: str) -> Iterator[int]:
 
 
 def largest(value: int, device: str | torch.device = "cpu") -> int:
-    """Return the largest value that any process has, to all of them; whoever comes first waits for the others."""
+    """Return the largest value that any process passes in; every process waits for the others."""
     if processes() == 1:
         return value
     shared = torch.tensor(value, device=device)
@@ -58,16 +58,21 @@ def largest(value: int, device: str | torch.device = "cpu") -> int:
     return int(shared)
 
 
-def shared_loss(model: Model) -> Callable[[Tensor, torch.Generator], Tensor]:
-    """Return what stands for `training_loss` in each of several processes.
+def barrier(device: str | torch.device = "cpu") -> None:
+    """Wait until every process has reached this call."""
+    largest(0, device)
 
-    It takes the whole batch, the same in all. Its value is the loss of that batch, and its backward pass leaves the
-    gradient of it in the parameters, if the loss is a mean over samples. Noise that it draws by torch.randn, rand or
-    randint, a row a sample, is the rows of its share of what one process would draw; other noise, as of a library that
-    is seeded by the generator, is another than in one process.
+
+def shared_loss(model: Model) -> Callable[[Tensor, torch.Generator], Tensor]:
+    """Return the function that stands for a model's `training_loss` in each of several processes.
+
+    The function takes the whole batch, the same in all processes. If the model's loss is a mean over samples, the
+    function returns the loss of the whole batch, and its backward pass leaves that loss's gradient in the parameters.
+    Noise that the model draws by torch.randn, rand or randint, one row per sample, is the same as in one process; other
+    noise, such as that of a library with a generator of its own, is not.
     """
     rank, world = distributed.get_rank(), distributed.get_world_size()
-    replica = nn.parallel.DistributedDataParallel(_Loss(model))
+    replica: Callable[..., Tensor] = nn.parallel.DistributedDataParallel(_Loss(model))
 
     def loss(x: Tensor, generator: torch.Generator) -> Tensor:
         if len(x) < world:  # nothing to share: all do the same
@@ -89,14 +94,23 @@ class _Loss(nn.Module):
 
     def __init__(self, model: Model) -> None:
         super().__init__()
-        self.module, self._training_loss = model.module, model.training_loss
+        self.module, self.loss = model.module, model.training_loss
 
     def forward(self, x: Tensor, generator: torch.Generator) -> Tensor:
-        return self._training_loss(x, generator)
+        return self.loss(x, generator)
 
 
 class _RowsOfNoise(TorchFunctionMode):
-    """While it is on, what is drawn from a generator for a share of the batch is drawn for all of it, and cut."""
+    """While this mode is on, noise that is drawn from the generator for a share of the batch is cut from the batch's.
+
+    A loss draws its own noise, in the shape of the samples that it is given. To change that shape between the loss and
+    torch there is only torch's hook for calls of its functions; the alternative is a second loss in every adapter.
+
+    Args:
+        generator: The generator whose noise is cut. Noise of any other generator stays as it is.
+        batch: Number of samples in the whole batch.
+        share: The rows of the batch that the loss is given.
+    """
 
     def __init__(self, generator: torch.Generator, batch: int, share: slice) -> None:
         super().__init__()
@@ -106,8 +120,11 @@ class _RowsOfNoise(TorchFunctionMode):
         kwargs = kwargs or {}
         if func not in _NOISE or kwargs.get("generator") is not self.generator:
             return func(*args, **kwargs)
-        bounds = [value for value in args if func is torch.randint and isinstance(value, int)]
-        size = next((value for value in args if isinstance(value, Sequence)), args[len(bounds) :])
+        bounds, size = (), args  # as in randn(2, 3)
+        if args and isinstance(args[-1], Sequence):  # as in randn((2, 3)) and randint(9, (2, 3))
+            bounds, size = args[:-1], tuple(args[-1])
+        elif func is torch.randint:  # with its size as a keyword
+            size = ()
         if not size or size[0] != self.share.stop - self.share.start:
             return func(*args, **kwargs)
         return func(*bounds, (self.batch, *size[1:]), **kwargs)[self.share]

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from harness.datasets import Dataset, Dequantize, LogitPreprocessing
+from harness.datasets.dataset import Dataset
+from harness.datasets.preprocessing import Dequantize, LogitPreprocessing
 from harness.errors import InputError
 from harness.methods import ClosedForm, Model, Problem
 from harness.methods.calls import guarded
@@ -17,9 +19,9 @@ from harness.methods.density import log_prob
 from harness.methods.precision import stored
 from harness.training.checkpoints import TrainingCheckpoint
 from harness.training.configuration import TrainingConfig
-from harness.training.loop import TrainingReport, train
+from harness.training.loop import Training, TrainingReport
 
-_ROWS_AT_ONCE = 1000
+_SAMPLES_AT_ONCE = 1000
 _VALIDATION_SEED, TEST_SEED = 1_000_003, 2_000_003  # far from the training seeds 0, 1, 2, ...
 
 
@@ -35,9 +37,11 @@ def fit(
     *,
     watch_loss: bool = False,
 ) -> TrainingReport:
-    """Train a model that was built for the problem, or fit it in closed form, and leave the best weights in it.
+    """Train a model, or fit it in closed form, and leave the best weights in it.
 
-    Args and errors are those of `fit_and_score`; with watch_loss the curve has the objective's own loss beside the NLL.
+    The model is validated on `dataset` and trained on `batches`, which is the same, or the same without its noise for
+    objectives that bring it. With `watch_loss` the curve has the objective's own loss beside the NLL. All other
+    arguments and the errors are those of `harness.training.loop.Training`.
     """
 
     def validate() -> float:
@@ -45,35 +49,32 @@ def fit(
 
     if isinstance(model, ClosedForm):
         with guarded("fit"):
-            model.fit(_one_pass(dataset, problem))
-        return TrainingReport(best_validation=validate(), ended="closed form")
+            model.fit(x for x, _ in noised(dataset.train, dataset, problem, problem.seed))
+        return TrainingReport(validate(), "closed form")
 
-    def own_loss() -> float:
-        return validation_loss(model, batches, problem)
-
-    watch = own_loss if watch_loss else None
-    return train(model, problem, batches, config, validate, progress, checkpoint, resume, watch)
+    own_loss = partial(validation_loss, model, batches, problem) if watch_loss else None
+    return Training(model, problem, batches, config, validate, progress, checkpoint, resume, own_loss).run()
 
 
 def validation_loss(model: Model, batches: Dataset, problem: Problem) -> float:
-    """Mean training loss over the validation set, with the same noise at every call, in the objective's own unit.
+    """Return the mean training loss over the validation set, with the same noise at every call.
 
-    It takes as many samples at once as a step, because it needs as much memory.
+    The validation set is split into batches of a step's size, because a loss needs as much memory as a step.
     """
     generator = torch.Generator(problem.device).manual_seed(_VALIDATION_SEED)
     total = 0.0
-    for rows in batches.validation.split(problem.batch):
-        x = batches.preprocessing.draw(rows.to(problem.device), generator, stored(problem.dtype))
+    for raw in batches.validation.split(problem.batch):
+        x = batches.preprocessing.draw(raw.to(problem.device), generator, stored(problem.dtype))
         with guarded("training_loss"):
-            total += float(model.training_loss(x, generator).detach()) * len(rows)
+            total += float(model.training_loss(x, generator).detach()) * len(raw)
     return total / len(batches.validation)
 
 
 @torch.no_grad()
 def nll(model: Model, raw: Tensor, dataset: Dataset, problem: Problem, seed: int) -> float:
-    """Mean negative log-density of raw data under one draw of the preprocessing noise, in nats a sample.
+    """Return the mean negative log-density of raw data under one draw of the preprocessing noise, in nats per sample.
 
-    All log-determinants count: the model's and the preprocessing's. This is the only NLL of the project.
+    All log-determinants count, the model's and the preprocessing's. This is the only NLL of the project.
     """
     total = 0.0
     for x, log_det in noised(raw, dataset, problem, seed):
@@ -87,7 +88,7 @@ def without_map(dataset: Dataset, problem: Problem) -> tuple[Dataset, Problem]:
     """Move scaling and logit from the preprocessing into the model (the paper's ablation of MaP).
 
     Raises:
-        InputError: The data are not images.
+        InputError: if the data are not images.
     """
     preprocessing = dataset.preprocessing
     if not isinstance(preprocessing, LogitPreprocessing):
@@ -99,12 +100,8 @@ def without_map(dataset: Dataset, problem: Problem) -> tuple[Dataset, Problem]:
 
 
 def noised(raw: Tensor, dataset: Dataset, problem: Problem, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield samples in model space, by blocks of rows, with their log|det J| in nats, under one draw of the noise."""
+    """Yield blocks of samples in model space, shape (N, *event), with their log|det J| in nats, shape (N,)."""
     generator = torch.Generator(problem.device).manual_seed(seed)
     dtype = stored(problem.dtype)
-    for rows in raw.split(_ROWS_AT_ONCE):
-        yield dataset.preprocessing(rows.to(problem.device), generator, dtype)
-
-
-def _one_pass(dataset: Dataset, problem: Problem) -> Iterator[Tensor]:
-    return (x for x, _ in noised(dataset.train, dataset, problem, problem.seed))
+    for block in raw.split(_SAMPLES_AT_ONCE):
+        yield dataset.preprocessing(block.to(problem.device), generator, dtype)

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM as requests: the work that runs is brought to a point where it can be saved, and then stops."""
+"""Ctrl-C and SIGTERM as requests: running work goes on to a point where it can be saved, and then stops."""
 
 from __future__ import annotations
 
@@ -9,24 +9,25 @@ from typing import Any
 
 
 class Stopped(KeyboardInterrupt):
-    """The user or the system asked the program to stop, and what ran is saved.
+    """The user or the system asked the program to stop, and the running work is saved.
 
     Args:
-        saved: What, and how far it had come.
-        signal_number: Of the request.
+        saved: A sentence that says what was saved, and how far it had come.
+        signal_number: Number of the signal that asked.
     """
 
     def __init__(self, saved: str, signal_number: int) -> None:
         super().__init__(saved)
         self.status = 128 + signal_number
-        """The exit status of a program that ends for it, as shells count."""
+        """The exit status of a program that this signal ends, as shells count."""
 
 
 class StopRequest:
-    """While this context is open, the first SIGINT or SIGTERM is noted and nothing else; a second one acts as ever.
+    """While this context is open, the first SIGINT or SIGTERM is only noted; a second signal acts as ever.
 
-    Whoever works in it looks at `number` now and then, and answers a request by raising `answer`; a request that nobody
-    has answered when the context closes acts then. Signals arrive in the main thread: elsewhere there is no request.
+    The code inside looks at `number`, the noted signal, now and then, and answers it by raising what `answer` returns.
+    A signal that nobody has answered when the context closes acts then. Signals arrive in the main thread: in any other
+    thread none is noted.
     """
 
     def __init__(self) -> None:
@@ -34,14 +35,14 @@ class StopRequest:
         self._before: dict[int, Any] = {}
 
     def answer(self, number: int, saved: str) -> Stopped:
-        """Return what is to be raised once the work is saved, for a request to this process or to one beside it."""
+        """Return the exception to raise once the work is saved, for a signal to this process or to one beside it."""
         self.number = None
         return Stopped(saved, number)
 
     def __enter__(self) -> StopRequest:
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGINT, signal.SIGTERM):
-                # What is ignored stays ignored: a shell's background job gets no Ctrl-C.
+                # A signal that is ignored stays ignored: a shell's background job gets no Ctrl-C.
                 if signal.getsignal(number) is not signal.SIG_IGN:
                     self._before[number] = signal.signal(number, self._note) or signal.SIG_DFL
         return self

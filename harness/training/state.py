@@ -1,78 +1,140 @@
-"""What the next steps of a training depend on: tensors by name, which a trainer gives and another takes up."""
+"""The state of a training: everything that its next steps depend on, saved and restored as a whole."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from dataclasses import astuple, dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from harness.methods import Stateful
-
-if TYPE_CHECKING:
-    from harness.training.step import Trainer
+from harness.training.step import Trainer
 
 
-def trainer_state(trainer: Trainer) -> dict[str, Tensor]:
-    """Return all that the next steps depend on, by name: not copies, but what the next step changes."""
-    state = {"steps": torch.tensor(trainer.steps), "skipped": torch.tensor(trainer.skipped_in_a_row)}
-    state["generator"] = trainer.generator.get_state()
-    state |= prefixed("model", trainer.model.module.state_dict())
-    if trainer.average is not None:
-        state |= prefixed("average", dict(trainer.average.module.named_parameters()))
-    for number, parameter in enumerate(trainer.parameters):
-        state |= prefixed(f"optimizer.{number}", trainer.optimizer.state.get(parameter, {}))
-    if isinstance(trainer.model, Stateful):
-        state |= prefixed("extra", trainer.model.get_extra_state())
-    return state
+@dataclass(frozen=True)
+class CurvePoint:
+    """What was seen at one validation.
 
-
-def load_trainer_state(trainer: Trainer, state: Mapping[str, Tensor]) -> None:
-    """Take up the state of a trainer of the same model and recipe.
-
-    Raises:
-        ValueError: It is that of another; nothing is changed.
+    Args:
+        iteration: Number of steps done before the validation.
+        seconds: Training time until then. The start from data is part of it, validations are not.
+        validation_nll: NLL of the evaluated (averaged) weights on the validation set, in nats per sample.
+        gradient_norm: Norm of the last batch's gradient before clipping; None before the first step.
+        validation_loss: The objective's own loss of the same weights; None where nobody watches it.
     """
-    optimizer = [part(f"optimizer.{number}", state) for number in range(len(trainer.parameters))]
-    # An optimiser has its state from the first step on, as large as the weights but for counters.
-    odd = [
-        f"optimizer.{number}.{key}"
-        for number, (parameter, kept) in enumerate(zip(trainer.parameters, optimizer, strict=True))
-        for key, value in kept.items()
-        if value.shape not in (parameter.shape, ())
-    ]
-    own = {
-        name: tensor for name, tensor in trainer_state(trainer).items() if not name.startswith(("optimizer.", "extra."))
-    }
-    odd += [name for name, tensor in own.items() if name not in state or state[name].shape != tensor.shape]
-    odd += [name for name in part("model", state) if f"model.{name}" not in own]
-    if odd:
-        raise ValueError(f"it does not fit in {odd[0]}")
-    trainer.steps = int(state["steps"])
-    trainer.skipped_in_a_row = int(state["skipped"])
-    trainer.generator.set_state(state["generator"])
-    trainer.model.module.load_state_dict(part("model", state))
-    if trainer.average is not None:
-        with torch.no_grad():
-            for name, parameter in trainer.average.module.named_parameters():
-                parameter.copy_(state[f"average.{name}"])
-    for parameter, kept in zip(trainer.parameters, optimizer, strict=True):
-        for key, value in kept.items():
-            # In the weights' own order in memory, which the fused kernels and their rounding follow.
-            like = parameter if value.shape == parameter.shape else value
-            place = torch.empty_like(like, dtype=value.dtype, device=parameter.device)
-            trainer.optimizer.state[parameter][key] = place.copy_(value)
-    if isinstance(trainer.model, Stateful):
-        trainer.model.set_extra_state(part("extra", state))
+
+    iteration: int
+    seconds: float
+    validation_nll: float
+    gradient_norm: float | None
+    validation_loss: float | None = None
 
 
-def prefixed(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return tensors under names that begin with a prefix and a dot."""
+@dataclass
+class TrainingState:
+    """A training between two steps.
+
+    Args:
+        trainer: Holds the weights, their average, the state of the optimiser and the generator of all noise.
+        iterations: Number of steps so far, skipped ones included.
+        seconds: Training time so far; validating and saving are not part of it.
+        epochs: Number of epochs that are over.
+        left: Indices of the training samples that the running epoch has not seen, in its order. It is empty between
+            two epochs.
+        curve: One point for each validation so far.
+        best_weights: State dict with the best validation so far; empty before there is one.
+        ended: The reason why training is over; None while it goes on.
+    """
+
+    trainer: Trainer
+    iterations: int = 0
+    seconds: float = 0.0
+    epochs: int = 0
+    left: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.long))
+    curve: list[CurvePoint] = field(default_factory=list)
+    best_weights: dict[str, Tensor] = field(default_factory=dict)
+    ended: str | None = None
+
+    @property
+    def best_validation(self) -> float:
+        """The lowest validation NLL so far in nats per sample; infinite before there is one."""
+        return min((p.validation_nll for p in self.curve if p.validation_nll < math.inf), default=math.inf)
+
+    @property
+    def stale(self) -> int:
+        """The number of validations since the best one; all of them if none was finite."""
+        values = [point.validation_nll for point in self.curve]
+        best = self.best_validation
+        return len(values) if best == math.inf else len(values) - 1 - values.index(best)
+
+    def packed(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Return the state as tensors, which the next step changes, and as numbers for JSON, by name."""
+        trainer = self.trainer
+        tensors = {"generator": trainer.generator.get_state(), "left": self.left}
+        tensors |= _prefixed("best", self.best_weights) | _prefixed("model", trainer.model.module.state_dict())
+        if trainer.average is not None:
+            tensors |= _prefixed("average", dict(trainer.average.module.named_parameters()))
+        for number, parameter in enumerate(trainer.parameters):
+            tensors |= _prefixed(f"optimizer.{number}", trainer.optimizer.state.get(parameter, {}))
+        if isinstance(trainer.model, Stateful):
+            tensors |= _prefixed("extra", trainer.model.get_extra_state())
+        numbers = {name: getattr(self, name) for name in ("iterations", "seconds", "epochs", "ended")}
+        numbers |= {"steps": trainer.steps, "skipped_in_a_row": trainer.skipped_in_a_row}
+        return tensors, {**numbers, "curve": [astuple(point) for point in self.curve]}
+
+    def restore(self, tensors: Mapping[str, Tensor], numbers: Mapping[str, Any]) -> None:
+        """Take up what `packed` returned for a training of the same model and recipe.
+
+        Raises:
+            ValueError: if the state is that of another model; then nothing is changed.
+        """
+        trainer = self.trainer
+        optimizer = [_part(f"optimizer.{number}", tensors) for number in range(len(trainer.parameters))]
+        self._check_fit(tensors, optimizer)
+        trainer.generator.set_state(tensors["generator"])
+        trainer.model.module.load_state_dict(_part("model", tensors))
+        if trainer.average is not None:
+            with torch.no_grad():
+                for name, parameter in trainer.average.module.named_parameters():
+                    parameter.copy_(tensors[f"average.{name}"])
+        for parameter, saved in zip(trainer.parameters, optimizer, strict=True):
+            for key, value in saved.items():
+                # In the weights' own order in memory, which the fused kernels and their rounding follow.
+                like = parameter if value.shape == parameter.shape else value
+                place = torch.empty_like(like, dtype=value.dtype, device=parameter.device)
+                trainer.optimizer.state[parameter][key] = place.copy_(value)
+        if isinstance(trainer.model, Stateful):
+            trainer.model.set_extra_state(_part("extra", tensors))
+        trainer.steps, trainer.skipped_in_a_row = numbers["steps"], numbers["skipped_in_a_row"]
+        self.iterations, self.seconds = numbers["iterations"], numbers["seconds"]
+        self.epochs, self.ended = numbers["epochs"], numbers["ended"]
+        self.left = tensors["left"].to(trainer.generator.device)
+        self.curve = [CurvePoint(*point) for point in numbers["curve"]]
+        self.best_weights = _part("best", tensors)
+
+    def _check_fit(self, tensors: Mapping[str, Tensor], optimizer: list[dict[str, Tensor]]) -> None:
+        # An optimiser has its state from the first step on, as large as the weights but for counters.
+        odd = [
+            f"optimizer.{number}.{key}"
+            for number, (parameter, saved) in enumerate(zip(self.trainer.parameters, optimizer, strict=True))
+            for key, value in saved.items()
+            if value.shape not in (parameter.shape, ())
+        ]
+        own = {name: tensor for name, tensor in self.packed()[0].items() if name.startswith(("model.", "average."))}
+        odd += [name for name, tensor in own.items() if name not in tensors or tensors[name].shape != tensor.shape]
+        odd += [name for name in _part("model", tensors) if f"model.{name}" not in own]
+        if odd:
+            raise ValueError(f"it does not fit in {odd[0]}")
+
+
+def _prefixed(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {f"{prefix}.{name}": tensor for name, tensor in tensors.items()}
 
 
-def part(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return what `prefixed` has put under this prefix, under its own names."""
+def _part(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return what `_prefixed` has put under this prefix, under its own names."""
     start = f"{prefix}."
     return {name.removeprefix(start): tensor for name, tensor in tensors.items() if name.startswith(start)}

@@ -1,9 +1,9 @@
-"""The one training step of the project, and its configuration."""
+"""The one training step of the project."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
 import torch
@@ -14,20 +14,25 @@ from harness.errors import InputError
 from harness.methods import Model
 from harness.methods.precision import bf16_where_declared, tf32_where_declared
 from harness.training.configuration import TrainingConfig
-from harness.training.optimizers import OPTIMIZERS
+from harness.training.optimizers import CONSTRUCTORS
 from harness.training.processes import processes, shared_loss
+
+_Tensors = tuple[Tensor, ...] | list[Tensor]
 
 
 class Trainer:
     """A model with its optimiser, clipping and averaged weights: one call of `step` is one iteration.
 
-    The runtime measurement and the training loop both go through here, so that what is timed is what trains.
+    The timing of an iteration and the training loop both use this class, so that what is timed is what trains.
 
     Args:
-        model: Built and initialised.
-        config: Its schedule is the loop's business.
-        generator: Of the objective's noise, on the model's device.
-        dtype: As `Problem.dtype`; the arithmetic of loss and backward.
+        model: A model that is built and initialised.
+        config: The recipe. Its schedules are left to the training loop.
+        generator: Generator of the objective's noise, on the model's device.
+        dtype: Arithmetic of loss and backward pass, one of `harness.methods.DTYPES`.
+
+    Raises:
+        InputError: if several processes are to train a compiled loss.
     """
 
     def __init__(
@@ -37,14 +42,16 @@ class Trainer:
         self.config = config
         self.generator = generator
         self.dtype = dtype
-        if processes() > 1 and config.compile:
-            raise InputError("training in several processes is not compiled; leave --compile out")
-        # A graph for each size of batch: one for all would depend on the order in which the sizes are met.
-        self.loss = torch.compile(model.training_loss, dynamic=False) if config.compile else model.training_loss
+        self.loss: Callable[[Tensor, torch.Generator], Tensor] = model.training_loss
         if processes() > 1:
+            if config.compile:
+                raise InputError("training in several processes is not compiled; leave --compile out")
             self.loss = shared_loss(model)
+        elif config.compile:
+            # A graph for each size of batch: one for all would depend on the order in which the sizes are met.
+            self.loss = torch.compile(model.training_loss, dynamic=False)
         self.parameters = [p for p in model.module.parameters() if p.requires_grad]
-        self.optimizer = OPTIMIZERS[config.optimizer](
+        self.optimizer = CONSTRUCTORS[config.optimizer](
             self.parameters, lr=config.learning_rate, weight_decay=config.weight_decay
         )
         self.steps = 0
@@ -53,10 +60,10 @@ class Trainer:
         self.average = None if config.ema_decay is None else self._moving_average(config.ema_decay)
 
     def gradient(self, x: Tensor) -> Tensor:
-        """Draw noise and leave the gradient for a batch of shape (B, *event) in the parameters; return the loss.
+        """Draw noise, put the gradient of the loss of a batch, shape (B, *event), into the parameters; return the loss.
 
         Raises:
-            TypeError: The loss is no real scalar.
+            TypeError: if the loss is no real scalar.
         """
         self.optimizer.zero_grad(set_to_none=True)
         with tf32_where_declared(self.dtype):
@@ -68,9 +75,9 @@ class Trainer:
         return loss.detach()
 
     def step(self, x: Tensor) -> Tensor:
-        """Draw noise, take one gradient step on a batch of shape (B, *event), average; return the loss, detached.
+        """Take one training step on a batch of shape (B, *event), average the weights, and return the loss, detached.
 
-        `steps` counts those that were taken.
+        A step that the recipe leaves out is not counted in `steps`.
         """
         loss = self.gradient(x)
         if self.config.clip_norm is not None:
@@ -89,7 +96,7 @@ class Trainer:
     def _moving_average(self, decay: float) -> AveragedModel:
         """Average with the warm-up that the paper's code uses; the average starts at the initial weights."""
 
-        def update(averaged: list[Tensor], current: list[Tensor], _: Tensor | int) -> None:
+        def update(averaged: _Tensors, current: _Tensors, _: Tensor | int) -> None:
             torch._foreach_lerp_(averaged, current, 1 - min(decay, (1 + self.steps) / (10 + self.steps)))
 
         average = AveragedModel(self.model.module, multi_avg_fn=update)
@@ -97,14 +104,14 @@ class Trainer:
         return average
 
     def gradient_norm(self) -> float:
-        """Euclidean norm of the last batch's gradient over all parameters, before clipping."""
+        """Return the Euclidean norm of the last batch's gradient over all parameters, before clipping."""
         if self._unclipped_norm is not None:
             return float(self._unclipped_norm)
         return float(nn.utils.get_total_norm([p.grad for p in self.parameters if p.grad is not None]))
 
     @contextmanager
     def evaluated_weights(self) -> Iterator[None]:
-        """Put the averaged weights into the model for the time of an evaluation; whatever it does to them is undone."""
+        """Put the averaged weights into the model while the context lasts, and the trained ones back at its end."""
         live = [p.detach().clone() for p in self.model.module.parameters()]
         if self.average is not None:
             _copy(self.average.module.parameters(), self.model.module)
@@ -120,7 +127,7 @@ def _described(loss: object) -> str:
     return f"a tensor of shape {tuple(loss.shape)} and {loss.dtype}"
 
 
-def _copy(values: Iterator[Tensor] | list[Tensor], module: nn.Module) -> None:
+def _copy(values: Iterable[Tensor], module: nn.Module) -> None:
     with torch.no_grad():
         for parameter, value in zip(module.parameters(), values, strict=True):
             parameter.copy_(value)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import json
 import sys
 from collections.abc import Callable, Iterator
@@ -17,7 +16,8 @@ from torch import Tensor, nn
 from harness.cli import program as cli
 from harness.methods import Method, Model, Problem, registry
 from harness.results import Row
-from harness.timing import interleaved as runtime
+from harness.timing.interleaved import Block
+from harness.timing.machine import REFERENCE_METRIC
 
 
 @pytest.fixture(autouse=True)
@@ -151,15 +151,17 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Callable[[dict[str, Callable[[], f
     def set_clock(seconds: dict[str, Callable[[], float]]) -> dict[str, float]:
         spent = dict.fromkeys(seconds, 0.0)
 
-        def block(call: Callable[[], object], number: int, device: str) -> float:
-            captured = inspect.getclosurevars(call).nonlocals
-            kind = "method" if "trainer" in captured else "reference" if "left" in captured else "rate"
+        def time(block: Block, number: int) -> float:
+            if block.name.endswith((" iteration", " gradient")):
+                kind = "method"
+            else:
+                kind = "reference" if block.name == REFERENCE_METRIC else "rate"
             each = seconds[kind]()
             spent[kind] += number * each
-            call()
+            block.call()
             return each
 
-        monkeypatch.setattr(runtime, "time_block", block)
+        monkeypatch.setattr(Block, "time", time)
         return spent
 
     return set_clock

@@ -13,7 +13,7 @@ from harness.conformance.subject import Broken, Inapplicable, Subject, closely, 
 from harness.methods import Model, Problem
 from harness.methods.density import build, log_prob
 from harness.training.configuration import TrainingConfig
-from harness.training.state import load_trainer_state, trainer_state
+from harness.training.state import TrainingState
 from harness.training.step import Trainer
 
 
@@ -177,13 +177,14 @@ def resume(subject: Subject) -> None:
             first.step(x)
         with torch.no_grad():
             log_prob(first.model, x)  # a validation
-        load_trainer_state(second, {name: tensor.clone() for name, tensor in trainer_state(first).items()})
+        tensors, numbers = TrainingState(first).packed()
+        TrainingState(second).restore({name: tensor.clone() for name, tensor in tensors.items()}, numbers)
         names = "the loss of the next step", "the loss after it", "log_prob after these"
         for name, ours, theirs in zip(names, followed(second), followed(first), strict=True):
             if not torch.equal(ours, theirs):
                 gap = float((ours - theirs).abs().max())
                 raise Broken(f"{problem.architecture}: {name} differs by {gap:.2g} from that of the model that went on")
-        after = trainer_state(first)
-        for name, value in trainer_state(second).items():
+        after, _ = TrainingState(first).packed()
+        for name, value in TrainingState(second).packed()[0].items():
             if not torch.equal(value, after[name]):
                 raise Broken(f"{problem.architecture}: {name} is not that of the model that went on")

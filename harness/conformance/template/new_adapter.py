@@ -6,7 +6,7 @@ disables its own methods alone.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from harness.methods import Method, Model, Problem
 
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 class NewAdapter(Model):
     """z = (x - shift) exp(-log_scale). Here x has shape (B, *problem.shape), and B may be 1 or 0."""
+
+    module: Any  # a torch.nn.Module; to a type checker its members could be anything
 
     def __init__(self, problem: Problem) -> None:
         """Build for problem.shape and problem.layers; raise ValueError, in one line, where these do not fit your flow.

@@ -5,6 +5,8 @@ from __future__ import annotations
 import inspect
 import json
 import re
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -89,9 +91,25 @@ def test_every_log_determinant_is_due() -> None:
         assert not torch.equal(log_prob(benchmark.trainer.model, benchmark.batch[:1]), before)
 
 
-def test_asv_configuration() -> None:
+def configuration() -> dict[str, Any]:
     text = (ROOT / "asv.conf.json").read_text()
-    config = json.loads(re.sub(r"^\s*//.*$", "", text, flags=re.MULTILINE))
+    return json.loads(re.sub(r"^\s*//.*$", "", text, flags=re.MULTILINE))
+
+
+def test_asv_loads_the_plugin_from_the_folder_of_its_configuration_without_torch(tmp_path: Path) -> None:
+    (tmp_path / "asv").mkdir()
+    (tmp_path / "asv" / "machine.py").write_text("Machine = MachineCollection = None")
+    (plugin,) = configuration()["plugins"]
+    assert plugin.startswith(".")
+    code = f"import sys; sys.path.insert(0, '.'); import {plugin[1:]}; sys.exit('torch' in sys.modules)"
+    ended = subprocess.run(
+        [sys.executable, "-P", "-c", code], cwd=ROOT, env={"PYTHONPATH": str(tmp_path)}, capture_output=True, text=True
+    )
+    assert ended.returncode == 0, ended.stderr
+
+
+def test_asv_configuration() -> None:
+    config = configuration()
     assert (ROOT / config["benchmark_dir"]).is_dir()
     for plugin in config["plugins"]:
         assert (ROOT / f"{plugin.lstrip('.').replace('.', '/')}.py").is_file()

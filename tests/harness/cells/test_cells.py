@@ -16,6 +16,7 @@ from torch import Tensor
 
 from harness import datasets
 from harness.cells import LikelihoodCell, RuntimeCell, base, likelihood, runtime
+from harness.datasets.preprocessing import Dequantize, Identity
 from harness.errors import InputError
 from harness.methods import LayerCost, Method, Problem
 from harness.methods.density import build, count_parameters
@@ -337,11 +338,11 @@ def test_logit_scale_and_place_are_the_cell_s(monkeypatch: pytest.MonkeyPatch) -
     assert plain[2] is plain[1]
     assert scaled[1].alpha == 0.75
     assert inside[0] == 0.75
-    assert inside[1] == datasets.Dequantize(17)
+    assert inside[1] == Dequantize(17)
     assert clean[1].alpha == 0.5
-    assert clean[2] == datasets.Identity()
+    assert clean[2] == Identity()
     assert smooth[1] == smooth[2] == replace(plain[1], smooth=1.5)
-    assert smooth_inside[1] == datasets.Dequantize(17, smooth=1.5)
+    assert smooth_inside[1] == Dequantize(17, smooth=1.5)
 
 
 def test_smooth_noise_is_of_grey_levels() -> None:

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from harness import datasets
 from harness.cells.likelihood import fit_and_score
-from harness.datasets import Dataset, GaussianNoise, Identity
+from harness.datasets.dataset import Dataset
+from harness.datasets.preprocessing import GaussianNoise, Identity
 from harness.errors import InputError
 from harness.methods import Method, Model, Problem
 from harness.methods.density import build

@@ -11,6 +11,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import polars as pl
@@ -18,7 +19,7 @@ import pytest
 import torch
 
 from harness.cells import LikelihoodCell
-from harness.datasets import synthetic as points
+from harness.datasets import DECLARATIONS
 from harness.methods import Problem
 from harness.methods.registry import registry
 from harness.results import reproducible, to_frame
@@ -51,7 +52,7 @@ def rows(dataset: str, method: str, seed: int = 3) -> pl.DataFrame:
 
 @pytest.fixture
 def threads(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(points, "_SPLITS", (1200, 300, 300))
+    monkeypatch.setitem(DECLARATIONS, "sine", replace(DECLARATIONS["sine"], splits=(1200, 300, 300)))
     yield
     torch.set_num_threads(1)
 

@@ -13,8 +13,11 @@ from harness.methods import Problem
 from harness.results import Row
 from harness.training.configuration import TrainingConfig
 
-CELL = RuntimeCell(
-    experiment="some-experiment", profile="custom", methods=("ebflow-dsm",), problem=Problem(shape=(4,)), repeats=1
+CELL, SECOND, THIRD, FOURTH = (
+    RuntimeCell(
+        experiment="some-experiment", profile="custom", methods=("ebflow-dsm",), problem=Problem(shape=(4,)), repeats=1
+    )
+    for _ in range(4)
 )
 NAME = "some-experiment: fc, D = 4, L = 2"
 
@@ -46,20 +49,20 @@ def logged(capsys: pytest.CaptureFixture[str]) -> Callable[[], list[str]]:
 
 
 def test_a_log_hears_of_every_cell_and_of_a_long_one_now_and_then(clock: Clock, logged: Any, make_row: Any) -> None:
-    with progress.Bars([CELL, CELL, CELL]) as bars:
-        advance = bars.start(CELL, False)
+    with progress.SweepProgress([CELL, SECOND, THIRD]) as sweep:
+        advance = sweep.start(CELL, False)
         clock.now += 10
         advance(1, 30, "best validation 13.5")
         clock.now += 30
         advance(3, 30, "best validation 12.5")
-        bars.end(CELL, [make_row()])
-        bars.start(CELL, True)
-        bars.end(CELL, [make_row()])
-        bars.start(CELL, False)
-        bars.end(CELL, [make_row()])
+        sweep.end(CELL, [make_row()])
+        sweep.start(SECOND, True)
+        sweep.end(SECOND, [make_row()])
+        sweep.start(THIRD, False)
+        sweep.end(THIRD, [make_row()])
     assert logged() == [
+        f"{NAME}: 3 of 30, best validation 12.5, about 7 min left, 22 min in all",
         NAME,
-        "  3 of 30, best validation 12.5, about 7 min left, 22 min in all",
         f"{NAME}: already there",
         NAME,
     ]
@@ -68,54 +71,57 @@ def test_a_log_hears_of_every_cell_and_of_a_long_one_now_and_then(clock: Clock, 
 def test_what_has_no_number_is_not_told_of_as_measured(logged: Any, make_row: Callable[..., Row]) -> None:
     gone = make_row(status="unavailable", value=None, reason="no_such_library is not installed")
     wild = make_row(status="diverged", value=None, reason="the loss is not finite at step 3")
-    with progress.Bars([CELL, CELL, CELL]) as bars:
-        bars.start(CELL, False)
-        bars.end(CELL, [gone, gone])
-        bars.start(CELL, False)(1, 2, "")
-        bars.end(CELL, [wild])
-        bars.start(CELL, False)
-        bars.end(CELL, [make_row(), gone])  # one method of several
+    with progress.SweepProgress([CELL, SECOND, THIRD]) as sweep:
+        sweep.start(CELL, False)
+        sweep.end(CELL, [gone, gone])
+        sweep.start(SECOND, False)(1, 2, "")
+        sweep.end(SECOND, [wild])
+        sweep.start(THIRD, False)
+        sweep.end(THIRD, [make_row(), gone])  # one method of several
     assert logged() == [
         f"{NAME}: unavailable: no_such_library is not installed",
-        NAME,
         f"{NAME}: diverged: the loss is not finite at step 3",
         NAME,
     ]
 
 
 def test_quiet_is_silent(capsys: pytest.CaptureFixture[str], make_row: Callable[..., Row]) -> None:
-    with progress.Bars([CELL], quiet=True) as bars:
-        bars.start(CELL, False)(1, 2, "")
-        bars.end(CELL, [make_row()])
+    with progress.SweepProgress([CELL], quiet=True) as sweep:
+        sweep.start(CELL, False)(1, 2, "")
+        sweep.end(CELL, [make_row()])
     assert capsys.readouterr() == ("", "")
 
 
+def left(sweep: progress.SweepProgress, cell: RuntimeCell | LikelihoodCell) -> tuple[float | None, float | None]:
+    return sweep.cell_seconds_left(cell), sweep.sweep_seconds_left()
+
+
 def test_the_time_left_follows_the_estimates_and_then_the_pace(clock: Clock, make_row: Callable[..., Row]) -> None:
-    bars = progress.Bars([CELL] * 4, [10.0, None, 20.0, 40.0], quiet=True)
-    advance = bars.start(CELL, False)
-    assert bars.seconds_left() == (10.0, 70.0)
+    sweep = progress.SweepProgress([CELL, SECOND, THIRD, FOURTH], [10.0, None, 20.0, 40.0], quiet=True)
+    advance = sweep.start(CELL, False)
+    assert left(sweep, CELL) == (10.0, 70.0)
     clock.now += 10
     advance(1, 2, "")  # twice as slow as estimated
-    assert bars.seconds_left() == (10.0, 70.0)
+    assert left(sweep, CELL) == (10.0, 70.0)
     clock.now += 10
-    bars.end(CELL, [make_row()])
-    bars.start(CELL, True)
-    bars.end(CELL, [make_row()])
-    assert bars.seconds_left()[1] == 120.0  # the pace of the first
-    bars.start(CELL, False)
-    assert bars.seconds_left() == (40.0, 120.0)
-    bars.end(CELL, [make_row(status="unavailable", value=None, reason="gone")])
-    assert bars.seconds_left()[1] == 80.0  # no time was spent on it, and nothing is learnt
+    sweep.end(CELL, [make_row()])
+    sweep.start(SECOND, True)
+    sweep.end(SECOND, [make_row()])
+    assert sweep.sweep_seconds_left() == 120.0  # the pace of the first
+    sweep.start(THIRD, False)
+    assert left(sweep, THIRD) == (40.0, 120.0)
+    sweep.end(THIRD, [make_row(status="unavailable", value=None, reason="gone")])
+    assert sweep.sweep_seconds_left() == 80.0  # no time was spent on it, and nothing is learnt
 
 
 def test_a_training_that_goes_on_is_as_fast_as_before(clock: Clock) -> None:
-    bars = progress.Bars([CELL], quiet=True)
-    advance = bars.start(CELL, False)
+    sweep = progress.SweepProgress([CELL], quiet=True)
+    advance = sweep.start(CELL, False)
     clock.now += 20  # the rest of its 41st epoch, the others of an earlier run
     advance(41, 100, "")
     clock.now += 30
     advance(42, 100, "")
-    assert bars.seconds_left()[0] == pytest.approx(58 * 30)
+    assert sweep.cell_seconds_left(CELL) == pytest.approx(58 * 30)
 
 
 def test_without_estimates_sizes_and_the_first_cell_tell(clock: Clock, make_row: Callable[..., Row]) -> None:
@@ -125,16 +131,16 @@ def test_without_estimates_sizes_and_the_first_cell_tell(clock: Clock, make_row:
         )
         for size in (200, 600)
     )
-    bars = progress.Bars([small, large], quiet=True)
-    advance = bars.start(small, False)
-    assert bars.seconds_left() == (None, None)
+    sweep = progress.SweepProgress([small, large], quiet=True)
+    advance = sweep.start(small, False)
+    assert left(sweep, small) == (None, None)
     clock.now += 2
     advance(1, 2, "")
-    assert bars.seconds_left() == (2.0, 2.0 + 16.0)  # four times the products
+    assert left(sweep, small) == (2.0, 2.0 + 16.0)  # four times the products
     clock.now += 2
-    bars.end(CELL, [make_row()])
-    bars.start(large, False)
-    assert bars.seconds_left() == (16.0, 16.0)
+    sweep.end(small, [make_row()])
+    sweep.start(large, False)
+    assert left(sweep, large) == (16.0, 16.0)
 
 
 def test_a_budget_bounds_the_time_left(clock: Clock) -> None:
@@ -148,23 +154,49 @@ def test_a_budget_bounds_the_time_left(clock: Clock) -> None:
         config=config,
         draws=1,
     )
-    bars = progress.Bars([cell], quiet=True)
-    advance = bars.start(cell, False)
-    assert bars.seconds_left()[0] == 60.0
+    sweep = progress.SweepProgress([cell], quiet=True)
+    advance = sweep.start(cell, False)
+    assert sweep.cell_seconds_left(cell) == 60.0
     clock.now += 20
     advance(1, 10_000, "")
-    assert bars.seconds_left()[0] == 40.0
+    assert sweep.cell_seconds_left(cell) == 40.0
     clock.now += 50  # scoring
-    assert bars.seconds_left()[0] == 0.0
+    assert sweep.cell_seconds_left(cell) == 0.0
+
+
+def test_cells_side_by_side_share_the_time_left(clock: Clock, make_row: Callable[..., Row]) -> None:
+    sweep = progress.SweepProgress([CELL, SECOND, THIRD], [10.0, 30.0, 20.0], quiet=True)
+    sweep.start(CELL, False)
+    sweep.start(SECOND, False)
+    assert sweep.sweep_seconds_left() == 30.0  # two at a time, 60 seconds of work
+    clock.now += 10
+    assert left(sweep, SECOND) == (20.0, 20.0)
+    sweep.end(CELL, [make_row()])
+    assert sweep.sweep_seconds_left() == 40.0  # until the next one starts beside it
+    sweep.start(THIRD, False)
+    assert sweep.sweep_seconds_left() == 20.0
 
 
 def test_cells_side_by_side_are_told_of_as_they_end(logged: Any, make_row: Callable[..., Row]) -> None:
-    other = RuntimeCell(
-        experiment="other-experiment", profile="custom", methods=("ebflow-dsm",), problem=Problem(shape=(5,)), repeats=1
+    other, there = (
+        RuntimeCell(
+            experiment="other-experiment",
+            profile="custom",
+            methods=("ebflow-dsm",),
+            problem=Problem(shape=(size,)),
+            repeats=1,
+        )
+        for size in (5, 6)
     )
-    with progress.BarsOfMany(2) as bars:
-        bars.start(CELL, False)(1, 2, "")
-        bars.start(other, False)(1, 3, "")
-        bars.end(other, [make_row(status="failed", value=None, reason="its process was killed by SIGSEGV")])
-        bars.end(CELL, [make_row()])
-    assert logged() == ["other-experiment: fc, D = 5, L = 2: failed: its process was killed by SIGSEGV", NAME]
+    with progress.SweepProgress([CELL, other, there]) as sweep:
+        sweep.start(there, True)
+        sweep.end(there, [make_row()])
+        sweep.start(CELL, False)(1, 2, "")
+        sweep.start(other, False)(1, 3, "")
+        sweep.end(other, [make_row(status="failed", value=None, reason="its process was killed by SIGSEGV")])
+        sweep.end(CELL, [make_row()])
+    assert logged() == [
+        "other-experiment: fc, D = 6, L = 2: already there",
+        "other-experiment: fc, D = 5, L = 2: failed: its process was killed by SIGSEGV",
+        NAME,
+    ]

@@ -76,7 +76,12 @@ def test_merge_fills_a_folder(run: Run, store: Store, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "arguments",
-    [("show", "--results-dir", "nowhere"), ("verify", "--results-dir", "nowhere"), ("merge", "nowhere", "--into", "x")],
+    [
+        ("show", "--results-dir", "nowhere"),
+        ("verify", "--results-dir", "nowhere"),
+        ("pack", "--results-dir", "nowhere"),
+        ("merge", "nowhere", "--into", "x"),
+    ],
 )
 def test_no_results_are_one_line(arguments: tuple[str, ...], run: Run) -> None:
     ended = run("results", *arguments)
@@ -85,3 +90,20 @@ def test_no_results_are_one_line(arguments: tuple[str, ...], run: Run) -> None:
         "harness: nowhere holds no results: it has no folder cells/; give a folder that a run has written\n"
     )
     assert not Path("x").exists()
+
+
+def test_pack_makes_few_files_and_changes_nothing_else(run: Run, store: Store) -> None:
+    before, folder = store.frame()[0], str(store.folder)
+    ended = run("results", "pack", "--results-dir", folder)
+    assert (ended.status, ended.out, ended.err) == (0, "3 cells were packed\n", "")
+    assert sorted(path.name for path in (store.folder / "cells").iterdir()) == ["runtime.parquet", "train.parquet"]
+    assert store.frame()[0].equals(before)
+    assert (
+        run("results", "verify", "--results-dir", folder).out == "3 cells are as they were written, 0 files are not\n"
+    )
+    assert run("results", "pack", "--results-dir", folder).out == "0 cells were packed\n"
+    bad = store.folder / "cells" / "train.parquet"
+    bad.write_bytes(bad.read_bytes()[:-1])
+    ended = run("results", "verify", "--results-dir", folder)
+    assert (ended.status, ended.out) == (1, "2 cells are as they were written, 1 files are not\n")
+    assert ended.err.startswith(f"{bad}: not a readable pack (")

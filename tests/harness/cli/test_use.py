@@ -8,16 +8,20 @@ import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
 from harness import __version__
+from harness.cells.workers import EXECUTORS
+from harness.cli import options
 from harness.datasets import names
+from harness.methods import ARCHITECTURES, DTYPES
 from harness.methods.registry import registry
-from harness.paper.experiments import EXPERIMENTS
+from harness.paper.experiments import EXPERIMENTS, PROFILES
 from harness.paper.recipes import RECIPES
 from harness.results import Row, Store
+from harness.training.optimizers import OPTIMIZERS
 
 Run = Callable[..., Any]
 
@@ -120,6 +124,20 @@ def test_names_are_completed(complete: Callable[[str], list[str]]) -> None:
     assert "gaussian,gaussian" not in complete("harness runtime --methods gaussian,")
 
 
+def test_fixed_names_are_those_that_the_rooms_know(complete: Callable[[str], list[str]]) -> None:
+    for kind, known in (
+        (options.ArchitectureName, ARCHITECTURES),
+        (options.DtypeName, DTYPES),
+        (options.OptimizerName, OPTIMIZERS),
+        (options.ProfileName, PROFILES),
+        (options.ExecutorName, EXECUTORS),
+    ):
+        assert set(get_args(kind)) == set(known)
+    assert complete("harness runtime --dtype ") == ["float32", "float64", "tf32", "bf16"]
+    assert complete("harness train --optimizer a") == ["adam"]
+    assert complete("harness reproduce --executor p") == ["processes"]
+
+
 def test_completion_never_fails(complete: Callable[[str], list[str]], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("harness.methods.registry.registry", lambda: 1 / 0)
     assert complete("harness train --method e") == []
@@ -209,7 +227,7 @@ def test_quiet_is_results_alone(run: Run) -> None:
     assert ended.status == 0
     assert ended.err == ""
     assert "| ebflow-dsm " in ended.out
-    assert run("tables", "-q").err == ""
+    assert run("tables", "--write", "-q").err == ""
 
 
 def test_quiet_tells_mistakes_and_failures(run: Run, with_methods: Run, fake_method: Run) -> None:

@@ -5,36 +5,34 @@ The published files are replaced by small synthetic ones, and their addresses by
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import gzip
 import hashlib
 import http.server
 import io
+import os
 import socket
 import subprocess
 import sys
 import tarfile
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pooch
 import pytest
 import torch
 
-from harness.datasets import (
-    Dataset,
-    GaussianNoise,
-    Identity,
-    LogitPreprocessing,
-    cifar10,
-    load,
-    mnist,
-    names,
-    why_unavailable,
-)
+from harness import datasets
+from harness.datasets import load, names, shape, training_samples, why_unavailable
+from harness.datasets.dataset import Dataset
+from harness.datasets.files import Archive, PublishedFile
+from harness.datasets.image_sets import CIFAR10, MNIST, ImageSet
+from harness.datasets.preprocessing import GaussianNoise, Identity, LogitPreprocessing
 from harness.errors import InputError
 
 MNIST_NAMES = ("train-images-idx3-ubyte", "t10k-images-idx3-ubyte")
@@ -51,48 +49,57 @@ def closed_port() -> int:
         return probe.getsockname()[1]
 
 
+def at(address: str, images: ImageSet) -> ImageSet:
+    """The set, its archives downloaded from elsewhere."""
+    return replace(images, archives=tuple(replace(a, url=f"{address}/{a.place}") for a in images.archives))
+
+
 @pytest.fixture(autouse=True)
 def isolated(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """No data folder of the user's, no network: every download meets a closed port."""
     monkeypatch.delenv("HARNESS_DATA_DIR", raising=False)
     monkeypatch.setattr(pooch, "os_cache", lambda project: tmp_path / "cache" / project)
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    nowhere = f"http://127.0.0.1:{closed_port()}/"
-    monkeypatch.setattr(mnist, "_URL", nowhere)
-    monkeypatch.setattr(cifar10, "_URL", f"{nowhere}cifar-10-binary.tar.gz")
+    for images in (MNIST, CIFAR10):
+        monkeypatch.setitem(datasets.DECLARATIONS, images.name, at(f"http://127.0.0.1:{closed_port()}", images))
+
+
+def declared(place: str, content: bytes) -> PublishedFile:
+    return PublishedFile(place, len(content), sha256(content))
+
+
+def packed(archive: Archive, content: bytes, *contents: PublishedFile) -> Archive:
+    return replace(archive, size=len(content), sha256=sha256(content), contents=contents)
 
 
 @pytest.fixture
-def published(monkeypatch: pytest.MonkeyPatch) -> dict[str, bytes]:
+def published(monkeypatch: pytest.MonkeyPatch, isolated: None) -> dict[str, bytes]:
     """Synthetic published files by place in a data folder; pixel values tell which image they are in."""
-    contents = {}
-    for attribute, name, count in (("_TRAIN", MNIST_NAMES[0], 60), ("_TEST", MNIST_NAMES[1], 20)):
+    contents, archives = {}, []
+    mnist, cifar10 = datasets.DECLARATIONS["mnist"], datasets.DECLARATIONS["cifar10"]
+    for archive, count in zip(mnist.archives, (60, 20), strict=True):
         header = np.array([2051, count, 28, 28], ">i4").tobytes()
         plain = header + np.repeat(np.arange(count, dtype=np.uint8), 28 * 28).tobytes()
-        packed = gzip.compress(plain, mtime=0)
-        contents |= {f"mnist/{name}": plain, f"mnist/{name}.gz": packed}
-        file = dataclasses.replace(
-            getattr(mnist, attribute), images=count, sha256=sha256(plain), sha256_gz=sha256(packed)
-        )
-        monkeypatch.setattr(mnist, attribute, file)
-    archive = io.BytesIO()
-    checksums = {}
-    with tarfile.open(fileobj=archive, mode="w:gz") as tar:
-        for number, name in enumerate(cifar10._SHA256):
+        place = archive.contents[0].place
+        contents |= {place: plain, f"{place}.gz": gzip.compress(plain, mtime=0)}
+        archives.append(packed(archive, contents[f"{place}.gz"], declared(place, plain)))
+    mnist = replace(mnist, splits=(50, 10, 20), archives=tuple(archives))
+
+    (archive,), files, buffer = cifar10.archives, [], io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w:gz") as tar:
+        for number, file in enumerate(archive.contents):
             # A record is a label (255 here) and three planes; plane c of record i holds 40 c + 4 number + i.
             planes = 40 * np.arange(3) + 4 * number + np.arange(4)[:, None]
             records = np.hstack([np.full((4, 1), 255), np.repeat(planes, 32 * 32, axis=1)]).astype(np.uint8)
-            contents[f"{CIFAR_FOLDER}/{name}"] = content = records.tobytes()
-            checksums[name] = sha256(content)
-            info = tarfile.TarInfo(f"{CIFAR_FOLDER}/{name}")
+            contents[file.place] = content = records.tobytes()
+            files.append(declared(file.place, content))
+            info = tarfile.TarInfo(file.place)
             info.size = len(content)
             tar.addfile(info, io.BytesIO(content))
-    contents["cifar-10-binary.tar.gz"] = archive.getvalue()
-    monkeypatch.setattr(mnist, "_VALIDATION", 10)
-    monkeypatch.setattr(cifar10, "_VALIDATION", 4)
-    monkeypatch.setattr(cifar10, "_IMAGES_A_FILE", 4)
-    monkeypatch.setattr(cifar10, "_SHA256", checksums)
-    monkeypatch.setattr(cifar10, "_ARCHIVE_SHA256", sha256(archive.getvalue()))
+    contents[archive.place] = buffer.getvalue()
+    cifar10 = replace(cifar10, splits=(16, 4, 4), archives=(packed(archive, buffer.getvalue(), *files),))
+    for images in (mnist, cifar10):
+        monkeypatch.setitem(datasets.DECLARATIONS, images.name, images)
     return contents
 
 
@@ -125,8 +132,8 @@ def server(put: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyP
         thread = threading.Thread(target=serving.serve_forever)
         thread.start()
         address = f"http://127.0.0.1:{serving.server_port}"
-        monkeypatch.setattr(mnist, "_URL", f"{address}/mnist/")
-        monkeypatch.setattr(cifar10, "_URL", f"{address}/cifar-10-binary.tar.gz")
+        for name in ("mnist", "cifar10"):
+            monkeypatch.setitem(datasets.DECLARATIONS, name, at(address, datasets.DECLARATIONS[name]))
         yield root
         serving.shutdown()
         thread.join()
@@ -165,7 +172,8 @@ def test_names() -> None:
 
 
 def test_importing_brings_in_no_library_that_only_some_sets_need() -> None:
-    code = "import sys, harness.datasets; print(*{'sklearn', 'pooch', 'scipy', 'requests'} & sys.modules.keys())"
+    heavy = {"torch", "numpy", "sklearn", "pooch", "scipy", "requests"}
+    code = f"import sys, harness.datasets; print(*{heavy} & sys.modules.keys())"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "\n"
 
 
@@ -259,7 +267,7 @@ def test_missing_files_are_downloaded_once_and_quietly(
     check(load(name))
     assert capfd.readouterr().out == ""
     assert why_unavailable(name) is None
-    monkeypatch.setattr(pooch, "retrieve", lambda *args, **kwargs: pytest.fail("downloaded again"))
+    monkeypatch.setattr(pooch, "create", lambda *args, **kwargs: pytest.fail("downloaded again"))
     check(load(name))
 
 
@@ -307,13 +315,14 @@ def test_damaged_files_are_named_and_never_parsed(
         message = refusal(name, tmp := path.parents[broken.count("/")])
         assert message.startswith(f"{path}: truncated or altered ({len(content):,} bytes")
         assert "delete it" in message
-        assert why_unavailable(name, tmp) == message
+        # Whether data are there is told by sizes: nothing is read.
+        assert why_unavailable(name, tmp) == (message if len(content) != len(whole) else None)
 
 
 def test_a_folder_in_the_place_of_a_file(put: Callable[..., Path]) -> None:
     folder = put("t10k")
     (folder / "mnist" / MNIST_NAMES[0]).mkdir()
-    assert "train-images-idx3-ubyte: cannot be read (IsADirectoryError)" in refusal("mnist", folder)
+    assert "train-images-idx3-ubyte: is a folder, a pipe or a device" in refusal("mnist", folder)
 
 
 def test_a_place_that_cannot_be_written(put: Callable[..., Path], server: Path) -> None:
@@ -331,7 +340,7 @@ def test_a_folder_without_permission(
     def refuse(*args: object, **kwargs: object) -> None:
         raise PermissionError
 
-    monkeypatch.setattr(pooch, "retrieve", refuse)
+    monkeypatch.setattr(pooch.Pooch, "fetch", refuse)
     assert "cannot be written (PermissionError)" in refusal("mnist")
 
 
@@ -392,7 +401,8 @@ def test_npy_arrays_of_the_wrong_kind(tmp_path: Path, array: np.ndarray, message
     told = refusal(str(path))
     assert told.startswith(f"{path}: ")
     assert any(text in told for text in message.split("|"))
-    assert why_unavailable(str(path)) == told
+    # Whether data are there is told by the header: NaN is found when they are read.
+    assert why_unavailable(str(path)) == (None if "NaN" in message else told)
 
 
 def test_npy_files_that_are_missing_or_not_npy(tmp_path: Path) -> None:
@@ -404,3 +414,88 @@ def test_npy_files_that_are_missing_or_not_npy(tmp_path: Path) -> None:
     for content in (b"", b"hello", whole[:60], whole[:-1], huge, whole[:20] + b"\n(((" + whole[24:], b"PK\x03\x04"):
         path.write_bytes(content)
         assert "not a whole .npy file of numbers" in refusal(str(path))
+
+
+@pytest.mark.parametrize("name", ["sine", "swirl", "checkerboard", "multimodal10", "digits", "mnist", "cifar10"])
+def test_sizes_are_declared_as_they_are(name: str, put: Callable[..., Path]) -> None:
+    folder = put("idx3-ubyte", ".bin")
+    declaration, dataset = datasets.DECLARATIONS[name], load(name, folder)
+    assert declaration.splits == (len(dataset.train), len(dataset.validation), len(dataset.test))
+    assert shape(name) == dataset.shape == dataset.train.shape[1:] == dataset.test.shape[1:]
+    assert training_samples(name, folder) == len(dataset.train)
+    assert declaration.levels == getattr(dataset.preprocessing, "levels", 0)
+
+
+def test_sizes_of_a_npy_file_come_from_its_header(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "mine.npy"
+    np.save(path, np.arange(58.0).reshape(29, 2))
+    dataset = load(str(path))
+    monkeypatch.setattr(np, "array", lambda *args, **kwargs: pytest.fail("the data were read"))
+    assert shape(str(path)) == dataset.shape == (2,)
+    assert training_samples(str(path)) == len(dataset.train) == 25
+    assert training_samples(str(tmp_path / "absent.npy")) == 0
+
+
+def test_there_is_nothing_to_train_on_without_the_data(put: Callable[..., Path]) -> None:
+    folder = put("train-images")
+    assert training_samples("mnist", folder) == 0
+    assert shape("mnist") == (1, 28, 28)
+    assert "unknown dataset" in refusal("mnits")
+
+
+class Opened:
+    """Counts how often the files below a folder are opened in this process."""
+
+    def __init__(self) -> None:
+        self.folder, self.times = "", Counter[str]()
+
+    def __call__(self, event: str, arguments: tuple[object, ...]) -> None:
+        if self.folder and event == "open" and str(arguments[0]).startswith(self.folder):
+            self.times[Path(str(arguments[0])).name] += 1
+
+
+@pytest.fixture
+def opened() -> Iterator[Opened]:
+    counting = Opened()
+    sys.addaudithook(counting)  # which can never be taken away again, only silenced
+    yield counting
+    counting.folder = ""
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [("mnist", "images-idx3-ubyte"), ("mnist", "ubyte.gz"), ("cifar10", ".bin"), ("cifar10", "tar.gz")],
+)
+def test_a_training_opens_every_file_once(
+    name: str, kind: str, put: Callable[..., Path], opened: Opened, run: Callable[..., Any]
+) -> None:
+    folder = put(kind, but="\0" if "gz" in kind else ".gz")
+    opened.folder = str(folder)
+    ended = run(
+        *("train", "--dataset", name, "--data-dir", str(folder), "--method", "ebflow-dsm"),
+        *("--epochs", "1", "--layers", "1", "--batch", "8", "--draws", "1", "--results-dir", "results"),
+    )
+    assert ended.status == 0, ended.err
+    expected = {file.name for file in folder.rglob("*") if file.is_file()}
+    assert len(expected) >= 2
+    assert {name: opened.times[name] for name in expected} == dict.fromkeys(expected, 1)
+
+
+def test_asking_whether_data_are_there_opens_none(put: Callable[..., Path], opened: Opened) -> None:
+    folder = put("idx3-ubyte", ".bin", "tar.gz")
+    opened.folder = str(folder)
+    for name in ("mnist", "cifar10"):
+        assert why_unavailable(name, folder) is None
+        assert training_samples(name, folder) > 0
+    assert opened.times == {}
+
+
+def test_a_set_is_kept_while_its_files_stay_as_they_are(tmp_path: Path) -> None:
+    path = tmp_path / "mine.npy"
+    np.save(path, np.zeros((20, 2)))
+    first = load(str(path))
+    assert load(str(path)) is first
+    assert load(str(path), seed=1) is not first
+    np.save(path, np.ones((20, 2)))
+    os.utime(path, ns=(0, 10**18))
+    assert load(str(path)).train.mean() == 1

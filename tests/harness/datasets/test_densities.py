@@ -11,8 +11,7 @@ import torch
 from scipy import integrate
 from scipy.stats import norm
 
-from harness.datasets import Checkerboard, Multimodal, Sine, Swirl
-from harness.datasets.densities import NOISE_STD, SmoothedDensity
+from harness.datasets.densities import NOISE_STD, Checkerboard, Multimodal, Sine, SmoothedDensity, Swirl
 
 DENSITIES = [Sine(), Swirl(), Checkerboard()]
 GRID_STEP = 0.2

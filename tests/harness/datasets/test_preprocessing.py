@@ -10,7 +10,7 @@ from scipy.stats import kstest, norm
 from torch.distributions import Normal, TransformedDistribution
 from torch.distributions.transforms import AffineTransform, SigmoidTransform
 
-from harness.datasets import Dequantize, GaussianNoise, Identity, LogitPreprocessing, Preprocessing
+from harness.datasets.preprocessing import Dequantize, GaussianNoise, Identity, LogitPreprocessing, Preprocessing
 from harness.errors import InputError
 
 MAPS = [

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
 import gzip
 import hashlib
 import io
 import tarfile
 from collections.abc import Callable
 from contextlib import redirect_stderr
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -23,7 +23,7 @@ from mutations import mutated_bytes
 from torch import nn
 
 from harness import datasets
-from harness.datasets import cifar10, mnist
+from harness.datasets.dataset import Dataset
 from harness.errors import InputError
 from harness.training.checkpoints import TrainingCheckpoint, load_weights, save_weights
 
@@ -41,11 +41,14 @@ _IDX_GZ = gzip.compress(_IDX, mtime=0)
 _RECORDS = np.arange(2 * 3073).astype(np.uint8).tobytes()
 
 
+_MNIST, _CIFAR10 = datasets.DECLARATIONS["mnist"], datasets.DECLARATIONS["cifar10"]
+
+
 def _archive() -> bytes:
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w:gz") as tar:
-        for name in cifar10._SHA256:
-            member = tarfile.TarInfo(f"{cifar10._FOLDER}/{name}")
+        for file in _CIFAR10.archives[0].contents:
+            member = tarfile.TarInfo(file.place)
             member.size = len(_RECORDS)
             tar.addfile(member, io.BytesIO(_RECORDS))
     return buffer.getvalue()
@@ -54,26 +57,29 @@ def _archive() -> bytes:
 _ARCHIVE = _archive()
 
 
-def _sha256(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()
+def _of(content: bytes) -> dict[str, Any]:
+    return {"size": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+
+
+def _small(images: datasets.Declaration, splits: tuple[int, int, int], packed: bytes, plain: bytes) -> Any:
+    archives = (
+        replace(archive, **_of(packed), contents=tuple(replace(file, **_of(plain)) for file in archive.contents))
+        for archive in images.archives
+    )
+    return replace(images, splits=splits, archives=tuple(archives))
 
 
 @pytest.fixture
 def small_files(monkeypatch: pytest.MonkeyPatch) -> None:
     """Small files in place of the published ones, and no network."""
-    for name in ("_TRAIN", "_TEST"):
-        file = dataclasses.replace(getattr(mnist, name), images=3, sha256=_sha256(_IDX), sha256_gz=_sha256(_IDX_GZ))
-        monkeypatch.setattr(mnist, name, file)
-    monkeypatch.setattr(mnist, "_VALIDATION", 1)
-    monkeypatch.setattr(cifar10, "_VALIDATION", 1)
-    monkeypatch.setattr(cifar10, "_IMAGES_A_FILE", 2)
-    monkeypatch.setattr(cifar10, "_SHA256", dict.fromkeys(cifar10._SHA256, _sha256(_RECORDS)))
-    monkeypatch.setattr(cifar10, "_ARCHIVE_SHA256", _sha256(_ARCHIVE))
-    monkeypatch.setattr(pooch, "retrieve", lambda *_, **__: pytest.fail("it would have been downloaded"))
+    monkeypatch.setitem(datasets.DECLARATIONS, "mnist", _small(_MNIST, (2, 1, 3), _IDX_GZ, _IDX))
+    monkeypatch.setitem(datasets.DECLARATIONS, "cifar10", _small(_CIFAR10, (9, 1, 2), _ARCHIVE, _RECORDS))
+    monkeypatch.setattr(pooch, "create", lambda *_, **__: pytest.fail("it would have been downloaded"))
 
 
-def loaded(name: str, folder: Path) -> datasets.Dataset | None:
+def loaded(name: str, folder: Path) -> Dataset | None:
     """Load, or None where it is refused in one line."""
+    datasets._loaded.cache_clear()  # files change here faster than the clock of the file system ticks
     try:
         return datasets.load(name, folder)
     except InputError as refusal:
@@ -106,10 +112,11 @@ def test_an_altered_file_of_mnist_is_refused(
     content = data.draw(mutated_bytes(whole))
     with empty_folder() as folder, within_time():
         (folder / "mnist").mkdir()
-        for name in (mnist._TRAIN.name, mnist._TEST.name):
-            (folder / "mnist" / f"{name}{suffix}").write_bytes(whole)
+        test = folder / f"mnist/t10k-images-idx3-ubyte{suffix}"
+        for path in (test.with_name(f"train-images-idx3-ubyte{suffix}"), test):
+            path.write_bytes(whole)
         assert loaded("mnist", folder).train.flatten().tolist() == [*_IDX[16 : 16 + 2 * 784]]
-        (folder / "mnist" / f"{mnist._TEST.name}{suffix}").write_bytes(content)
+        test.write_bytes(content)
         assert (loaded("mnist", folder) is not None) == (content == whole)
 
 
@@ -120,13 +127,13 @@ def test_an_altered_file_of_cifar10_is_refused(
     whole = _RECORDS if kind == "bin" else _ARCHIVE
     content = data.draw(mutated_bytes(whole))
     with empty_folder() as folder, within_time():
-        (folder / cifar10._FOLDER).mkdir()
+        (folder / "cifar-10-batches-bin").mkdir()
         if kind == "bin":
-            for name in cifar10._SHA256:
-                (folder / cifar10._FOLDER / name).write_bytes(_RECORDS)
-            (folder / cifar10._FOLDER / "data_batch_3.bin").write_bytes(content)
+            for file in _CIFAR10.archives[0].contents:
+                (folder / file.place).write_bytes(_RECORDS)
+            (folder / "cifar-10-batches-bin/data_batch_3.bin").write_bytes(content)
         else:
-            (folder / cifar10._ARCHIVE).write_bytes(content)
+            (folder / "cifar-10-binary.tar.gz").write_bytes(content)
         assert (loaded("cifar10", folder) is not None) == (content == whole)
 
 

@@ -239,8 +239,8 @@ def test_the_command_writes_a_page(run: Callable[..., Any], make_row: Callable[.
     store = Store(tmp_path / "results")
     store.write([make_row()])
     (tmp_path / "results/cells/runtime/broken.parquet").write_text("?")
-    ended = run("report", "--results-dir", str(store.folder))
-    path = store.folder / "report.html"
+    path = tmp_path / "page.html"
+    ended = run("report", "--results-dir", str(store.folder), "--output", str(path))
     assert (ended.status, ended.out) == (0, f"{path}\n")
     assert "broken.parquet: not a readable cell" in ended.err
     text = path.read_text()
@@ -252,7 +252,7 @@ def test_the_command_writes_a_page(run: Callable[..., Any], make_row: Callable[.
 
 
 def test_nothing_to_report(run: Callable[..., Any], tmp_path: Path) -> None:
-    ended = run("report", "--results-dir", str(tmp_path / "empty"))
+    ended = run("report", "--results-dir", str(tmp_path / "empty"), "--output", "page.html")
     assert (ended.status, ended.out) == (2, "")
     assert "no results in" in ended.err
     assert not (tmp_path / "empty").exists()

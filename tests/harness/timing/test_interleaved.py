@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable
 from contextlib import nullcontext
 from typing import Any
@@ -12,8 +11,7 @@ import torch
 
 from harness.methods import Method, Problem
 from harness.methods.registry import registry
-from harness.timing import interleaved as runtime
-from harness.timing.interleaved import measure, time_block, trainer_on_noise
+from harness.timing.interleaved import Block, measure, time_block, trainer_on_noise
 from harness.training.configuration import TrainingConfig
 
 PROBLEM = Problem(shape=(3,), batch=4)
@@ -30,35 +28,19 @@ def blocks(monkeypatch: pytest.MonkeyPatch) -> Blocks:
     """
     timed: Blocks = []
 
-    def block(call: Callable[[], Any], number: int, device: str) -> float:
-        captured = inspect.getclosurevars(call).nonlocals
-        name = getattr(captured["trainer"].model, "name", "x") if "trainer" in captured else "."
-        timed.append((name if "gradient" in inspect.getclosurevars(call).unbound else name.upper(), number))
-        call()
+    def time(block: Block, number: int) -> float:
+        method, _, part = block.name.partition(" ")
+        timed.append(({"iteration": method[0].upper(), "gradient": method[0]}.get(part, "."), number))
+        block.call()
         return 0.008
 
-    monkeypatch.setattr(runtime, "time_block", block)
+    monkeypatch.setattr(Block, "time", time)
     return timed
 
 
-@pytest.fixture
-def named(fake_method: Callable[..., Method], fake_model: type) -> Callable[[str], Method]:
-    """Declare a method whose model knows its name."""
-
-    def make(name: str) -> Method:
-        def build(problem: Problem) -> Any:
-            model = fake_model(problem)
-            model.name = name
-            return model
-
-        return fake_method(name, build)
-
-    return make
-
-
-def test_methods_take_turns_in_an_order_that_rotates(blocks: Blocks, named: Callable[[str], Method]) -> None:
+def test_methods_take_turns_in_an_order_that_rotates(blocks: Blocks, fake_method: Callable[..., Method]) -> None:
     ticks: list[str] = []
-    found = measure([named(n) for n in "abc"], PROBLEM, 4, TrainingConfig(), lambda: ticks.append(blocks[-1][0]))
+    found = measure([fake_method(n) for n in "abc"], PROBLEM, 4, TrainingConfig(), lambda: ticks.append(blocks[-1][0]))
     # The first iteration, then one of each kind to see how long it takes; the machine's two rates; the reference
     # product to see how long it takes, and its first sample.
     warm_up = "AAaBBbCCc" + ".." + ".."
@@ -79,7 +61,7 @@ def test_methods_take_turns_in_an_order_that_rotates(blocks: Blocks, named: Call
 
 
 def test_a_failing_method_is_reported_and_the_others_go_on(
-    blocks: Blocks, named: Callable[[str], Method], fake_method: Callable[..., Method], fake_model: type
+    blocks: Blocks, fake_method: Callable[..., Method], fake_model: type
 ) -> None:
     def refuses(problem: Problem) -> Any:
         raise RuntimeError("no\n kernel")
@@ -88,7 +70,7 @@ def test_a_failing_method_is_reported_and_the_others_go_on(
         def training_loss(self, x: torch.Tensor, generator: torch.Generator | None = None) -> torch.Tensor:
             return super().training_loss(x, generator) * float("nan")
 
-    methods = [named("a"), fake_method("bad", refuses), fake_method("nan", NotFinite), named("b")]
+    methods = [fake_method("a"), fake_method("bad", refuses), fake_method("nan", NotFinite), fake_method("b")]
     timings = measure(methods, PROBLEM, 2, TrainingConfig()).timings
     assert [timing.failure for timing in timings] == [
         None,
@@ -102,10 +84,10 @@ def test_a_failing_method_is_reported_and_the_others_go_on(
 
 
 def test_the_machine_is_watched_for_a_hundredth_of_the_time(
-    clock: Callable[..., dict[str, float]], named: Callable[[str], Method]
+    clock: Callable[..., dict[str, float]], fake_method: Callable[..., Method]
 ) -> None:
     spent = clock({"method": lambda: 0.008, "reference": lambda: 0.0005, "rate": lambda: 0.001})
-    found = measure([named(n) for n in "ab"], PROBLEM, 50, TrainingConfig())
+    found = measure([fake_method(n) for n in "ab"], PROBLEM, 50, TrainingConfig())
     assert spent["reference"] <= 0.011 * spent["method"]
     (reference,) = (values for rate, values in found.rates if rate.metric == "reference_gemm")
     assert len(reference) > 20
@@ -131,18 +113,16 @@ def test_a_shape_that_does_not_fit_is_a_failure_too() -> None:
 
 
 def test_a_method_that_fails_between_two_repetitions_leaves_the_turns(
-    blocks: Blocks, named: Callable[[str], Method], fake_method: Callable[..., Method], fake_model: type
+    blocks: Blocks, fake_method: Callable[..., Method], fake_model: type
 ) -> None:
     class Tires(fake_model):
-        name = "t"
-
         def after_step(self) -> None:
             super().after_step()
             # One initialisation, five steps of warm-up, one a repetition.
             if len(self.log) == 1 + 5 + 2:
                 raise RuntimeError("tired")
 
-    methods = [named("a"), fake_method("tires", Tires), named("b")]
+    methods = [fake_method("a"), fake_method("tires", Tires), fake_method("b")]
     found = measure(methods, PROBLEM, 3, TrainingConfig())
     assert [timing.failure for timing in found.timings] == [None, "RuntimeError: tired", None]
     order = "".join(name for name, _ in blocks)

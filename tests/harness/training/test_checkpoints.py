@@ -24,7 +24,8 @@ from torch import Tensor
 from harness import datasets
 from harness.cells import LikelihoodCell
 from harness.cells.sweep import run_cells
-from harness.datasets import Dataset, GaussianNoise
+from harness.datasets.dataset import Dataset
+from harness.datasets.preprocessing import GaussianNoise
 from harness.methods import Method, Problem
 from harness.methods.density import build
 from harness.methods.registry import registry
@@ -382,7 +383,7 @@ def test_a_signal_between_two_looks_is_not_lost(
     looks = count(1)
 
     def largest(value: int, device: str) -> int:
-        if next(looks) == 6:  # of several processes each waits here for the others
+        if next(looks) == 5:  # of several processes each waits here for the others
             signal.raise_signal(signal.SIGTERM)
         return value
 

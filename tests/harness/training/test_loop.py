@@ -14,7 +14,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from harness.datasets import Dataset, Identity
+from harness.datasets.dataset import Dataset
+from harness.datasets.preprocessing import Identity
 from harness.errors import InputError
 from harness.methods import Method, Model, Problem
 from harness.methods.density import build
@@ -23,7 +24,7 @@ from harness.timing.interleaved import trainer_on_noise
 from harness.training import loop as training
 from harness.training.checkpoints import load_weights, save_weights
 from harness.training.configuration import TrainingConfig
-from harness.training.loop import Divergence, train
+from harness.training.loop import Divergence, Training, TrainingReport
 from harness.training.step import Trainer
 
 PROBLEM = Problem(shape=(3,), batch=10, dtype="float64", seed=4)
@@ -51,6 +52,10 @@ class Recorded(Model):
 
     def to_data(self, z: Tensor) -> Tensor:
         return z + self.module.weight
+
+
+def train(*arguments: Any, **options: Any) -> TrainingReport:
+    return Training(*arguments, **options).run()
 
 
 @pytest.fixture

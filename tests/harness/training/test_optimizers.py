@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+
 import pytest
 import torch
 
-from harness.training.optimizers import OPTIMIZERS
+from harness.training.configuration import OPTIMIZERS
+from harness.training.optimizers import CONSTRUCTORS
 
 TORCH = {"rmsprop": torch.optim.RMSprop, "adam": torch.optim.Adam}
 
 
-@pytest.mark.parametrize("name", list(OPTIMIZERS))
+@pytest.mark.parametrize("name", OPTIMIZERS)
 @pytest.mark.parametrize("weight_decay", [0.0, 0.1])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_steps_are_torch_s(name: str, weight_decay: float, dtype: torch.dtype) -> None:
     generator = torch.Generator().manual_seed(0)
     start = [torch.randn(shape, generator=generator, dtype=dtype) for shape in [(3, 5), (4,)]]
     both = []
-    for make in (OPTIMIZERS[name], TORCH[name]):
+    for make in (CONSTRUCTORS[name], TORCH[name]):
         parameters = [torch.nn.Parameter(value.clone()) for value in start]
         both.append((parameters, make(parameters, lr=0.01, weight_decay=weight_decay)))
     for step in range(30):
@@ -38,14 +43,23 @@ def test_steps_are_torch_s(name: str, weight_decay: float, dtype: torch.dtype) -
 def test_state_goes_on_where_it_was_saved() -> None:
     def trained(steps: int, resumed: bool) -> torch.Tensor:
         parameter = torch.nn.Parameter(torch.ones(3))
-        optimizer = OPTIMIZERS["rmsprop"]([parameter], lr=0.1)
+        optimizer = CONSTRUCTORS["rmsprop"]([parameter], lr=0.1)
         for step in range(steps):
             if resumed and step == 2:
                 state = optimizer.state_dict()
-                optimizer = OPTIMIZERS["rmsprop"]([parameter], lr=0.1)
+                optimizer = CONSTRUCTORS["rmsprop"]([parameter], lr=0.1)
                 optimizer.load_state_dict(state)
             parameter.grad = torch.full((3,), 1.0 + step)
             optimizer.step()
         return parameter.detach()
 
     assert torch.equal(trained(5, resumed=True), trained(5, resumed=False))
+
+
+def test_every_name_that_a_recipe_may_have_makes_an_optimiser() -> None:
+    assert set(OPTIMIZERS) == set(CONSTRUCTORS)
+
+
+def test_a_recipe_needs_no_torch() -> None:
+    code = "import sys, harness.training.configuration; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], env={"PYTHONPATH": os.pathsep.join(sys.path)}).returncode == 0

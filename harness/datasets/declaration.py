@@ -1,0 +1,56 @@
+"""What is known of a data set before it is loaded, without torch."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from harness.datasets.dataset import Dataset
+
+
+@dataclass(frozen=True)
+class Declaration(ABC):
+    """The name and the sizes of a data set, and how it is loaded.
+
+    Attributes:
+        name: name of the data set in results.
+        shape: shape of one sample.
+        splits: numbers of training, validation and test samples.
+        levels: number of grey levels of a pixel; 0 where samples are not images.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    splits: tuple[int, int, int]
+    levels: int = 0
+
+    def why_unavailable(self, data_dir: Path | None) -> str | None:
+        """Say in one line which file of the data set is missing, without reading or downloading any; None if none is.
+
+        Raises:
+            InputError: if the data folder does not exist, or a file cannot be the published one by its kind or size.
+        """
+        return None
+
+    def prepare(self, data_dir: Path | None) -> tuple[Path, ...]:
+        """Download and unpack what is missing, and return the files that `load` will read.
+
+        Raises:
+            InputError: if a file is missing and cannot be fetched, or the folder cannot be written.
+        """
+        return ()
+
+    @abstractmethod
+    def load(self, data_dir: Path | None, seed: int) -> Dataset:
+        """Read or draw the samples, after `prepare`.
+
+        Args:
+            data_dir: data folder, as for `harness.datasets.load`.
+            seed: seed of a draw or of a split, where the data set has one.
+
+        Raises:
+            InputError: if a file is damaged or of the wrong kind.
+        """
