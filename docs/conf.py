@@ -1,6 +1,6 @@
 """The site: the repository's own Markdown and docstrings. Nothing is fetched, neither to build it nor to read it.
 
-The source folder is the repository itself, so that a link between two files leads to the same place here and on the web.
+The source folder is the repository itself, so a link between two files leads to the same place here and on the web.
 """
 
 from __future__ import annotations
