@@ -83,7 +83,7 @@ def merge(
     folders: Annotated[
         list[Path], typer.Argument(metavar="FOLDER...", help="Results folders to merge. They are only read.")
     ],
-    into: Annotated[Path, option(OUTPUT, "FOLDER", "The results folder to fill.")],
+    into: Annotated[Path, option(OUTPUT, "FOLDER", "Results folder to fill.")],
 ) -> None:
     """Copy the cells of several results folders, from other machines or older versions of this program, into one.
 
@@ -131,6 +131,28 @@ def pack(results_dir: ResultsDir = RESULTS) -> None:
     for line in store.notes:
         screen.say(line)
     print(f"{moved} cells were packed")
+    if store.notes:
+        sys.exit(1)
+
+
+@app.command()
+def render(results_dir: ResultsDir = RESULTS) -> None:
+    """Write every table and figure of a results folder again, into its tables/ and figures/.
+
+    Equal rows give equal files. A table or figure that the rows no longer give is removed.
+
+    Examples:
+      harness results render --results-dir results/reference
+    """
+    from harness.cli import screen
+    from harness.report import publish
+    from harness.results import Store
+
+    store = Store(_existing(results_dir))
+    files = publish.render(store, results_dir)
+    for line in store.notes:
+        screen.say(line)
+    print(f"{len(files)} files were written")
     if store.notes:
         sys.exit(1)
 

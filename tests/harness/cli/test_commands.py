@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from stored import as_stored
 
 from harness import datasets
 from harness.cells import LikelihoodCell, RuntimeCell
@@ -24,7 +25,7 @@ from harness.methods import Method, Problem, registry
 from harness.paper import experiments
 from harness.paper.experiments import EXPERIMENTS, Experiment
 from harness.paper.recipes import RECIPES
-from harness.results import SCHEMA, Row, Store, cell_key
+from harness.results import SCHEMA, Row, Store
 from harness.training.checkpoints import load_weights
 from harness.training.configuration import TrainingConfig
 
@@ -69,7 +70,10 @@ def tiny_experiment(monkeypatch: pytest.MonkeyPatch) -> None:
                 ),
             ]
 
-    tiny = Experiment("tiny", "a moment", Plan(), "almost everything", "all else")
+        def shortened(self) -> str:
+            return "almost everything"
+
+    tiny = Experiment("tiny", "a moment", Plan(), "all else")
     monkeypatch.setattr(experiments, "EXPERIMENTS", (tiny,))
 
 
@@ -220,10 +224,22 @@ def test_train_as_rows_with_every_option(run: Run) -> None:
     assert (first["method"], first["dataset"], first["L"], first["B"], first["seed"]) == (
         *("ebflow-dsm", "digits", 3, 200, 7),
     )
-    training = config["config"]
+    identity = config["identity"]
+    training = identity["config"]
     assert (training["epochs"], training["learning_rate"], training["optimizer"]) == (2, 0.002, "adam")
     assert (training["patience"], training["max_seconds"], training["ema_decay"]) == (4, 60.0, None)
-    assert (config["problem"]["noise"], config["draws"], config["preprocess"]) == (0.25, 3, False)
+    assert (identity["problem"]["noise"], identity["draws"], identity["preprocess"]) == (0.25, 3, False)
+    assert config["origin"]["recipe"] == "paper"
+    assert config["origin"]["shortened"] is True
+    assert config["origin"]["overrides"] == {
+        **{"epochs": 2, "learning_rate": 0.002, "optimizer": "adam", "patience": 4, "max_seconds": 60.0},
+        **{"ema_decay": None, "layers": 3, "batch": 200, "noise": 0.25},
+    }
+    again = config["origin"]["argv"]
+    assert "--no-ema" in again
+    assert "--without-map" in again
+    (same,) = {row["cell"] for row in run(*again, "--json", "--results-dir", "again").rows}
+    assert same == first["cell"]
 
 
 def test_train_on_the_user_s_own_data(run: Run) -> None:
@@ -303,7 +319,7 @@ def test_tables_of_what_is_there(run: Run, make_row: Callable[..., Row], tmp_pat
     assert ended.status == 0
     assert "| ebflow-ml " in ended.out
     assert ended.err.splitlines()[0].startswith("results/local/cells/runtime/bad.parquet: not a readable cell (")
-    assert ended.err.splitlines()[1].startswith("written: 6 files in results/local/tables")
+    assert ended.err.splitlines()[1].startswith("written: 3 files in results/local/tables")
     as_rows = run("tables", "--json")
     assert [row["D"] for row in as_rows.rows] == [16, 64]
     assert all(list(row) == list(SCHEMA) for row in as_rows.rows)
@@ -317,8 +333,7 @@ def test_what_only_reads_leaves_the_folder_as_it_is(run: Run, make_row: Callable
     """Tables and figures that were written before, by an older version, stay as they are."""
     folder = tmp_path / "reference"
     for size in (16, 64):
-        identity = {"size": size}
-        Store(folder).write([make_row(D=size, cell=cell_key(identity), config=json.dumps(identity))])
+        Store(folder).write([as_stored(make_row(D=size))])
     for name in ("tables/runtime-custom-runtime.md", "figures/a.svg", "report.html"):
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_text("of an older version")
@@ -502,7 +517,7 @@ def test_an_unavailable_method_cannot_be_trained(run: Run, with_methods: Run, fa
 def test_a_mistake_in_one_problem_of_many_is_found_before_the_first_is_timed(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delattr(RuntimeCell, "run")
+    monkeypatch.delattr(RuntimeCell, "measure")
     one_line(run("runtime", *CNN, "--dims", "16", "--layers", "3,4"), "ebflow-ml: the cnn spreads its layers")
     assert written(Path.cwd()) == []
 

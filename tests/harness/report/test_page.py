@@ -22,7 +22,7 @@ from harness.cli import program as cli
 from harness.report.claims import CLAIMS
 from harness.report.page import build, write
 from harness.report.series import series_table
-from harness.report.tables import to_html
+from harness.report.tables.text import to_html
 from harness.results import SCHEMA, Row, Store, to_frame
 from harness.results.derived import derived
 from harness.timing import asv_results

@@ -12,7 +12,9 @@ import polars as pl
 import pytest
 
 from harness.errors import InputError
-from harness.report.tables import TABLES, compare_across, noise, split_constants, to_html, to_markdown
+from harness.report.tables import TABLES
+from harness.report.tables.comparison import compare_across, noise
+from harness.report.tables.text import split_constants, to_html, to_markdown
 from harness.results import Row, to_frame
 from harness.results.derived import derived
 
