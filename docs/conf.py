@@ -1,6 +1,6 @@
 """The site: the repository's own Markdown and docstrings. Nothing is fetched, neither to build it nor to read it.
 
-The source folder is the repository, so that a link between two files leads to the same place here as on the web.
+The source folder is the repository itself, so a link between two files leads to the same place here and on the web.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ include_patterns = [
     "results/reference/tables/*.md",
     "examples/diagonal_flow/README.md",
     "CHANGELOG.md",
+    "CONTRIBUTING.md",
     "SECURITY.md",
 ]
 default_role = "py:obj"  # a name in backticks is a link where there is something to link to
@@ -49,7 +50,7 @@ napoleon_use_rtype = False
 
 
 def plain_text(app: Sphinx, what: str, name: str, obj: object, options: Any, lines: list[str]) -> None:
-    """Docstrings are written to be read as they are: their bars, stars and underscores are no markup, `$` is."""
+    """Escape the bars, stars and underscores of a docstring, which are no markup there; `$` stays a formula."""
     code = False
     for index, line in enumerate(lines):
         code = (code and (not line.strip() or line.startswith("    "))) or lines[index - 1 : index] == ["::"]
@@ -66,13 +67,13 @@ def _without_markup(part: str) -> str:
 
 
 def visit_inline_math(self: HTML5Translator, node: nodes.math) -> None:
-    """Write a formula as MathML, which browsers draw by themselves."""
+    """Write a formula inside a line as MathML, which browsers draw by themselves."""
     self.body.append(_mathml(node.astext()))
     raise nodes.SkipNode
 
 
 def visit_display_math(self: HTML5Translator, node: nodes.math_block) -> None:
-    """Do the same for one on its own."""
+    """Write a formula on a line of its own as MathML."""
     self.body.append(f'<div class="math">{_mathml(node.astext(), as_block=True)}</div>')
     raise nodes.SkipNode
 
@@ -83,6 +84,6 @@ def _mathml(formula: str, as_block: bool = False) -> str:
 
 
 def setup(app: Sphinx) -> None:
-    """Register both."""
+    """Register the treatment of docstrings and the two writers of formulas."""
     app.connect("autodoc-process-docstring", plain_text, priority=400)  # before napoleon
     app.add_html_math_renderer("mathml", (visit_inline_math, None), (visit_display_math, None))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import doctest
 import re
 import shlex
+import tomllib
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,12 +22,16 @@ from harness.methods import Problem
 from harness.methods.registry import Registry, read_modules, registry
 from harness.paper.configurations import RECIPES
 from harness.paper.experiments import EXPERIMENTS
+from harness.report.numbers import render_page
+from harness.results import Store
 from harness.timing.interleaved import measure
 from harness.training.configuration import TrainingConfig
 
 ROOT = Path(__file__).parents[1]
 README, GUIDE, QUICKSTART = ROOT / "README.md", ROOT / "docs/adding-a-baseline.md", ROOT / "docs/quickstart.md"
-PAGES = [README, ROOT / "CONTRIBUTING.md", ROOT / "results/README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+PAGES = [README, *(ROOT / name for name in ("CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md", "results/README.md"))]
+PAGES += [ROOT / "results/reference/README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+ARCHITECTURE = ROOT / "docs/architecture.md"
 GUIDES_METHOD = "plain-dense-ml"
 
 
@@ -34,10 +39,11 @@ def blocks(page: Path, language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```", page.read_text(), re.DOTALL | re.MULTILINE)
 
 
-def commands(page: Path) -> list[list[str]]:
-    """The arguments of every `harness ...` that a page shows, in the blocks of a shell or in a line of text."""
+def commands(page: Path, in_text: bool = True) -> list[list[str]]:
+    """The arguments of every `harness ...` that a page shows in the blocks of a shell, and in a line of text."""
     shown = [line for block in blocks(page, "sh") for line in block.splitlines()]
-    shown += re.findall(r"`(harness [a-z][^`]*)`", page.read_text())
+    if in_text:
+        shown += re.findall(r"`(harness [a-z][^`]*)`", page.read_text())
     words = [shlex.split(line, comments=True) for line in shown]
     return [line[1:] for line in words if line[:1] == ["harness"]]
 
@@ -97,7 +103,7 @@ def test_the_commands_of_the_quickstart_work(tmp_path: Path, monkeypatch: pytest
     """All but the last, which takes minutes."""
     monkeypatch.chdir(tmp_path)  # where no results lie
     monkeypatch.delenv("HARNESS_RESULTS_DIR", raising=False)
-    *quick, last = commands(QUICKSTART)
+    *quick, last = commands(QUICKSTART, in_text=False)
     assert last[0] == "reproduce"
     assert {arguments[0] for arguments in quick} == {"list", "runtime", "train", "tables"}
     for arguments in quick:
@@ -149,10 +155,70 @@ def test_quoted_tables_are_those_of_the_reference_results() -> None:
     assert [line for line in quoted if line not in generated.splitlines()] == []
 
 
+QUOTED = (
+    "{% macro faster(d) %}{{ (ms('ebflow-ml', d) / ms('ebflow-dsm', d)) | fixed }} times{% endmacro %}"
+    "{{ faster(64) }} faster than maximum likelihood on the same layers at D = 64, {{ faster(784) }} at D = 784 and "
+    "{{ faster(3072) }} at D = 3072.",
+    "{% macro rate(of, data) %}{{ published('fc', of, 'batches_per_second', dataset=data) }}{% endmacro %}"
+    "The paper reports {{ (rate('dsm', 'mnist') | float / rate('ml', 'mnist') | float) | fixed(0) }} to "
+    "{{ (rate('dsm', 'cifar10') | float / rate('ml', 'cifar10') | float) | fixed(0) }} times on a GPU.",
+    "{% set ratios = namespace(all=[]) %}"
+    "{% for method in ('nflows-lu-ml', 'normflows-luperm-ml') %}{% for d in (64, 256, 784, 1600, 3072) %}"
+    "{% set ratios.all = ratios.all + [ms(method, d) / ms('ebflow-dsm', d)] %}{% endfor %}{% endfor %}"
+    "LU factors stays within {{ ratios.all | max | fixed }} times DSM's time",
+    "{% set gaussian = nll('table2-mnist-fc', 'gaussian') %}"
+    "no objective gets more than {{ (gaussian - published('fc', 'sml')) | fixed }} nats below one Gaussian, "
+    "which scores {{ gaussian | fixed }} on MNIST.",
+    "{{ nll('tuned-mnist-fc', 'ebflow-ml') | fixed }} by maximum likelihood and "
+    "{{ nll('tuned-mnist-fc', 'ebflow-dsm') | fixed }} by DSM.",
+)
+
+
+def test_quoted_numbers_are_those_of_the_reference_results() -> None:
+    """The README's sentences with measured numbers, as the rows fill them in."""
+    rows, _ = Store(ROOT / "results/reference").frame()
+    text = " ".join(README.read_text().split())
+    sentences = [render_page(quoted, rows) for quoted in QUOTED]
+    assert [sentence for sentence in sentences if sentence not in text] == []
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_pictures_and_links_exist(page: Path) -> None:
-    targets = re.findall(r"\]\((?!https?:)([^)#]+)(?:#[^)]*)?\)", page.read_text())
-    assert [target for target in targets if not (page.parent / target).exists()] == []
+    """The files that a page links to are there, and so are the headings in them."""
+    targets = re.findall(r"\]\((?!https?:)([^)#]*)(?:#([^)]*))?\)", page.read_text())
+    assert [name for name, _ in targets if not (page.parent / name).exists()] == []
+    anchored = [(page.parent / name if name else page, anchor) for name, anchor in targets if anchor]
+    assert [(file, anchor) for file, anchor in anchored if anchor not in anchors(file)] == []
+
+
+def anchors(page: Path) -> set[str]:
+    headings = re.findall(r"^#+ (.*)$", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading).lower().replace(" ", "-") for heading in headings}
+
+
+def test_every_page_of_the_site_links_to_the_glossary() -> None:
+    pages = [page for page in PAGES if page.parent == ROOT / "docs" and page.name != "glossary.md"]
+    assert [page for page in pages if "glossary.md" not in page.read_text()] == []
+
+
+def test_the_page_on_architecture_names_the_rooms_that_there_are() -> None:
+    rooms = re.findall(r"^\| `(\w+)/` \|", ARCHITECTURE.read_text(), re.MULTILINE)
+    assert sorted(rooms) == sorted(path.parent.name for path in (ROOT / "harness").glob("*/__init__.py"))
+
+
+@pytest.mark.parametrize(
+    "heading", ["A batch, from data file to row", "An adapter, from its file to a line of a table"]
+)
+def test_the_walks_go_down_the_layers_through_at_most_fifteen_files(heading: str) -> None:
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    (layers,) = [contract["layers"] for contract in contracts if contract["type"] == "layers"]
+    floors = {room: floor for floor, rooms in enumerate(layers) for room in re.findall(r"\w+", rooms)}
+    _, walk = ARCHITECTURE.read_text().split(f"## {heading}\n")
+    files = re.findall(r"^\d+\. `([\w/]+\.py)`", walk.split("\n## ")[0], re.MULTILINE)
+    assert 10 < len(files) <= 15
+    assert [name for name in files if not (ROOT / "harness" / name).exists()] == []
+    passed = [floors[name.split("/")[0]] for name in files]
+    assert passed == sorted(passed)
 
 
 def test_length() -> None:

@@ -24,8 +24,9 @@ from harness.results import Row
 from harness.results.statistics import Estimate, mean_interval
 from harness.training.checkpoints import TrainingCheckpoint
 from harness.training.configuration import TrainingConfig
-from harness.training.loop import CurvePoint, Divergence, TrainingReport
+from harness.training.loop import Divergence, TrainingReport
 from harness.training.scoring import TEST_SEED, fit, nll, noised, without_map
+from harness.training.state import CurvePoint
 
 Metric = tuple[str, str, Estimate]
 """The name of a metric, its unit and its value."""

@@ -135,6 +135,28 @@ def pack(results_dir: ResultsDir = RESULTS) -> None:
         sys.exit(1)
 
 
+@app.command()
+def render(results_dir: ResultsDir = RESULTS) -> None:
+    """Write every table and figure of a results folder again, into its tables/ and figures/.
+
+    Equal rows give equal files. A table or figure that the rows no longer give is removed.
+
+    Examples:
+      harness results render --results-dir results/reference
+    """
+    from harness.cli import screen
+    from harness.report import publish
+    from harness.results import Store
+
+    store = Store(_existing(results_dir))
+    files = publish.render(store, results_dir)
+    for line in store.notes:
+        screen.say(line)
+    print(f"{len(files)} files were written")
+    if store.notes:
+        sys.exit(1)
+
+
 def _existing(folder: Path) -> Path:
     if not (folder / "cells").is_dir():
         raise InputError(f"{folder} holds no results: it has no folder cells/; give a folder that a run has written")

@@ -16,7 +16,10 @@ def _tables() -> dict[str, list[dict[str, Any]]]:
 
 
 def likelihood() -> pl.DataFrame:
-    """Test NLL in nats: dataset, architecture, objective, published_nll, published_ci (half-width)."""
+    """Return the paper's test NLLs in nats, one a dataset, architecture and objective.
+
+    The columns of the NLL and of half its interval's width are ``published_nll`` and ``published_ci``.
+    """
     rows = [
         (entry["dataset"], entry["architecture"], objective, nll, entry.get("ci", {}).get(objective))
         for entry in _tables()["likelihood"]
@@ -27,7 +30,7 @@ def likelihood() -> pl.DataFrame:
 
 
 def priors() -> pl.DataFrame:
-    """Test NLL in nats of other people's systems: dataset, architecture, method, published_nll."""
+    """Return the test NLLs in nats that other people published, one a dataset, architecture and method."""
     rows = [
         (entry["dataset"], entry["architecture"], f"{name} ({entry['source']})", nll)
         for entry in _tables()["prior"]
@@ -37,7 +40,7 @@ def priors() -> pl.DataFrame:
 
 
 def caveats(dataset: str, architecture: str) -> list[str]:
-    """Sentences to read before comparing with a published number."""
+    """Return the sentences to read before comparing a result on a dataset and architecture with a published number."""
     return [
         entry["text"]
         for entry in _tables()["caveat"]
@@ -46,11 +49,11 @@ def caveats(dataset: str, architecture: str) -> list[str]:
 
 
 def time_to_level() -> pl.DataFrame:
-    """Training until a level of validation bits/dim, read from a figure (10 %).
+    """Return how long the paper's trainings took to levels of validation bits/dim, read from its figure to 10 %.
 
     Returns:
-        dataset, architecture, objective, level (bits/dim), published_hours, published_steps; the steps are hours times
-        the published batches a second.
+        One row a dataset, architecture, objective and level (bits/dim), with published_hours and published_steps; the
+        steps are the hours times the published batches a second.
     """
     speed = {
         (entry["dataset"], entry["architecture"]): entry.get("batches_per_second", {})
@@ -73,7 +76,7 @@ def time_to_level() -> pl.DataFrame:
 
 
 def ablation() -> pl.DataFrame:
-    """Test NLL in nats on MNIST: architecture, objective, EMA, MaP, published_nll."""
+    """Return the paper's test NLLs in nats on MNIST, one an architecture, objective, EMA and MaP."""
     rows = [
         ("mnist", entry["architecture"], objective, entry["ema"], entry["map"], nll)
         for entry in _tables()["ablation"]
@@ -85,7 +88,7 @@ def ablation() -> pl.DataFrame:
 
 
 def runtime() -> pl.DataFrame:
-    """Seconds for a batch of 100 on the authors' GPU: architecture, objective, shape, published_seconds."""
+    """Return the seconds that the authors' GPU took for a batch of 100, one an architecture, objective and shape."""
     rows = [
         (entry["architecture"], objective, f"{entry['channels']}x{n}x{n}", seconds)
         for entry in _tables()["runtime"]
@@ -96,7 +99,7 @@ def runtime() -> pl.DataFrame:
 
 
 def throughput() -> pl.DataFrame:
-    """Batches of 100 a second on the authors' GPU: dataset, architecture, objective, batches_per_second."""
+    """Return the batches of 100 a second on the authors' GPU, one a dataset, architecture and objective."""
     rows = [
         (entry["dataset"], entry["architecture"], objective, rate)
         for entry in _tables()["likelihood"]

@@ -45,7 +45,9 @@ def cells(rows: pl.DataFrame) -> Iterator[Cell]:
         what = ", ".join([first["dataset"], first["architecture"], named, *sizes])
         made = [f"commit {first['commit'] or 'unknown'}", first["gpu"] or first["cpu"], f"threads = {first['threads']}"]
         made += [f"torch {first['torch'] or 'unknown'}", f"from {min(group['started_at'])}"]
-        lines = [_settings(first), *map(_line, group.iter_rows(named=True)), first["config"], first["versions"]]
+        names = ("recipe", "seed", "shape", "B", "parameters", "dtype", "device")
+        settings = ", ".join(f"{name} = {first[name]}" for name in names)
+        lines = [settings, *map(_line, group.iter_rows(named=True)), first["config"], first["versions"]]
         yield Cell(
             key=str(key),
             summary=f"{experiment} ({first['profile']}): {what}",
@@ -72,11 +74,6 @@ def _command(row: dict[str, Any]) -> str:
     if row["kind"] == "asv":
         return shlex.join(["asv", "run", f"{row['commit']}^!"])
     return row["command"] or ""
-
-
-def _settings(row: dict[str, Any]) -> str:
-    names = ("recipe", "seed", "shape", "B", "parameters", "dtype", "device")
-    return ", ".join(f"{name} = {row[name]}" for name in names)
 
 
 def _line(row: dict[str, Any]) -> str:

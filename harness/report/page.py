@@ -23,7 +23,7 @@ from harness.report.claims import CLAIMS, VERDICT_RULE, Claim, Evidence, Outcome
 from harness.report.figures import drawings
 from harness.report.missing import Sourced, cut_short, unmeasured, without_numbers
 from harness.report.series import series_table
-from harness.report.tables import to_html
+from harness.report.tables.text import to_html
 from harness.results import Store
 from harness.results.whole_file import put
 from harness.timing import asv_results

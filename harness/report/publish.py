@@ -11,7 +11,10 @@ import polars as pl
 from harness.paper import published
 from harness.paper.experiments import statement
 from harness.report.figures import drawings
-from harness.report.tables import TABLES, compare_across, file_stem, noise, sources, split_constants, to_markdown
+from harness.report.tables import TABLES
+from harness.report.tables.comparison import compare_across, noise
+from harness.report.tables.sources import sources
+from harness.report.tables.text import file_stem, split_constants, to_markdown
 from harness.results import Store, to_frame
 from harness.results.derived import derived
 from harness.timing import asv_results
@@ -62,7 +65,7 @@ def pages(rows: pl.DataFrame, across: Collection[str] = ()) -> Iterator[Page]:
 
     Args:
         rows: Rows with the columns of `harness.results.derived`.
-        across: Settings of `harness.report.tables.ACROSS` in which compared timings may differ.
+        across: Settings of `harness.report.tables.comparison.ACROSS` in which compared timings may differ.
 
     Raises:
         InputError: if one of them is no such setting.

@@ -7,7 +7,7 @@ from typing import Any
 import polars as pl
 from markupsafe import Markup
 
-from harness.report.tables import split_constants, to_html
+from harness.report.tables.text import split_constants, to_html
 
 _WIDTH, _HEIGHT, _MARGIN = 120, 24, 4
 _NAMES = {
@@ -30,7 +30,10 @@ _COLUMNS = {
 
 
 def series_table(history: pl.DataFrame) -> tuple[Markup, str]:
-    """Return one row a series of benchmark points, what got slower first, and what all have in common."""
+    """Return a table with one line for every series of benchmark points, and as a text what all lines have in common.
+
+    Series that got slower stand first.
+    """
     rows, sparklines = [], []
     groups = history.group_by(["metric", "method", "D", "L", "cpu", "env"], maintain_order=True)
     ordered = sorted((group for _, group in groups), key=lambda group: -(group["change"] == "slower").sum())
@@ -58,7 +61,7 @@ def series_table(history: pl.DataFrame) -> tuple[Markup, str]:
 
 
 def _sparkline(group: pl.DataFrame) -> Markup:
-    """Draw medians from 0 on, commit after commit; a step that counts is a triangle, up for slower."""
+    """Draw medians from 0 on, commit after commit; a triangle marks a commit that is slower (up) or faster (down)."""
     values = group["value"].to_list()
     top = max(values) or 1.0
     step = (_WIDTH - 2 * _MARGIN) / max(len(values) - 1, 1)

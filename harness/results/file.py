@@ -59,7 +59,7 @@ def load(content: bytes, experiment: str, cell: str) -> pl.DataFrame:
     return _printable(frame)
 
 
-def load_pack(content: bytes, experiment: str) -> tuple[dict[str, pl.DataFrame], dict[str, str]]:
+def load_pack(content: bytes, experiment: str) -> tuple[dict[str, pl.DataFrame], dict[str, UnreadableFileError]]:
     """Read a file of many cells, of any version.
 
     Args:
@@ -67,7 +67,7 @@ def load_pack(content: bytes, experiment: str) -> tuple[dict[str, pl.DataFrame],
         experiment: The experiment that the file is named after.
 
     Returns:
-        The rows of every cell by its key, and the key of every cell whose rows cannot be right with the reason.
+        The rows of every cell by its key, and what is wrong with those that cannot be used, by key.
 
     Raises:
         NewerFileError: if a later version of this program wrote the file.
@@ -75,11 +75,10 @@ def load_pack(content: bytes, experiment: str) -> tuple[dict[str, pl.DataFrame],
     """
     frame = _load(content, None)
     cells = {str(key): _printable(rows) for (key,), rows in frame.partition_by("cell", as_dict=True).items()}
-    wrong = {key: "its key is no file's name" for key in cells if "/" in key}
-    if complaint(frame, experiment) is not None:  # otherwise none of the cells is complained about: ask no more
-        reasons = {key: complaint(rows, experiment) for key, rows in cells.items()}
-        wrong |= {key: reason for key, reason in reasons.items() if reason is not None}
-    return cells, wrong
+    reasons = {key: "its key is no file's name" if "/" in key else None for key in cells}
+    if complaint(frame, experiment) is not None:  # of some cell, so each is asked
+        reasons |= {key: complaint(rows, experiment) for key, rows in cells.items() if "/" not in key}
+    return cells, {key: UnreadableFileError(f"cell {key}: {reason}") for key, reason in reasons.items() if reason}
 
 
 def _load(content: bytes, cell: str | None) -> pl.DataFrame:
@@ -167,7 +166,7 @@ def _disagreement(identity: dict[str, Any], settings: dict[str, Any], row: dict[
     for name, value in told.items():
         if value != row[name]:
             return name
-    parts = [
+    parts: list[tuple[dict[str, Any], dict[str, Any]]] = [
         (identity, settings),
         *((identity.get(part, {}), settings.get(part, {})) for part in ("problem", "config")),
     ]

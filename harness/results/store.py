@@ -277,6 +277,8 @@ class Store:
 
     def _arrays(self, experiment: str, cell: str) -> dict[str, np.ndarray] | None:
         """Return the arrays of one cell; None if their file is damaged, which is then named."""
+        from safetensors import SafetensorError
+
         rows = self.path(experiment, cell)
         single = rows.exists()
         path = (rows if single else self.pack_path(experiment)).with_suffix(_ARRAYS)
@@ -288,7 +290,7 @@ class Store:
         except FileNotFoundError:
             # The cell has no arrays, or it was packed a moment ago.
             return self._arrays(experiment, cell) if single and not rows.exists() else {}
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, SafetensorError) as error:
             self._note(f"{path}: no readable arrays ({error}); a new run with --fresh makes them again")
             return None
 
@@ -298,12 +300,7 @@ class Store:
         return sorted({path.name if path.is_dir() else path.stem for path in paths})
 
     def _cells(self, report: _Report, unchecked: bool = False) -> Iterator[tuple[str, _Cell]]:
-        """Yield every cell and its experiment, and report what cannot be used.
-
-        Args:
-            report: Called with the path of a damaged file or pack, what is wrong, and the mark of a file.
-            unchecked: Whether cells are yielded without a look at whether their key is that of their configuration.
-        """
+        """Yield every cell with its experiment, altered ones only if unchecked, and report what cannot be used."""
         for experiment in self._experiments():
             for _, cell in sorted(self._cells_of(experiment, report).items()):
                 if unchecked or (reason := altered(cell.rows)) is None:
@@ -335,8 +332,8 @@ class Store:
             mark = _mark(path)
             if path.parent != self.folder / "cells":
                 return _File({path.stem: load(_content(path), path.parent.name, path.stem)}, {}, mark)
-            cells, wrong = self._parsed_pack(path, partial(load_pack, experiment=path.stem))
-            return _File(cells, {name: UnreadableFileError(f"cell {name}: {wrong[name]}") for name in wrong}, mark)
+            cells, errors = self._parsed_pack(path, partial(load_pack, experiment=path.stem))
+            return _File(cells, errors, mark)
         except (OSError, UnreadableFileError) as error:
             return _File({}, {"": error}, mark)
 
@@ -414,18 +411,10 @@ def _dump_arrays(arrays: Mapping[str, np.ndarray]) -> bytes:
 
 
 def _load_arrays(content: bytes) -> dict[str, np.ndarray]:
-    """Read what `_dump_arrays` returned.
-
-    Raises:
-        ValueError: if the content is damaged.
-    """
     import safetensors.numpy
 
     check_seal(content)
-    try:
-        return safetensors.numpy.load(content)
-    except safetensors.SafetensorError as error:
-        raise ValueError(str(error)) from None
+    return safetensors.numpy.load(content)
 
 
 def _finished(rows: pl.DataFrame) -> bool:

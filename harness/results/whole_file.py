@@ -1,4 +1,4 @@
-"""The one way in which this project writes a file that must be whole: beside its place, synced, renamed."""
+"""The one way in which this project writes a file that must be whole: beside its place, then synced and renamed."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from pathlib import Path
 
 
 def put(path: Path, content: bytes) -> None:
-    """Write a file that is whole from the moment it has its name; whatever fails, what was there stays.
+    """Write a file that is whole from the moment it has its name; if anything fails, an earlier file stays.
 
     Args:
-        path: Where; its folder is made. Of a symbolic link, what it points to is replaced.
-        content: All of it.
+        path: The file to write. Its folder is created. If it is a symbolic link, the link's target is replaced.
+        content: All bytes of the file.
 
     Raises:
-        OSError: The system refuses, or a device, a pipe or a folder is there.
+        OSError: if the operating system refuses, or a device, a pipe or a folder has that name.
     """
     path = Path(os.path.realpath(path))
     if path.exists() and not path.is_file():
@@ -36,7 +36,7 @@ def put(path: Path, content: bytes) -> None:
 
 
 def leftovers(path: Path) -> list[Path]:
-    """Return what kills in the middle of `put` have left beside a file."""
+    """Return the unfinished files that kills in the middle of `put` have left beside a file."""
     return list(path.parent.glob(f"{_prefix(path)}*"))
 
 

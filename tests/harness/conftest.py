@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import pooch
 import pytest
 import torch
+from stored import stored_config
 from torch import Tensor, nn
 
 from harness.cli import program as cli
@@ -130,7 +131,7 @@ def make_row() -> Callable[..., Row]:
             "n": 15,
             "status": "ok",
             "reason": None,
-            "config": json.dumps({"kind": "RuntimeCell"}),
+            "config": stored_config("runtime"),
             "versions": "{}",
             "cpu": "a cpu, 2 cores",
             "gpu": None,

@@ -22,10 +22,10 @@ def drawings(rows: pl.DataFrame, store: Store) -> Iterator[Drawing]:
         rows: Rows with the columns of `harness.results.derived`.
         store: Where the arrays of the rows' cells lie.
     """
-    from harness.report.figures import headline, likelihood, pictures, runtime, training
+    from harness.report.figures import curves, headline, likelihood, pictures, runtime
 
     yield from headline.headline(rows)
     yield from runtime.runtime_figures(rows)
     yield from likelihood.likelihood_figures(rows)
-    yield from training.training_figures(rows)
+    yield from curves.curve_figures(rows)
     yield from pictures.picture_figures(rows, store)

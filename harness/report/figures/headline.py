@@ -9,7 +9,7 @@ import polars as pl
 from harness.report.figures.drawing import Drawing
 from harness.report.figures.groups import caption, cells_of
 from harness.report.figures.runtime import Sweep, draw_times, sweeps
-from harness.report.figures.sheet import Sheet
+from harness.report.figures.sheet import Sheet, note
 from harness.report.figures.style import FULL_WIDTH, INK, styled
 
 _OURS = "ebflow-dsm"
@@ -35,15 +35,8 @@ def _draw(sweep: Sweep) -> Drawing:
     low, high = 1e3 * ours[size], 1e3 * rival[size]
     arrow = {"arrowstyle": "<->", "color": INK, "shrinkA": 3, "shrinkB": 3}
     panel.annotate("", (size, low), (size, high), arrowprops=arrow)
-    panel.annotate(
-        f"{high / low:.1f} times less",
-        (size, low**0.35 * high**0.65),
-        (7, 0),
-        textcoords="offset points",
-        va="center",
-        fontweight="bold",
-        annotation_clip=False,
-    )
+    look = {"va": "center", "fontweight": "bold", "annotation_clip": False}
+    note(panel, f"{high / low:.1f} times less", (size, low**0.35 * high**0.65), (7, 0), **look)
     crossing = sweep.overtakes(_OURS)
     text = caption(
         sweep.rows,

@@ -10,9 +10,9 @@ from matplotlib.axes import Axes
 
 from harness.report.figures.drawing import Drawing
 from harness.report.figures.groups import TRAININGS, caption, cells_of, groups, title_of
-from harness.report.figures.sheet import Sheet, plain_log
+from harness.report.figures.sheet import Sheet, note, plain_log
 from harness.report.figures.style import INK, colour, marker, styled
-from harness.report.tables.likelihood import likelihood
+from harness.report.tables.trainings import likelihood
 
 _ROW = 0.19  # inches
 _LOOKS = {True: {"color": "#0072B2", "marker": "o"}, False: {"color": "#D55E00", "marker": "s"}}  # with and without MaP
@@ -46,14 +46,8 @@ def _dots(name: str, group: pl.DataFrame, table: pl.DataFrame) -> Drawing:
         _dot(sheet, panel, place, row, kinds.get(row["method"], []))
     for value in gaussian[:1]:
         panel.axvline(value, color=INK, linewidth=0.9, linestyle=(0, (4, 2)))
-        panel.annotate(
-            f"one Gaussian, {value:,.1f}",
-            (value, 1.0),
-            (3, 2),
-            xycoords=("data", "axes fraction"),
-            textcoords="offset points",
-            fontsize=7.5,
-        )
+        above = ("data", "axes fraction")
+        note(panel, f"one Gaussian, {value:,.1f}", (value, 1.0), (3, 2), xycoords=above, fontsize=7.5)
     panel.set_yticks(range(own.height), own["label"].to_list(), fontsize=7.5)
     panel.set_ylim(-0.7, own.height - 0.3)
     values = [*own["NLL nats"].drop_nulls(), *own["published NLL"].drop_nulls()]

@@ -16,7 +16,7 @@ from harness.paper import published
 from harness.paper.recipes import PUBLISHED_LAYERS
 from harness.report.figures.drawing import Drawing
 from harness.report.figures.groups import MACHINE, caption, cells_of, groups
-from harness.report.figures.sheet import Sheet, plain_log
+from harness.report.figures.sheet import Sheet, note, plain_log
 from harness.report.figures.style import INK, colour, curve_styles, styled
 from harness.report.tables.comparison import comparisons, newest
 from harness.results.statistics import crossing, log_slope
@@ -181,15 +181,9 @@ def _draw_paper(panel: Axes, sweep: Sweep) -> bool:
         panel.plot(sizes, milliseconds, color=colour(str(objective), "dense"), alpha=0.35, linewidth=2.5, zorder=1)
         starts.append((milliseconds[0], sizes[0]))
     if starts:
-        panel.annotate(
-            "the paper's, on a GPU",
-            max(starts)[::-1],
-            (0, 5),
-            textcoords="offset points",
-            fontsize=7,
-            color="#777777",
-            bbox={"facecolor": "white", "alpha": 0.7, "linewidth": 0, "pad": 0.5},
-        )
+        slowest, size = max(starts)
+        box = {"facecolor": "white", "alpha": 0.7, "linewidth": 0, "pad": 0.5}
+        note(panel, "the paper's, on a GPU", (size, slowest), (0, 5), fontsize=7, color="#777777", bbox=box)
     return bool(starts)
 
 

@@ -63,14 +63,8 @@ class Sheet(Figure):
         place = self.get_figwidth() / 2, _FOOTER
         handles, labels = panel.get_legend_handles_labels()
         named = dict(zip(labels, handles, strict=True))  # one line in the legend for curves of one name
-        legend = self.legend(
-            list(named.values()),
-            list(named),
-            loc="lower center",
-            ncols=columns,
-            bbox_to_anchor=place,
-            bbox_transform=self.dpi_scale_trans,
-        )
+        anchor: dict[str, Any] = {"bbox_to_anchor": place, "bbox_transform": self.dpi_scale_trans}
+        legend = self.legend(list(named.values()), list(named), loc="lower center", ncols=columns, **anchor)
         if columns > 1 and legend.get_window_extent().width > self.get_figwidth() * self.dpi:
             legend.remove()
             self.legend_below(panel, columns - 1)
@@ -91,19 +85,11 @@ class Sheet(Figure):
         ends = sorted(ends, key=lambda end: end[1])
         heights = [float(panel.transData.transform((x, y))[1]) * scale for x, y, _, _ in ends]
         places = _apart(heights, panel.bbox.y0 * scale, panel.bbox.y1 * scale)
-        arrow = {"arrowstyle": "-", "linewidth": 0.6, "shrinkA": 0, "shrinkB": 4, "relpos": (0, 0.5)}
+        line = {"arrowstyle": "-", "linewidth": 0.6, "shrinkA": 0, "shrinkB": 4, "relpos": (0, 0.5)}
+        look = {"va": "center", "fontsize": 8, "annotation_clip": False}
         for (x, y, name, colour), height, place in zip(ends, heights, places, strict=True):
-            panel.annotate(
-                name,
-                (x, y),
-                (14, place - height),
-                textcoords="offset points",
-                va="center",
-                fontsize=8,
-                color=text_colour(colour),
-                arrowprops={"color": colour, **arrow},
-                annotation_clip=False,
-            )
+            arrow = {"color": colour, **line}
+            note(panel, name, (x, y), (14, place - height), color=text_colour(colour), arrowprops=arrow, **look)
 
     def settle(self) -> None:
         """Lay the page out for good: every drawing would move what is on it a little further."""
@@ -118,6 +104,11 @@ class Sheet(Figure):
         """Keep the panels above so many inches."""
         share = below / self.get_figheight()
         self._constrained.set(rect=(0, share, 1, 1 - share))
+
+
+def note(panel: Axes, text: str, place: tuple[float, float], offset: tuple[float, float], **look: Any) -> None:
+    """Write a text so many points to the right of and above a place of a panel."""
+    panel.annotate(text, place, offset, textcoords="offset points", **look)
 
 
 def plain_log(axis: Axis) -> None:

@@ -10,25 +10,10 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from harness.report.tables.comparison import ACROSS, compare_across, noise, ratios
-from harness.report.tables.likelihood import ablation, curves, differences, likelihood, points, time_to_level
+from harness.report.tables.comparison import ratios
 from harness.report.tables.runtime import bounds, runtime, slopes, timings
 from harness.report.tables.sampling import imputation, normalizer
-from harness.report.tables.sources import sources
-from harness.report.tables.text import file_stem, split_constants, to_html, to_markdown
-
-__all__ = [
-    "ACROSS",
-    "TABLES",
-    "Table",
-    "compare_across",
-    "file_stem",
-    "noise",
-    "sources",
-    "split_constants",
-    "to_html",
-    "to_markdown",
-]
+from harness.report.tables.trainings import ablation, curves, differences, likelihood, points, time_to_level
 
 
 @dataclass(frozen=True)

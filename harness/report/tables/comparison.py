@@ -138,9 +138,9 @@ def noise(rows: pl.DataFrame) -> list[str]:
         return []
     drifts = rows.filter(pl.col("cell").is_in(noisy), pl.col("metric") == DRIFT_METRIC)["value"].drop_nulls()
     return [
-        f"* noisy: the machine's reference product drifted up to {max(drifts):.2f}-fold during the run, where "
-        f"{NOISY_DRIFT:.2f} is let pass: ratios within a run hold, but to trust the times measure them again (--fresh) "
-        "on an idle machine"
+        f"A star marks noisy times: the machine's reference product drifted up to {max(drifts):.2f}-fold in the run, "
+        f"more than the {NOISY_DRIFT:.2f}-fold that is let pass. Ratios within a run hold; for times to trust, measure "
+        "again with --fresh on an idle machine"
     ]
 
 

@@ -55,9 +55,7 @@ def bounds(rows: pl.DataFrame) -> pl.DataFrame:
         values = rows.filter(metric=metric).select("method", *PLACE, pl.col("value").alias(metric))
         wide = wide.join(values, on=["method", *PLACE], how="left", nulls_equal=True)
     return wide.sort("architecture", "D", "L", *SETTING, "seconds_per_iteration").select(
-        "method",
-        "linear",
-        *(name for name in PLACE if name != "shape"),
+        *("method", "linear", *(name for name in PLACE if name != "shape")),
         (pl.col("seconds_per_gradient") * 1e3).alias("loss and backward ms"),
         (pl.col("gradient_bound") * 1e3).alias("bound ms"),
         (pl.col("seconds_per_gradient") / pl.col("gradient_bound")).alias("times the bound"),

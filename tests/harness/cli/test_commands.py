@@ -219,14 +219,26 @@ def test_train_as_rows_with_every_option(run: Run) -> None:
     assert {row["status"] for row in ended.rows} == {"diverged"}
     assert all(list(row) == list(SCHEMA) for row in ended.rows)
     first = ended.rows[0]
-    settings = json.loads(first["config"])["settings"]
+    config = json.loads(first["config"])
     assert (first["method"], first["dataset"], first["L"], first["B"], first["seed"]) == (
         *("ebflow-dsm", "digits", 3, 200, 7),
     )
-    training = settings["config"]
+    identity = config["identity"]
+    training = identity["config"]
     assert (training["epochs"], training["learning_rate"], training["optimizer"]) == (2, 0.002, "adam")
     assert (training["patience"], training["max_seconds"], training["ema_decay"]) == (4, 60.0, None)
-    assert (settings["problem"]["noise"], settings["draws"], settings["preprocess"]) == (0.25, 3, False)
+    assert (identity["problem"]["noise"], identity["draws"], identity["preprocess"]) == (0.25, 3, False)
+    assert config["origin"]["recipe"] == "paper"
+    assert config["origin"]["shortened"] is True
+    assert config["origin"]["overrides"] == {
+        **{"epochs": 2, "learning_rate": 0.002, "optimizer": "adam", "patience": 4, "max_seconds": 60.0},
+        **{"ema_decay": None, "layers": 3, "batch": 200, "noise": 0.25},
+    }
+    again = config["origin"]["argv"]
+    assert "--no-ema" in again
+    assert "--without-map" in again
+    (same,) = {row["cell"] for row in run(*again, "--json", "--results-dir", "again").rows}
+    assert same == first["cell"]
 
 
 def test_train_on_the_user_s_own_data(run: Run) -> None:

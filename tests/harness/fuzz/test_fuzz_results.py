@@ -68,6 +68,43 @@ def test_altered_cells_are_named_and_never_read(
     assert "panicked" not in capfd.readouterr().err
 
 
+@given(data=st.data(), arrays=st.booleans())
+def test_altered_packs_are_named_and_never_read(
+    data: st.DataObject,
+    arrays: bool,
+    make_row: Callable[..., Row],
+    within_time: Callable[..., Any],
+    empty_folder: Callable[..., Any],
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    with empty_folder() as folder, within_time():
+        store = Store(folder)
+        rows = [make_row(cell=digit * 16, value=0.1) for digit in "abc"]
+        for row in rows:
+            store.write([row], _ARRAYS)
+        store.pack()
+        single = make_row(cell="d" * 16)
+        store.write([single])
+        path = store.pack_path(single.experiment)
+        if arrays:
+            path = path.with_suffix(".safetensors")
+        whole = path.read_bytes()
+        content = data.draw(mutated_bytes(whole))
+        path.write_bytes(content)
+
+        store = Store(folder)
+        frame, notes = store.frame()
+        left = [store.arrays(row.experiment, row.cell) for row in rows]
+        expected = [*rows, single] if arrays or content == whole else [single]
+        assert [Row(**row) for row in frame.select(*SCHEMA).iter_rows(named=True)] == expected
+        assert all("\n" not in note for note in notes)
+        if content != whole:
+            assert any(str(path) in note for note in store.notes)
+            if arrays:
+                assert left == [{}, {}, {}]
+    assert "panicked" not in capfd.readouterr().err
+
+
 _HOSTILE = st.one_of(
     st.text(max_size=30),
     st.sampled_from(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 import polars as pl
 import pytest
+from stored import stored_config
 
 from harness.report.claims import CLAIMS, Evidence, Outcome, Verdict, judge
 from harness.results import Row, Store, to_frame
@@ -77,7 +77,12 @@ def trained(make_row: Callable[..., Row]) -> Callable[..., list[Row]]:
             **changes,
         }
         training = {"ema_decay": 0.999 if ema else None, "max_seconds": None}
-        config = json.dumps({"kind": "LikelihoodCell", "config": training, "preprocess": preprocess})
+        shortened = columns["profile"] == "quick" or " of " in columns["recipe"]
+        origin = {
+            "recipe": columns["recipe"].split(",")[0],
+            "shortened": shortened and columns["objective"] != "closed-form",
+        }
+        config = stored_config("likelihood", origin=origin, config=training, preprocess=preprocess)
         row = make_row(**{"method": method, "metric": "nll", "value": value, "config": config, **columns})
         return [row, make_row(**{**columns, "method": method, "metric": "training_iterations", "value": 500.0})]
 
@@ -150,7 +155,7 @@ def test_restricted_matrices_are_rivals(times: Callable[..., list[Row]], lu: flo
 
 
 def test_compiled_timings_are_another_method(times: Callable[..., list[Row]]) -> None:
-    compiled = json.dumps({"kind": "RuntimeCell", "config": {"compile": True}})
+    compiled = stored_config("runtime", config={"compile": True})
     assert outcomes("speed", times({"ebflow-ml": {784: 8.0}, "ebflow-dsm": {784: 1.0}}, config=compiled)) == []
 
 
@@ -267,7 +272,7 @@ def test_log_z(make_row: Callable[..., Row]) -> None:
 
 @pytest.mark.parametrize(("gain", "outcome"), [(2.5, "for"), (1.5, "partly"), (-1.0, "open")])
 def test_imputation(make_row: Callable[..., Row], gain: float, outcome: str) -> None:
-    config = json.dumps({"kind": "ImputationCell"})
+    config = stored_config("imputation", origin={"shortened": True})
     row = make_row(metric="psnr_gain", value=gain, unit="dB", config=config, profile="quick", dataset="mnist")
     assert outcomes("imputation", [row]) == [outcome]
 

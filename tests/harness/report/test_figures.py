@@ -12,6 +12,7 @@ import numpy as np
 import polars as pl
 import pytest
 from matplotlib.text import Text
+from stored import stored_config
 
 from harness.report.figures import Drawing, drawings
 from harness.results import Row, Store, to_frame
@@ -138,9 +139,9 @@ def _ids(text: str) -> list[str]:
 
 
 def training(make_row: MakeRow, method: str, objective: str, cell: str, **changes: object) -> list[Row]:
-    config = {"kind": "LikelihoodCell", "preprocess": True, "config": {"ema_decay": 0.9}, "problem": {"seed": 0}}
+    config = stored_config("likelihood", preprocess=True, config={"ema_decay": 0.9}, problem={"seed": 0})
     shared = {"experiment": "table2-mnist-fc", "dataset": "mnist", "shape": "1x28x28", "D": 784, "cell": cell}
-    shared = {**shared, "method": method, "objective": objective, "config": json.dumps(config), **changes}
+    shared = {**shared, "method": method, "objective": objective, "config": config, **changes}
     curve = [
         make_row(**{**shared, "metric": metric, "value": value, "iteration": step, "seconds": step / 10})
         for metric, values in (("validation_curve", (5000.0, 1200.0, 1100.0)), ("gradient_norm", (9.0, 3.0, 1.0)))
@@ -198,7 +199,7 @@ def test_own_losses_have_a_figure_for_every_objective(tmp_path: Path, make_row: 
 
 
 def test_gradients_with_and_without_map_stand_beside_each_other(tmp_path: Path, make_row: MakeRow) -> None:
-    without = json.dumps({"kind": "LikelihoodCell", "preprocess": False, "config": {}, "problem": {"seed": 0}})
+    without = stored_config("likelihood", preprocess=False, config={}, problem={"seed": 0})
     rows = training(make_row, "ebflow-ssm", "ssm", "a") + training(make_row, "ebflow-ssm", "ssm", "b", config=without)
     drawing = drawn(rows, tmp_path)["table2-mnist-fc-custom-mnist-fc-gradient-by-map"]
     assert {"with MaP", "without MaP"} <= set(words(drawing))

@@ -8,7 +8,6 @@ import hashlib
 import itertools
 import json
 import re
-import shlex
 from collections.abc import Callable, Sequence
 from html.parser import HTMLParser
 from pathlib import Path
@@ -16,13 +15,12 @@ from typing import Any
 
 import polars as pl
 import pytest
-import typer
+from stored import stored_config
 
-from harness.cli import program as cli
 from harness.report.claims import CLAIMS
 from harness.report.page import build, write
 from harness.report.series import series_table
-from harness.report.tables import to_html
+from harness.report.tables.text import to_html
 from harness.results import SCHEMA, Row, Store, to_frame
 from harness.results.derived import derived
 from harness.timing import asv_results
@@ -34,7 +32,7 @@ HOSTILE = (
 )
 NAMES = [name for name, kind in SCHEMA.items() if kind == pl.String and name not in ("config", "versions")]
 NO_HISTORY = asv_results.history(Path("nowhere"))
-TRAINING = json.dumps({"kind": "LikelihoodCell"})
+TRAINING = stored_config("likelihood")
 
 
 def frame(rows: Sequence[Row]) -> pl.DataFrame:
@@ -183,20 +181,11 @@ def test_what_is_missing(make_row: Callable[..., Row], tmp_path: Path) -> None:
 
 
 def test_every_cell_has_the_command_that_measures_it_again(make_row: Callable[..., Row], tmp_path: Path) -> None:
-    rows = [make_row(), make_row(cell="b", experiment="asv"), make_row(cell="c", config="no JSON")]
-    (command, _, _) = frame(rows)["command"]
+    timed = stored_config("runtime", origin={"argv": ["runtime", "--architecture", "fc"]})
+    rows = [make_row(config=timed), make_row(cell="b", experiment="asv"), make_row(cell="c", config="no JSON")]
+    command = "harness runtime --architecture fc --threads 2"
     shown = [text for text in page(rows, tmp_path).code if text.startswith(("harness runtime --arch", "asv run '"))]
-    assert shown == [f"asv run '{'c' * 40}^!'", f"harness {command}"]
-
-
-def test_the_program_understands_the_commands_of_all_reference_cells() -> None:
-    group = typer.main.get_command(cli.app)
-    rows, _ = Store(REFERENCE).frame()
-    for row in rows.unique("cell").iter_rows(named=True):
-        words = shlex.split(row["command"])
-        with group.make_context("harness", words[:1], resilient_parsing=True) as context:
-            name, found, rest = group.resolve_command(context, words)
-            found.make_context(name, rest, parent=context)
+    assert shown == [f"asv run '{'c' * 40}^!'", command]
 
 
 def history(seconds: list[float]) -> pl.DataFrame:

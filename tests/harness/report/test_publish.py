@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import polars as pl
+from stored import stored_config
 
 from harness.paper import published
 from harness.paper.experiments import EXPERIMENTS, statement
@@ -131,7 +131,7 @@ def test_one_dimension_is_no_curve(tmp_path: Path, make_row: Callable[..., Row])
 
 def test_no_depth_without_a_curve_is_drawn(tmp_path: Path, make_row: Callable[..., Row]) -> None:
     alone = [make_row(D=16, L=2), make_row(D=64, L=4)]
-    compiled = '{"kind": "RuntimeCell", "config": {"compile": true}}'
+    compiled = stored_config("runtime", config={"compile": True})
     rows = [make_row(D=16, L=2, config=compiled), make_row(D=64, L=2, config=compiled)]
     for name, some in (("points", alone), ("compiled", rows)):
         assert publish.write_figures(frame(some), Store(tmp_path), tmp_path / name) == []
@@ -156,7 +156,7 @@ def test_curves_of_training_are_drawn(tmp_path: Path, make_row: Callable[..., Ro
         shared = {"experiment": "table4-mnist-fc", "dataset": "mnist", "iteration": step, "seconds": step / 10}
         return make_row(metric=metric, value=float(step), **{**shared, **changes})
 
-    with_map = json.dumps({"preprocess": True, "config": {"ema_decay": 0.9}})
+    with_map = stored_config("likelihood", preprocess=True, config={"ema_decay": 0.9})
     rows = [point("validation_curve", step, cell=cell, config=with_map) for step in (1, 2) for cell in ("a", "b")]
     rows += [point("gradient_norm", step, cell="a", config=with_map) for step in (1, 2)]
     rows += [point("validation_curve", 1, experiment="one-point")]

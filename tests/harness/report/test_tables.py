@@ -10,9 +10,12 @@ from typing import Any
 
 import polars as pl
 import pytest
+from stored import stored_config
 
 from harness.errors import InputError
-from harness.report.tables import TABLES, compare_across, noise, split_constants, to_html, to_markdown
+from harness.report.tables import TABLES
+from harness.report.tables.comparison import compare_across, noise
+from harness.report.tables.text import split_constants, to_html, to_markdown
 from harness.results import Row, to_frame
 from harness.results.derived import derived
 
@@ -58,8 +61,8 @@ def training(make_row: Callable[..., Row]) -> Callable[..., Row]:
 
     def make(metric: str, value: float | None, **changes: Any) -> Row:
         seed = changes.get("seed", 0)
-        recipe = {
-            "kind": "LikelihoodCell",
+        label = changes.get("recipe", "none")
+        settings = {
             "problem": {"noise": 1.0, "seed": seed},
             "config": {"ema_decay": 0.999, **changes.pop("config", {})},
             "preprocess": changes.pop("preprocess", True),
@@ -78,7 +81,7 @@ def training(make_row: Callable[..., Row]) -> Callable[..., Row]:
             "unit": "nats",
             "ci_low": None,
             "ci_high": None,
-            "config": json.dumps(recipe),
+            "config": stored_config("likelihood", origin={"recipe": label.split(",")[0]}, **settings),
         }
         return make_row(**{**columns, **changes})
 
@@ -152,8 +155,8 @@ def test_runtime_says_how_much_of_it_the_bound_is(timing: Callable[..., Row]) ->
 
 
 def test_the_newest_of_several_runs_counts_and_compiled_is_another_method(timing: Callable[..., Row]) -> None:
-    compiled = json.dumps({"kind": "RuntimeCell", "config": {"compile": True}})
-    plain = json.dumps({"kind": "RuntimeCell", "config": {"compile": False}})
+    compiled = stored_config("runtime", config={"compile": True})
+    plain = stored_config("runtime", config={"compile": False})
     rows = [
         timing("a", 16, 0.004, started_at="2025-01-03T00:00:00+00:00", cell="newer", config=plain),
         timing("a", 16, 0.009, started_at="2025-01-02T00:00:00+00:00", cell="older", config=plain),
@@ -288,7 +291,7 @@ def test_faster_from_d_on_follows_the_verdicts(run_of: Callable[..., list[Row]],
 
 
 def test_a_compiled_method_is_no_rival_of_a_plain_one(timing: Callable[..., Row]) -> None:
-    compiled = json.dumps({"kind": "RuntimeCell", "config": {"compile": True}})
+    compiled = stored_config("runtime", config={"compile": True})
     rows = [
         *(timing(method, size, seconds) for method, seconds in [("a-dsm", 0.5), ("b-ml", 1.0)] for size in (16, 64)),
         *(timing("b-ml", size, 0.1, config=compiled, cell="compiled") for size in (16, 64)),
@@ -636,7 +639,7 @@ def test_one_method_without_map_does_not_hide_the_others(training: Callable[...,
 
 
 def test_imputation_is_a_row_a_method(make_row: Callable[..., Row]) -> None:
-    shared = {"experiment": "imputation-mnist", "dataset": "mnist", "config": json.dumps({"kind": "ImputationCell"})}
+    shared = {"experiment": "imputation-mnist", "dataset": "mnist", "config": stored_config("imputation")}
     rows = [
         make_row(metric=metric, value=value, unit="dB", **shared)
         for metric, value in [("psnr_mean_image", 11.9), ("psnr_posterior_mean", 13.8), ("psnr_gain", 1.9)]
@@ -651,20 +654,14 @@ def test_imputations_of_two_commits_are_two_rows(make_row: Callable[..., Row]) -
     # Whoever goes on with a newer version in the same folder has both: the cell's configuration has changed.
     shared = {"experiment": "imputation-mnist", "dataset": "mnist", "unit": "dB", "metric": "psnr_gain"}
     rows = [
-        make_row(
-            commit=commit,
-            value=value,
-            cell=commit,
-            config=json.dumps({"kind": "ImputationCell", "steps": steps}),
-            **shared,
-        )
+        make_row(commit=commit, value=value, cell=commit, config=stored_config("imputation", steps=steps), **shared)
         for commit, value, steps in [("aaaa", 1.9, 1500), ("bbbb", 2.0, 600)]
     ]
     assert [(line["commit"], line["gain dB"]) for line in lines("imputation", rows)] == [("aaaa", 1.9), ("bbbb", 2.0)]
 
 
 def test_log_z_is_a_row_a_dimension(make_row: Callable[..., Row]) -> None:
-    config = json.dumps({"kind": "NormalizerCell"})
+    config = stored_config("normalizer")
     rows = [
         make_row(D=size, metric=metric, value=size / scale, config=config)
         for size in (8, 2)

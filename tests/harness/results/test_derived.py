@@ -8,6 +8,7 @@ from typing import Any
 
 import polars as pl
 import pytest
+from stored import stored_config
 
 from harness.results import SCHEMA, Row, to_frame
 from harness.results.derived import DERIVED, derived
@@ -28,86 +29,50 @@ def test_a_frame_keeps_its_rows_and_gains_the_columns(make_row: MakeRow) -> None
 
 
 def test_a_training_says_how_it_was_made(make_row: MakeRow) -> None:
-    config = {
-        "kind": "LikelihoodCell",
+    settings = {
         "config": {"ema_decay": 0.999, "compile": True, "max_seconds": None},
         "preprocess": False,
         "smooth_noise": 1.25,
         "problem": {"seed": 3, "layers": 2},
     }
+    origin = {"recipe": "tuned", "shortened": True, "argv": ["train", "--dataset", "my data.npy", "--layers", "8"]}
     training = {"experiment": "train", "recipe": "tuned, layers 8", "versions": json.dumps({"torch": "2.13.0"})}
-    facts = _facts(make_row(**training, config=json.dumps(config)))
-    other = _facts(make_row(**training, config=json.dumps(config | {"problem": {"seed": 4, "layers": 2}})))
+    facts = _facts(make_row(**training, config=stored_config("likelihood", origin=origin, **settings)))
+    settings["problem"] = {"seed": 4, "layers": 2}
+    other = _facts(make_row(**training, config=stored_config("likelihood", origin=origin, **settings)))
     assert (facts["kind"], facts["EMA"], facts["MaP"], facts["compiled"]) == ("likelihood", True, False, True)
     assert (facts["smooth_noise"], facts["torch"], facts["base"]) == (1.25, "2.13.0", "tuned")
+    assert facts["shortened"] is True
     assert facts["training"] == other["training"]
     assert facts["training"] is not None
-    assert facts["command"].startswith("train --method ebflow-ml ")
-    assert facts["command"].endswith("--layers 8 --without-map --seed 0 --threads 2 --device cpu")
+    assert facts["command"] == "harness train --dataset 'my data.npy' --layers 8 --threads 2"
 
 
 def test_a_timing_has_no_training(make_row: MakeRow) -> None:
     facts = _facts(make_row())
     assert facts["kind"] == "runtime"
     assert all(facts[name] is None for name in ("EMA", "MaP", "shortened", "training"))
-    assert _facts(make_row(experiment="asv", config="{}"))["kind"] == "asv"
+
+
+def test_asv_s_rows_are_measured_again_by_asv(make_row: MakeRow) -> None:
+    facts = _facts(make_row(experiment="asv", config="{}", commit="c" * 40))
+    assert facts["kind"] == "asv"
+    assert facts["command"] == f"asv run '{'c' * 40}^!'"
+
+
+@pytest.mark.parametrize("averaged", [0.9, None])
+def test_the_label_of_a_recipe_decides_nothing(make_row: MakeRow, averaged: float | None) -> None:
+    label = "tuned, ema_decay None, 3 of 10 epochs"
+    config = stored_config("likelihood", origin={"recipe": "paper", "shortened": False}, config={"ema_decay": averaged})
+    facts = _facts(make_row(recipe=label, config=config))
+    assert (facts["base"], facts["shortened"], facts["EMA"]) == ("paper", False, averaged is not None)
 
 
 @pytest.mark.parametrize(
-    ("changes", "shortened"),
-    [
-        ({}, False),
-        ({"profile": "quick"}, True),
-        ({"profile": "quick", "objective": "closed-form"}, False),
-        ({"recipe": "paper, 5 of 10,000 epochs"}, True),
-    ],
+    "config",
+    ["", "[]", '{"identity": []}', '{"identity": {"kind": "likelihood"}, "settings": 1, "origin": {"argv": 2}}'],
 )
-def test_a_training_that_had_less_than_its_recipe_is_shortened(
-    make_row: MakeRow, changes: dict[str, str], shortened: bool
-) -> None:
-    row = make_row(**{"profile": "paper", "config": json.dumps({"kind": "LikelihoodCell"}), **changes})
-    assert _facts(row)["shortened"] is shortened
-
-
-def test_a_budget_in_seconds_shortens(make_row: MakeRow) -> None:
-    config = {"kind": "LikelihoodCell", "config": {"max_seconds": 4}}
-    assert _facts(make_row(config=json.dumps(config)))["shortened"] is True
-
-
-@pytest.mark.parametrize("config", ["", "[]", '{"kind": []}', '{"kind": "LikelihoodCell", "config": 1, "problem": 2}'])
 def test_what_another_program_wrote_there_is_no_error(make_row: MakeRow, config: str) -> None:
-    assert _facts(make_row(config=config, versions=config))["torch"] is None
-
-
-@pytest.mark.parametrize(
-    ("changes", "words"),
-    [
-        (
-            {
-                "config": json.dumps(
-                    {"kind": "RuntimeCell", "methods": ["a-ml", "b-ml"], "repeats": 5, "config": {"compile": True}}
-                )
-            },
-            "runtime --architecture fc --dims 256 --layers 2 --batch 100 --dtype float32 --repeats 5 "
-            "--methods a-ml,b-ml --compile --seed 0 --threads 2 --device cpu",
-        ),
-        (
-            {
-                "experiment": "train",
-                "dataset": "my data.npy",
-                "recipe": "tuned, epochs 8, learning_rate 0.1",
-                "config": json.dumps({"kind": "LikelihoodCell", "draws": 2, "preprocess": False}),
-            },
-            "train --method ebflow-ml --architecture fc --dataset 'my data.npy' --recipe tuned --draws 2 "
-            "--epochs 8 --learning-rate 0.1 --without-map --seed 0 --threads 2 --device cpu",
-        ),
-        (
-            {"experiment": "table2-mnist-fc", "profile": "paper", "recipe": "paper, 60 of 10,000 epochs"},
-            "reproduce table2-mnist-fc --profile paper --methods ebflow-ml --seeds 1 --epochs 60 --seed 0 "
-            "--threads 2 --device cpu",
-        ),
-    ],
-)
-def test_commands(changes: dict[str, Any], words: str, make_row: MakeRow) -> None:
-    row = make_row(**{"config": json.dumps({"kind": "LikelihoodCell"}), **changes})
-    assert _facts(row)["command"] == words
+    facts = _facts(make_row(config=config, versions=config))
+    assert facts["torch"] is None
+    assert facts["command"] is None

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import numpy as np
 import pytest
+import scipy
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
 
 from harness.results.statistics import (
+    LEVEL,
     Comparison,
     Estimate,
     apart,
@@ -94,6 +99,35 @@ def test_paired_ratio_by_hand() -> None:
     # Of t = sqrt(3) with two degrees of freedom both tails hold 1 - sqrt(3 / 5).
     assert found.p == pytest.approx(1 - math.sqrt(3 / 5))
     assert paired_ratio([3.0], [2.0]) == Comparison(Estimate(pytest.approx(1.5), None, None, 1), None)
+
+
+@given(
+    pairs=st.lists(st.tuples(st.floats(0.1, 10), st.floats(0.1, 10)), min_size=3, max_size=30),
+    sizes=st.lists(st.integers(2, 10_000), min_size=3, max_size=8, unique=True),
+)
+@settings(max_examples=100, deadline=None, derandomize=True)
+def test_intervals_and_p_values_are_those_of_scipy(pairs: list[tuple[float, float]], sizes: list[int]) -> None:
+    values, reference = (np.array(side) for side in zip(*pairs, strict=True))
+    differences = values - reference
+    assume(np.ptp(differences) > 1e-3)
+    ours = paired_difference(values.tolist(), reference.tolist())
+    theirs = scipy.stats.ttest_rel(values, reference)
+    interval = theirs.confidence_interval(LEVEL)
+    close = partial(pytest.approx, rel=1e-12, abs=1e-12)
+    assert ours.p == close(theirs.pvalue)
+    assert (ours.estimate.low, ours.estimate.high) == close((interval.low, interval.high))
+    mean = mean_interval(differences.tolist())
+    error = scipy.stats.sem(differences)
+    assert (mean.low, mean.high) == close(scipy.stats.t.interval(LEVEL, len(pairs) - 1, differences.mean(), error))
+    seconds = np.resize(values, len(sizes))
+    slope = log_slope(sizes, seconds.tolist())
+    line = scipy.stats.linregress(np.log(sizes), np.log(seconds))
+    half = line.stderr * scipy.stats.t.ppf((1 + LEVEL) / 2, len(sizes) - 2)
+    # Close sizes make a steep line, whose last digits depend on the order of the sums.
+    scale = 1 + abs(line.slope) + half
+    assert slope.value / scale == pytest.approx(line.slope / scale, abs=1e-9)
+    assert slope.low / scale == pytest.approx((line.slope - half) / scale, abs=1e-7)
+    assert slope.high / scale == pytest.approx((line.slope + half) / scale, abs=1e-7)
 
 
 def test_what_a_pair_shares_cancels() -> None:

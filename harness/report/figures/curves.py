@@ -31,7 +31,7 @@ _AXES = {"iteration": "training steps", "seconds": "seconds of training, the sta
 _LABELLED, _SHORT = 7, 30
 
 
-def training_figures(rows: pl.DataFrame) -> Iterator[Drawing]:
+def curve_figures(rows: pl.DataFrame) -> Iterator[Drawing]:
     """Draw what was followed in every training, one figure for every dataset, architecture and metric.
 
     Losses of two objectives are not comparable, and have a figure each.

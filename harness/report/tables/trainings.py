@@ -71,7 +71,7 @@ def differences(rows: pl.DataFrame) -> pl.DataFrame:
         trainings = [_scored(key, own) for key, own in group.group_by(_STRUCTURE, maintain_order=True)]
         best, *others = sorted(trainings, key=lambda training: fmean(training.seeds.values()))
         compared = [(training.named, *_paired(training, best)) for training in others]
-        tested = [(named, found.estimate, found.p, over) for named, found, over in compared if found.p is not None]
+        tested = [(named, pair.estimate, pair.p, over) for named, pair, over in compared if pair.p is not None]
         corrected = holm([p for _, _, p, _ in tested])
         for p, (named, estimate, _, over) in zip(corrected, tested, strict=True):
             verdict = "not told apart" if p >= 1 - LEVEL else "lower" if estimate.value < 0 else "higher"

@@ -1,0 +1,104 @@
+"""Pages of prose whose numbers are looked up in a store, so that none is copied by hand."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import polars as pl
+from jinja2 import Environment, StrictUndefined
+
+from harness.errors import InputError
+from harness.paper import published
+from harness.report.tables import TABLES
+
+
+class Numbers:
+    """Looks numbers up in rows by their columns; a lookup that does not match exactly one number raises.
+
+    Args:
+        rows: Rows with their derived columns, as `harness.results.Store.frame` returns them.
+    """
+
+    def __init__(self, rows: pl.DataFrame) -> None:
+        self.rows = rows
+        self._tables: dict[tuple[str, str, str], pl.DataFrame] = {}
+
+    def value(self, metric: str, column: str = "value", **columns: Any) -> float:
+        """Return the value, or another number, of the one row of a metric whose columns are as given.
+
+        Raises:
+            InputError: if no row or more than one matches, or if the program knows no such column.
+        """
+        return float(_only(self.rows.filter(status="ok"), column, {"metric": metric} | columns))
+
+    def nll(self, experiment: str, method: str, **columns: Any) -> float:
+        """Return a test NLL in nats a sample, of the profile paper unless `columns` says otherwise."""
+        usual: dict[str, Any] = {"profile": "paper"}
+        return self.value("nll", **usual | {"experiment": experiment, "method": method} | columns)
+
+    def ms(self, method: str, D: int, **columns: Any) -> float:
+        """Return median milliseconds an iteration, of the uncompiled fc with L = 2 unless `columns` says otherwise."""
+        usual: dict[str, Any] = {"experiment": "runtime", "architecture": "fc", "L": 2, "compiled": False}
+        return 1000 * self.value("seconds_per_iteration", **usual | {"method": method, "D": D} | columns)
+
+    def exponent(self, method: str, low: int, high: int) -> float:
+        """Return the exponent with which the time of an iteration grows from one D to another."""
+        return math.log(self.ms(method, high) / self.ms(method, low)) / math.log(high / low)
+
+    def table(self, name: str, experiment: str, profile: str) -> pl.DataFrame:
+        """Build one of the report's tables from the rows of an experiment and a profile."""
+        if (name, experiment, profile) not in self._tables:
+            build = {table.name: table.build for table in TABLES}[name]
+            self._tables[name, experiment, profile] = build(self.rows.filter(experiment=experiment, profile=profile))
+        return self._tables[name, experiment, profile]
+
+    def entry(self, name: str, column: str, experiment: str, profile: str = "paper", **columns: Any) -> Any:
+        """Return one entry of a table of the report, in the one row whose columns are as given.
+
+        Raises:
+            InputError: if no row or more than one matches, or if the table has no such column.
+        """
+        return _only(self.table(name, experiment, profile), column, columns)
+
+    def published(self, architecture: str, objective: str, column: str = "published_nll", **columns: Any) -> float:
+        """Return a published number on MNIST: an NLL in nats, or another `column` of the published likelihoods."""
+        wanted = {"dataset": "mnist", "architecture": architecture, "objective": objective} | columns
+        tables = (published.likelihood(), published.throughput(), published.ablation())
+        frame = next(table for table in tables if {column, *columns} <= set(table.columns))
+        return float(_only(frame, column, wanted))
+
+    def prior(self, method: str) -> float:
+        """Return the NLL in nats that other people published for a method of theirs on MNIST's fc."""
+        named = published.priors().filter(pl.col("method").str.starts_with(f"{method} ("))
+        return float(_only(named, "published_nll", {"dataset": "mnist", "architecture": "fc"}))
+
+
+def render_page(template: str, rows: pl.DataFrame) -> str:
+    """Fill in a page of prose.
+
+    Args:
+        template: A Jinja template. It calls the methods of `Numbers` by name and writes numbers by the filter `fixed`,
+            which takes the number of decimals.
+        rows: The rows that its numbers come from.
+
+    Raises:
+        InputError: if a lookup of the template does not match exactly one number.
+    """
+    environment = Environment(
+        undefined=StrictUndefined, keep_trailing_newline=True, trim_blocks=True, lstrip_blocks=True, autoescape=False
+    )
+    environment.filters["fixed"] = lambda value, places=1: f"{value:,.{places}f}"
+    numbers = Numbers(rows)
+    lookups = {name: getattr(numbers, name) for name in vars(Numbers) if not name.startswith("_")}
+    return environment.from_string(template).render(lookups)
+
+
+def _only(frame: pl.DataFrame, column: str, wanted: dict[str, Any]) -> Any:
+    unknown = sorted({column, *wanted} - set(frame.columns))
+    if unknown:
+        raise InputError(f"there is no column {', '.join(unknown)}")
+    values = frame.filter(**wanted)[column].unique() if wanted else frame[column]
+    if len(values) != 1 or values[0] is None:
+        raise InputError(f"{len(values)} values of {column} match {wanted}, where one must: {values.to_list()[:5]}")
+    return values[0]

@@ -1,0 +1,79 @@
+"""The numbers in pages of prose are those of the reference results."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from harness.errors import InputError
+from harness.report.numbers import Numbers, render_page
+from harness.results import Row, Store, to_frame
+from harness.results.derived import derived
+
+RESULTS = Path(__file__).parents[3] / "results"
+SCORE, TIME = {"experiment": "train", "metric": "nll", "unit": "nats"}, {"D": 784, "L": 2, "unit": "s"}
+
+
+@pytest.fixture(scope="module")
+def reference() -> pl.DataFrame:
+    rows, damaged = Store(RESULTS / "reference").frame()
+    assert damaged == []
+    return rows
+
+
+def test_the_committed_page_is_what_the_rows_give(reference: pl.DataFrame) -> None:
+    template = (RESULTS / "README.md.j2").read_text()
+    assert render_page(template, reference) == (RESULTS / "README.md").read_text()
+
+
+def test_a_page_follows_its_rows(reference: pl.DataFrame) -> None:
+    """Whatever NLL is altered, the page that quotes it is another one."""
+    template = (RESULTS / "README.md.j2").read_text()
+    altered = reference.with_columns(
+        value=pl.when(experiment="tuned-mnist-fc", metric="nll", method="ebflow-ml").then(970.0).otherwise("value")
+    )
+    page = render_page(template, altered)
+    assert "970.0" in page
+    assert page != (RESULTS / "README.md").read_text()
+
+
+def test_one_number_is_found_by_its_columns(make_row: Callable[..., Row]) -> None:
+    rows = [
+        make_row(**SCORE, cell=f"{seed}", method="a", profile="paper", seed=seed, value=90.25 + seed) for seed in (0, 1)
+    ]
+    rows.append(make_row(**TIME, cell="t", experiment="runtime", method="a", architecture="fc", value=0.012))
+    rows.append(make_row(**TIME | {"D": 3136}, cell="u", experiment="runtime", method="a", value=0.192))
+    page = (
+        "{{ nll('train', 'a', seed=1) | fixed }} nats, {{ ms('a', 784) | fixed(0) }} ms, {{ exponent('a', 784, 3136) }}"
+    )
+    assert render_page(page, derived(to_frame(rows))) == "91.2 nats, 12 ms, 2.0"
+
+
+@pytest.mark.parametrize(
+    ("wanted", "complaint"),
+    [
+        ({"method": "a"}, "2 values of value match"),
+        ({"method": "missing"}, "0 values of value match"),
+        ({"method": "a", "seed": 0, "status": "failed"}, "0 values of value match"),
+        ({"method": "a", "colour": "red"}, "there is no column colour"),
+    ],
+)
+def test_anything_but_one_number_is_an_error(
+    make_row: Callable[..., Row], wanted: dict[str, object], complaint: str
+) -> None:
+    rows = [make_row(**SCORE, cell=f"{seed}", method="a", seed=seed, value=90.0 + seed) for seed in (0, 1)]
+    with pytest.raises(InputError, match=complaint):
+        Numbers(derived(to_frame(rows))).value("nll", **wanted)
+
+
+def test_tables_and_published_numbers_can_be_quoted(reference: pl.DataFrame) -> None:
+    numbers = Numbers(reference)
+    assert numbers.entry("time-to-level", "steps to it", "table2-mnist-fc", method="ebflow-ml") == 7500
+    with pytest.raises(InputError, match="values of steps to it match"):
+        numbers.entry("time-to-level", "steps to it", "table2-mnist-fc")
+    assert numbers.published("fc", "dsm") == 1099.2
+    assert numbers.published("fc", "ssm", EMA=False, MaP=False) == 1757.5
+    assert numbers.prior("exact gradient") == 947.6
