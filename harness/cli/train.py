@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from harness.cli import completion, options
 from harness.cli.options import MODEL, OUTPUT, RESULTS, TRAINING, option
 from harness.errors import InputError
+
+if TYPE_CHECKING:
+    from harness.cells import LikelihoodCell
+    from harness.datasets.dataset import Dataset
+    from harness.methods import Method
 
 
 def train(
@@ -89,19 +94,13 @@ def train(
     from harness.cells.sweep import follow
     from harness.cli.running import run_and_show
     from harness.methods.process_settings import prepare
-    from harness.methods.registry import registry, why_unavailable
     from harness.paper.plans import Context, configured_cell, overridden
     from harness.results import Store
     from harness.training.processes import process_group, processes
-    from harness.training.scoring import without_map
 
     limits = options.limits(timeout, memory)
     prepare(device, threads)
-    chosen = registry().find(method)
-    if reason := why_unavailable(chosen):
-        raise InputError(f"{method} is unavailable: {reason}")
-    if architecture not in chosen.architectures:
-        raise InputError(f"{method} has no {architecture} architecture, only {', '.join(chosen.architectures)}")
+    chosen = _available(method, architecture)
     data = datasets.load(dataset, options.existing(data_dir))
     changed_config = _given(
         epochs=epochs,
@@ -111,35 +110,28 @@ def train(
         max_seconds=max_seconds,
         compile=compile_ or None,
     )
-    if not ema:
-        changed_config["ema_decay"] = None
     changed_problem = _given(layers=layers, batch=batch, noise=noise)
-    changes = [f"{name} {value}" for name, value in (changed_config | changed_problem).items()]
-    context = Context("custom", device, data_dir=data_dir)
-    cell = configured_cell("train", context, chosen, dataset, architecture, recipe=recipe, seed=seed, draws=draws)
-    cell = overridden(cell, changed_config, {"dtype": dtype, **changed_problem})
     argv = options.words(
         "train",
         method=method,
         architecture=architecture,
         dataset=dataset,
         recipe=recipe,
-        layers=layers,
         dtype=dtype,
-        epochs=epochs,
-        batch=batch,
-        learning_rate=learning_rate,
-        optimizer=optimizer,
-        noise=noise,
-        patience=patience,
-        max_seconds=max_seconds,
+        **changed_config,
+        **changed_problem,
         no_ema=None if ema else True,
         without_map=None if map_ else True,
-        compile=compile_ or None,
         draws=draws,
         seed=seed,
         device=device,
     )
+    if not ema:
+        changed_config["ema_decay"] = None
+    changes = [f"{name} {value}" for name, value in (changed_config | changed_problem).items()]
+    context = Context("custom", device, data_dir=data_dir)
+    cell = configured_cell("train", context, chosen, dataset, architecture, recipe=recipe, seed=seed, draws=draws)
+    cell = overridden(cell, changed_config, {"dtype": dtype, **changed_problem})
     cell = dataclasses.replace(
         cell,
         recipe=", ".join([recipe, *changes]),
@@ -148,10 +140,7 @@ def train(
         checkpoint=checkpoint,
         origin=dataclasses.replace(cell.origin, argv=argv),
     )
-    if checkpoint is not None:
-        _make_folder_of(checkpoint)
-    if not map_:
-        without_map(data, cell.problem)  # raises now what it has against these data
+    _check(cell, data)
     store = Store(results_dir)
     with process_group(device) as rank:
         if limits is not None and processes() > 1:
@@ -162,18 +151,41 @@ def train(
             follow(cell, store, fresh)
 
 
-def _make_folder_of(path: Path) -> None:
-    """Make the folder of the weights, which are written much later.
+def _available(name: str, architecture: str) -> Method:
+    """Return the method of a name.
 
     Raises:
-        InputError: if the file cannot be written there.
+        InputError: if there is no such method here, or it does not have the architecture.
     """
+    from harness.methods.registry import registry, why_unavailable
+
+    method = registry().find(name)
+    if reason := why_unavailable(method):
+        raise InputError(f"{name} is unavailable: {reason}")
+    if architecture not in method.architectures:
+        raise InputError(f"{name} has no {architecture} architecture, only {', '.join(method.architectures)}")
+    return method
+
+
+def _check(cell: LikelihoodCell, data: Dataset) -> None:
+    """Find out before the training what would end it, and make the folder that its weights are written to.
+
+    Raises:
+        InputError: if the weights cannot be written, or the data cannot do without MaP.
+    """
+    from harness.training.scoring import without_map
+
+    if not cell.preprocess:
+        without_map(data, cell.problem)
+    if cell.checkpoint is None:
+        return
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if path.is_dir():
+        cell.checkpoint.parent.mkdir(parents=True, exist_ok=True)
+        if cell.checkpoint.is_dir():
             raise IsADirectoryError(0, "it is a folder")
     except OSError as error:
-        raise InputError(f"the checkpoint {path} cannot be written ({error.strerror}); choose another file") from error
+        place, reason = cell.checkpoint, error.strerror
+        raise InputError(f"the checkpoint {place} cannot be written ({reason}); choose another file") from error
 
 
 def _given(**options: object) -> dict[str, Any]:

@@ -48,6 +48,9 @@ def tiny_experiment(monkeypatch: pytest.MonkeyPatch) -> None:
     """One experiment of a timing and a training, both of a moment."""
 
     class Plan:
+        def shortened(self) -> str:
+            return "almost everything"
+
         def cells(self, name: str, context: experiments.Context) -> list[Any]:
             config = TrainingConfig(epochs=1, evaluate_every=1)
             problem = Problem(shape=(1, 8, 8), seed=context.seed)
@@ -69,9 +72,6 @@ def tiny_experiment(monkeypatch: pytest.MonkeyPatch) -> None:
                     draws=2,
                 ),
             ]
-
-        def shortened(self) -> str:
-            return "almost everything"
 
     tiny = Experiment("tiny", "a moment", Plan(), "all else")
     monkeypatch.setattr(experiments, "EXPERIMENTS", (tiny,))
@@ -220,7 +220,7 @@ def test_train_as_rows_with_every_option(run: Run) -> None:
     assert {row["status"] for row in ended.rows} == {"diverged"}
     assert all(list(row) == list(SCHEMA) for row in ended.rows)
     first = ended.rows[0]
-    config = json.loads(first["config"])
+    settings = json.loads(first["config"])["settings"]
     assert (first["method"], first["dataset"], first["L"], first["B"], first["seed"]) == (
         *("ebflow-dsm", "digits", 3, 200, 7),
     )
@@ -297,10 +297,10 @@ def test_reproduce_one_experiment(
 
 
 def test_ctrl_c_keeps_what_is_finished(run: Run, tiny_experiment: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupted(self: LikelihoodCell, progress: Any, **others: Any) -> list[Row]:
+    def interrupted(self: LikelihoodCell, *others: Any) -> list[Row]:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(LikelihoodCell, "run", interrupted)
+    monkeypatch.setattr(LikelihoodCell, "measure", interrupted)
     ended = run("reproduce", "tiny")
     assert ended.status == 130
     assert ended.err.splitlines()[-1] == (
@@ -329,11 +329,13 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {name: (folder / name).read_bytes() for name in written(folder)}
 
 
-def test_what_only_reads_leaves_the_folder_as_it_is(run: Run, make_row: Callable[..., Row], tmp_path: Path) -> None:
+def test_what_only_reads_leaves_the_folder_as_it_is(
+    run: Run, make_cell_row: Callable[..., Row], tmp_path: Path
+) -> None:
     """Tables and figures that were written before, by an older version, stay as they are."""
     folder = tmp_path / "reference"
     for size in (16, 64):
-        Store(folder).write([as_stored(make_row(D=size))])
+        Store(folder).write([make_cell_row(size, D=size)])
     for name in ("tables/runtime-custom-runtime.md", "figures/a.svg", "report.html"):
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_text("of an older version")
@@ -353,7 +355,7 @@ def test_what_only_reads_leaves_the_folder_as_it_is(run: Run, make_row: Callable
     assert run("figures", "--write", *read).status == run("tables", "--write", "--json", *read).status == 0
     assert contents(folder) == {
         **before,
-        **{name[4:]: (Path.cwd() / name).read_bytes() for name in made if name.endswith((".md", ".tex"))},
+        **{name[4:]: (Path.cwd() / name).read_bytes() for name in made if name.endswith(".md")},
         **{name: content for name, content in contents(folder).items() if name.startswith("figures/")},
     }
 
@@ -558,7 +560,7 @@ def test_errors_that_are_nobody_s_input_are_not_hidden(run: Run, monkeypatch: py
 
 def test_a_results_folder_that_cannot_be_is_found_out_before_the_work(run: Run, monkeypatch: Any) -> None:
     Path("occupied").write_text("a file")
-    monkeypatch.setattr(LikelihoodCell, "run", lambda *_: pytest.fail("worked for nothing"))
+    monkeypatch.setattr(LikelihoodCell, "measure", lambda *_: pytest.fail("worked for nothing"))
     ended = run(*TRAINING, "--results-dir", "occupied/below")
     assert (ended.status, ended.out) == (2, "")
     assert ended.err == (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -54,6 +55,30 @@ print("imported", *sys.modules)
     imported = set(done.stdout.splitlines()[-1].split())
     assert "harness.cli.program" in imported
     assert imported & SLOW == set()
+
+
+@pytest.mark.parametrize("line", ["harness train --method ", "harness train --dataset ", "harness reproduce "])
+def test_completion_imports_nothing_slow(line: str, tmp_path: Path) -> None:
+    script = """
+import sys
+from harness.cli.program import main
+try:
+    main()
+finally:
+    print("imported", *sys.modules)
+"""
+    asked = {"_HARNESS_COMPLETE": "complete_bash", "COMP_WORDS": line, "COMP_CWORD": str(line.count(" "))}
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=tmp_path,
+        env={**os.environ, **asked},
+    )
+    *completed, imported = done.stdout.splitlines()
+    assert len(completed) > 1
+    assert set(imported.split()) & (SLOW | {"polars"}) == set()
 
 
 MISUSE = {
