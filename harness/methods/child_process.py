@@ -19,17 +19,13 @@ _TIME_TO_SAVE = 10.0  # seconds; the largest state of a training is written in o
 
 
 class Ended(Exception):
-    """A child process ended without the message that its parent waits for. The text says how it ended.
-
-    Args:
-        status: Exit status of the process; the negative number of the signal that killed it.
-    """
+    """A child process ended, and its parent waits for a message. The text says how the process ended."""
 
     def __init__(self, status: int) -> None:
-        super().__init__(
-            f"ended with exit status {status}" if status >= 0 else f"was killed by {signal.Signals(-status).name}"
-        )
+        how = f"ended with exit status {status}" if status >= 0 else f"was killed by {signal.Signals(-status).name}"
+        super().__init__(how)
         self.status = status
+        """Exit status of the process, or the negative number of the signal that killed it."""
 
 
 class Child:
