@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from stored import as_stored
 
 from harness import datasets
 from harness.cells import LikelihoodCell, RuntimeCell
