@@ -1,1 +1,1 @@
-"""Competitors, one module each; `harness.methods.registry` finds every module here by itself."""
+"""The competitors, one module each; `harness.methods.registry` finds every module in this folder by itself."""

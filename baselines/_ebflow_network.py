@@ -1,4 +1,4 @@
-"""The paper's networks as a problem asks for them: not a competitor, but what one trains with six objectives."""
+"""The paper's networks for a problem: no competitor, but the network that `baselines.ebflow` trains six ways."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every model that is an `ebflow.EBFlow` shares, however it is trained: not a competitor, but a base for some."""
+"""The base class of models that are an `ebflow.EBFlow`, however they are trained: no competitor itself."""
 
 from __future__ import annotations
 
@@ -72,8 +72,8 @@ class EnergyModel(Model):
         prior = estimator == "prior"
         proposal = Gaussian.isotropic(self.module.shape, like=data) if prior else Gaussian.fitted(data)
         estimate = {"prior": importance_sampling, "gaussian": importance_sampling, "bridge": bridge_sampling}[estimator]
-        found = estimate(self.module, proposal, draws, generator)
-        return found.log_normalizer, found.standard_error, found.effective_samples
+        result = estimate(self.module, proposal, draws, generator)
+        return result.log_normalizer, result.standard_error, result.effective_samples
 
 
 class DenseModel(EnergyModel):

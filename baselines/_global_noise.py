@@ -1,4 +1,4 @@
-"""For libraries that draw from the global generators: not a competitor, but a help for some."""
+"""A context for libraries that draw from the global generators: no competitor itself."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every nflows model shares: not a competitor, but a base for some."""
+"""The base classes of the models of nflows: no competitors themselves."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ class NflowsModel(Model):
     """An nflows `Flow` on flattened samples, trained by maximum likelihood.
 
     Args:
-        problem: What to build for.
-        transforms: Data to latent. Those that have a cache leave it off: it goes stale without a word.
+        problem: The problem to build for.
+        transforms: The transforms, data to latent. Those with a cache must leave it off: it goes stale without a word.
     """
 
     module: Any  # nflows comes without types
@@ -51,8 +51,8 @@ class LinearStack(NflowsModel):
     """The paper's fc: linear layers with a smooth leaky ReLU between them.
 
     Args:
-        problem: What to build for.
-        linear_layers: L of them.
+        problem: The problem to build for.
+        linear_layers: The L linear layers.
     """
 
     def __init__(self, problem: Problem, linear_layers: Sequence[Any]) -> None:

@@ -1,4 +1,4 @@
-"""What every normflows model shares: not a competitor, but a base for some.
+"""The base classes of the models of normflows: no competitors themselves.
 
 normflows maps latent to data in `forward`, so a layer's data-to-latent map is its `inverse`, and lists run from latent
 to data.
@@ -22,8 +22,8 @@ class NormflowsModel(Model):
     """A `NormalizingFlow` on flattened samples, trained by maximum likelihood.
 
     Args:
-        problem: What to build for.
-        module: The flow.
+        problem: The problem to build for.
+        module: The flow to train.
     """
 
     module: Any  # normflows comes without types
@@ -70,9 +70,9 @@ class LinearStack(NormflowsModel):
     """The paper's fc: linear layers with a smooth leaky ReLU between them.
 
     Args:
-        problem: What to build for.
-        linear: Makes the layers of one linear map, data to latent.
-        load: Sets those layers to z = W x + b.
+        problem: The problem to build for.
+        linear: A function that makes the layers of one linear map, data to latent.
+        load: A function that sets these layers to z = W x + b.
     """
 
     def __init__(

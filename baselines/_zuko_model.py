@@ -1,4 +1,4 @@
-"""What every zuko model shares: not a competitor, but a base for some."""
+"""The base class of the models of zuko: no competitor itself."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ class ZukoModel(Model):
     A transform is built from the weights at every call and never kept: it would not see that they change.
 
     Args:
-        problem: What to build for.
-        transforms: Lazy ones, data to latent.
+        problem: The problem to build for.
+        transforms: Lazy transforms, data to latent.
     """
 
     module: Any  # zuko comes without types

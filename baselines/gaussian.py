@@ -27,10 +27,10 @@ class GaussianModel(EnergyModel):
         super().__init__(architectures.fc(problem.shape, layers=1))
 
     def fit(self, batches: Iterable[Tensor]) -> None:
-        """Set mean and covariance to those of all batches, in float64.
+        """Fit mean and covariance to the samples of all batches, in float64.
 
         Raises:
-            ValueError: The covariance is singular: some component is constant or depends linearly on others.
+            ValueError: if the covariance is singular, as some component is constant or depends linearly on others.
         """
         import torch
 

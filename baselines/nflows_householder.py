@@ -21,7 +21,7 @@ _REFLECTIONS = 16
 
 
 def _reflections(problem: Problem) -> int:
-    """How many: above 2 D the start fails with an IndexError or NaN, and an SVD layer asserts that they are even."""
+    """Return the number of reflections: above 2 D the start fails, and an SVD layer asserts that it is even."""
     return min(_REFLECTIONS, 2 * problem.dimension)
 
 

@@ -20,7 +20,7 @@ __all__ = ["METHODS"]
 
 
 def _bias(dimension: int) -> Any:
-    """The bias that InvertibleAffine lacks; AffineConstFlow would multiply by a scale of one as well."""
+    """Return the bias that InvertibleAffine lacks; AffineConstFlow would multiply by a scale of one as well."""
     import torch
 
     from ebflow.interop.normflows import LayerFlow

@@ -30,9 +30,9 @@ class ResidualModel(NormflowsModel):
     """A residual flow whose estimates have derivatives wherever they are asked for, in training and in eval mode.
 
     Args:
-        problem: What to build for.
-        module: The flow.
-        generator: Of the probes and cuts of `to_latent`, and of losses that are given none.
+        problem: The problem to build for.
+        module: The flow to train.
+        generator: Source of the probes and cuts of `to_latent`, and of losses that are given no generator.
     """
 
     def __init__(self, problem: Problem, module: Any, generator: torch.Generator) -> None:

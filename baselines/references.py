@@ -1,4 +1,4 @@
-"""The same cnn trained the plain way, to see what the library's own way is worth.
+"""The cnn of `baselines.ebflow` trained the plain way, to see what the library's own way is worth.
 
 ``toeplitz-ml`` writes every convolution as its dense D x D matrix by lists of indices and takes slogdet of it at every
 step; ``autograd-dsm`` differentiates the energy twice. Both compute what ``ebflow-ml`` and ``ebflow-dsm`` compute.
@@ -38,7 +38,7 @@ def _autograd_dsm(problem: Problem) -> Model:
 
 
 def _toeplitz_loss(flow: EBFlow, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
-    """Maximum likelihood with the log-determinants of dense matrices, differentiated by autograd."""
+    """Return the maximum-likelihood loss with log-determinants of dense matrices, differentiated by autograd."""
     import torch
 
     loss = flow.energy(x).mean()
@@ -51,7 +51,7 @@ def _toeplitz_loss(flow: EBFlow, x: Tensor, generator: torch.Generator | None = 
 
 
 def _autograd_loss(sigma: float, flow: EBFlow, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
-    """Denoising score matching with the score by autograd of the energy, and its gradient by autograd again."""
+    """Return the denoising loss with the score by autograd of the energy, to be differentiated by autograd again."""
     import torch
 
     noise = torch.randn(x.shape, generator=generator, dtype=x.dtype, device=x.device)
@@ -67,7 +67,7 @@ def _convolutions(flow: EBFlow) -> list[Convolution]:
 
 
 def _places(shape: tuple[int, ...], kernel_size: int) -> Tensor:
-    """Row, column and kernel entry of everything that a zero-padded convolution's matrix holds, shape (3, N)."""
+    """Return row, column and kernel entry of all that a zero-padded convolution's matrix holds, shape (3, N)."""
     import torch
 
     channels, height, width = shape

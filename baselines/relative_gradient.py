@@ -1,8 +1,8 @@
 """Relative gradient optimisation (Gresele et al. 2020, https://arxiv.org/abs/2006.15090), written from the paper.
 
-The network is the paper's and ours: dense layers y = W x + b with a smooth leaky ReLU between them. Maximum likelihood
-is minimised along G W^T W instead of along the gradient G itself. W^T W is positive definite, so that this still
-descends, and of the log-determinant's gradient, W^-T, it leaves W: no inverse and no determinant.
+The network is that of all dense methods here: dense layers y = W x + b with a smooth leaky ReLU between them. The
+negative log-likelihood is minimised along G W^T W instead of along its gradient G. W^T W is positive definite, so that
+this still descends, and it turns the log-determinant's gradient, W^-T, into W: no inverse and no determinant.
 
 For B samples in rows, y0 = x W^T, and delta the gradient of the loss at y,
 
@@ -32,8 +32,8 @@ class RelativeGradientModel(DenseModel):
     """The paper's fc, its dense layers trained along the relative gradient.
 
     Args:
-        problem: What to build for.
-        affine: From x, W and b to y, and a zero that stands for log|det W|.
+        problem: The problem to build for.
+        affine: A function from x, W and b to y, and a zero that stands for log|det W|.
     """
 
     def __init__(self, problem: Problem, affine: Callable[..., tuple[Tensor, Tensor]]) -> None:

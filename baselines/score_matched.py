@@ -28,9 +28,9 @@ class ScoreMatchedModel(Model):
     """A library's model with an objective on the view of its flow as an `ebflow.EBFlow`.
 
     Args:
-        peer: The model, of vectors.
-        view: Shares the parameters of the peer's module.
-        objective: What is minimised.
+        peer: The library's model, which takes vectors.
+        view: The flow of ebflow on the parameters of the peer's module.
+        objective: The objective to minimise.
     """
 
     def __init__(self, peer: Model, view: EBFlow, objective: Objective) -> None:

@@ -36,8 +36,8 @@ class SelfNormalizingModel(DenseModel):
     """The paper's fc; its module also holds ``inverses``, one S a dense layer, that start exact.
 
     Args:
-        problem: What to build for.
-        affine: From x, W, b and S to y, a zero that stands for log|det W|, and the mean of |R W x - x|^2.
+        problem: The problem to build for.
+        affine: A function from x, W, b and S to y, a zero that stands for log|det W|, and the mean of |R W x - x|^2.
     """
 
     def __init__(self, problem: Problem, affine: Callable[..., tuple[Tensor, Tensor, Tensor]]) -> None:

@@ -22,8 +22,8 @@ class LinearStack(ZukoModel):
     """Linear layers with a smooth leaky ReLU between them.
 
     Args:
-        problem: What to build for.
-        linear: Makes the lazy transforms of one linear map for z = W x + b, of W and b.
+        problem: The problem to build for.
+        linear: A function from W and b to the lazy transforms of z = W x + b.
     """
 
     def __init__(self, problem: Problem, linear: Callable[[Tensor, Tensor], list[nn.Module]]) -> None:

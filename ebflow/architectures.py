@@ -45,13 +45,13 @@ def fc(
 
     Args:
         shape: Event shape of the data; images are flattened.
-        layers: L, the number of dense layers.
-        alpha: Of the smooth leaky ReLU.
-        residual: Of the smooth leaky ReLU.
-        before: Layers in front, such as `raw_pixels`.
+        layers: Number L of dense layers.
+        alpha: Slope far below zero of the smooth leaky ReLU.
+        residual: Whether the smooth leaky ReLU is in its residual form.
+        before: Layers in front of the network, such as `raw_pixels`.
 
     Raises:
-        ValueError: layers is below 1, or a layer in front does not fit the shape.
+        ValueError: if layers is below 1, or a layer in front does not fit the shape.
     """
     _at_least_one(layers)
     dimension = math.prod(shape)
@@ -77,12 +77,12 @@ def whitened_fc(shape: Shape, layers: int = 2, *, alpha: float = 0.3, residual: 
 
     Args:
         shape: Event shape of the data; images are flattened.
-        layers: L, the number of dense layers.
-        alpha: Of the smooth leaky ReLU.
-        residual: Of the smooth leaky ReLU.
+        layers: Number L of dense layers.
+        alpha: Slope far below zero of the smooth leaky ReLU.
+        residual: Whether the smooth leaky ReLU is in its residual form.
 
     Raises:
-        ValueError: layers is below 1.
+        ValueError: if layers is below 1.
     """
     dimension = math.prod(shape)
     before = () if len(shape) == 1 else (Reshape(shape, (dimension,)),)
@@ -100,13 +100,14 @@ def cnn(
 
     Args:
         shape: Event shape (C, H, W); H and W are multiples of four.
-        layers: L, the number of convolutions: a multiple of three.
-        alpha: Of the smooth leaky ReLU.
-        residual: Of the smooth leaky ReLU.
-        before: Layers in front, such as `raw_pixels`.
+        layers: Number L of convolutions: a multiple of three.
+        alpha: Slope far below zero of the smooth leaky ReLU.
+        residual: Whether the smooth leaky ReLU is in its residual form.
+        before: Layers in front of the network, such as `raw_pixels`.
 
     Raises:
-        ValueError: layers is no multiple of three, or the shape is not that of such images.
+        ValueError: if layers is no multiple of three, or the shape is not that of images with sides that are multiples
+            of four.
     """
     _at_least_one(layers)
     if layers % 3:
@@ -136,12 +137,13 @@ def glow(shape: Shape, layers: int = 32, *, width: int = 512, before: tuple[Laye
 
     Args:
         shape: Event shape (C, H, W); H and W are multiples of four.
-        layers: L, the number of 1 x 1 convolutions: a multiple of two.
+        layers: Number L of 1 x 1 convolutions: a multiple of two.
         width: Channels of the coupling networks' two hidden layers.
-        before: Layers in front, such as `raw_pixels`.
+        before: Layers in front of the network, such as `raw_pixels`.
 
     Raises:
-        ValueError: layers is no multiple of two, or the shape is not that of such images.
+        ValueError: if layers is no multiple of two, or the shape is not that of images with sides that are multiples of
+            four.
     """
     _at_least_one(layers)
     if layers % 2:
@@ -159,11 +161,11 @@ def toy(shape: Shape = (2,), layers: int = 11, *, width: int = 64) -> EBFlow:
 
     Args:
         shape: Event shape (D,), D of at least 2.
-        layers: L, the number of dense layers.
-        width: Of the coupling networks' three hidden layers.
+        layers: Number L of dense layers.
+        width: Units of the coupling networks' three hidden layers.
 
     Raises:
-        ValueError: layers is below 1, or the shape is not that of vectors of at least two components.
+        ValueError: if layers is below 1, or the shape is not that of vectors of at least two components.
     """
     _at_least_one(layers)
     if len(shape) != 1 or shape[0] < 2:
@@ -187,12 +189,12 @@ def multimodal(shape: Shape = (10,), layers: int = 11, *, matrix: Matrix = "full
 
     Args:
         shape: Event shape of the data (D,).
-        layers: L, the number of linear layers; lu counts as one.
+        layers: Number L of linear layers; lu counts as one.
         matrix: Form of the linear layers.
-        alpha: Of the smooth leaky ReLU.
+        alpha: Slope far below zero of the smooth leaky ReLU.
 
     Raises:
-        ValueError: layers is below 1, or the shape is not that of vectors.
+        ValueError: if layers is below 1, or the shape is not that of vectors.
     """
     _at_least_one(layers)
     if len(shape) != 1:
@@ -211,7 +213,7 @@ def raw_pixels(shape: Shape, *, levels: int = 256, margin: float = 1e-6, alpha: 
         shape: Event shape of the images.
         levels: Number of grey levels; pixels lie in [0, levels).
         margin: Distance kept from 0 and 1.
-        alpha: Of the logit.
+        alpha: Divisor of the logit.
     """
     return Scale(shape, shift=-margin * levels, divisor=levels / (1 - 2 * margin)), Logit(alpha)
 
@@ -235,9 +237,9 @@ class _CouplingNetwork(nn.Module):
     twice, as score matching does, in little more than half their time.
 
     Args:
-        channels: C.
+        channels: Number C of channels.
         width: Channels of the hidden layers.
-        slope: Of the leaky ReLUs below zero.
+        slope: Slope of the leaky ReLUs below zero.
     """
 
     def __init__(self, channels: int, width: int, slope: float) -> None:
@@ -278,7 +280,7 @@ def _perceptron(dimension: int, width: int, activation: Callable[[int], nn.Modul
 
 
 def _linear(dimension: int, matrix: Matrix) -> list[Layer]:
-    """One linear layer of `multimodal`, data to latent."""
+    """Return one linear layer of `multimodal`, data to latent."""
     if matrix == "full":
         return [_orthogonal(dimension, bias=False)]
     # z = x M is z = W x with W the transpose of M.

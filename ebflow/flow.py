@@ -28,10 +28,10 @@ class EBFlow(Chain):
 
     Args:
         shape: Event shape of the data, without the batch axis.
-        layers: From data to latent.
+        layers: The layers of the flow, from data to latent.
 
     Raises:
-        ValueError: A layer does not fit the shape that reaches it.
+        ValueError: if a layer does not fit the shape that reaches it.
     """
 
     def __init__(self, shape: Shape, layers: Iterable[Layer]) -> None:
@@ -44,13 +44,13 @@ class EBFlow(Chain):
         """Map data to latent.
 
         Args:
-            x: Shape (B, *shape).
+            x: Samples of shape (B, *shape).
 
         Returns:
             z of shape (B, *latent_shape), and the part of log|det J| (nats) that varies with x, shape (B,).
 
         Raises:
-            ValueError: The samples have another shape.
+            ValueError: if the samples have another shape.
         """
         _require_samples(x, self.shape)
         return super().forward(x)
@@ -59,39 +59,39 @@ class EBFlow(Chain):
         """Map latent, shape (B, *latent_shape), to data, shape (B, *shape).
 
         Raises:
-            ValueError: The latents have another shape.
+            ValueError: if the latents have another shape.
         """
         _require_samples(z, self.latent_shape)
         return super().inverse(z)
 
     def energy(self, x: Tensor) -> Tensor:
-        """E(x) in nats, shape (B,)."""
+        """Return the energy E(x) in nats, shape (B,)."""
         z, varying = self(x)
         squared_norm = z.flatten(1).square().sum(1)
         return 0.5 * squared_norm + 0.5 * math.log(2 * math.pi) * math.prod(self.latent_shape) - varying
 
     def score(self, x: Tensor) -> Tensor:
-        """Grad of log p with respect to x, which is -grad E; shape (B, *shape).
+        """Return the gradient of log p with respect to x, which is -grad E; shape (B, *shape).
 
-        One sweep forward and one back, both of them differentiable.
+        The score takes one sweep forward and one back, both of them differentiable.
         """
         _require_samples(x, self.shape)
         z, pullback = self.linearize(x)
         return pullback(-z)
 
     def score_and_curvature(self, x: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-        """The score, and the curvature v^T (Hessian of log p) v along one direction a sample.
+        """Return the score, and the curvature v^T (Hessian of log p) v along one direction a sample.
 
         The direction is pushed forward beside x. On the way back, the score at the output of each layer weighs that
         layer's own second derivative: no Hessian and no second backward pass is needed. A flow with a layer that has no
         closed form differentiates its score instead.
 
         Args:
-            x: Shape (B, *shape).
-            v: Shape of x.
+            x: Samples of shape (B, *shape).
+            v: One direction a sample, in the shape of x.
 
         Returns:
-            Shapes (B, *shape) and (B,).
+            The score, shape (B, *shape), and the curvature, shape (B,).
         """
         layers = self._closed_forms()
         if layers is None:
@@ -108,11 +108,11 @@ class EBFlow(Chain):
         return score, curvature
 
     def energy_derivatives(self, x: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-        """First and second derivative of E along one direction a sample, by one sweep forward (Taylor mode).
+        """Return the first and second derivative of E along one direction a sample, by one sweep forward (Taylor mode).
 
         Args:
-            x: Shape (B, *shape).
-            v: Shape of x.
+            x: Samples of shape (B, *shape).
+            v: One direction a sample, in the shape of x.
 
         Returns:
             v . grad E and v^T (Hessian of E) v, both of shape (B,).
@@ -131,9 +131,9 @@ class EBFlow(Chain):
         return first + (x * dx).sum(1), second + (dx.square() + x * ddx).sum(1)
 
     def _closed_forms(self) -> list[ClosedForm] | None:
-        """All layers, or None where one of them brings no closed form."""
-        found = [layer for layer in self.layers if isinstance(layer, ClosedForm)]
-        return found if len(found) == len(self.layers) else None
+        """Return all layers, or None where one of them brings no closed form."""
+        layers = [layer for layer in self.layers if isinstance(layer, ClosedForm)]
+        return layers if len(layers) == len(self.layers) else None
 
     def _curvature_by_autograd(self, x: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         recording = torch.is_grad_enabled()
@@ -144,21 +144,21 @@ class EBFlow(Chain):
         return score if recording else score.detach(), (change * v).flatten(1).sum(1)
 
     def constant_log_det(self) -> Tensor:
-        """The log|det J| (nats) of all layers with a constant Jacobian, a differentiable scalar: -log Z, O(D^3 L)."""
+        """Return -log Z, which is log|det J| (nats) of all constant layers: a differentiable scalar, in O(D^3 L)."""
         terms = [layer.log_abs_det() for layer in self.constant_layers()]
         # Not stacked: the zero of a layer without weights may lie on another device than the rest.
         return sum(terms, torch.zeros(()))
 
     def log_normalizer(self) -> Tensor:
-        """Log Z in nats, a scalar.
+        """Return log Z in nats, a scalar.
 
-        Where gradients are recorded it is computed afresh and differentiable. Under `torch.no_grad` it is cached; the
-        cache holds a copy of the constant layers' weights and is used only while they are equal to the last bit, so
+        Where gradients are recorded, log Z is computed afresh and differentiable. Under `torch.no_grad` it is cached;
+        the cache holds a copy of the constant layers' weights and is used only while they are equal to the last bit, so
         that no way of editing a weight (optimisers, `load_state_dict`, `.to`, `.data`) can leave it stale. Version
         counters would not do: `.data` edits and fused optimisers leave them as they are.
 
         Raises:
-            SingularJacobianError: A layer is singular or holds a weight that is not finite.
+            SingularJacobianError: if a layer is singular or holds a weight that is not finite.
         """
         if torch.is_grad_enabled() and any(p.requires_grad for p in self.parameters()):
             return self._checked(-self.constant_log_det())
@@ -169,10 +169,10 @@ class EBFlow(Chain):
         return self._cached[1].clone()  # a caller may add to it in place
 
     def log_prob(self, x: Tensor) -> Tensor:
-        """Log p(x) in nats, shape (B,): -E(x) - log Z.
+        """Return log p(x) = -E(x) - log Z in nats, shape (B,).
 
         Raises:
-            SingularJacobianError: As `log_normalizer` does.
+            SingularJacobianError: if a layer is singular or holds a weight that is not finite.
         """
         return -self.energy(x) - self.log_normalizer()
 
@@ -192,7 +192,7 @@ class EBFlow(Chain):
         super().initialize(x)
 
     def _checked(self, log_normalizer: Tensor) -> Tensor:
-        """Name the singular layer, if any; a meta tensor holds no value to check."""
+        """Return log Z, or name the singular layer; a meta tensor holds no value to check."""
         if log_normalizer.device.type == "meta" or bool(torch.isfinite(log_normalizer)):
             return log_normalizer
         names = {module: name.removeprefix("layers.") for name, module in self.named_modules()}
@@ -206,7 +206,7 @@ class EBFlow(Chain):
 
 
 def _same(cached: list[Tensor], weights: list[Tensor]) -> bool:
-    """Whether two lists of tensors agree in dtype, device and every bit that matters; NaN and meta tensors never do."""
+    """Say whether tensors agree in dtype, device and every bit that matters; NaN and meta tensors never do."""
     return len(cached) == len(weights) and all(
         a.dtype == b.dtype and a.device == b.device and a.shape == b.shape and not a.is_meta and torch.equal(a, b)
         for a, b in zip(cached, weights, strict=True)

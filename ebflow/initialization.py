@@ -32,11 +32,11 @@ def from_data(flow: EBFlow, x: Tensor) -> None:
     likely. Other layers start as their `initialize` says.
 
     Args:
-        flow: Its dense layers are overwritten.
-        x: Shape (N, *shape), more samples than dimensions.
+        flow: The flow, whose dense layers are overwritten.
+        x: Data of shape (N, *shape), with more samples than dimensions.
 
     Raises:
-        ValueError: The covariance at some dense layer is singular, or a dense layer has no bias.
+        ValueError: if the covariance at some dense layer is singular, or a dense layer has no bias.
     """
     layers = list(flow.layers)
     for layer, following in zip(layers, [*layers[1:], None], strict=True):
@@ -60,7 +60,7 @@ def calibrate(flow: EBFlow, x: Tensor) -> None:
         x: Training data, shape (N, *shape), more samples than dimensions.
 
     Raises:
-        ValueError: The last layer is not dense with a bias, or the latent's covariance is singular.
+        ValueError: if the last layer is not dense with a bias, or the latent's covariance is singular.
     """
     last = flow.layers[-1]
     if not isinstance(last, Dense) or last.bias is None:
@@ -77,7 +77,7 @@ def fold(flow: EBFlow) -> EBFlow:
     """Return the same density without its whitening layer, which the dense layer behind it takes up.
 
     Args:
-        flow: With at most one `Whitening`, a `Dense` directly behind it.
+        flow: A flow with at most one `Whitening`, and a `Dense` directly behind it.
     """
     layers = list(flow.layers)
     for index, (layer, following) in enumerate(pairwise(layers)):

@@ -35,7 +35,7 @@ def chain(
 ) -> Iterator[Tensor]:
     r"""Yield the iterates x <- x + alpha P score(x) + sqrt(2 alpha) P^(1/2) n, n from N(0, I), one chain a sample.
 
-    Without `covariance` P = I, which is the paper's sampler (https://arxiv.org/abs/2305.15267). Any fixed P keeps the
+    Without `covariance`, P = I, which is the paper's sampler (https://arxiv.org/abs/2305.15267). Any fixed P keeps the
     target; with the target's own covariance as P all directions mix in about 1 / alpha steps, where P = I needs a step
     below the smallest variance and then mixes the largest in their ratio of steps.
 
@@ -49,21 +49,21 @@ def chain(
     where P is the covariance, a length of pi / 2 in all makes iterates all but independent. Best is then 65 %.
 
     Args:
-        score: From (B, *event) to the gradient of log p, same shape; `EBFlow.score` is one.
+        score: A function from (B, *event) to the gradient of log p, same shape; `EBFlow.score` is one.
         x: Where the chains start, shape (B, *event); it is not changed.
         steps: Number of iterates to yield; each is a new tensor of x's shape.
-        step_size: alpha, in squared units of x, or in units of `covariance` where that is given.
+        step_size: The alpha of the formula, in squared units of x, or in units of `covariance` where that is given.
         mask: True on the components that move, shape event; the others are held. All move by default.
-        covariance: What the covariance of the density is about, shape (D, D) with D the size of an event. With a mask P
+        covariance: An approximate covariance of the density, shape (D, D) with D the size of an event. With a mask P
             is that of the moving components given the held ones.
-        log_density: From (B, *event) to log p up to a constant, shape (B,), in nats; minus `EBFlow.energy` is one.
+        log_density: A function from (B, *event) to log p plus a constant in nats, shape (B,), such as -`EBFlow.energy`.
         warmup: How many of the first iterates adapt the step size; needs `log_density`.
-        leapfrog: Leapfrog steps, and so scores, an iterate.
+        leapfrog: Number of leapfrog steps, and so of scores, an iterate.
         generator: Source of all noise, on x's device.
 
     Raises:
-        ValueError: Mask or covariance do not fit x, the covariance is not positive definite, step_size is not a number
-            above 0, leapfrog not one of 1 and above, or there is nothing that a warm-up could adapt to.
+        ValueError: if mask or covariance do not fit x, the covariance is not positive definite, step_size is not a
+            number above 0, leapfrog is below 1, or there is a warm-up without log_density.
     """
     if not 0 < step_size < math.inf:
         raise ValueError(f"the step size must be a number above 0, not {step_size}")
@@ -91,8 +91,8 @@ def _iterate(
     """Walk in coordinates u with x = L u on the moving components, P = L L^T: there the chain is the plain one."""
 
     def gradient(x: Tensor) -> Tensor:
-        found = score(x).flatten(1)[:, moving]
-        return found if factor is None else found @ factor
+        slope = score(x).flatten(1)[:, moving]
+        return slope if factor is None else slope @ factor
 
     def moved(x: Tensor, step: Tensor) -> Tensor:
         flat = x.flatten(1).clone()
@@ -154,17 +154,17 @@ def released_chain(
     The blur is a 5 x 5 Gaussian of standard deviation 1.1 pixels, reflected at the border.
 
     Args:
-        score: From (B, C, H, W) to the gradient of log p, same shape.
+        score: A function from (B, C, H, W) to the gradient of log p, same shape.
         x: Where the chains start, shape (B, C, H, W), H and W of at least 3; it is not changed.
         steps: Number of iterates to yield.
-        step_size: h.
+        step_size: The h of the formula.
         noise_to_signal: The authors' snr.
         smoothing: The authors' kappa; they used 0.05 and 0.01.
         mask: True on the components that move, shape (C, H, W). All move by default.
         generator: Source of all noise, on x's device.
 
     Raises:
-        ValueError: x holds no images, or the mask does not fit it.
+        ValueError: if x holds no images, or the mask does not fit it.
     """
     if x.dim() != 4:
         raise ValueError(f"the released sampler blurs images, (B, C, H, W), and cannot take shape {tuple(x.shape)}")
@@ -196,7 +196,7 @@ def _iterate_released(
 
 
 def _moving(x: Tensor, mask: Tensor | None) -> Tensor:
-    """The mask flattened, shape (D,)."""
+    """Return the mask flattened, shape (D,)."""
     event = x.shape[1:]
     if mask is None:
         return torch.ones(math.prod(event), dtype=torch.bool, device=x.device)
@@ -208,7 +208,7 @@ def _moving(x: Tensor, mask: Tensor | None) -> Tensor:
 
 
 def _conditional_factor(x: Tensor, covariance: Tensor, moving: Tensor) -> Tensor:
-    """Lower L with L L^T the covariance of the moving components given the held ones, computed in float64."""
+    """Return the lower L, in float64, with L L^T the covariance of the moving components given the held ones."""
     if covariance.shape != (len(moving), len(moving)):
         raise ValueError(f"samples of {len(moving)} components have no covariance of shape {tuple(covariance.shape)}")
     full = covariance.to(device=x.device, dtype=torch.float64)
@@ -224,7 +224,7 @@ def _conditional_factor(x: Tensor, covariance: Tensor, moving: Tensor) -> Tensor
 
 
 def _blur(x: Tensor) -> Tensor:
-    """Each channel blurred, shape (B, C, H, W)."""
+    """Return each channel blurred, shape (B, C, H, W)."""
     at = torch.arange(_BLUR_WIDTH, dtype=x.dtype, device=x.device) - _BLUR_WIDTH // 2
     row = torch.softmax(-0.5 * (at / _BLUR_SIGMA).square(), 0)
     channels, reach = x.shape[1], _BLUR_WIDTH // 2

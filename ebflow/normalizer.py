@@ -27,11 +27,11 @@ class NormalizerEstimate:
     """An estimate of log Z.
 
     Args:
-        log_normalizer: In nats.
-        standard_error: Of it, in nats, to first order in the weights' own relative variance. Draws that miss where
-            exp(-E) lies cannot show it: with few effective samples it is far too small.
-        effective_samples: (sum w)^2 / sum w^2, as many equally weighted draws as would be worth the weighted ones,
-            from 1 to their number; of the worse set where there are two.
+        log_normalizer: The estimate of log Z, in nats.
+        standard_error: Standard error of the estimate in nats, to first order in the relative variance of the weights.
+            Draws that miss where exp(-E) lies cannot show it: with few effective samples it is far too small.
+        effective_samples: (sum w)^2 / sum w^2, the number of equally weighted draws that would be worth the weighted
+            ones; where there are two sets of draws, that of the worse set.
     """
 
     log_normalizer: float
@@ -44,8 +44,8 @@ class Gaussian:
 
     Args:
         shape: Event shape, D components in all.
-        mean: Shape (D,).
-        factor: L, lower triangular with a positive diagonal, shape (D, D).
+        mean: Mean of the Gaussian, shape (D,).
+        factor: The factor L of the covariance, lower triangular with a positive diagonal, shape (D, D).
     """
 
     def __init__(self, shape: Shape, mean: Tensor, factor: Tensor) -> None:
@@ -55,7 +55,7 @@ class Gaussian:
 
     @classmethod
     def isotropic(cls, shape: Shape, scale: float = 1.0, *, like: Tensor) -> Gaussian:
-        """N(0, scale^2 I), in the dtype and on the device of `like`; the paper's proposal."""
+        """Return N(0, scale^2 I), in the dtype and on the device of `like`; the paper's proposal."""
         dimension = math.prod(shape)
         return cls(shape, like.new_zeros(dimension), scale * torch.eye(dimension, dtype=like.dtype, device=like.device))
 
@@ -64,7 +64,7 @@ class Gaussian:
         """Return the Gaussian with mean and covariance of samples of shape (B, *event).
 
         Raises:
-            ValueError: The covariance is singular: too few samples, or a component that depends on others.
+            ValueError: if the covariance is singular, from too few samples or a component that depends on others.
         """
         mean, covariance = mean_and_covariance(x.flatten(1))
         factor, trouble = torch.linalg.cholesky_ex(covariance)
@@ -78,7 +78,7 @@ class Gaussian:
         return (self.mean + noise @ self.factor.mT).view(n, *self.shape)
 
     def log_prob(self, x: Tensor) -> Tensor:
-        """Log-density in nats of x, shape (B, *shape); shape (B,)."""
+        """Return log-densities in nats, shape (B,), of x of shape (B, *shape)."""
         z = torch.linalg.solve_triangular(self.factor, (x.flatten(1) - self.mean).mT, upper=False)
         log_det = self.factor.diagonal().log().sum()
         return -0.5 * z.square().sum(0) - log_det - 0.5 * len(self.mean) * math.log(2 * math.pi)
@@ -90,10 +90,10 @@ def importance_sampling(
 ) -> NormalizerEstimate:
     """Estimate log Z as the log of the mean of w = exp(-E(x)) / q(x) over n draws from the proposal q.
 
-    exp of the estimate is unbiased.
+    The exponential of the estimate is unbiased.
 
     Raises:
-        ValueError: n is not at least 1.
+        ValueError: if n is not at least 1.
     """
     _require_draws(n)
     x = proposal.sample(n, generator)
@@ -117,7 +117,7 @@ def bridge_sampling(
     rises with r, so that bisection finds its only root.
 
     Raises:
-        ValueError: n is not at least 1.
+        ValueError: if n is not at least 1.
     """
     _require_draws(n)
     of_proposal = _log_ratio(flow, proposal, proposal.sample(n, generator))
@@ -148,7 +148,7 @@ def _require_draws(n: int) -> None:
 
 
 def _log_ratio(flow: EBFlow, proposal: Gaussian, x: Tensor) -> Tensor:
-    """Log of exp(-E) / q, shape (B,), float64."""
+    """Return the log of exp(-E) / q, shape (B,), float64."""
     return -flow.energy(x).double() - proposal.log_prob(x).double()
 
 
@@ -157,5 +157,5 @@ def _effective_samples(log_weights: Tensor) -> float:
 
 
 def _standard_error(effective: float, n: int) -> float:
-    """Of the log of a mean of n weights: the weights' relative standard deviation over the root of n."""
+    """Return the standard error of the log of a mean of n weights: their relative deviation over the root of n."""
     return math.sqrt(max(0.0, 1 / effective - 1 / n))

@@ -20,14 +20,14 @@ __all__ = ["DSM", "FDSSM", "ML", "SML", "SSM", "Behind", "ExactSM", "LowEnergy",
 
 
 class Objective(ABC):
-    """A scalar to minimise."""
+    """A scalar to minimise in training."""
 
     @abstractmethod
     def __call__(self, flow: EBFlow, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Return the loss.
 
         Args:
-            flow: The model.
+            flow: The model to train.
             x: A batch, shape (B, *flow.shape), in the space that the flow models.
             generator: Source of all noise, on x's device.
         """
@@ -89,7 +89,7 @@ class ExactSM(Objective):
     G = (W2^T W2) * (W1 W1^T) elementwise: two products of D x D matrices a step, and no factorisation.
 
     Raises:
-        ValueError: The flow is not dense, elementwise, dense (reshapes aside).
+        ValueError: if the flow is not dense, elementwise, dense (reshapes aside).
     """
 
     def __call__(self, flow: EBFlow, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
@@ -117,7 +117,7 @@ class DSM(Objective):
         sigma: Standard deviation of the noise, in units of the space that the flow models.
 
     Raises:
-        ValueError: sigma is not above 0.
+        ValueError: if sigma is not above 0.
     """
 
     sigma: float
@@ -143,7 +143,7 @@ class FDSSM(Objective):
         epsilon: Length of the step, in units of the space that the flow models.
 
     Raises:
-        ValueError: epsilon is not above 0.
+        ValueError: if epsilon is not above 0.
     """
 
     epsilon: float
@@ -167,8 +167,8 @@ class Behind(Objective):
     It does not change what maximum likelihood learns, but score matching depends on the space.
 
     Args:
-        objective: What is minimised there.
-        layers: How many layers are in front.
+        objective: The objective in the space behind the layers.
+        layers: Number of layers in front.
     """
 
     objective: Objective
@@ -189,8 +189,8 @@ class LowEnergy(Objective):
     density; the paper's supplement (A2.2) calls it encouraging low energy.
 
     Args:
-        objective: What is regularised.
-        weight: In the objective's own scale: nats a dimension for score matching.
+        objective: The objective that is regularised.
+        weight: Weight of the mean energy, in the objective's own scale: nats a dimension for score matching.
     """
 
     objective: Objective

@@ -35,7 +35,7 @@ class LayerTransform(Transform):
     """A varying layer of ours as a transform of an nflows flow, data to latent in `forward` as there.
 
     Args:
-        layer: Its Jacobian depends on the input, or its log|det J| is zero.
+        layer: A layer whose Jacobian depends on the input, or whose log|det J| is zero.
     """
 
     def __init__(self, layer: Layer) -> None:
@@ -71,19 +71,19 @@ class TransformLayer(VaryingLayer):
 
 
 def from_flow(flow: Flow, shape: Shape) -> EBFlow:
-    """See an nflows flow as an `EBFlow` with the same parameters: training one trains the other.
+    """Return an nflows flow as an `EBFlow` with the same parameters: training one trains the other.
 
     Linear layers, permutations, `ActNorm` and pointwise affine transforms, and what subclasses them without changing
     the map, count as layers with a constant Jacobian: score matching never computes their determinants. Layers of ours
     are taken out of their wrapper. All others are kept as they are, with derivatives by autograd.
 
     Args:
-        flow: Its base is `StandardNormal`, and it takes no context.
+        flow: A flow whose base is `StandardNormal`, without context.
         shape: Event shape of what it takes.
 
     Raises:
-        ValueError: The base is another one or has another shape, an `ActNorm` has not seen data yet, or a layer mixes
-            samples.
+        ValueError: if the base is another one or has another shape, an `ActNorm` has not seen data yet, or a layer
+            mixes samples.
     """
     base = flow._distribution
     if not isinstance(base, StandardNormal):

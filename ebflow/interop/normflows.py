@@ -35,7 +35,7 @@ class LayerFlow(Flow):
     """A varying layer of ours as a layer of a normflows flow.
 
     Args:
-        layer: Its Jacobian depends on the input, or its log|det J| is zero.
+        layer: A layer whose Jacobian depends on the input, or whose log|det J| is zero.
     """
 
     def __init__(self, layer: Layer) -> None:
@@ -72,7 +72,7 @@ class FlowLayer(VaryingLayer):
 
 
 def from_flow(flow: NormalizingFlow, shape: Shape) -> EBFlow:
-    """See a normflows flow as an `EBFlow` with the same parameters: training one trains the other.
+    """Return a normflows flow as an `EBFlow` with the same parameters: training one trains the other.
 
     `InvertibleAffine`, `Invertible1x1Conv`, `LULinearPermute`, `Permute`, `AffineConstFlow` and `ActNorm`, and what
     subclasses them without changing the map, count as layers with a constant Jacobian: score matching never computes
@@ -80,11 +80,11 @@ def from_flow(flow: NormalizingFlow, shape: Shape) -> EBFlow:
     kept as they are, with derivatives by autograd.
 
     Args:
-        flow: Its base is ``DiagGaussian(..., trainable=False)`` as it is built, and it takes no context.
+        flow: A flow whose base is ``DiagGaussian(..., trainable=False)`` as it is built, without context.
         shape: Event shape of what it takes.
 
     Raises:
-        ValueError: The base is another one or has another shape, an `ActNorm` has not seen data yet, or a layer does
+        ValueError: if the base is another one or has another shape, an `ActNorm` has not seen data yet, or a layer does
             not take tensors.
     """
     base = flow.q0

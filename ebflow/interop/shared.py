@@ -38,15 +38,15 @@ class Factor(ABC):
 
     @abstractmethod
     def apply(self, x: Tensor) -> Tensor:
-        """A x."""
+        """Return A x."""
 
     @abstractmethod
     def adjoint(self, g: Tensor) -> Tensor:
-        """A^T g."""
+        """Return A^T g."""
 
     @abstractmethod
     def solve(self, y: Tensor) -> Tensor:
-        """The x with A x = y."""
+        """Return the x with A x = y."""
 
     @abstractmethod
     def log_abs_det(self) -> Tensor | float:
@@ -120,8 +120,8 @@ class Isometry(Factor):
     """An orthogonal matrix that is only known as two maps, such as reflections and permutations.
 
     Args:
-        there: x to A x.
-        back: Its inverse.
+        there: The map from x to A x.
+        back: The inverse map.
     """
 
     there: Callable[[Tensor], Tensor]
@@ -144,7 +144,7 @@ class Product(Factor):
     """Factors one after the other, the first one applied first.
 
     Args:
-        factors: A_1, ..., A_k of A_k ... A_1.
+        factors: The factors A_1, ..., A_k of the product A_k ... A_1.
     """
 
     def __init__(self, *factors: Factor) -> None:
@@ -173,10 +173,10 @@ class Affine(ConstantLayer):
     """z = A x + b along the first event axis: a linear layer, or a 1x1 convolution of an image.
 
     Args:
-        theirs: Their layer.
+        theirs: The other library's layer.
         shape: Event shape.
-        factor: Makes A of it. A sweep does so once, so that matrices assembled from parameters are not assembled twice.
-        bias: Makes b of it, shape (C,).
+        factor: A function that makes A of their layer. A sweep calls it once, so that no matrix is assembled twice.
+        bias: A function that makes b of their layer, shape (C,).
     """
 
     def __init__(
@@ -226,9 +226,9 @@ class Scaling(ConstantLayer):
     """z = s x + t, each component by itself.
 
     Args:
-        theirs: Their layer.
+        theirs: The other library's layer.
         shape: Event shape.
-        scale_and_shift: Makes s, without a zero, and t of it; both broadcast against a batch.
+        scale_and_shift: A function that makes s, without a zero, and t of their layer; both broadcast against a batch.
     """
 
     def __init__(
@@ -264,9 +264,9 @@ def flatten(parts: Iterable[Any], shape: Shape, view: Callable[[Any, Shape], lis
     """Return the layers that the parts of a composite are seen as.
 
     Args:
-        parts: Their layers, data to latent.
-        shape: Event shape that the first one takes.
-        view: Makes layers of one part, given the event shape that it takes.
+        parts: The other library's layers, data to latent.
+        shape: Event shape that the first part takes.
+        view: A function that makes layers of one part, given the event shape that the part takes.
     """
     layers = []
     for part in parts:
@@ -280,7 +280,7 @@ def assemble(shape: Shape, layers: Iterable[Layer], base: Shape) -> EBFlow:
     """Return the flow of these layers.
 
     Raises:
-        ValueError: They do not lead to the event shape of the base, N(0, I).
+        ValueError: if the layers do not lead to the event shape of the base, N(0, I).
     """
     flow = EBFlow(shape, layers)
     if flow.latent_shape != tuple(base):

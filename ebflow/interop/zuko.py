@@ -20,7 +20,7 @@ class LayerTransform(Transform):
     """A layer of ours as a transform, data to latent.
 
     Args:
-        layer: Its Jacobian depends on the input, or its log|det J| is zero.
+        layer: A layer whose Jacobian depends on the input, or whose log|det J| is zero.
     """
 
     domain = constraints.real_vector
@@ -66,8 +66,8 @@ class DenseTransform(Transform):
     """z = W x + b with any square matrix, which zuko lacks; ``UnconditionalTransform(DenseTransform, W, b)`` trains it.
 
     Args:
-        weight: W, shape (D, D).
-        bias: b, shape (D,).
+        weight: The matrix W, shape (D, D).
+        bias: The vector b, shape (D,).
     """
 
     domain = constraints.real_vector
@@ -111,7 +111,7 @@ class TransformLayer(VaryingLayer):
 
 
 def from_flow(flow: Flow | LazyTransform, shape: Shape) -> EBFlow:
-    """See a zuko flow as an `EBFlow` with the same parameters: training one trains the other.
+    """Return a zuko flow as an `EBFlow` with the same parameters: training one trains the other.
 
     Unconditional `DenseTransform`, `LULinearTransform`, `RotationTransform` and `PermutationTransform`, and what
     subclasses them without changing the map, count as layers with a constant Jacobian: score matching never computes
@@ -124,7 +124,7 @@ def from_flow(flow: Flow | LazyTransform, shape: Shape) -> EBFlow:
         shape: Event shape of what it takes.
 
     Raises:
-        ValueError: The base is another one or has another shape.
+        ValueError: if the base is another one or has another shape.
     """
     if isinstance(flow, LazyTransform):
         return assemble(shape, _view(flow, shape), shape)

@@ -21,7 +21,7 @@ class SmoothLeakyReLU(ElementwiseLayer):
         residual: Whether x is added, which doubles the slopes' floor (the paper's CNN and CIFAR-10 settings).
 
     Raises:
-        ValueError: alpha is not between 0 and 1.
+        ValueError: if alpha is not between 0 and 1.
     """
 
     def __init__(self, alpha: float = 0.3, residual: bool = False) -> None:

@@ -34,10 +34,10 @@ class ActNorm(ConstantLayer):
         """Normalise this batch.
 
         Args:
-            x: Shape (B, *event), at least two values a channel.
+            x: Data of shape (B, *event), with at least two values a channel.
 
         Raises:
-            ValueError: A channel holds a single value or a constant, so that it has no scale.
+            ValueError: if a channel holds a single value or a constant, so that it has no scale.
         """
         axes = [axis for axis in range(x.dim()) if axis != 1]
         if x.numel() // x.shape[1] < 2:

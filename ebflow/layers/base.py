@@ -39,7 +39,7 @@ class Layer(nn.Module, ABC):
         """Map data to latent.
 
         Args:
-            x: Shape (B, *event).
+            x: Data of shape (B, *event).
 
         Returns:
             The output, and the part of log|det J| (nats) that depends on x: shape (B,), or a scalar zero where the
@@ -53,7 +53,7 @@ class Layer(nn.Module, ABC):
     def linearize(self, x: Tensor) -> tuple[Tensor, Pullback]:
         """Return the output, and how to carry the score back through the layer.
 
-        The pullback takes the gradient of log p with respect to the output, and returns the one with respect to x:
+        The pullback takes the gradient of log p with respect to the output, and returns the gradient with respect to x:
         J^T score + grad log|det J|(x). It may be called once.
         """
         recording = torch.is_grad_enabled()
@@ -73,7 +73,7 @@ class Layer(nn.Module, ABC):
         """Return the event shape after this layer.
 
         Raises:
-            ValueError: An input of this event shape does not fit.
+            ValueError: if an input of this event shape does not fit.
         """
         return shape
 
@@ -109,8 +109,8 @@ class ClosedForm(Layer):
         """Carry a curve through the layer, given by its point, first and second derivative.
 
         Returns:
-            The same three of the output, and the first and second derivative of log|det J|, shape (B,), or a scalar
-            zero where it is constant.
+            Point, first and second derivative of the output, and the first and second derivative of log|det J|, shape
+            (B,), or a scalar zero where the Jacobian is constant.
         """
 
 
@@ -122,19 +122,19 @@ class ElementwiseLayer(VaryingLayer, ClosedForm):
 
     @abstractmethod
     def value(self, x: Tensor) -> Tensor:
-        """f(x)."""
+        """Return f(x)."""
 
     @abstractmethod
     def slope(self, x: Tensor) -> Tensor:
-        """f'(x)."""
+        """Return f'(x)."""
 
     @abstractmethod
     def slope_and_bend(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """f'(x) and r(x)."""
+        """Return f'(x) and r(x)."""
 
     @abstractmethod
     def slope_bend_and_change(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """f'(x), r(x) and r'(x)."""
+        """Return f'(x), r(x) and r'(x)."""
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         return self.value(x), self.slope(x).log().flatten(1).sum(1)
@@ -168,14 +168,14 @@ class ConstantLayer(ClosedForm):
 
     @abstractmethod
     def linear(self, x: Tensor) -> Tensor:
-        """J x, which is the map without its offset, shape (B, *event)."""
+        """Return J x, which is the map without its offset, shape (B, *event)."""
 
     @abstractmethod
     def adjoint(self, g: Tensor) -> Tensor:
-        """J^T g, from output to input, shape (B, *event)."""
+        """Return J^T g, from output to input, shape (B, *event)."""
 
     def offset(self) -> Tensor | float:
-        """What the map adds to J x; broadcasts against a batch."""
+        """Return what the map adds to J x; it broadcasts against a batch."""
         return 0.0
 
     def transform(self, x: Tensor) -> Tensor:
@@ -208,7 +208,7 @@ class FixedLayer(ConstantLayer):
     """A constant layer with nothing to train, whose log|det J| is a known number.
 
     Args:
-        log_abs_det: That number, in nats.
+        log_abs_det: The known log|det J|, in nats.
     """
 
     def __init__(self, log_abs_det: float = 0.0) -> None:

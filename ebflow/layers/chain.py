@@ -15,16 +15,16 @@ __all__ = ["Chain", "Split"]
 
 
 class Chain(VaryingLayer):
-    """Layers one after the other; what it adds to the energy is the log-determinant of the varying ones alone.
+    """Layers one after the other; the log-determinants of the varying ones alone are part of the energy.
 
-    The constant ones are not lost: `constant_layers` names them, so that they count in log Z however deep they lie.
+    The constant layers are named by `constant_layers`, so that they count in log Z however deep they lie.
 
     Args:
         shape: Event shape of the input.
-        layers: From data to latent.
+        layers: The layers of the chain, from data to latent.
 
     Raises:
-        ValueError: A layer does not fit the shape that reaches it.
+        ValueError: if a layer does not fit the shape that reaches it.
     """
 
     def __init__(self, shape: Shape, layers: Iterable[Layer]) -> None:
@@ -84,10 +84,10 @@ class Split(Chain):
 
     Args:
         shape: Event shape, channels first, an even number of them.
-        layers: From the first half to its latent.
+        layers: The layers from the first half of the channels to its latent.
 
     Raises:
-        ValueError: The number of channels is odd, or a layer does not fit the shape that reaches it.
+        ValueError: if the number of channels is odd, or a layer does not fit the shape that reaches it.
     """
 
     def __init__(self, shape: Shape, layers: Iterable[Layer]) -> None:

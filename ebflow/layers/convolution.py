@@ -23,7 +23,7 @@ class Convolution(ConstantLayer):
         kernel_size: An odd number.
 
     Raises:
-        ValueError: The shape is not that of images, or the kernel size is even or below 1.
+        ValueError: if the shape is not that of images, or the kernel size is even or below 1.
     """
 
     def __init__(self, shape: Shape, kernel_size: int) -> None:
@@ -74,7 +74,7 @@ class Convolution1x1(ConstantLayer):
         shape: Event shape (C, H, W).
 
     Raises:
-        ValueError: The shape is not that of images.
+        ValueError: if the shape is not that of images.
     """
 
     def __init__(self, shape: Shape) -> None:

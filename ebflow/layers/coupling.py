@@ -1,4 +1,4 @@
-"""Affine couplings, their networks the caller's."""
+"""Affine couplings, with networks that the caller provides."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ class AffineCoupling(VaryingLayer):
     """y = m x + (1 - m) (x - t(m x)) exp(-s(m x)) (RealNVP, https://arxiv.org/abs/1605.08803).
 
     Args:
-        mask: m, ones where a component passes unchanged; broadcasts against one sample.
+        mask: The mask m, with ones where a component passes unchanged; broadcasts against one sample.
         log_scale: The network s, from (B, *event) to (B, *event).
-        shift: The network t, likewise.
+        shift: The network t, from (B, *event) to (B, *event).
     """
 
     def __init__(self, mask: Tensor, log_scale: nn.Module, shift: nn.Module) -> None:
@@ -52,10 +52,10 @@ class ChannelCoupling(VaryingLayer):
 
     Args:
         shape: Event shape (C, H, W), C even.
-        network: From (B, C / 2, H, W) to (B, C, H, W).
+        network: A network from (B, C / 2, H, W) to (B, C, H, W).
 
     Raises:
-        ValueError: The shape is not that of images of an even number of channels.
+        ValueError: if the shape is not that of images of an even number of channels.
     """
 
     def __init__(self, shape: Shape, network: nn.Module) -> None:

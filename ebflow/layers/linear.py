@@ -14,11 +14,11 @@ class Dense(ConstantLayer):
     """z = W x + b with any square matrix W; starts as the identity.
 
     Args:
-        dimension: D, the length of a sample.
-        bias: Whether there is a b.
+        dimension: Length D of a sample.
+        bias: Whether the layer adds a b.
 
     Raises:
-        ValueError: The dimension is below 1.
+        ValueError: if the dimension is below 1.
     """
 
     def __init__(self, dimension: int, bias: bool = True) -> None:
@@ -90,11 +90,11 @@ class Triangular(ConstantLayer):
     triangle are trained. A diagonal entry may have either sign; where one is zero the layer is singular.
 
     Args:
-        dimension: D, the length of a sample.
+        dimension: Length D of a sample.
         upper: Which triangle: in an upper one z_i depends on x_i, ..., x_D, in a lower one on x_1, ..., x_i.
 
     Raises:
-        ValueError: The dimension is below 1.
+        ValueError: if the dimension is below 1.
     """
 
     def __init__(self, dimension: int, *, upper: bool) -> None:

@@ -17,11 +17,11 @@ class Scale(FixedLayer):
 
     Args:
         shape: Event shape.
-        shift: Subtracted first.
-        divisor: Not zero.
+        shift: Number that is subtracted first.
+        divisor: Number to divide by, not zero.
 
     Raises:
-        ValueError: The divisor is zero or not a number.
+        ValueError: if the divisor is zero or not a number.
     """
 
     def __init__(self, shape: Shape, shift: float, divisor: float) -> None:
@@ -52,10 +52,10 @@ class Logit(ElementwiseLayer):
     """y = (log x - log(1 - x)) / alpha; NaN outside (0, 1), so that a value out of range never passes unseen.
 
     Args:
-        alpha: Above zero.
+        alpha: Divisor of the logit, above zero.
 
     Raises:
-        ValueError: alpha is not above zero.
+        ValueError: if alpha is not above zero.
     """
 
     def __init__(self, alpha: float) -> None:

@@ -26,10 +26,10 @@ class Permutation(Rearrangement):
     """y_i = x_{p(i)} along the first event axis.
 
     Args:
-        permutation: p as an integer tensor, shape (C,).
+        permutation: The p of the formula as an integer tensor, shape (C,).
 
     Raises:
-        ValueError: It is no permutation of 0, ..., C - 1.
+        ValueError: if `permutation` is no permutation of 0, ..., C - 1.
     """
 
     def __init__(self, permutation: Tensor) -> None:
@@ -59,7 +59,7 @@ class Reshape(Rearrangement):
         after: Event shape on the latent's side.
 
     Raises:
-        ValueError: The two do not hold equally many components.
+        ValueError: if the two shapes do not hold equally many components.
     """
 
     def __init__(self, before: Shape, after: Shape) -> None:

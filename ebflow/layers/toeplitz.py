@@ -21,25 +21,25 @@ def matrix(kernel: Tensor, height: int, width: int) -> Tensor:
     """Return the D x D matrix of a "same" convolution of images flattened from (C, H, W), D = C H W.
 
     Args:
-        kernel: Shape (C, C, k, k), k odd.
-        height: H.
-        width: W.
+        kernel: Kernel of the convolution, shape (C, C, k, k), k odd.
+        height: Height H of an image.
+        width: Width W of an image.
     """
     size = len(kernel) * height * width
     return _blocks(kernel, height, 0, height, width).permute(0, 2, 3, 1, 4, 5).reshape(size, size)
 
 
 def log_abs_det(kernel: Tensor, height: int, width: int) -> Tensor:
-    """Return log|det| (nats) of that matrix: a scalar, -inf where it is singular; may be differentiated once.
+    """Return log|det| (nats) of the `matrix` of a convolution: a scalar, -inf if singular; may be differentiated once.
 
-    Elimination with partial pivoting within the band, which is as stable as that of the whole matrix. Each step
+    The band is eliminated with partial pivoting, which is as stable as for the whole matrix. Each step
     eliminates as many image rows as the kernel reaches, from the rows carried along and as many fresh ones. The fresh
-    ones are the same every time.
+    rows are the same every time.
 
     Args:
-        kernel: Shape (C, C, k, k), k odd.
-        height: H.
-        width: W.
+        kernel: Kernel of the convolution, shape (C, C, k, k), k odd.
+        height: Height H of an image.
+        width: Width W of an image.
     """
     reach = max(1, kernel.shape[-1] // 2)  # image rows; the band of a 1 x 1 kernel is as wide as that of a 3 x 3 one
     row = len(kernel) * width  # components of an image row

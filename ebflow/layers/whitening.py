@@ -22,10 +22,10 @@ def mean_and_whitening(x: Tensor) -> tuple[Tensor, Tensor]:
     """Return the mean, shape (D,), and the symmetric inverse root of the covariance, shape (D, D), in float64.
 
     Args:
-        x: Shape (N, D).
+        x: Data of shape (N, D).
 
     Raises:
-        ValueError: The covariance is singular: too few samples, or a component that depends on the others.
+        ValueError: if the covariance is singular, from too few samples or a component that depends on others.
     """
     mean, covariance = mean_and_covariance(x)
     variance, axes = torch.linalg.eigh(covariance)
@@ -44,10 +44,10 @@ class Whitening(ConstantLayer):
     (`ebflow.initialization.fold`), so a flow with it is no larger. Until `initialize` it is the identity.
 
     Args:
-        dimension: D, the length of a sample.
+        dimension: Length D of a sample.
 
     Raises:
-        ValueError: The dimension is below 1.
+        ValueError: if the dimension is below 1.
     """
 
     def __init__(self, dimension: int) -> None:
@@ -64,10 +64,10 @@ class Whitening(ConstantLayer):
         """Set mean and covariance of the output to 0 and I on these samples, in float64.
 
         Args:
-            x: Shape (N, D).
+            x: Data of shape (N, D).
 
         Raises:
-            ValueError: The covariance is singular: too few samples, or a component that depends on the others.
+            ValueError: if the covariance is singular, from too few samples or a component that depends on others.
         """
         if x.device.type == "meta":
             return

@@ -24,8 +24,9 @@ from harness.results import Row
 from harness.results.statistics import Estimate, mean_interval
 from harness.training.checkpoints import TrainingCheckpoint
 from harness.training.configuration import TrainingConfig
-from harness.training.loop import CurvePoint, Divergence, TrainingReport
+from harness.training.loop import Divergence, TrainingReport
 from harness.training.scoring import TEST_SEED, fit, nll, noised, without_map
+from harness.training.state import CurvePoint
 
 Metric = tuple[str, str, Estimate]
 """The name of a metric, its unit and its value."""
@@ -88,8 +89,8 @@ class TrainedCell(Cell):
             smooth_noise: The scale of smooth dequantisation noise, or None for uniform noise.
 
         Raises:
-            UnavailableError: If the method is unavailable, or the data are missing and may not be fetched, or cannot be,
-                or have no grey levels for smooth noise.
+            UnavailableError: If the method is unavailable, or the data are missing and cannot or may not be fetched, or
+                have no grey levels for smooth noise.
         """
         missing = why_unavailable(registry().find(self.method))
         if missing is None and not self.download:
@@ -115,8 +116,7 @@ class LikelihoodCell(TrainedCell):
 
     Args:
         draws: K, the number of test passes with fresh noise.
-        smooth_noise: The scale of smooth dequantisation noise (`harness.datasets.preprocessing.Dequantize`), or None for
-            uniform noise.
+        smooth_noise: The scale of smooth dequantisation noise, or None for uniform noise.
         preprocess: Whether scaling and logit come before the model; False moves them into it (the ablation of MaP).
         clean_batches: Whether training data lack the preprocessing's noise, as for DSM in 2-D, whose own noise of the
             same scale takes its place.

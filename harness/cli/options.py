@@ -71,7 +71,7 @@ Optimizer = Annotated[
     OptimizerName | None, option(TRAINING, "NAME", "Optimiser, rmsprop or adam; the recipe's if not given.")
 ]
 Compile = Annotated[
-    bool, option(TRAINING, None, "Compile the loss with torch.compile; the first step is slow.", "--compile")
+    bool, option(TRAINING, None, "Compile the loss (torch.compile); the first step is slow.", "--compile")
 ]
 Device = Annotated[str, option(MACHINE, "NAME", "Device to compute on: cpu, cuda or cuda:N.")]
 Threads = Annotated[int | None, option(MACHINE, "N", "Number of torch threads; all cores if not given.")]
@@ -80,13 +80,11 @@ Executor = Annotated[
     option(
         MACHINE,
         "NAME",
-        "Who runs the cells: serial, this process, one by one; processes, several side by side, with timings after the "
-        "rest; or dask, a cluster.",
+        "Executor of the cells: this process, one by one (serial); several processes, with timings after the rest "
+        "(processes); or a cluster (dask).",
     ),
 ]
-Workers = Annotated[
-    int | None, option(MACHINE, "N", "Number of processes of --executor processes; all cores if not given.")
-]
+Workers = Annotated[int | None, option(MACHINE, "N", "Number of processes side by side; all cores if not given.")]
 Scheduler = Annotated[str | None, option(MACHINE, "ADDRESS", "Address of a Dask scheduler, such as tcp://HOST:8786.")]
 Timeout = Annotated[float | None, option(MACHINE, "SECONDS", "Longest time that a cell may take, in its own process.")]
 Memory = Annotated[float | None, option(MACHINE, "GIB", "Most memory that a cell may use, in its own process.")]
@@ -100,11 +98,9 @@ ResultsDir = Annotated[
     option(OUTPUT, "FOLDER", "Folder of results: finished cells, tables and figures.", envvar="HARNESS_RESULTS_DIR"),
 ]
 Write = Annotated[bool, option(OUTPUT, None, "Write the files into the results folder.", "--write")]
-Output = Annotated[Path | None, option(OUTPUT, "FOLDER", "Folder to write the files into, other than the results'.")]
+Output = Annotated[Path | None, option(OUTPUT, "FOLDER", "Another folder to write the files into.")]
 Fresh = Annotated[bool, option(OUTPUT, None, "Measure again what the results folder has already.", "--fresh")]
-AsJson = Annotated[
-    bool, option(OUTPUT, None, "Print rows of the result schema alone, one JSON object a line.", "--json")
-]
+AsJson = Annotated[bool, option(OUTPUT, None, "Print rows of the result schema alone, as lines of JSON.", "--json")]
 Quiet = Annotated[bool, option(OUTPUT, None, "Print results and errors alone, no progress.", "--quiet", "-q")]
 
 

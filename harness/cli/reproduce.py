@@ -84,4 +84,4 @@ def reproduce(
         if only_plan:
             screen.show_table(screen.PLAN, plan(cells, costs(cells, store, fresh)))
             return
-        run_and_show(cells, store, fresh=fresh, as_json=as_json, quiet=quiet, planned=True, crew=crew, limits=limits)
+        run_and_show(cells, store, fresh=fresh, as_json=as_json, quiet=quiet, crew=crew, limits=limits)

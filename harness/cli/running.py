@@ -29,7 +29,6 @@ def run_and_show(
     fresh: bool,
     as_json: bool,
     quiet: bool,
-    planned: bool = False,
     crew: Crew | None = None,
     limits: Limits | None = None,
 ) -> None:
@@ -41,9 +40,8 @@ def run_and_show(
         fresh: Whether finished cells are measured again.
         as_json: Whether rows are printed, and no tables printed or written.
         quiet: Whether plan and progress are left out.
-        planned: Whether a plan with the time that the sweep will take is printed first. For it every method is tried,
-            which takes a while.
-        crew: Who runs the cells; this process if not given.
+        crew: Who runs the cells of a sweep, whose plan is printed first. Without a crew this process runs them, and
+            there is no plan.
         limits: The limits of every cell, or None.
 
     Raises:
@@ -54,12 +52,8 @@ def run_and_show(
         cell.check()
     store.prepare()
     estimated = None
-    if planned and not quiet and not (crew and crew.remote):  # the speed of other machines is unknown here
-        estimated = costs(cells, store, fresh)
-        if not as_json:
-            screen.show_plan(plan(cells, estimated))
-    if crew is not None and crew.note and not quiet:
-        screen.say(crew.note)
+    if crew is not None and not quiet:
+        estimated = _planned(cells, store, crew, fresh, as_json)
     progress = SweepProgress(cells, estimated, quiet)
     out = sys.stdout
 
@@ -86,3 +80,13 @@ def run_and_show(
         screen.say(line)
     if all(row.status != "ok" for row in rows):
         sys.exit(1)
+
+
+def _planned(cells: Sequence[Cell], store: Store, crew: Crew, fresh: bool, as_json: bool) -> list[float | None] | None:
+    """Print what a sweep will do, and return the estimated seconds of its cells if this machine can tell."""
+    estimated = None if crew.remote else costs(cells, store, fresh)  # the speed of other machines is unknown here
+    if estimated is not None and not as_json:
+        screen.show_table(screen.PLAN, plan(cells, estimated), stderr=True)
+    if crew.note:
+        screen.say(crew.note)
+    return estimated

@@ -53,12 +53,15 @@ def print_json(rows: Iterable[Row], file: TextIO | None = None) -> None:
         print(json.dumps(dataclasses.asdict(row)), file=file, flush=True)
 
 
-def show_table(title: str, frame: pl.DataFrame) -> None:
-    """Print a table under a title."""
-    if in_terminal():
-        _show_fitted(Console(highlight=False), title, frame)
+def show_table(title: str, frame: pl.DataFrame, stderr: bool = False) -> None:
+    """Print a table under a title, on standard output or standard error."""
+    stream = sys.stderr if stderr else sys.stdout
+    if stream.isatty():
+        _show_fitted(Console(stderr=stderr, highlight=False), title, frame)
     else:
-        print(f"\n{_markdown(title, frame)}")
+        from harness.report.tables.text import to_markdown
+
+        print(f"\n{title}\n\n{to_markdown(frame)}", file=stream)
 
 
 def show_pages(pages: Sequence[Page], more: str) -> None:
@@ -82,20 +85,6 @@ def show_pages(pages: Sequence[Page], more: str) -> None:
     if count := len(pages) - len(first):
         text = f"{count} more {'tables' if count > 1 else 'table'} {more}"
         console.print(Padding(Text(text, style="dim"), (1, 0, 0, 1)))
-
-
-def show_plan(frame: pl.DataFrame) -> None:
-    """Print on standard error what a sweep will do."""
-    if sys.stderr.isatty():
-        _show_fitted(Console(stderr=True, highlight=False), PLAN, frame)
-    else:
-        say(f"\n{_markdown(PLAN, frame)}\n")
-
-
-def _markdown(title: str, frame: pl.DataFrame) -> str:
-    from harness.report.tables import to_markdown
-
-    return f"{title}\n\n{to_markdown(frame)}"
 
 
 def _show_fitted(console: Console, title: str, frame: pl.DataFrame) -> None:
@@ -126,27 +115,23 @@ def _table(*columns: pl.Series) -> Table:
     from harness.report.tables.text import holds_numbers, text_of
 
     table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
-    texts = []
+    cells = []
     for column in columns:
-        cells = [Text("" if value is None else text_of(value)) for value in column]
-        if column.name == "status":
-            for cell in cells:
-                cell.style = "" if cell.plain in _GOOD else "yellow"
-        texts.append(cells)
-        longest = max(map(len, cells), default=0)
-        words = (
-            [column.name]
-            if "=" in column.name
-            else textwrap.wrap(column.name, max(longest, _HEADER), break_long_words=False)
+        texts = ["" if value is None else text_of(value) for value in column]
+        bad = "yellow" if column.name == "status" else ""
+        cells.append([Text(text, style="" if text in _GOOD else bad) for text in texts])
+        longest = max(map(len, texts), default=0)
+        header = textwrap.wrap(
+            column.name, len(column.name) if "=" in column.name else max(longest, _HEADER), break_long_words=False
         )
-        width = max(longest, *map(len, words))
+        width = max(longest, *map(len, header))
         table.add_column(
-            Text("\n".join(words)),
+            Text("\n".join(header)),
             justify="right" if holds_numbers(column) else "left",
             min_width=min(width, _LONG),
             no_wrap=width <= _LONG,
             overflow="fold",
         )
-    for line in zip(*texts, strict=True):
+    for line in zip(*cells, strict=True):
         table.add_row(*line)
     return table

@@ -1,4 +1,4 @@
-"""What a check is, and how one is run: it ends as a finding, whatever a method does."""
+"""What a check is, and how one is run: whatever a method does, the check ends as a finding."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from harness.methods import Method
 
 @dataclass(frozen=True)
 class Check:
-    """One promise, and how it is tested.
+    """One promise of a method, and how it is tested.
 
     Args:
-        name: What `harness check` calls it.
-        promise: What must hold.
-        cause: What usually breaks it.
-        test: Raises `Broken` or `Inapplicable`; any other exception counts as broken too.
+        name: Name of the check for `harness check`.
+        promise: A sentence that says what must hold.
+        cause: A sentence that says what usually breaks the promise.
+        test: Function that raises `Broken` or `Inapplicable`; any other exception counts as broken too.
     """
 
     name: str
@@ -34,7 +34,7 @@ CHECKS: dict[str, Check] = {}
 
 
 def check(promise: str, cause: str) -> Callable[[Callable[[Subject], None]], Callable[[Subject], None]]:
-    """Enter a function into the catalogue, under its own name with dashes."""
+    """Enter the function below into the catalogue, under its own name with dashes."""
 
     def enter(test: Callable[[Subject], None]) -> Callable[[Subject], None]:
         name = test.__name__.replace("_", "-")
@@ -45,7 +45,7 @@ def check(promise: str, cause: str) -> Callable[[Callable[[Subject], None]], Cal
 
 
 def run_check(method: Method, check: Check) -> Finding:
-    """Run one check in this process; whatever the method does ends as a finding."""
+    """Run one check of a method in this process, and return how it ended."""
     try:
         check.test(Subject(method))
     except Inapplicable as reason:
@@ -57,13 +57,13 @@ def run_check(method: Method, check: Check) -> Finding:
     return Finding(method.name, check.name, "passed")
 
 
-def broken_text(check: Check, found: str) -> str:
+def broken_text(check: Check, fault: str) -> str:
     """Say which promise broke, how, and the usual cause."""
-    return f"{check.promise}. Found: {found}. Usual cause: {check.cause}."
+    return f"{check.promise}. Found: {fault}. Usual cause: {check.cause}."
 
 
 def _place(error: BaseException) -> str:
-    """Name the last line outside torch and this package that ran before an exception: that is where to look."""
+    """Name the last line outside torch and this package that ran before an exception, as the place to look at."""
     frames = traceback.extract_tb(error.__traceback__)
     own = [frame for frame in frames if "/torch/" not in frame.filename and "/harness/" not in frame.filename]
     return f" (at {own[-1].filename}:{own[-1].lineno})" if own else ""

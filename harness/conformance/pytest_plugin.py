@@ -1,6 +1,6 @@
 """A pytest plugin: a test that takes the fixture ``conformance_check`` runs once for every check of every method.
 
-It is found by pytest wherever this package is installed. Name the methods, or modules or files that declare some::
+pytest finds the plugin wherever this package is installed. Name the methods, or modules or files that declare some::
 
     [tool.pytest.ini_options]
     conformance = ["my_package.flows"]
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Declare where the methods are named."""
+    """Declare the setting that names the methods."""
     parser.addini("conformance", "methods, modules or .py files whose methods conformance_check runs over", "args")
 
 
@@ -56,7 +56,7 @@ def conformance_check(request: pytest.FixtureRequest) -> Callable[[], None]:
         with guarded(f"the check {check.name} of {method.name}"):
             finding = run_check(method, check)
         if finding.status == "inapplicable":
-            pytest.skip(finding.text)  # nothing to run, such as draws of a method that declares it cannot draw
+            pytest.skip(finding.text)  # nothing to run, such as samples of a method that declares that it has none
         if finding.status == "broken":
             pytest.fail(finding.text, pytrace=False)
 
@@ -69,16 +69,16 @@ def _declared(name: str) -> list[Method]:
 
     if name.endswith(".py"):
         try:
-            found = load_file(Path(name))
+            declared = load_file(Path(name))
         except InputError as error:
             raise pytest.UsageError(f"conformance: {error}") from None
     elif name in registry().methods:
         return [registry().find(name)]
     else:
-        found = read_modules([name])
-        if found.broken_modules:
-            raise pytest.UsageError(f"conformance: {name} is not readable: {found.broken_modules[name]}")
-    for method in found.methods.values():
+        declared = read_modules([name])
+        if declared.broken_modules:
+            raise pytest.UsageError(f"conformance: {name} is not readable: {declared.broken_modules[name]}")
+    for method in declared.methods.values():
         if reason := why_unavailable(method):
             raise pytest.UsageError(f"conformance: {method.name} is unavailable: {reason}")
-    return list(found.methods.values())
+    return list(declared.methods.values())

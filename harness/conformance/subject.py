@@ -1,4 +1,4 @@
-"""The method under test: small problems of every architecture it declares, models away from every special start."""
+"""The method under test, its small problems, and models of it away from every special start."""
 
 from __future__ import annotations
 
@@ -24,24 +24,24 @@ _LAYERS = {"glow": 2}
 
 
 class Broken(AssertionError):
-    """A promise is broken; the message says by how much."""
+    """The error of a promise that is broken; the message says by how much."""
 
 
 class Inapplicable(Exception):
-    """A check says nothing about this method; the message says why."""
+    """The error of a check that says nothing about this method; the message says why."""
 
 
 @dataclass(frozen=True)
 class Subject:
-    """A method, and what the checks make of it."""
+    """A method under test, and the problems, models and data that the checks make for it."""
 
     method: Method
 
     def problems(self, **changes: object) -> list[Problem]:
-        """Return the small problems that the method takes, in float64 if not told otherwise.
+        """Return the small problems that the method takes, of every architecture, in float64 if not told otherwise.
 
         Raises:
-            Broken: It takes none of an architecture that it declares.
+            Broken: if the method takes no problem of an architecture that it declares.
         """
         return [p for architecture in self.method.architectures for p in self.of_architecture(architecture, **changes)]
 
@@ -50,29 +50,28 @@ class Subject:
         return [self.of_architecture(architecture, **changes)[-1] for architecture in self.method.architectures]
 
     def of_architecture(self, architecture: str, **changes: object) -> list[Problem]:
-        """Return the same for one architecture."""
+        """Return the small problems of one architecture that the method takes; see `problems`."""
         problems = [self._problem(architecture, shape, **changes) for shape in _SHAPES[architecture]]
         taken = [problem for problem in problems if refusal(self.method, problem) is None]
         if not taken:
             reason = refusal(self.method, problems[0])
-            raise Broken(f"it declares {architecture} and takes none of the shapes {_SHAPES[architecture]}: {reason}")
+            raise Broken(f"{architecture} is declared and takes none of the shapes {_SHAPES[architecture]}: {reason}")
         return taken
 
     def smallest(self, **changes: object) -> Problem:
-        """Return the first problem that it takes."""
+        """Return the first problem that the method takes."""
         return self.of_architecture(self.method.architectures[0], **changes)[0]
 
     def largest(self, **changes: object) -> Problem:
-        """Return the last problem of its first architecture: estimates of the log-determinant are exact in 2-D."""
+        """Return the last problem of the first architecture: in 2-D, estimates of the log-determinant are exact."""
         return self.of_architecture(self.method.architectures[0], **changes)[-1]
 
     def _problem(self, architecture: str, shape: tuple[int, ...], **changes: object) -> Problem:
-        layers = _LAYERS.get(architecture, 3)
-        problem = Problem(architecture, shape, layers, dtype="float64", noise=0.5, batch=7)
+        problem = Problem(architecture, shape, _LAYERS.get(architecture, 3), dtype="float64", noise=0.5, batch=7)
         return problem.replace(**changes)
 
     def started(self, problem: Problem) -> Model:
-        """Build, and start from data or fit in closed form, as a training does."""
+        """Build a model, and start it from data or fit it in closed form, as a training does."""
         model = build(self.method, problem)
         data = draw(problem, 50, seed=2)
         if self.method.iterative:
@@ -84,10 +83,10 @@ class Subject:
     def model(self, problem: Problem, seed: int = 0, largest_scale: float = 0.3) -> Model:
         """Return a model in evaluation mode whose every trained number was moved at random.
 
-        They move as far as the model stays finite and moderate: what an exponential makes of a large move is no test.
+        The numbers move as far as the model stays moderate: what an exponential makes of a large move is no test.
 
         Raises:
-            Broken: Not even a small move keeps the log-density finite.
+            Broken: if not even a small move keeps the log-density finite.
         """
         x = draw(problem)
         for scale in (largest_scale, *(s for s in (0.1, 0.03, 0.01) if s < largest_scale)):
@@ -107,16 +106,12 @@ class Subject:
 
     @torch.no_grad()
     def _moderate(self, model: Model, x: Tensor) -> bool:
-        """Whether log-densities are finite and no rounding drowns them, at the data and at samples."""
+        """Say whether log-densities are finite and no rounding drowns them, at the data and at samples."""
         points = [x]
         if self.method.samples:
             points.append(model.to_data(self.noise(model.to_latent(x)[0])))
         size = torch.cat([log_prob(model, point).abs() for point in points]) / x[0].numel()
         return bool((size < 100).all())  # false for NaN
-
-    def draw(self, problem: Problem, n: int = 7, seed: int = 1) -> Tensor:
-        """Return data, shape (n, *event), neither centred nor of unit scale."""
-        return draw(problem, n, seed)
 
     def noise(self, like: Tensor, seed: int = 3) -> Tensor:
         """Return N(0, I) in the shape, dtype and device of a latent."""
@@ -124,13 +119,19 @@ class Subject:
         return torch.randn(like.shape, generator=generator, dtype=torch.float64).to(like)
 
     def needs_exact_log_prob(self) -> None:
-        """Leave a check that needs an exact log-density to methods that have one.
-
-        Raises:
-            Inapplicable: The method declares that it has none.
-        """
+        """Raise Inapplicable if the method declares that it has no exact log-density."""
         if not self.method.exact_log_prob:
-            raise Inapplicable("declared: log_prob is an estimate")
+            raise Inapplicable("the method declares that log_prob is an estimate")
+
+    def needs_samples(self) -> None:
+        """Raise Inapplicable if the method declares that it cannot draw samples."""
+        if not self.method.samples:
+            raise Inapplicable("the method declares that it cannot draw samples")
+
+    def needs_training(self) -> None:
+        """Raise Inapplicable if the method declares that it has no training steps."""
+        if not self.method.iterative:
+            raise Inapplicable("the method is fitted in closed form")
 
 
 def draw(problem: Problem, n: int = 7, seed: int = 1) -> Tensor:
@@ -147,15 +148,15 @@ def closed_form(model: Model) -> ClosedForm:
         Broken: if the model has no direct solution.
     """
     if not isinstance(model, ClosedForm):
-        raise Broken("it declares iterative=False and offers no fit(batches)")
+        raise Broken("iterative=False is declared, and the model has no fit(batches)")
     return model
 
 
 def closely(actual: Tensor, expected: Tensor, tolerance: float, what: str) -> None:
-    """Compare, relative to 1 + |expected|.
+    """Compare two tensors, relative to 1 + |expected|.
 
     Raises:
-        Broken: They differ in shape, or by more than the tolerance, or where one is not finite.
+        Broken: if the tensors differ in shape or by more than the tolerance, or one is not finite.
     """
     if actual.shape != expected.shape:
         raise Broken(f"{what}: shape {tuple(actual.shape)} instead of {tuple(expected.shape)}")
@@ -168,7 +169,7 @@ def closely(actual: Tensor, expected: Tensor, tolerance: float, what: str) -> No
 
 
 def jacobians(model: Model, x: Tensor) -> Tensor:
-    """The Jacobian dz/dx at every sample by autograd, (B, D, D); that samples do not meet is a check of its own."""
+    """Return the Jacobian dz/dx at every sample by autograd, (B, D, D), as if no sample depended on another."""
     x = x.detach().requires_grad_()
     with torch.enable_grad():
         z = model.to_latent(x)[0].flatten(1)
@@ -177,5 +178,5 @@ def jacobians(model: Model, x: Tensor) -> Tensor:
 
 
 def parameters(model: Model) -> Iterator[tuple[str, Tensor]]:
-    """Yield the trained parameters by name."""
+    """Return the trained parameters with their names."""
     return ((name, p) for name, p in model.module.named_parameters() if p.requires_grad)

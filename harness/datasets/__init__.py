@@ -34,7 +34,7 @@ def shape(name: str) -> tuple[int, ...]:
     """Return the shape of one sample of a data set, without loading it.
 
     Args:
-        name: a name or a path, as for `load`.
+        name: A name or a path, as for `load`.
 
     Raises:
         InputError: if the name is unknown, or the header of a `.npy` file is not of an array of floats.
@@ -46,8 +46,8 @@ def training_samples(name: str, data_dir: Path | None = None) -> int:
     """Return how many samples there are to train on, without loading them; 0 where they are not on this machine.
 
     Args:
-        name: a name or a path, as for `load`.
-        data_dir: data folder, as for `load`.
+        name: A name or a path, as for `load`.
+        data_dir: Data folder, as for `load`.
     """
     return _declaration(name).splits[0] if why_unavailable(name, data_dir) is None else 0
 
@@ -56,8 +56,8 @@ def why_unavailable(name: str, data_dir: Path | None = None) -> str | None:
     """Say why a set cannot be loaded without the network, by the names, kinds and sizes of its files alone.
 
     Args:
-        name: a name or a path, as for `load`.
-        data_dir: data folder, as for `load`.
+        name: A name or a path, as for `load`.
+        data_dir: Data folder, as for `load`.
 
     Returns:
         One line: what is missing or cannot be right. None if all that `load` needs is there; `load` alone reads the
@@ -83,11 +83,11 @@ def load(name: str, data_dir: Path | None = None, *, seed: int = 0) -> Dataset:
     The last sets loaded are kept, as long as their files stay as they are: do not change their tensors in place.
 
     Args:
-        name: one of `names()`, or the path of a `.npy` file that holds an (N, D) array of floats.
-        data_dir: folder of the published files: `mnist/` and `cifar-10-batches-bin/`, or the archives they
+        name: One of `names()`, or the path of a `.npy` file that holds an (N, D) array of floats.
+        data_dir: Folder of the published files: `mnist/` and `cifar-10-batches-bin/`, or the archives they
             come in. By default the one that the environment variable HARNESS_DATA_DIR names, else a cache of
             the user's.
-        seed: seed of the synthetic sets and of the split of a `.npy` file; the other sets have fixed splits.
+        seed: Seed of the synthetic sets and of the split of a `.npy` file; the other sets have fixed splits.
 
     Returns:
         The data set.

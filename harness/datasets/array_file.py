@@ -22,53 +22,31 @@ class ArrayFile(Declaration):
     """The rows of a `.npy` file, shuffled and split 80/10/10; they become float64.
 
     Attributes:
-        path: the file.
+        path: The file.
     """
 
     path: Path = Path()
 
     def prepare(self, data_dir: Path | None) -> tuple[Path, ...]:
-        """Return the file."""
         return (self.path,)
 
     def load(self, data_dir: Path | None, seed: int) -> Dataset:
-        """Read the file; the set has no preprocessing.
-
-        Raises:
-            InputError: if the rows do not fit into memory, or are not all finite.
-        """
         import torch
 
         from harness.datasets.dataset import Dataset
         from harness.datasets.preprocessing import Identity
 
-        rows = torch.from_numpy(self._finite_rows())
+        rows = torch.from_numpy(_finite_rows(self.path))
         rows = rows[torch.randperm(len(rows), generator=torch.Generator().manual_seed(seed))]
         train, validation, test = rows.split(self.splits)
         return Dataset(self.name, self.shape, train, validation, test, Identity())
-
-    def _finite_rows(self) -> np.ndarray:
-        import numpy as np
-
-        mapped = _mapped(self.path)
-        try:
-            array = np.array(mapped, dtype=np.float64, order="C")
-        except MemoryError as error:
-            raise InputError(f"{self.path}: {mapped.shape} numbers do not fit into memory; give fewer rows") from error
-        bad_rows = np.flatnonzero(~np.isfinite(array).all(axis=1))
-        if len(bad_rows):
-            raise InputError(
-                f"{self.path}: row {bad_rows[0]} (counting from 0) holds NaN or infinity, as do {len(bad_rows)} of "
-                f"{len(array)} rows in all; remove or repair them"
-            )
-        return array
 
 
 def declare(path: Path) -> ArrayFile:
     """Declare a `.npy` file, by its header: no data are read.
 
     Args:
-        path: file holding an (N, D) array of floats, N >= 10.
+        path: File holding an (N, D) array of floats, N >= 10.
 
     Returns:
         A set of shape `(D,)`, named after the file.
@@ -104,3 +82,20 @@ def _mapped(path: Path) -> np.ndarray:
     if mapped.shape[0] < _FEWEST_ROWS or mapped.shape[1] == 0:
         raise InputError(f"{path}: has shape {mapped.shape}; save {_FEWEST_ROWS} rows or more")
     return mapped
+
+
+def _finite_rows(path: Path) -> np.ndarray:
+    import numpy as np
+
+    mapped = _mapped(path)
+    try:
+        array = np.array(mapped, dtype=np.float64, order="C")
+    except MemoryError as error:
+        raise InputError(f"{path}: {mapped.shape} numbers do not fit into memory; give fewer rows") from error
+    bad_rows = np.flatnonzero(~np.isfinite(array).all(axis=1))
+    if len(bad_rows):
+        raise InputError(
+            f"{path}: row {bad_rows[0]} (counting from 0) holds NaN or infinity, as do {len(bad_rows)} of "
+            f"{len(array)} rows in all; remove or repair them"
+        )
+    return array

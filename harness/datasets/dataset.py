@@ -16,13 +16,13 @@ class Dataset:
     """Raw samples in three splits, and the map that takes them to the space the methods model.
 
     Attributes:
-        name: what results call it.
-        shape: shape of one sample (the event shape), e.g. `(2,)`, `(1, 8, 8)` or `(3, 32, 32)`.
-        train: raw training samples, `(N, *shape)`: `uint8` levels for images, floating point otherwise.
-        validation: raw validation samples, `(N, *shape)`.
-        test: raw test samples, `(N, *shape)`.
-        preprocessing: the random map from raw samples to model space, the same for every method.
-        density: exact density of the *preprocessed* samples, where it is known (the synthetic sets).
+        name: Name of the data set in results.
+        shape: Shape of one sample (the event shape), e.g. `(2,)`, `(1, 8, 8)` or `(3, 32, 32)`.
+        train: Raw training samples, `(N, *shape)`: `uint8` levels for images, floating point otherwise.
+        validation: Raw validation samples, `(N, *shape)`.
+        test: Raw test samples, `(N, *shape)`.
+        preprocessing: The random map from raw samples to model space, the same for every method.
+        density: Exact density of the *preprocessed* samples, where it is known (the synthetic sets).
     """
 
     name: str

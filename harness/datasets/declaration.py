@@ -16,10 +16,10 @@ class Declaration(ABC):
     """The name and the sizes of a data set, and how it is loaded.
 
     Attributes:
-        name: name of the data set in results.
-        shape: shape of one sample.
-        splits: numbers of training, validation and test samples.
-        levels: number of grey levels of a pixel; 0 where samples are not images.
+        name: Name of the data set in results.
+        shape: Shape of one sample.
+        splits: Numbers of training, validation and test samples.
+        levels: Number of grey levels of a pixel; 0 where samples are not images.
     """
 
     name: str
@@ -48,8 +48,8 @@ class Declaration(ABC):
         """Read or draw the samples, after `prepare`.
 
         Args:
-            data_dir: data folder, as for `harness.datasets.load`.
-            seed: seed of a draw or of a split, where the data set has one.
+            data_dir: Data folder, as for `harness.datasets.load`.
+            seed: Seed of a draw or of a split, where the data set has one.
 
         Raises:
             InputError: if a file is damaged or of the wrong kind.

@@ -31,15 +31,15 @@ _BLOCK_ROWS = 2048  # bounds the memory of the (rows, nodes, 2) intermediates to
 
 
 class Density(ABC):
-    """A distribution that can be sampled, and evaluated as the methods see it."""
+    """A distribution that can be sampled, and whose density can be evaluated as the methods see it."""
 
     @abstractmethod
     def sample_clean(self, count: int, generator: torch.Generator) -> Tensor:
         """Draw points without noise.
 
         Args:
-            count: number of points N.
-            generator: source of randomness, on the CPU.
+            count: Number of points N.
+            generator: Source of randomness, on the CPU.
 
         Returns:
             Points in float64, `(N, D)`.
@@ -47,7 +47,7 @@ class Density(ABC):
 
     @abstractmethod
     def log_prob(self, x: Tensor) -> Tensor:
-        """Exact log-density.
+        """Compute the exact log-density, minus infinity outside of the support.
 
         Args:
             x: points, `(B, D)`, of any floating dtype.
@@ -57,27 +57,25 @@ class Density(ABC):
         """
 
     def score(self, x: Tensor) -> Tensor | None:
-        """Exact gradient of `log_prob` with respect to the point.
+        """Compute the exact gradient of `log_prob` with respect to the point.
 
         Args:
             x: points, `(B, D)`, of any floating dtype.
 
         Returns:
-            Scores in nats per unit of length, float64, `(B, D)`; None where they are no use.
+            Scores in nats per unit of length, float64, `(B, D)`; None for a density whose scores are of no use.
         """
         return None
 
 
 class SmoothedDensity(Density):
-    """A 2-D distribution that is sampled without noise and evaluated with it."""
+    """A 2-D distribution that is sampled without noise, and whose density is that of samples with noise."""
 
     def log_prob(self, x: Tensor) -> Tensor:
-        """Exact log-density of the noised distribution; see `Density.log_prob`."""
         blocks = x.to(torch.float64).split(_BLOCK_ROWS)
         return torch.cat([torch.logsumexp(self._log_components(block)[0], dim=1) for block in blocks])
 
     def score(self, x: Tensor) -> Tensor:
-        """Exact gradient of `log_prob`; see `Density.score`."""
         blocks = []
         for block in x.to(torch.float64).split(_BLOCK_ROWS):
             logs, scores = self._log_components(block)
@@ -99,7 +97,6 @@ class Sine(SmoothedDensity):
     """
 
     def sample_clean(self, count: int, generator: torch.Generator) -> Tensor:
-        """See `Density.sample_clean`."""
         x = 4 * _uniform(count, generator) - 2
         n = torch.randn(count, generator=generator, dtype=torch.float64)
         return torch.stack([4 * x, 4 * (torch.sin(3 * x) + n / 4)], dim=1)
@@ -127,7 +124,6 @@ class Swirl(SmoothedDensity):
     """
 
     def sample_clean(self, count: int, generator: torch.Generator) -> Tensor:
-        """See `Density.sample_clean`."""
         m = 3 * math.pi * _uniform(count, generator).sqrt()
         d1 = -m * torch.cos(m) + _uniform(count, generator) / 2 - 1
         d2 = m * torch.sin(m) + _uniform(count, generator) / 2 - 2
@@ -153,7 +149,6 @@ class Checkerboard(SmoothedDensity):
     """
 
     def sample_clean(self, count: int, generator: torch.Generator) -> Tensor:
-        """See `Density.sample_clean`."""
         x1 = 4 * _uniform(count, generator) - 2
         lower_half = torch.randint(2, (count,), generator=generator)
         x2 = _uniform(count, generator) - 2 * lower_half + torch.floor(x1) % 2
@@ -179,19 +174,18 @@ class Multimodal(Density):
     and zero where an $|y_i| > |s_i|$. Near that edge $p$ grows like $e^{10 |x_i| - x_i^2 / 2}$, until $|x_i| = 10$ and
     $g_i = 2 e^{-100}$. This has two consequences. The components of the score have a second moment of about $e^{200}$,
     so no estimate of the Fisher divergence means anything, and `score` is None. And float64 holds $g$ to about
-    $10^{-16}$, which is coarse from $|x_i| = 3$ on and nothing from 3.8 on, where $t$ rounds to one: at $D = 10$ at one
-    point in 800. Those are evaluated at $g = 2^{-54}$. The error of the log-density is below 1e-3 nats at 98.8 % of the
-    points, seldom more than 10 nats, and -0.0020 nats on average, which is what it adds to a KL divergence. (In
-    float32, $t$ rounds to one at 47 % of the points: the set would lie on hyperplanes.)
+    $10^{-16}$, which is coarse from $|x_i| = 3$ on. From 3.8 on $t$ rounds to one, at $D = 10$ at one point in 800;
+    such points are evaluated at $g = 2^{-54}$. The error of the log-density is below 1e-3 nats at 98.8 % of the points,
+    seldom more than 10 nats, and -0.0020 nats on average, which is what it adds to a KL divergence. (In float32, $t$
+    rounds to one at 47 % of the points: the set would lie on hyperplanes.)
 
     Attributes:
-        dimension: D.
+        dimension: Dimension D of a sample.
     """
 
     dimension: int = 10
 
     def sample_clean(self, count: int, generator: torch.Generator) -> Tensor:
-        """See `Density.sample_clean`."""
         x = torch.randn(count, self.dimension, generator=generator, dtype=torch.float64)
         points = [x[:, 0]]
         for index in range(1, self.dimension):
@@ -199,7 +193,6 @@ class Multimodal(Density):
         return torch.stack(points, dim=1)
 
     def log_prob(self, x: Tensor) -> Tensor:
-        """See `Density.log_prob`; minus infinity outside of the support."""
         y = x.to(torch.float64)
         shift = 2.0 ** torch.arange(2, self.dimension + 1, dtype=torch.float64, device=y.device)
         size, reach = y[:, 1:].abs(), (y[:, :-1] + shift).abs()
@@ -219,22 +212,22 @@ _legendre_rule = functools.cache(np.polynomial.legendre.leggauss)
 
 
 def _gauss_legendre(low: float, high: float, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Nodes and weights of an integral over [low, high], `(K,)` each."""
+    """Return nodes and weights of an integral over [low, high], `(K,)` each."""
     nodes, weights = (torch.from_numpy(array).to(device) for array in _legendre_rule(_NODES))
     half = (high - low) / 2
     return low + half * (nodes + 1), half * weights
 
 
 def _smoothed_boxes(x: Tensor, low: Tensor, side: float) -> tuple[Tensor, Tensor]:
-    r"""Log-density and score of a point uniform on a square plus N(0, s^2 I).
+    r"""Compute log-density and score of a point that is uniform on a square, plus N(0, s^2 I).
 
     One coordinate has density $b(x; l, l + a) = [\Phi(c + h) - \Phi(c - h)] / a$ with $h = a / 2s$ and
     $c = (l + a/2 - x)/s$, which is even in $c$.
 
     Args:
         x: points, `(B, 2)`.
-        low: lower left corners of the squares, `(K, 2)`.
-        side: side a of every square.
+        low: Lower left corners of the squares, `(K, 2)`.
+        side: Side a of every square.
 
     Returns:
         Log-densities, `(B, K)`, and scores, `(B, K, 2)`.
@@ -250,7 +243,7 @@ def _smoothed_boxes(x: Tensor, low: Tensor, side: float) -> tuple[Tensor, Tensor
 
 
 def _ratio(z: Tensor, log_mass: Tensor) -> Tensor:
-    """Standard normal density at z over the mass."""
+    """Return the standard normal density at z, divided by the mass."""
     return torch.exp(-0.5 * z.square() - 0.5 * math.log(2 * math.pi) - log_mass)
 
 

@@ -18,7 +18,6 @@ class Synthetic(Declaration):
     """
 
     def load(self, data_dir: Path | None, seed: int) -> Dataset:
-        """Draw the points."""
         import torch
 
         from harness.datasets.dataset import Dataset
@@ -36,7 +35,6 @@ class Digits(Declaration):
     """The digits, in `uint8`. The order of the file follows the writers, so they are shuffled, always the same way."""
 
     def load(self, data_dir: Path | None, seed: int) -> Dataset:
-        """Read the images that are installed with scikit-learn."""
         import torch
         from sklearn.datasets import load_digits
 

@@ -33,8 +33,8 @@ class PublishedFile:
     """A file as its authors have published it.
 
     Attributes:
-        place: path of the file inside the data folder.
-        size: length of the file in bytes.
+        place: Path of the file inside the data folder.
+        size: Length of the file in bytes.
         sha256: SHA-256 of the file, in hexadecimal.
     """
 
@@ -81,8 +81,8 @@ class Archive(PublishedFile):
     """A published file that holds others: a gzip file one of them, a compressed tar file several.
 
     Attributes:
-        url: address that the archive is downloaded from.
-        contents: the files inside.
+        url: Address that the archive is downloaded from.
+        contents: The files inside.
     """
 
     url: str
@@ -141,14 +141,8 @@ def untar(archive: Archive, folder: Path) -> None:
 def data_folder(data_dir: Path | None) -> Path:
     """Choose the data folder: the argument, else the environment variable, else a cache of the user's.
 
-    Args:
-        data_dir: folder asked for by the caller, or None.
-
-    Returns:
-        The folder. Only the cache may not exist yet.
-
     Raises:
-        InputError: if a folder was asked for that does not exist.
+        InputError: if the argument or the variable names a folder that does not exist; the cache need not exist yet.
     """
     asked, origin = (data_dir, "--data-dir") if data_dir is not None else (os.environ.get(VARIABLE), VARIABLE)
     if not asked:
@@ -162,11 +156,7 @@ def data_folder(data_dir: Path | None) -> Path:
 
 
 def download(archive: Archive, folder: Path) -> None:
-    """Fetch an archive; it appears under its name only once it is complete and right.
-
-    Args:
-        archive: the archive to fetch.
-        folder: data folder; it is created if need be.
+    """Fetch an archive into the data folder; it appears under its name only once it is complete and right.
 
     Raises:
         InputError: if there is no network, the server sends another file, or the folder cannot be written.
@@ -197,11 +187,7 @@ def download(archive: Archive, folder: Path) -> None:
 
 
 def _stream(url: str, place: str, _: Pooch | None, *, limit: int) -> None:
-    """Write what the server sends, up to a limit in bytes: pooch's own downloader has none.
-
-    Raises:
-        OSError: if there is no connection, or the answer is no file.
-    """
+    """Write what a server sends to a file, up to a limit in bytes: pooch's own downloader has no limit."""
     import requests
 
     with requests.get(url, stream=True, timeout=_SILENCE) as answer, Path(place).open("wb") as file:
@@ -217,11 +203,7 @@ State = tuple[str, int, int]
 
 
 def state_of(path: Path) -> State:
-    """Return the state of a file.
-
-    Raises:
-        OSError: if there is no such file.
-    """
+    """Return the state of a file that exists."""
     status = path.stat()
     return str(path.absolute()), status.st_size, status.st_mtime_ns
 
@@ -239,14 +221,7 @@ def _sha256(state: State) -> str:
 
 @contextmanager
 def writing(folder: Path) -> Iterator[None]:
-    """Turn any failure to write below a folder into one line that says so.
-
-    Args:
-        folder: the folder written to.
-
-    Raises:
-        InputError: if the block could not write.
-    """
+    """Turn any failure of a block to write below a folder into an InputError of one line."""
     try:
         yield
     except OSError as error:

@@ -22,9 +22,9 @@ class ImageSet(Declaration):
     """Published images, in `uint8`: the last of the files is the test set, the end of the others the validation set.
 
     Attributes:
-        archives: where the files come from, in the order of the images.
-        header: number of bytes before the first image of a file.
-        label: number of bytes before the pixels of an image.
+        archives: Where the files come from, in the order of the images.
+        header: Number of bytes before the first image of a file.
+        label: Number of bytes before the pixels of an image.
     """
 
     archives: tuple[Archive, ...] = ()
@@ -32,7 +32,6 @@ class ImageSet(Declaration):
     label: int = 0
 
     def why_unavailable(self, data_dir: Path | None) -> str | None:
-        """Say which file is missing, if neither the file nor its archive is there; see `Declaration`."""
         folder = files.data_folder(data_dir)
         for archive in self.archives:
             missing = archive.missing(folder)
@@ -41,7 +40,6 @@ class ImageSet(Declaration):
         return None
 
     def prepare(self, data_dir: Path | None) -> tuple[Path, ...]:
-        """Download the archives whose files are missing, and unpack those that hold several files."""
         folder = files.data_folder(data_dir)
         for archive in self.archives:
             if archive.missing(folder):
@@ -53,7 +51,6 @@ class ImageSet(Declaration):
         return tuple(folder / file.place for files_ in needed for file in files_)
 
     def load(self, data_dir: Path | None, seed: int) -> Dataset:
-        """Read the files, each compared with the published one before anything looks inside."""
         import torch
 
         from harness.datasets.dataset import Dataset

@@ -40,9 +40,9 @@ class Preprocessing(ABC):
         """Add noise to raw samples and take them to model space.
 
         Args:
-            raw: raw samples, `(B, *shape)`, of any dtype.
-            generator: source of the noise, on the device of `raw`; torch's global one by default.
-            dtype: dtype of both results.
+            raw: Raw samples, `(B, *shape)`, of any dtype.
+            generator: Source of the noise, on the device of `raw`; torch's global one by default.
+            dtype: Dtype of both results.
 
         Returns:
             The samples in model space, `(B, *shape)`, and log|det J| of data space -> model space in nats, less
@@ -57,14 +57,14 @@ class Preprocessing(ABC):
         return x.to(dtype), ladj.to(dtype)
 
     def draw(self, raw: Tensor, generator: torch.Generator | None = None, dtype: torch.dtype = torch.float32) -> Tensor:
-        """Do the same without the log-determinant, which training has no use for and which costs most of the time."""
+        """Do as a call does, without the log-determinant: training has no use for it, and it costs most of the time."""
         return self._transform()(self._add_noise(raw.to(torch.float64), generator)).to(dtype)
 
     def inverse(self, x: Tensor) -> Tensor:
         """Take samples from model space to data space, neither clamped nor floored to levels.
 
         Args:
-            x: samples in model space, `(B, *shape)`.
+            x: Samples in model space, `(B, *shape)`.
 
         Returns:
             The samples in data space, `(B, *shape)`, in the dtype of `x`.
@@ -73,20 +73,20 @@ class Preprocessing(ABC):
 
     @abstractmethod
     def _add_noise(self, raw: Tensor, generator: torch.Generator | None) -> Tensor:
-        """Raw samples -> data space, `(B, *shape)` -> `(B, *shape)`."""
+        """Take raw samples, `(B, *shape)`, to data space."""
 
     def _noise_log_density(self, noise: Tensor) -> Tensor:
-        """Log-density of the noise that makes a density of grey levels, elementwise; zero where samples have one."""
+        """Return the log-density of noise on grey levels, elementwise; zero for samples that have a density anyway."""
         return torch.zeros_like(noise)
 
     def _transform(self) -> ComposeTransform:
-        """The elementwise bijection T of data space -> model space."""
+        """Return the elementwise bijection T of data space -> model space."""
         return ComposeTransform([])
 
 
 @dataclass(frozen=True)
 class Identity(Preprocessing):
-    """Nothing: model space is the space of the raw samples, log|det J| = 0."""
+    """Do nothing: model space is the space of the raw samples, log|det J| = 0."""
 
     def _add_noise(self, raw: Tensor, generator: torch.Generator | None) -> Tensor:
         return raw
@@ -97,10 +97,10 @@ class GaussianNoise(Preprocessing):
     """Add N(0, std^2) to every coordinate; log|det J| = 0.
 
     Attributes:
-        std: standard deviation of the noise, in units of the data.
+        std: Standard deviation of the noise, in units of the data.
 
     Raises:
-        InputError: `std` is not positive.
+        InputError: if `std` is not positive.
     """
 
     std: float
@@ -118,15 +118,15 @@ class GaussianNoise(Preprocessing):
 class Dequantize(Preprocessing):
     """Add noise on [0, 1) to integer levels, and nothing else (the setting "without MaP"); log|det J| = 0.
 
-    Uniform noise, the paper's, has a density that jumps at the edges of every level. That of the smooth one, the
+    The paper's noise is uniform, and its density jumps at the edges of every level. The density of smooth noise, the
     sigmoid of N(0, smooth^2), goes to zero there with all its derivatives.
 
     Attributes:
-        levels: number of levels; data space is [0, levels).
-        smooth: None for uniform noise, or the scale of the smooth one.
+        levels: Number of levels; data space is [0, levels).
+        smooth: Scale of smooth noise, or None for uniform noise.
 
     Raises:
-        InputError: fewer than two levels, or a scale outside (0, 5].
+        InputError: if there are fewer than two levels, or the scale lies outside (0, 5].
     """
 
     levels: int = 256
@@ -163,14 +163,14 @@ class LogitPreprocessing(Dequantize):
     $1/\alpha$ times smaller relative to the data.
 
     Attributes:
-        levels: number of levels; data space is [0, levels).
-        margin: distance of $u$ from 0 and 1, about.
-        alpha: divisor of the logit.
-        smooth: as of `Dequantize`.
+        levels: Number of levels; data space is [0, levels).
+        margin: About the distance of $u$ from 0 and 1.
+        alpha: Divisor of the logit.
+        smooth: Scale of smooth noise, or None for uniform noise.
 
     Raises:
-        InputError: fewer than two levels, a margin outside (0, 0.5), a scale outside (0, 5], or an alpha that is not
-            positive.
+        InputError: if there are fewer than two levels, the margin lies outside (0, 0.5), the scale outside (0, 5], or
+            alpha is not positive.
     """
 
     margin: float = 1e-6

@@ -15,18 +15,18 @@ from harness.errors import InputError
 
 VARIABLE = "HARNESS_CALL_LIMIT"
 _DEFAULT = 600.0  # seconds; the slowest single call of the published protocol takes minutes
-_AGAIN = 1.0  # seconds until the alarm rings again, where a competitor's bare `except:` swallowed it
+_AGAIN = 1.0  # seconds until the alarm rings again, in case a competitor's bare `except:` has swallowed it
 
 
 class _Expired(BaseException):
-    """What the alarm raises: no `except Exception` of a competitor's catches it."""
+    """The exception that the alarm raises; a competitor's `except Exception` does not catch it."""
 
 
 def call_limit() -> float:
-    """Seconds that one call of a competitor may take: what the environment variable says, or 600.
+    """Return the seconds that one call of a competitor may take: the value of the environment variable, or 600.
 
     Raises:
-        InputError: The variable holds no number above 0.
+        InputError: if the variable holds no number above 0.
     """
     text = os.environ.get(VARIABLE, str(_DEFAULT))
     try:
@@ -42,28 +42,28 @@ def call_limit() -> float:
 def guarded(call: str, limit: float = math.inf) -> Iterator[Callable[[], None]]:
     """Run a competitor's code under the time limit for one call, and outlive its `sys.exit`.
 
-    The limit is kept in the main thread, where the system has interval timers; elsewhere there is none. It ends code
-    that returns to Python now and then, and not a single operation of a library that never does. Guards may be nested.
-    Entering and leaving takes microseconds: guard what is timed from outside.
+    The limit works in the main thread on systems with interval timers; elsewhere there is none. It ends code that
+    returns to Python now and then, but no single operation of a library. Guards may be nested. A guard takes
+    microseconds, so timed code is guarded from outside.
 
     Args:
-        call: What is called, for the message.
-        limit: Seconds, where it is worth less than the limit for all calls.
+        call: Name of the call, for the message.
+        limit: Limit in seconds, if it is shorter than the limit for all calls.
 
     Yields:
         A function that starts the limit anew, for many short calls under one guard.
 
     Raises:
-        TimeoutError: The code took longer than the limit.
-        RuntimeError: The code wanted to end the program.
+        TimeoutError: if the code took longer than the limit.
+        RuntimeError: if the code wanted to end the program.
     """
     limit = min(limit, call_limit())
     expired = _Expired()
     try:
         with _alarm(limit, expired) as renew:
             yield renew
-    except _Expired as found:
-        if found is not expired:  # it is that of a guard around this one
+    except _Expired as alarm:
+        if alarm is not expired:  # the alarm of a guard around this one
             raise
         raise TimeoutError(f"{call} took longer than {limit:g} s, the limit for one call ({VARIABLE})") from None
     except SystemExit as end:
@@ -72,7 +72,7 @@ def guarded(call: str, limit: float = math.inf) -> Iterator[Callable[[], None]]:
 
 @contextmanager
 def _alarm(limit: float, expired: _Expired) -> Iterator[Callable[[], None]]:
-    """Raise this after so many seconds; an alarm that was set before is set again afterwards."""
+    """Raise the exception after so many seconds; an alarm that was set before is set again afterwards."""
     if threading.current_thread() is not threading.main_thread() or not hasattr(signal, "setitimer"):
         yield lambda: None
         return
@@ -92,5 +92,5 @@ def _alarm(limit: float, expired: _Expired) -> Iterator[Callable[[], None]]:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
         if left:
-            # Zero would switch it off: an alarm that fell due in between rings at once.
+            # Zero would switch the timer off: an alarm that fell due in between rings at once.
             signal.setitimer(signal.ITIMER_REAL, max(left - (time.monotonic() - started), 1e-6), interval)

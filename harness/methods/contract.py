@@ -134,7 +134,7 @@ class Imputes(Protocol):
                 dynamics.
             adjusted: Whether proposals are accepted or refused, so that the chain has no bias.
             warmup: Number of first iterates that adapt the step size if proposals may be refused.
-            leapfrog: Number of scores that one proposal costs; 1 is Langevin dynamics, more are Hamiltonian Monte Carlo.
+            leapfrog: Number of scores that a proposal costs; 1 is Langevin dynamics, more are Hamiltonian Monte Carlo.
             generator: Generator of all noise, on the device of x.
         """
         ...

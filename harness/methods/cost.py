@@ -1,6 +1,6 @@
 """What an iteration must cost: its arithmetic and its memory traffic, and the time they take at a machine's own rates.
 
-The count is for the fc architecture: L linear layers of D x D and a batch of B. A product multiplies a B x D matrix with
+The count is for the fc architecture: L linear layers of D x D and a batch of B. A product multiplies a B x D matrix by
 a layer's D x D matrix, or makes that layer's gradient from B rows; each takes 2 B D^2 flops. Everything elementwise is
 left out, so that the result is a lower bound.
 """

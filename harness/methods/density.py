@@ -20,9 +20,9 @@ def build(method: Method, problem: Problem) -> Model:
     """Build a model from the problem's seed, on its device and in its dtype; the global random state is left as it was.
 
     Raises:
-        InputError: The method does not implement the architecture, or the shape does not fit it.
-        TypeError: What was built is no model.
-        TimeoutError: Building took longer than `harness.methods.calls` allows.
+        InputError: if the method does not offer what the problem asks for, or if the shape does not fit it.
+        TypeError: if the method's `build` returns no model.
+        TimeoutError: if building took longer than `harness.methods.calls` allows.
     """
     if problem.architecture not in method.architectures:
         offered = ", ".join(method.architectures)
@@ -33,7 +33,7 @@ def build(method: Method, problem: Problem) -> Model:
         raise InputError(f"{method.name} cannot start from raw pixels; leave out --without-map")
     if problem.start not in method.starts:
         raise InputError(f"{method.name} has no {problem.start} start, only {', '.join(method.starts)}")
-    # For meta nothing is computed at all: a quick check that the problem fits, whatever its size.
+    # On the meta device nothing is computed at all: a quick check that the problem fits, whatever its size.
     place = torch.device("meta") if problem.device == "meta" else nullcontext()
     with torch.random.fork_rng(), place:
         torch.manual_seed(problem.seed)
@@ -52,7 +52,7 @@ def build(method: Method, problem: Problem) -> Model:
 def refusal(method: Method, problem: Problem) -> str | None:
     """Return why the method does not take the problem, in one line, or None; nothing is computed.
 
-    Any other trouble, such as a library that cannot build without computing, is for a real build to report.
+    Any other error, such as that of a library that cannot build without computing, is left to a real build.
     """
     try:
         build(method, problem.replace(device="meta"))
@@ -64,15 +64,15 @@ def refusal(method: Method, problem: Problem) -> str | None:
 
 
 def count_parameters(model: Model) -> int:
-    """Return how many numbers are trained."""
+    """Return the number of trained parameters."""
     return sum(parameter.numel() for parameter in model.module.parameters() if parameter.requires_grad)
 
 
 def log_prob(model: Model, x: Tensor) -> Tensor:
-    """Log-density in nats, shape (B,), of a batch of shape (B, *event), in the space that the model sees.
+    """Return the log-density in nats, shape (B,), of a batch of shape (B, *event), in the space that the model sees.
 
     Raises:
-        ValueError: The model's `to_latent` does not keep its promise of shapes and real numbers.
+        ValueError: if the model's `to_latent` returns other shapes or types than it promises.
     """
     z, log_det = _latents(model, x)
     z = z.flatten(1)
@@ -81,13 +81,13 @@ def log_prob(model: Model, x: Tensor) -> Tensor:
 
 @torch.no_grad()
 def sample(model: Model, latent_shape: tuple[int, ...], n: int, generator: torch.Generator) -> Tensor:
-    """Draw n samples, shape (n, *event), from latents drawn with the generator, on its device."""
+    """Draw n samples, shape (n, *event), from latents that are drawn with the generator on its device."""
     dtype = next(model.module.parameters()).dtype
     return model.to_data(torch.randn(n, *latent_shape, generator=generator, dtype=dtype, device=generator.device))
 
 
 def score(model: Model, x: Tensor) -> Tensor:
-    """Grad of log p with respect to x by autograd, shape (B, *event)."""
+    """Return the gradient of log p with respect to x by autograd, shape (B, *event)."""
     x = x.detach().requires_grad_()
     with torch.enable_grad():
         (gradient,) = torch.autograd.grad(log_prob(model, x).sum(), x)
@@ -95,11 +95,11 @@ def score(model: Model, x: Tensor) -> Tensor:
 
 
 def _latents(model: Model, x: Tensor) -> tuple[Tensor, Tensor]:
-    """Return z and log|det|, checked: a log|det| of shape () or (1,) would broadcast in silence."""
-    found = model.to_latent(x)
-    if not isinstance(found, tuple) or [isinstance(part, Tensor) for part in found] != [True, True]:
-        raise ValueError(f"to_latent returned {_kind(found)}, not the pair of tensors z and log|det dz/dx|")
-    z, log_det = found
+    """Return z and log|det| and check their shapes: a log|det| of shape () or (1,) would broadcast in silence."""
+    pair = model.to_latent(x)
+    if not isinstance(pair, tuple) or len(pair) != 2 or not all(isinstance(part, Tensor) for part in pair):
+        raise ValueError(f"to_latent returned {_kind(pair)}, not the pair of tensors z and log|det dz/dx|")
+    z, log_det = pair
     if z.shape[:1] != x.shape[:1] or z.numel() != x.numel():
         raise ValueError(f"to_latent returned z of shape {tuple(z.shape)} for data of shape {tuple(x.shape)}")
     if log_det.shape != x.shape[:1]:

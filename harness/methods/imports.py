@@ -1,4 +1,4 @@
-"""Imports of other people's code that leave this process as it was."""
+"""Imports foreign code and leaves this process as it was."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from typing import Any
 from harness.methods.calls import guarded
 
 _QUIET_BY_DEFAULT = (DeprecationWarning, PendingDeprecationWarning, ImportWarning, ResourceWarning)
-_LONGEST_QUOTE = 60  # characters of what was printed or warned
+_LONGEST_QUOTE = 60  # characters of a printed text or a warning
 
 
 @dataclass(frozen=True)
 class _Setting:
-    """A global setting: how notes call it, how it is read and set, and whether two values of it are the same."""
+    """A global setting: its name in notes, how it is read and written, and whether two of its values are the same."""
 
     name: str
     read: Callable[[], Any]
@@ -34,19 +34,17 @@ class _Setting:
 def contained(call: str) -> Iterator[list[str]]:
     """Import foreign code, undo what it does to the process, and take note of it.
 
-    Undone are: what it prints, warnings and their filters, the random states of Python, numpy and torch, and torch's
-    default dtype and device, number of threads, gradient mode and validation of distributions. What belongs to numpy
-    or torch is watched if that is imported already; torch's defaults also where this code imports it first.
+    Undone are printing, warnings and their filters, and all settings that `restored` watches.
 
     Args:
-        call: What is done, for messages.
+        call: What the code does, for messages.
 
     Yields:
         A list that holds a line for everything undone, once the block has ended.
 
     Raises:
-        TimeoutError: It took too long, as `harness.methods.calls.guarded` has it.
-        RuntimeError: It called sys.exit.
+        TimeoutError: if the code took longer than `harness.methods.calls.guarded` allows.
+        RuntimeError: if the code called sys.exit.
     """
     notes: list[str] = []
     try:
@@ -58,7 +56,10 @@ def contained(call: str) -> Iterator[list[str]]:
 
 @contextmanager
 def restored() -> Iterator[list[str]]:
-    """Set back what code does to global settings: all that `contained` names but prints and warnings.
+    """Set back global settings that code changes: the working folder, random states, and torch's defaults and modes.
+
+    Settings of numpy and torch are watched if the library is imported already; torch's defaults also if the code is the
+    first to import it.
 
     Yields:
         A list that holds the name of every setting that was changed, once the block has ended.
@@ -78,7 +79,7 @@ def restored() -> Iterator[list[str]]:
 
 
 def _settings() -> list[_Setting]:
-    """Return those of this moment: no library is imported for it."""
+    """Return the settings of the libraries that are imported already."""
     settings = [
         _Setting("Python's random state", random.getstate, random.setstate),
         _Setting("the working folder", Path.cwd, os.chdir),
@@ -86,7 +87,7 @@ def _settings() -> list[_Setting]:
     if "numpy" in sys.modules:
         import numpy as np
 
-        def same(one: tuple, other: tuple) -> bool:
+        def same(one: tuple[Any, ...], other: tuple[Any, ...]) -> bool:
             return all(map(np.array_equal, one, other))
 
         settings.append(_Setting("numpy's random state", np.random.get_state, np.random.set_state, same))
@@ -108,7 +109,7 @@ def _settings() -> list[_Setting]:
                 torch.use_deterministic_algorithms,
             ),
             _Setting("torch's random state", torch.get_rng_state, torch.set_rng_state, torch.equal),
-            # zuko does: https://github.com/probabilists/zuko, distributions.py.
+            # zuko changes them: https://github.com/probabilists/zuko, distributions.py.
             _Setting(
                 "the constraints of torch's distributions",
                 lambda: vars(Distribution)["arg_constraints"],
@@ -120,7 +121,7 @@ def _settings() -> list[_Setting]:
 
 
 def _fresh_torch() -> list[tuple[_Setting, Any]]:
-    """Return the settings of torch whose values right after its import are known, and these values."""
+    """Return the settings of torch whose values right after its import are known, with these values."""
     import torch
     from torch.distributions import Distribution
 
@@ -145,7 +146,7 @@ def _fresh_torch() -> list[tuple[_Setting, Any]]:
 
 @contextmanager
 def _unwarned(notes: list[str]) -> Iterator[None]:
-    """Collect warnings, those that Python shows by default, and keep the filters, whatever the code does to either."""
+    """Collect the warnings that Python shows by default, and keep the filters, whatever the code does to either."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("default")
         for category in _QUIET_BY_DEFAULT:
@@ -163,8 +164,8 @@ def _unwarned(notes: list[str]) -> Iterator[None]:
 
 @contextmanager
 def _muted(notes: list[str]) -> Iterator[None]:
-    """Collect what is printed, by Python or below it."""
-    # A stream that is the descriptor's own stays in place: what keeps it, a logging handler say, can write to it later.
+    """Collect everything that is printed, by Python or below it."""
+    # A stream that is the descriptor's own stays in place: a logging handler, say, may keep it and write to it later.
     above = io.StringIO()
     out = sys.stdout if _is_descriptor(sys.stdout, 1) else above
     err = sys.stderr if _is_descriptor(sys.stderr, 2) else above
@@ -172,7 +173,7 @@ def _muted(notes: list[str]) -> Iterator[None]:
         _flush()
         saved = {}
         for descriptor in (1, 2):
-            with suppress(OSError):  # it is closed
+            with suppress(OSError):  # the descriptor is closed
                 saved[descriptor] = os.dup(descriptor)
                 os.dup2(below.fileno(), descriptor)
         try:
@@ -190,7 +191,7 @@ def _muted(notes: list[str]) -> Iterator[None]:
 
 def _is_descriptor(stream: Any, descriptor: int) -> bool:
     try:
-        return stream.fileno() == descriptor
+        return bool(stream.fileno() == descriptor)
     except (OSError, AttributeError):
         return False
 

@@ -16,13 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Moments:
-    """The first two moments of a set of samples.
-
-    Attributes:
-        n: number of samples.
-        mean: mean of the samples, float64, shape (D,).
-        covariance: covariance of the samples (divided by n), float64, shape (D, D).
-    """
+    """Of n samples the mean, shape (D,), and the covariance (divided by n), shape (D, D), in float64."""
 
     n: int
     mean: Tensor
@@ -30,11 +24,7 @@ class Moments:
 
 
 def moments(batches: Iterable[Tensor]) -> Moments:
-    """Compute the moments of all samples, with one batch in memory at a time.
-
-    Args:
-        batches: batches of shape (B, *event); at least one.
-    """
+    """Compute the moments of all samples of one or more batches, each of shape (B, *event), one at a time."""
     remaining = iter(batches)
     first = next(remaining)
     # Samples are seen from near their mean: far from zero, the products would drown the covariance.

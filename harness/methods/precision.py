@@ -1,7 +1,7 @@
-"""What a problem's dtype stands for: the numbers that are kept, and the arithmetic of a training step.
+"""What a problem's dtype stands for: the type of parameters and batches, and the arithmetic of a training step.
 
 Parameters and batches of ``tf32`` and ``bf16`` are float32; the products of the training step are computed in TF32, or
-in bfloat16 by torch's autocast. Likelihoods are always evaluated in the numbers that are kept.
+in bfloat16 by torch's autocast. Likelihoods are always evaluated in the type of the parameters.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ def stored(dtype: str) -> torch.dtype:
 
 
 def lowered(dtype: str) -> torch.dtype:
-    """Return the type whose rate of products counts: bfloat16 for bf16, that of the parameters for all others."""
+    """Return the type that products are computed in: bfloat16 for bf16, the parameters' type for all others."""
     return torch.bfloat16 if dtype == "bf16" else stored(dtype)
 
 
 def only_full_precision() -> None:
-    """Switch TF32 off in the whole process: for convolutions torch has it on."""
+    """Switch TF32 off in the whole process; torch switches it on for convolutions."""
     _allow_tf32(False)
 
 

@@ -8,14 +8,14 @@ import platform
 from harness.errors import InputError
 from harness.methods.calls import call_limit
 
-_MOST_THREADS = 1024  # torch starts as many as it is told to, until the system's memory is gone
+_MOST_THREADS = 1024  # torch starts as many threads as it is told to, until the system's memory is gone
 
 
 def prepare(device: str, threads: int | None) -> None:
-    """Check device and call limit, and fix threads, precision and the handling of memory for the whole process.
+    """Check device, threads and call limit, and fix threads, precision and memory handling for the whole process.
 
     Raises:
-        InputError: As `check` has it.
+        InputError: if `check` finds a mistake.
     """
     import torch
 
@@ -29,11 +29,11 @@ def prepare(device: str, threads: int | None) -> None:
 
 
 def check(device: str, threads: int | None) -> None:
-    """Check device, threads and call limit; torch is asked for any device but cpu, and not imported for that one.
+    """Check device, threads and call limit; torch is imported for any device but cpu.
 
     Raises:
-        InputError: The device does not exist here, threads is below one or absurd, or the limit for one call is no
-            number.
+        InputError: if the device does not exist here, if the number of threads is below one or absurd, or if the limit
+            for one call is no number.
     """
     call_limit()
     if threads is not None and threads < 1:
@@ -59,11 +59,11 @@ def check(device: str, threads: int | None) -> None:
 
 
 def _keep_freed_memory() -> None:
-    """Have the C library keep what is freed for the next step, as the allocator of a GPU does.
+    """Have the C library keep freed memory for the next step, as the allocator of a GPU does.
 
-    By default a large tensor's pages go back to the system when it is freed and are faulted in, one by one, when the
-    next is made: at D = 3072 that costs denoising score matching more than a quarter of its iteration. All methods
-    gain.
+    By default a large tensor's pages go back to the system when it is freed, and are faulted in one by one when the
+    next tensor is made: at D = 3072 that costs denoising score matching more than a quarter of its iteration. All
+    methods gain.
     """
     if platform.libc_ver()[0] == "glibc":
         library = ctypes.CDLL(None)

@@ -1,4 +1,4 @@
-"""Finds methods: every module of our `baselines` package, the entry points of other people's packages, or a file."""
+"""Finds methods in every module of the `baselines` package, in entry points of other packages, or in a file."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pkgutil
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, partial
 from importlib.metadata import entry_points
 from pathlib import Path
 from types import ModuleType
@@ -25,12 +25,12 @@ ENTRY_POINT_GROUP = "ebflow_bench.methods"
 
 @dataclass(frozen=True)
 class Registry:
-    """All methods by name, the modules that could not be read, each with its reason, and what modules did when read.
+    """The methods that were found.
 
     Args:
-        methods: By name.
-        broken_modules: Reasons, by module.
-        notes: What a method's module did to the process at import, by method; only where there is something.
+        methods: Methods by name.
+        broken_modules: Reasons why modules could not be read, by module.
+        notes: What a method's module did to the process at import, by method, for methods with such a module.
     """
 
     methods: dict[str, Method]
@@ -41,7 +41,7 @@ class Registry:
         """Return the method of this name.
 
         Raises:
-            InputError: There is none; the message has near matches.
+            InputError: if there is no such method; the message has near matches.
         """
         if name in self.methods:
             return self.methods[name]
@@ -68,53 +68,55 @@ def registry() -> Registry:
     """Read all modules of methods once."""
     import baselines
 
-    found = [module.name for module in pkgutil.iter_modules(baselines.__path__)]
-    names = [f"baselines.{name}" for name in found if not name.startswith("_")]
+    modules = [module.name for module in pkgutil.iter_modules(baselines.__path__)]
+    names = [f"baselines.{name}" for name in modules if not name.startswith("_")]
     names += [point.value.split(":")[0] for point in entry_points(group=ENTRY_POINT_GROUP)]
     return read_modules(names)
 
 
 def read_modules(names: list[str]) -> Registry:
-    """Import each module and collect its ``METHODS``; one that fails is noted and left out."""
-    return _collect({name: lambda name=name: importlib.import_module(name) for name in names})
+    """Import each module and collect its ``METHODS``; a module that fails is noted and left out."""
+    return _collect({name: partial(importlib.import_module, name) for name in names})
 
 
 def load_file(path: Path) -> Registry:
     """Read the methods of one file, which need not be importable.
 
     Raises:
-        InputError: There is no such file of Python code, or it cannot be read, or two methods share a name.
+        InputError: if there is no such file of Python code, if it cannot be read, or if two methods share a name.
     """
     if path.suffix != ".py" or not path.is_file():
         raise InputError(f"{path} is no file of Python code; give the path of a .py file that declares METHODS")
-    found = _collect({str(path): lambda: _run_file(path)})
-    for reason in found.broken_modules.values():
+    methods = _collect({str(path): partial(_run_file, path)})
+    for reason in methods.broken_modules.values():
         raise InputError(f"{path} is not readable: {reason}")
-    return found
+    return methods
 
 
 def why_missing(method: Method) -> str | None:
-    """Return which library of the method's is not installed, in one line, or None; nothing is imported.
+    """Return which of the method's libraries is not installed, in one line, or None; nothing is imported.
 
-    A library that is there and breaks when it is imported is found by `why_unavailable` alone.
+    Only `why_unavailable` finds a library that is installed and breaks when it is imported.
     """
-    return next((reason for library in method.requires if (reason := _not_found(library))), None)
+    reasons = (_not_found(library) for library in method.requires)
+    return next((reason for reason in reasons if reason is not None), None)
 
 
 def why_unavailable(method: Method) -> str | None:
     """Import the method's libraries; return why it cannot run here, in one line, or None."""
-    return next((reason for library in method.requires if (reason := _import_failure(library)[0])), None)
+    reasons = (_import_failure(library)[0] for library in method.requires)
+    return next((reason for reason in reasons if reason is not None), None)
 
 
 def import_notes(method: Method) -> list[str]:
-    """Return what the method's libraries did to the process when they were imported, a line each; it was undone."""
+    """Return what the method's libraries did to the process when they were imported, one line each; it was undone."""
     return [f"importing {library} {note}" for library in method.requires for note in _import_failure(library)[1]]
 
 
 def _collect(modules: dict[str, Callable[[], ModuleType]]) -> Registry:
-    """Load modules of methods, given by name; one that fails is noted and left out."""
-    call_limit()  # a mistake in it is the user's, and no module's
-    found = Registry({}, {})
+    """Load modules of methods, given by name; a module that fails is noted and left out."""
+    call_limit()  # a mistake in the limit is the user's, not a module's
+    collected = Registry({}, {})
     places: dict[str, str] = {}
     for name, load in modules.items():
         try:
@@ -122,19 +124,19 @@ def _collect(modules: dict[str, Callable[[], ModuleType]]) -> Registry:
                 module = load()
             declared = _declared(module)
         except Exception as error:  # a foreign module may fail in any way, and must not take the others down
-            found.broken_modules[name] = one_line(error)
+            collected.broken_modules[name] = one_line(error)
             continue
         for method in declared:
-            if method.name in found.methods:
-                found.broken_modules[name] = (
+            if method.name in collected.methods:
+                collected.broken_modules[name] = (
                     f"its method {method.name} is already declared in {places[method.name]}; rename one of them"
                 )
                 continue
             places[method.name] = name
-            found.methods[method.name] = method
+            collected.methods[method.name] = method
             if notes:
-                found.notes[method.name] = [f"importing {name} {note}" for note in notes]
-    return found
+                collected.notes[method.name] = [f"importing {name} {note}" for note in notes]
+    return collected
 
 
 def _declared(module: ModuleType) -> list[Method]:
@@ -145,9 +147,11 @@ def _declared(module: ModuleType) -> list[Method]:
 
 
 def _run_file(path: Path) -> ModuleType:
-    # Dataclasses and pickles look their module up by its name, which must hide no other.
+    # Dataclasses and pickles look their module up by its name, which must hide no other module.
     name = f"_methods_of_{path.stem}"
     spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise ImportError(f"{path} cannot be imported")
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     spec.loader.exec_module(module)
@@ -156,11 +160,11 @@ def _run_file(path: Path) -> ModuleType:
 
 @cache
 def _not_found(library: str) -> str | None:
-    """Look for a library, part by part: finding a submodule by its whole name would import the package."""
+    """Look for a library part by part: finding a submodule by its whole name would import the package."""
     package, *parts = library.split(".")
     try:
         spec = importlib.util.find_spec(package)
-    except (ImportError, ValueError):  # a finder refuses it; a module without a specification was put in its place
+    except (ImportError, ValueError):  # a finder refuses it, or a module without a specification was put in its place
         spec = None
     if spec is None:
         return _install(package)
@@ -178,8 +182,8 @@ def _install(package: str) -> str:
 
 @cache
 def _import_failure(library: str) -> tuple[str | None, list[str]]:
-    """Import a library; return why it failed, or None, and what the import did."""
-    # Every library builds on torch, and what it does to torch is seen only if torch was there before.
+    """Import a library; return why that failed, or None, and what the import did to the process."""
+    # Every library builds on torch, and a change of torch's settings is seen only if torch was imported before.
     importlib.import_module("torch")
     package = library.split(".")[0]
     notes: list[str] = []

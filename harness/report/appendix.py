@@ -71,7 +71,7 @@ def links(keys: Sequence[str]) -> Markup:
 def _command(row: dict[str, Any]) -> str:
     if row["kind"] == "asv":
         return shlex.join(["asv", "run", f"{row['commit']}^!"])
-    return f"harness {row['command']}" if row["command"] else ""
+    return row["command"] or ""
 
 
 def _settings(row: dict[str, Any]) -> str:

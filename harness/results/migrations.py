@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Mapping
+from importlib.resources import files
 from typing import Any
 
 import polars as pl
@@ -14,63 +15,8 @@ from harness.results.schema import SCHEMA, cell_key
 Migration = Callable[[pl.DataFrame], pl.DataFrame]
 
 _WHERE = ("project", "versions", "cpu", "gpu", "threads", "processes", "data")
-_KINDS = {
-    "LikelihoodCell": "likelihood",
-    "RuntimeCell": "runtime",
-    "ImputationCell": "imputation",
-    "NormalizerCell": "normalizer",
-}
-_CONFIG = {
-    "optimizer": "rmsprop",
-    "learning_rate": 1e-4,
-    "schedule": "steps",
-    "decay": 0.95,
-    "decay_epochs": 50,
-    "weight_decay": 0.0,
-    "clip_norm": None,
-    "skip_not_finite": False,
-    "ema_decay": 0.999,
-    "epochs": 10_000,
-    "evaluate_every": 10,
-    "start_samples": None,
-    "calibrate": False,
-    "patience": None,
-    "max_seconds": None,
-    "compile": False,
-}
-_PROBLEM = {
-    "architecture": "fc",
-    "shape": [784],
-    "layers": 2,
-    "batch": 100,
-    "dtype": "float32",
-    "device": "cpu",
-    "seed": 0,
-    "residual": False,
-    "noise": 1.0,
-    "raw_pixel_alpha": None,
-    "levels": 256,
-    "start": "published",
-    "energy_weight": 0.0,
-    "frozen_actnorm": False,
-}
-_DEFAULTS: dict[str, dict[str, Any]] = {
-    "likelihood": {"logit_alpha": None, "smooth_noise": None, "preprocess": True, "clean_batches": False},
-    "runtime": {},
-    "imputation": {
-        "logit_alpha": None,
-        "images": 1000,
-        "steps": 600,
-        "warmup": 50,
-        "step_size": 0.05,
-        "preconditioned": True,
-        "adjusted": True,
-        "leapfrog": 5,
-    },
-    "normalizer": {"method": "ebflow-ml", "draws": 5000, "repeats": 10},
-}
+_VERSION_2 = json.loads(files("harness.results").joinpath("version_2.json").read_text())
 """The defaults that an absent field of version 2 stood for, and that keys of version 3 leave out."""
-
 
 _FEWEST_PUBLISHED_EPOCHS = 80  # of glow
 
@@ -109,13 +55,14 @@ MIGRATIONS: tuple[Migration, ...] = (
 
 def _version_3(row: Mapping[str, Any]) -> str:
     old = json.loads(row["config"])
-    kind = _KINDS[old.pop("kind")]
+    kind = old.pop("kind").removesuffix("Cell").lower()
     where = {name: old.pop(name) for name in _WHERE if name in old}
     label = old.pop("recipe", row["recipe"])
-    defaults = {**_DEFAULTS[kind], "problem": _PROBLEM, **({"config": _CONFIG} if kind != "normalizer" else {})}
-    settings = {**defaults, **old, "problem": {**_PROBLEM, **old["problem"]}}
-    if "config" in defaults:
-        settings["config"] = {**_CONFIG, **old.get("config", {})}
+    defaults = {**_VERSION_2["kinds"][kind], "problem": _VERSION_2["problem"]}
+    if kind != "normalizer":
+        defaults["config"] = _VERSION_2["config"]
+    settings = {**defaults, **old}
+    settings |= {part: {**defaults[part], **settings[part]} for part in ("problem", "config") if part in defaults}
     identity = {"kind": kind, **where, **_differing(settings, defaults)}
     if kind == "runtime" and not identity["config"]:  # the one configuration that has a default as a whole
         del identity["config"]

@@ -324,8 +324,8 @@ class Store:
                     report(path, error, None if name else file.mark)
             for name in file.cells.keys() - file.errors.keys():
                 key = file.cells[name]["cell"][0]
-                # A file of an older version has an older name, and one of the cell's own name is newer.
-                if key not in cells or (path != pack and name == key):
+                # What has an older name was written by an older version, and is older than what has the cell's key.
+                if key not in cells or (name == key and cells[key].name != key):
                     cells[key] = _Cell(file.cells[name], name, path, None if path == pack else file.mark)
         return cells
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 
 from harness.cli import program as cli
 from harness.methods import Method, Model, Problem, registry
-from harness.results import Row
+from harness.results import Row, cell_key
 from harness.timing.interleaved import Block
 from harness.timing.machine import REFERENCE_METRIC
 
@@ -137,6 +138,21 @@ def make_row() -> Callable[..., Row]:
             "started_at": "2025-01-01T00:00:00+00:00",
         }
         return Row(**{**columns, **changes})
+
+    return make
+
+
+@pytest.fixture
+def make_cell_row(make_row: Callable[..., Row]) -> Callable[..., Row]:
+    """Make a row of the cell of a number, whose key, configuration and columns agree."""
+
+    def make(number: int, **changes: Any) -> Row:
+        row = make_row(**changes)
+        identity = {"kind": "runtime", "number": number, "threads": row.threads, "cpu": row.cpu, "gpu": row.gpu}
+        problem = {"seed": row.seed, "dtype": row.dtype, "device": row.device, "shape": [row.D]}
+        settings = {"experiment": row.experiment, "profile": row.profile, "problem": problem}
+        config = json.dumps({"identity": identity, "settings": settings, "origin": {}})
+        return replace(row, cell=cell_key(identity), config=config)
 
     return make
 

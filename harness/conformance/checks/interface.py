@@ -1,4 +1,4 @@
-"""Shapes, dtypes, devices, sizes, and nothing touched that belongs to others."""
+"""Checks of shapes, dtypes, devices and sizes, and that nothing is touched that belongs to others."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from harness.conformance.catalogue import check
-from harness.conformance.subject import Broken, Inapplicable, Subject, closed_form, closely
+from harness.conformance.subject import Broken, Inapplicable, Subject, closed_form, closely, draw
 from harness.errors import InputError
 from harness.methods import Problem
 from harness.methods.density import build, log_prob, sample
@@ -20,13 +20,13 @@ from harness.methods.precision import stored
 
 @check(
     "A built model has every member of harness.methods.Model, and the declaration is one that tables can show",
-    "a member is missing because the class does not inherit harness.methods.Model",
+    "the class does not inherit harness.methods.Model, and lacks a member",
 )
 def declaration(subject: Subject) -> None:
-    """Members and texts."""
+    """Look at the members of a model and at the summary of the method."""
     method = subject.method
     if not method.summary or "\n" in method.summary:
-        raise Broken("its summary is not one line of text; say what it trains and what it costs")
+        raise Broken("the summary is not one line of text; say what the method trains and what it costs")
     model = subject.started(subject.smallest())
     members = ["to_latent", *(["training_loss", "init_batch", "after_step"] if method.iterative else [])]
     members += ["to_data"] if method.samples else []
@@ -38,15 +38,15 @@ def declaration(subject: Subject) -> None:
 
 
 @check(
-    "to_latent maps (B, *event) to z with D numbers a sample and log|det| of shape (B,), to_data maps back, all real, "
-    "finite, in the dtype and on the device of the input",
-    "a scalar log-determinant that was not expanded to the batch, or a tensor made in torch's default dtype",
+    "to_latent maps (B, *event) to z with D numbers a sample and log|det| of shape (B,), to_data maps back, and all "
+    "results are real, finite, in the dtype and on the device of the input",
+    "a scalar log-determinant is not expanded to the batch, or a tensor is made in torch's default dtype",
 )
 def shapes(subject: Subject) -> None:
-    """Every architecture, both dtypes."""
+    """Look at every architecture in both dtypes."""
     for dtype in ("float32", "float64"):
         for problem in subject.one_of_each(dtype=dtype):
-            model, x = subject.model(problem), subject.draw(problem)
+            model, x = subject.model(problem), draw(problem)
             where = f"{problem.architecture}, {problem.shape}, {dtype}"
             with torch.no_grad():
                 z, log_det = model.to_latent(x)
@@ -69,32 +69,32 @@ def _expect(name: str, value: Tensor, shape: tuple[int, ...], x: Tensor, where: 
 
 
 @check(
-    "D = 1 is taken, or refused by a ValueError of one line when the model is built",
+    "A method takes D = 1, or refuses it by a ValueError of one line when the model is built",
     "a coupling splits one component into two halves, one of them empty",
 )
 def one_dimension(subject: Subject) -> None:
-    """D = 1 with L = 1, where an architecture has vectors."""
+    """Build for D = 1 with L = 1, where an architecture takes vectors."""
     if "fc" not in subject.method.architectures:
-        raise Inapplicable("none of its architectures takes vectors of any length")
+        raise Inapplicable("none of the method's architectures takes vectors of any length")
     problem = Problem(shape=(1,), layers=1, batch=1, dtype="float64", noise=0.5)
     try:
         build(subject.method, problem)
     except InputError as error:
         raise Inapplicable(f"refused: {error}") from None
-    model, x = subject.model(problem), subject.draw(problem)
+    model, x = subject.model(problem), draw(problem)
     _expect("log|det|", model.to_latent(x)[1].detach(), (len(x),), x, "D = 1")
 
 
 @check(
     "A batch of one sample and an empty batch give log-densities of shape (1,) and (0,), and go through to_data",
-    "statistics of the batch, or a squeeze that drops the batch axis",
+    "statistics are taken over the batch, or a squeeze drops the batch axis",
 )
 def small_batches(subject: Subject) -> None:
-    """B = 1 and B = 0."""
+    """Evaluate with B = 1 and with B = 0."""
     problem = subject.smallest()
     model = subject.model(problem)
     for size in (1, 0):
-        x = subject.draw(problem)[:size]
+        x = draw(problem)[:size]
         with torch.no_grad():
             value = log_prob(model, x)
             if value.shape != (size,):
@@ -104,16 +104,16 @@ def small_batches(subject: Subject) -> None:
 
 
 @check(
-    "fc takes images as vectors: the same numbers in another shape have the same density",
+    "fc takes images as vectors, so that the same numbers in another shape have the same density",
     "the shape of the problem is used where its dimension is meant",
 )
 def images(subject: Subject) -> None:
-    """A (1, 2, 4) image beside a vector of 8."""
+    """Compare images of shape (1, 2, 4) with vectors of 8 numbers."""
     if "fc" not in subject.method.architectures:
-        raise Inapplicable("it has no fc")
+        raise Inapplicable("the method has no fc")
     image, vector = (Problem(shape=shape, layers=2, dtype="float64", noise=0.5) for shape in ((1, 2, 4), (8,)))
     on_images, on_vectors = subject.model(image), subject.model(vector)
-    x = subject.draw(image)
+    x = draw(image)
     if subject.method.samples:
         back = on_images.to_data(on_images.to_latent(x)[0])
         if back.shape != x.shape:
@@ -123,13 +123,13 @@ def images(subject: Subject) -> None:
 
 
 @check(
-    "Shapes come out right on torch's meta device, where nothing is computed: a rehearsal of other devices",
-    "a tensor made on the CPU inside a forward pass, or code that looks at values (then declare meta_device=False)",
+    "Shapes come out right on torch's meta device, where nothing is computed, as a rehearsal of other devices",
+    "a tensor is made on the CPU inside a forward pass, or code looks at values (then declare meta_device=False)",
 )
 def meta_device(subject: Subject) -> None:
-    """Latents, inverse, loss and gradient."""
+    """Run latents, inverse, loss and gradient."""
     if not subject.method.meta_device:
-        raise Inapplicable("declared: its code looks at values")
+        raise Inapplicable("the method declares that its code looks at values")
     for architecture in subject.method.architectures:
         problem = subject.of_architecture(architecture)[-1].replace(device="meta")
         model = build(subject.method, problem)
@@ -144,13 +144,13 @@ def meta_device(subject: Subject) -> None:
 
 
 @check(
-    "Inputs stay as they are: values, requires_grad, grad",
-    "an operation in place (a trailing underscore, +=), or x.requires_grad_() on the caller's own tensor",
+    "The values, requires_grad and grad of inputs stay as they are",
+    "an operation is in place (a trailing underscore, +=), or x.requires_grad_() changes the caller's own tensor",
 )
 def inputs(subject: Subject) -> None:
-    """Every call that takes a tensor."""
+    """Look at the arguments of every call that takes a tensor."""
     problem = subject.smallest()
-    model, x = subject.model(problem), subject.draw(problem)
+    model, x = subject.model(problem), draw(problem)
     z = model.to_latent(x)[0].detach()
     calls: dict[str, Any] = {"to_latent": lambda x, z: model.to_latent(x)}
     if subject.method.samples:
@@ -169,15 +169,15 @@ def inputs(subject: Subject) -> None:
 
 
 @check(
-    "Nothing global changes: default dtype, threads, gradient mode, the random states of torch, numpy and Python",
-    "noise from torch.randn, numpy or random without the given generator, or a setting made for one call and left on",
+    "No call changes torch's default dtype, threads or gradient mode, or the random states of torch, numpy and Python",
+    "noise comes from torch.randn, numpy or random without the given generator, or a setting is made and left on",
 )
 def global_state(subject: Subject) -> None:
-    """Over building, starting, training and evaluating."""
+    """Look at what is global before and after building, starting, training and evaluating."""
     problem = subject.smallest()
     with _watched("building"):
         model = build(subject.method, problem)
-    x = subject.draw(problem)
+    x = draw(problem)
     if subject.method.iterative:
         with _watched("init_batch"):
             model.init_batch(x)
@@ -187,7 +187,7 @@ def global_state(subject: Subject) -> None:
             model.after_step()
     else:
         with _watched("fit"):
-            closed_form(model).fit([subject.draw(problem, 50)])
+            closed_form(model).fit([draw(problem, 50)])
     model.module.eval()
     with _watched("to_latent"):
         z = model.to_latent(x)[0].detach()
@@ -205,16 +205,15 @@ def _watched(what: str) -> Iterator[None]:
 
 
 @check(
-    "Samples come from the latents that the harness draws, and so from its generator alone: one seed, one result",
+    "Samples follow from the latents that the harness draws, so that one seed gives one result",
     "to_data adds noise of its own, or ignores z",
 )
 def seeded_samples(subject: Subject) -> None:
-    """Twice with one seed, once with another."""
-    if not subject.method.samples:
-        raise Inapplicable("declared: it cannot draw")
+    """Draw twice with one seed, and once with another."""
+    subject.needs_samples()
     problem = subject.smallest()
     model = subject.model(problem)
-    shape = model.to_latent(subject.draw(problem))[0].shape[1:]
+    shape = model.to_latent(draw(problem))[0].shape[1:]
     first, again, other = (sample(model, shape, 9, torch.Generator().manual_seed(seed)) for seed in (4, 4, 5))
     if not torch.equal(first, again):
         raise Broken("two draws with one seed differ")
@@ -223,11 +222,11 @@ def seeded_samples(subject: Subject) -> None:
 
 
 @check(
-    "Building follows the problem's seed: one seed, one start",
-    "numbers of the start come from numpy, from a generator of its own, or from outside build",
+    "A model's start follows from the problem's seed alone",
+    "numbers of the start come from numpy, from a generator of the model's own, or from outside build",
 )
 def seeded_start(subject: Subject) -> None:
-    """The same start from another place in the global random stream."""
+    """Build again from another place in the global random stream."""
     problem = subject.smallest()
     first = build(subject.method, problem).module.state_dict()
     with torch.random.fork_rng():

@@ -1,4 +1,4 @@
-"""Training: the loss, its gradient, its noise, what it learns, and equality with all who claim the same function."""
+"""Checks of training: the loss, its gradient, its noise, what is learnt, and the same function as others claim."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from harness.conformance.catalogue import check
-from harness.conformance.subject import Broken, Inapplicable, Subject, closed_form, closely, parameters
+from harness.conformance.subject import Broken, Inapplicable, Subject, closed_form, closely, draw, parameters
 from harness.methods import Method, Model, Problem, SharedWeights
 from harness.methods.density import build, log_prob
 from harness.training.configuration import TrainingConfig
@@ -18,22 +18,17 @@ from harness.training.step import Trainer
 _BATCH = 128
 
 
-def _iterative(subject: Subject) -> None:
-    if not subject.method.iterative:
-        raise Inapplicable("it is fitted in closed form")
-
-
 @check(
     "training_loss is a finite real scalar, and every trained parameter gets a finite gradient that is not zero",
-    "a parameter that is made and never used, a detach, or a loss that is not averaged; set requires_grad_(False) on "
+    "a parameter is never used, a detach cuts it off, or the loss is not averaged; set requires_grad_(False) on "
     "what is not trained",
 )
 def gradients(subject: Subject) -> None:
-    """Every architecture."""
-    _iterative(subject)
+    """Look at the loss and its gradient for every architecture."""
+    subject.needs_training()
     for problem in subject.one_of_each():
         model = subject.model(problem)
-        loss = model.training_loss(subject.draw(problem), torch.Generator().manual_seed(0))
+        loss = model.training_loss(draw(problem), torch.Generator().manual_seed(0))
         if loss.shape != () or loss.is_complex():
             raise Broken(f"{problem.architecture}: the loss has shape {tuple(loss.shape)} and dtype {loss.dtype}")
         if not bool(loss.isfinite()):
@@ -49,14 +44,14 @@ def gradients(subject: Subject) -> None:
 
 
 @check(
-    "All noise of training_loss comes from the given generator: one seed, one loss",
-    "torch.randn without generator=, numpy's random numbers, or a generator of the model's own",
+    "All noise of training_loss comes from the given generator, so that one seed gives one loss",
+    "the loss calls torch.randn without generator=, numpy, or a generator of the model's own",
 )
 def seeded_loss(subject: Subject) -> None:
-    """Twice with one seed."""
-    _iterative(subject)
+    """Compute the loss twice with one seed."""
+    subject.needs_training()
     problem = subject.smallest()
-    model, x = subject.model(problem), subject.draw(problem)
+    model, x = subject.model(problem), draw(problem)
     first, again = (model.training_loss(x, torch.Generator().manual_seed(1)).detach() for _ in range(2))
     if not torch.equal(first, again):
         raise Broken(f"two losses with one seed differ by {float((first - again).abs()):.2g}")
@@ -64,15 +59,15 @@ def seeded_loss(subject: Subject) -> None:
 
 @check(
     "With objective='ml' the loss has the gradient of the mean negative log_prob",
-    "a term left out or weighted, a sum in place of the mean, or an objective that is not maximum likelihood: name it",
+    "a term is left out or weighted, a sum stands for the mean, or the objective is another one: then name it",
 )
 def maximum_likelihood(subject: Subject) -> None:
-    """Up to a constant, that is, in the gradients."""
+    """Compare the gradients, as a constant may be left out of the loss."""
     if subject.method.objective != "ml":
-        raise Inapplicable(f"its objective is {subject.method.objective}")
+        raise Inapplicable(f"the method's objective is {subject.method.objective}")
     subject.needs_exact_log_prob()
     for problem in subject.one_of_each():
-        model, x = subject.model(problem), subject.draw(problem)
+        model, x = subject.model(problem), draw(problem)
         names, trained = zip(*parameters(model), strict=True)
         ours = torch.autograd.grad(-log_prob(model, x).mean(), trained)
         theirs = torch.autograd.grad(model.training_loss(x, torch.Generator().manual_seed(0)), trained)
@@ -82,13 +77,13 @@ def maximum_likelihood(subject: Subject) -> None:
 
 @check(
     "Gradients of log_prob are linear in weights of the samples, as any weighted training needs",
-    "a gradient that one sample decides for the whole batch (normflows' Residual with reduce_memory=True)",
+    "one sample decides the gradient of the whole batch (normflows' Residual with reduce_memory=True)",
 )
 def weighted_samples(subject: Subject) -> None:
-    """The gradient of a weighted sum over the batch, against the gradients of its samples alone."""
+    """Compare the gradient of a weighted sum over the batch with the gradients of its samples alone."""
     subject.needs_exact_log_prob()
     problem = subject.largest()
-    model, x = subject.model(problem), subject.draw(problem)
+    model, x = subject.model(problem), draw(problem)
     names, trained = zip(*parameters(model), strict=True)
     weights = torch.arange(len(x), dtype=x.dtype)  # the first sample has none
     # A parameter that only training uses, such as a learned inverse, has no part in log_prob.
@@ -102,11 +97,11 @@ def weighted_samples(subject: Subject) -> None:
 
 
 @check(
-    "200 steps on a known Gaussian reach its entropy, or from a start far off most of the way there",
-    "a loss that does not train the density, or steps that undo each other",
+    "200 steps on a known Gaussian reach its entropy, or most of the way there from a start far off",
+    "the loss does not train the density, or steps undo each other",
 )
 def fit(subject: Subject) -> None:
-    """Test NLL less the exact entropy, on fresh data, in float32."""
+    """Compare the NLL of fresh data, in float32, with the exact entropy."""
     method, problem = subject.method, subject.smallest(dtype="float32", batch=_BATCH, noise=0.3)
     if problem.architecture == "fc":
         problem = problem.replace(layers=2)
@@ -133,17 +128,17 @@ def fit(subject: Subject) -> None:
             raise Broken(f"{left:.2f} nats above the entropy of {entropy:.2f}, D = {dimension}")
         return
     # Linear layers far from their optimum need a large rate, networks of hidden layers a small one.
-    found = []
+    excesses = []
     for learning_rate in (0.01, 0.03, 0.003):
         model = build(method, problem)
         model.module.train()
         model.init_batch(data(_BATCH))
         before = excess(model)
         _train(model, data, learning_rate)
-        found.append(excess(model))
-        if found[-1] < max(0.2 * dimension, 0.4 * before):
+        excesses.append(excess(model))
+        if excesses[-1] < max(0.2 * dimension, 0.4 * before):
             return
-    nats = ", ".join(f"{value:.2f}" for value in found)
+    nats = ", ".join(f"{value:.2f}" for value in excesses)
     raise Broken(
         f"{nats} nats above the entropy of {entropy:.2f} with Adam at 0.01, 0.03 and 0.003, {before:.2f} at the start, "
         f"D = {dimension}"
@@ -161,29 +156,29 @@ def _train(model: Model, data: Callable[[int], Tensor], learning_rate: float) ->
 
 
 @check(
-    "With equal weights it has the log_prob of the paper's fc; that is what linear='dense' or 'lu' declares",
-    "no bias, a transposed matrix, an activation too many, or load_linear_layers missing",
+    "With equal weights a method has the log_prob of the paper's fc, as linear='dense' or 'lu' declares",
+    "a bias is missing, a matrix is transposed, there is an activation too many, or no load_linear_layers",
 )
 @torch.no_grad()
 def equal_weights(subject: Subject) -> None:
-    """L = 3, D = 5, both forms of the activation."""
+    """Compare with L = 3 and D = 5, for both forms of the activation."""
     method = subject.method
     problem = Problem(shape=(5,), layers=3, dtype="float64", noise=0.5)
     claims = method.linear in ("dense", "lu", "luperm") and method.iterative and "fc" in method.architectures
     if not claims:
-        raise Inapplicable("it does not claim to be the paper's fc with dense or LU layers")
+        raise Inapplicable("the method does not claim to be the paper's fc with dense or LU layers")
     for residual in (False, True):
         model = subject.model(problem.replace(residual=residual))
         if not isinstance(model, SharedWeights):
             raise Broken(f"linear='{method.linear}' is declared, and the model has no load_linear_layers")
         layers = shared_layers(method)
         model.load_linear_layers(layers)
-        x = subject.draw(problem)
+        x = draw(problem)
         closely(log_prob(model, x), fc_log_prob(layers, x, residual), 1e-9, f"residual={residual}")
 
 
 def shared_layers(method: Method, dimension: int = 5, count: int = 3) -> list[tuple[Tensor, Tensor]]:
-    """One weight set: any matrices with an overall det < 0, or for LU such that factor with a positive diagonal."""
+    """Draw one weight set: any matrices with det < 0 overall, or for LU such that factor with a positive diagonal."""
     generator = torch.Generator().manual_seed(5)
 
     def noise(*shape: int) -> Tensor:
@@ -203,15 +198,15 @@ def shared_layers(method: Method, dimension: int = 5, count: int = 3) -> list[tu
 
 
 def fc_log_prob(layers: Sequence[tuple[Tensor, Tensor]], x: Tensor, residual: bool = False) -> Tensor:
-    """Log p of the paper's fc, written out: z = W x + b, f(x) = 0.3 x + 0.7 log(1 + e^x), base N(0, I).
+    """Compute log p of the paper's fc, written out: z = W x + b, f(x) = 0.3 x + 0.7 log(1 + e^x), base N(0, I).
 
     Args:
         layers: Pairs of W, shape (D, D), and b, shape (D,), first to last.
-        x: Shape (B, D).
+        x: Samples of shape (B, D).
         residual: Whether the activation is x + f(x).
 
     Returns:
-        Nats, shape (B,).
+        Log-densities in nats, shape (B,).
     """
     slope = 0.3 + residual
     total = torch.zeros(len(x), dtype=x.dtype)

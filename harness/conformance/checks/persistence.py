@@ -1,16 +1,15 @@
-"""What a model remembers: modes, repeats, edits of weights, copies, and checkpoints."""
+"""Checks of what a model remembers: modes, repeats, edits of weights, copies, and checkpoints."""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
 from harness.conformance.catalogue import check
-from harness.conformance.subject import Broken, Inapplicable, Subject, closely, parameters
-from harness.methods import Model, Problem
+from harness.conformance.subject import Broken, Inapplicable, Subject, closely, draw, parameters
+from harness.methods import Model
 from harness.methods.density import build, log_prob
 from harness.training.configuration import TrainingConfig
 from harness.training.state import TrainingState
@@ -19,34 +18,34 @@ from harness.training.step import Trainer
 
 @check(
     "Two calls of log_prob give the same bits, unless exact_log_prob=False declares that they do not",
-    "noise in to_latent: a stochastic estimate of the log-determinant, or dropout",
+    "to_latent adds noise, such as a stochastic estimate of the log-determinant or dropout",
 )
 @torch.no_grad()
 def repeats(subject: Subject) -> None:
-    """Twice in evaluation mode."""
+    """Compare twenty calls in evaluation mode."""
     problem = subject.largest()
-    model, x = subject.model(problem), subject.draw(problem)
+    model, x = subject.model(problem), draw(problem)
     values = torch.stack([log_prob(model, x) for _ in range(20)])
     spread = float(values.std(0).max())
     same = bool((values == values[0]).all())
     if subject.method.exact_log_prob and not same:
-        raise Broken(f"they differ by {spread:.2g} nats")
+        raise Broken(f"the values differ by {spread:.2g} nats")
     if not subject.method.exact_log_prob:
         if same:
             raise Broken("exact_log_prob=False is declared, and twenty calls give the same bits")
-        raise Inapplicable(f"declared: log_prob is an estimate (standard deviation {spread:.2g} nats a sample here)")
+        raise Inapplicable(f"log_prob is declared an estimate (standard deviation {spread:.2g} nats a sample here)")
 
 
 @check(
     "log_prob is the same in training and in evaluation mode",
-    "dropout, batch normalisation, or a cache that evaluation mode switches on",
+    "dropout, batch normalisation, or a cache that evaluation mode switches on changes what is computed",
 )
 @torch.no_grad()
 def modes(subject: Subject) -> None:
-    """Evaluation before training mode, so that a start from the first batch seen is noticed too."""
+    """Evaluate before training mode is on, so that a start from the first batch seen is noticed too."""
     subject.needs_exact_log_prob()
     for problem in subject.one_of_each():
-        model, x = subject.model(problem), subject.draw(problem)
+        model, x = subject.model(problem), draw(problem)
         evaluated = log_prob(model, x)
         model.module.train()
         closely(log_prob(model, x), evaluated, 1e-12, f"{problem.architecture}: train() beside eval()")
@@ -54,49 +53,39 @@ def modes(subject: Subject) -> None:
 
 @check(
     "log_prob follows every way of changing the weights: in place, through .data, load_state_dict, an optimiser",
-    "a stored matrix, determinant or transform (nflows' using_cache, a built zuko transform) that outlives the weights",
+    "a stored matrix, determinant or transform outlives the weights (nflows' using_cache, a built zuko transform)",
 )
 @torch.no_grad()
 def staleness(subject: Subject) -> None:
-    """Each edit against a model made afresh with the same weights."""
+    """Compare the model after each edit with one that is made afresh with the same weights."""
     subject.needs_exact_log_prob()
     problem = subject.largest()
-    model, other, x = subject.model(problem), subject.model(problem, seed=1), subject.draw(problem)
+    model, other, x = subject.model(problem), subject.model(problem, seed=1), draw(problem)
     log_prob(model, x)
     model.module.load_state_dict(other.module.state_dict())
     closely(log_prob(model, x), log_prob(other, x), 1e-9, "after load_state_dict, against the model that it came from")
-    for what, edit in _EDITS.items():
+    for how in ("in place", "through .data", "by an optimiser"):
         before = log_prob(model, x)
-        edit(model)
+        _edit(model, how)
         after = log_prob(model, x)
         if torch.equal(before, after):
-            raise Broken(f"after a change {what} log_prob is what it was")
-        closely(after, _afresh(subject, model, x), 1e-9, f"after a change {what}, against a model made afresh")
+            raise Broken(f"after a change {how} log_prob is what it was before")
+        closely(after, _afresh(subject, model, x), 1e-9, f"after a change {how}, against a model made afresh")
 
 
-def _in_place(model: Model) -> None:
-    for _, parameter in parameters(model):
-        parameter.mul_(1.01)
-
-
-def _through_data(model: Model) -> None:
-    for _, parameter in parameters(model):
-        parameter.data = 1.01 * parameter.data
-
-
-def _by_optimizer(model: Model) -> None:
+def _edit(model: Model, how: str) -> None:
     trained = [parameter for _, parameter in parameters(model)]
+    if how == "by an optimiser":
+        for parameter in trained:
+            parameter.grad = torch.ones_like(parameter)
+        torch.optim.SGD(trained, lr=0.01).step()
+        model.after_step()
+        return
     for parameter in trained:
-        parameter.grad = torch.ones_like(parameter)
-    torch.optim.SGD(trained, lr=0.01).step()
-    model.after_step()
-
-
-_EDITS: dict[str, Callable[[Model], None]] = {
-    "in place": _in_place,
-    "through .data": _through_data,
-    "by an optimiser": _by_optimizer,
-}
+        if how == "in place":
+            parameter.mul_(1.01)
+        else:
+            parameter.data = 1.01 * parameter.data
 
 
 def _afresh(subject: Subject, model: Model, x: Tensor) -> Tensor:
@@ -108,13 +97,13 @@ def _afresh(subject: Subject, model: Model, x: Tensor) -> Tensor:
 
 @check(
     "A state dict and a deep copy hold the whole model, and .to() moves all of it",
-    "a tensor that is neither parameter nor buffer, or a buffer with persistent=False that is not rebuilt",
+    "a tensor is neither parameter nor buffer, or a buffer has persistent=False and is not rebuilt",
 )
 @torch.no_grad()
 def copies(subject: Subject) -> None:
-    """A checkpoint into a new model; a copy, as the average of the weights is one; to float32 and back."""
+    """Load a checkpoint into a new model, copy the module as the average of weights does, go to float32 and back."""
     for problem in subject.one_of_each():
-        model, x = subject.model(problem), subject.draw(problem)
+        model, x = subject.model(problem), draw(problem)
         fresh = build(subject.method, problem.replace(seed=1))
         missing = fresh.module.load_state_dict(model.module.state_dict(), strict=False)
         if missing.missing_keys or missing.unexpected_keys:
@@ -133,17 +122,16 @@ def copies(subject: Subject) -> None:
 
 
 @check(
-    "What happens after the start does not depend on which call comes first",
-    "a start from the first batch that any call sees; do it in init_batch, and nowhere else",
+    "What a model computes after its start does not depend on which call comes first",
+    "the model starts from the first batch that any call sees; let it start in init_batch, and nowhere else",
 )
 @torch.no_grad()
 def first_call(subject: Subject) -> None:
-    """Evaluate another batch first, in one of two models."""
+    """Compare two models, one of which has evaluated another batch first."""
     subject.needs_exact_log_prob()
-    if not subject.method.iterative:
-        raise Inapplicable("it is fitted in closed form")
+    subject.needs_training()
     for problem in subject.one_of_each():
-        x = subject.draw(problem)
+        x = draw(problem)
         first, second = (build(subject.method, problem) for _ in range(2))
         log_prob(second, 10 * x)
         closely(log_prob(second, x), log_prob(first, x), 1e-12, f"{problem.architecture}: after seeing other data")
@@ -151,28 +139,15 @@ def first_call(subject: Subject) -> None:
 
 @check(
     "A training that is stopped and goes on in a new model takes the same steps, to the bit",
-    "a counter, an average or a generator outside the module's state dict: make it a buffer, or offer "
+    "a counter, an average or a generator lies outside the module's state dict; make it a buffer, or offer "
     "harness.methods.Stateful",
 )
 def resume(subject: Subject) -> None:
-    """Two steps, a new model that is started from the same data and given the state, and two steps in both."""
-    if not subject.method.iterative:
-        raise Inapplicable("it is fitted in closed form")
+    """Take two steps, give the state to a new model that is started from the same data, and take two steps in both."""
+    subject.needs_training()
     for problem in subject.one_of_each():
-        x = subject.draw(problem)
-
-        def trainer(problem: Problem = problem) -> Trainer:
-            model = subject.started(problem)
-            model.module.train()
-            return Trainer(model, TrainingConfig(learning_rate=1e-3), torch.Generator().manual_seed(0))
-
-        def followed(trainer: Trainer, x: Tensor = x) -> list[Tensor]:
-            losses = [trainer.step(x) for _ in range(2)]
-            trainer.model.module.eval()
-            with torch.no_grad():
-                return [*losses, log_prob(trainer.model, x)]
-
-        first, second = trainer(), trainer()
+        x = draw(problem)
+        first, second = (_trainer(subject.started(problem)) for _ in range(2))
         for _ in range(2):
             first.step(x)
         with torch.no_grad():
@@ -180,7 +155,7 @@ def resume(subject: Subject) -> None:
         tensors, numbers = TrainingState(first).packed()
         TrainingState(second).restore({name: tensor.clone() for name, tensor in tensors.items()}, numbers)
         names = "the loss of the next step", "the loss after it", "log_prob after these"
-        for name, ours, theirs in zip(names, followed(second), followed(first), strict=True):
+        for name, ours, theirs in zip(names, _two_steps(second, x), _two_steps(first, x), strict=True):
             if not torch.equal(ours, theirs):
                 gap = float((ours - theirs).abs().max())
                 raise Broken(f"{problem.architecture}: {name} differs by {gap:.2g} from that of the model that went on")
@@ -188,3 +163,15 @@ def resume(subject: Subject) -> None:
         for name, value in TrainingState(second).packed()[0].items():
             if not torch.equal(value, after[name]):
                 raise Broken(f"{problem.architecture}: {name} is not that of the model that went on")
+
+
+def _trainer(model: Model) -> Trainer:
+    model.module.train()
+    return Trainer(model, TrainingConfig(learning_rate=1e-3), torch.Generator().manual_seed(0))
+
+
+def _two_steps(trainer: Trainer, x: Tensor) -> list[Tensor]:
+    losses = [trainer.step(x) for _ in range(2)]
+    trainer.model.module.eval()
+    with torch.no_grad():
+        return [*losses, log_prob(trainer.model, x)]

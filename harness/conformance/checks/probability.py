@@ -1,4 +1,4 @@
-"""The density: log|det| is that of the Jacobian, mass one, inverse and samples fit, samples of a batch do not meet."""
+"""Checks of the density: its log-determinant, its mass, its inverse and samples, and its score."""
 
 from __future__ import annotations
 
@@ -8,24 +8,24 @@ import torch
 from torch import Tensor
 
 from harness.conformance.catalogue import check
-from harness.conformance.subject import Broken, Inapplicable, Subject, closely, jacobians
+from harness.conformance.subject import Broken, Inapplicable, Subject, closely, draw, jacobians
 from harness.methods import Model
 from harness.methods.density import log_prob, sample, score
 
 
 @check(
-    "log|det| is that of the Jacobian dz/dx, in nats, also where the determinant is negative",
-    "a wrong sign (data to latent is meant), a layer left out, logdet for log|det|, bits or a mean over dimensions",
+    "to_latent returns log|det| of the Jacobian dz/dx in nats, also where the determinant is negative",
+    "the sign is wrong (data to latent is meant), a layer is left out, or it is logdet, bits or a mean over dimensions",
 )
 def log_det(subject: Subject) -> None:
-    """Against autograd, in float64, over random models."""
+    """Compare log|det| with autograd's Jacobian, in float64, over random models."""
     signs: set[float] = set()
     if not subject.method.exact_log_prob:
         problem = subject.largest()
-        _unbiased(subject.model(problem), subject.draw(problem, 3), f"D = {problem.dimension}")
+        _unbiased(subject.model(problem), draw(problem, 3), f"D = {problem.dimension}")
         return
     for problem in subject.problems():
-        x = subject.draw(problem, 3)
+        x = draw(problem, 3)
         for seed in range(8 if problem.architecture == "fc" else 2):
             model = subject.model(problem, seed, largest_scale=1.5 if subject.method.linear == "dense" else 0.3)
             truth = torch.linalg.slogdet(jacobians(model, x))
@@ -39,9 +39,9 @@ def log_det(subject: Subject) -> None:
 
 
 def _elsewhere(subject: Subject) -> None:
-    """In float32, far from the data, and at a larger dimension."""
+    """Compare log|det| in float32, far from the data, and at a larger dimension."""
     for problem in subject.one_of_each():
-        model, x = subject.model(problem), subject.draw(problem, 3)
+        model, x = subject.model(problem), draw(problem, 3)
         single = subject.model(problem.replace(dtype="float32"))
         single.module.load_state_dict(model.module.state_dict())
         where = f"{problem.architecture}, D = {problem.dimension}"
@@ -50,7 +50,7 @@ def _elsewhere(subject: Subject) -> None:
         _beside_autograd(model, 10 * x, f"{where}, data of scale 10")
     if "fc" in subject.method.architectures:
         problem = subject.smallest().replace(shape=(12,), layers=2)
-        _beside_autograd(subject.model(problem), subject.draw(problem, 3), "fc, D = 12")
+        _beside_autograd(subject.model(problem), draw(problem, 3), "fc, D = 12")
 
 
 def _beside_autograd(model: Model, x: Tensor, where: str) -> None:
@@ -59,7 +59,7 @@ def _beside_autograd(model: Model, x: Tensor, where: str) -> None:
 
 @torch.no_grad()
 def _unbiased(model: Model, x: Tensor, where: str) -> None:
-    """Hold the mean of many estimates against the truth."""
+    """Compare the mean of many estimates of log|det| with autograd's."""
     truth = torch.linalg.slogdet(jacobians(model, x)).logabsdet
     estimates = torch.stack([model.to_latent(x)[1] for _ in range(40)]).double()
     error = estimates.std(0) / math.sqrt(len(estimates))
@@ -73,14 +73,14 @@ def _unbiased(model: Model, x: Tensor, where: str) -> None:
 
 
 @check(
-    "The density has mass one",
-    "to_latent does not reach all of the latent space (a squashing function last), or is not one-to-one",
+    "The density integrates to one",
+    "to_latent does not reach all of the latent space (a squashing function last), or it is not one-to-one",
 )
 @torch.no_grad()
 def total_mass(subject: Subject) -> None:
-    """By importance sampling from a multivariate Student t around points where the density is.
+    """Integrate by importance sampling from a multivariate Student t around points where the density is.
 
-    Statistical: with 40,000 points a right density fails once in a million runs, and the seeds are fixed.
+    With 40,000 points a right density would fail once in a million runs, and the seeds are fixed.
     """
     subject.needs_exact_log_prob()
     problem = subject.smallest()
@@ -90,7 +90,7 @@ def total_mass(subject: Subject) -> None:
     generator = torch.Generator().manual_seed(0)
     mean, factor = torch.zeros(dimension, dtype=torch.float64), 3 * torch.eye(dimension, dtype=torch.float64)
     if subject.method.samples:
-        drawn = sample(model, model.to_latent(subject.draw(problem))[0].shape[1:], 2000, generator).flatten(1)
+        drawn = sample(model, model.to_latent(draw(problem))[0].shape[1:], 2000, generator).flatten(1)
         mean, factor = drawn.mean(0), torch.linalg.cholesky(drawn.mT.cov())
     x, log_q = _student(mean, factor, 40_000, generator)
     log_p = torch.cat([log_prob(model, part.view(-1, *problem.shape)) for part in x.split(10_000)])
@@ -103,7 +103,7 @@ def total_mass(subject: Subject) -> None:
 
 
 def _student(mean: Tensor, factor: Tensor, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Draw from a multivariate t with 4 degrees of freedom; return points and log-densities."""
+    """Return points from a multivariate t with 4 degrees of freedom, and their log-densities."""
     freedom, dimension = 4.0, len(mean)
     normal = torch.randn(n, dimension, generator=generator, dtype=mean.dtype)
     squares = torch.randn(n, int(freedom), generator=generator, dtype=mean.dtype).square().sum(1, keepdim=True)
@@ -120,18 +120,17 @@ def _student(mean: Tensor, factor: Tensor, n: int, generator: torch.Generator) -
 
 @check(
     "to_data is the inverse of to_latent, near the data and ten times further out, in float64 and in float32",
-    "the direction is wrong (normflows' forward is latent to data), or an inverse by iteration stops early",
+    "the direction is wrong (normflows' forward is latent to data), or an iterative inverse stops early",
 )
 @torch.no_grad()
 def round_trip(subject: Subject) -> None:
-    """Data to latent and back."""
-    if not subject.method.samples:
-        raise Inapplicable("declared: it cannot draw")
+    """Take data to the latent space and back."""
+    subject.needs_samples()
     for dtype, tolerance in (("float64", 1e-6), ("float32", 1e-1)):
         for problem in subject.one_of_each(dtype=dtype):
             model = subject.model(problem, largest_scale=0.1)
             for scale in (1, 10):
-                x = scale * subject.draw(problem)
+                x = scale * draw(problem)
                 where = f"{problem.architecture}, D = {problem.dimension}, {dtype}, data of scale {scale}"
                 closely(model.to_data(model.to_latent(x)[0]), x, tolerance, where)
 
@@ -142,37 +141,36 @@ def round_trip(subject: Subject) -> None:
 )
 @torch.no_grad()
 def samples(subject: Subject) -> None:
-    """Latent to data and back, z from the base."""
-    if not subject.method.samples:
-        raise Inapplicable("declared: it cannot draw")
+    """Draw z from the base, and take it to the data space and back."""
+    subject.needs_samples()
     for problem in subject.one_of_each():
         model = subject.model(problem, largest_scale=0.1)
-        z = subject.noise(model.to_latent(subject.draw(problem))[0])
+        z = subject.noise(model.to_latent(draw(problem))[0])
         closely(model.to_latent(model.to_data(z))[0], z, 1e-6, f"{problem.architecture}, D = {problem.dimension}")
 
 
 @check(
-    "Samples of a batch do not meet: each has the density that it has alone, in any order",
-    "a statistic over the batch axis, such as batch normalisation, or a flatten that mixes samples",
+    "Every sample of a batch has the density that it has alone, whatever the order of the batch",
+    "a statistic is taken over the batch axis, as by batch normalisation, or a flatten mixes samples",
 )
 @torch.no_grad()
 def batch_independence(subject: Subject) -> None:
-    """Apart, and reversed."""
+    """Compare a batch with its samples one by one, and with the reversed batch."""
     subject.needs_exact_log_prob()
     for problem in subject.one_of_each():
-        model, x = subject.model(problem), subject.draw(problem)
+        model, x = subject.model(problem), draw(problem)
         together = log_prob(model, x)
         apart = torch.cat([log_prob(model, x[i : i + 1]) for i in range(len(x))])
         closely(together, apart, 1e-9, f"{problem.architecture}: log_prob in a batch beside log_prob alone")
         closely(log_prob(model, x.flip(0)).flip(0), together, 1e-9, f"{problem.architecture}: another order")
 
 
-@check("The score is the gradient of log_prob", "a detach, a .data or a no_grad on the way from x to log_prob")
+@check("The score is the gradient of log_prob", "a detach, a .data or a no_grad lies on the way from x to log_prob")
 def gradient_in_x(subject: Subject) -> None:
-    """Autograd against central differences along one direction."""
+    """Compare autograd with central differences along one direction."""
     subject.needs_exact_log_prob()
     problem = subject.smallest()
-    model, x = subject.model(problem), subject.draw(problem)
+    model, x = subject.model(problem), draw(problem)
     direction = subject.noise(x)
     step = 1e-5
     with torch.no_grad():

@@ -1,4 +1,4 @@
-"""What `harness new-adapter` writes: a competitor that works as it is, to be changed into another."""
+"""The adapter that `harness new-adapter` writes: it works as it is, and is meant to be changed into another."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def write_adapter(name: str, folder: Path) -> Path:
     """Write the template as ``name.py`` into a folder, with the class and the method named after it; return the file.
 
     Raises:
-        InputError: The name is no identifier in ASCII that starts with a letter, or the file cannot be written.
+        InputError: if the name is no identifier in ASCII that starts with a letter, or the file cannot be written.
     """
     if not (name.isidentifier() and name.isascii() and name[0] != "_") or keyword.iskeyword(name):
         raise InputError(f"'{name}' cannot name a module of methods: use letters, digits and _, such as my_flow")
@@ -34,5 +34,5 @@ def write_adapter(name: str, folder: Path) -> Path:
 
 
 def method_name(name: str) -> str:
-    """Return what the method of this module is called."""
+    """Return the name of the method in a module of this name."""
     return f"{name.strip('_').replace('_', '-').lower()}-ml"

@@ -95,9 +95,9 @@ def test_defaults_are_those_that_stored_keys_were_made_with(kind: str, cell: Cel
             if own.default is not dataclasses.MISSING and own.metadata != APART
         }
 
-    assert migrations._DEFAULTS[kind].items() <= defaults(cell).items()
-    assert migrations._CONFIG.items() <= defaults(TrainingConfig).items()
-    problem = {**migrations._PROBLEM, "shape": tuple(migrations._PROBLEM["shape"])}
+    assert migrations._VERSION_2["kinds"][kind].items() <= defaults(cell).items()
+    assert migrations._VERSION_2["config"].items() <= defaults(TrainingConfig).items()
+    problem = {**migrations._VERSION_2["problem"], "shape": tuple(migrations._VERSION_2["problem"]["shape"])}
     assert problem.items() <= defaults(Problem).items()
 
 

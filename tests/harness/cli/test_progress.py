@@ -85,6 +85,21 @@ def test_what_has_no_number_is_not_told_of_as_measured(logged: Any, make_row: Ca
     ]
 
 
+def test_a_terminal_is_told_of_failures_alone(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, make_row: Callable[..., Row]
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")  # and rich takes it for a terminal
+    with progress.SweepProgress([CELL, SECOND]) as sweep:
+        sweep.start(CELL, False)(1, 2, "")
+        sweep.end(CELL, [make_row()])
+        sweep.start(SECOND, False)
+        sweep.end(SECOND, [make_row(status="failed", value=None, reason="no kernel")])
+    shown = capsys.readouterr().err
+    assert shown.count("some-experiment") == 1
+    assert f"{NAME}: failed: no kernel" in shown
+    assert "2/2" in shown
+
+
 def test_quiet_is_silent(capsys: pytest.CaptureFixture[str], make_row: Callable[..., Row]) -> None:
     with progress.SweepProgress([CELL], quiet=True) as sweep:
         sweep.start(CELL, False)(1, 2, "")

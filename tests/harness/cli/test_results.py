@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from harness.results import Row, Store, cell_key
+from harness.results import Row, Store
 
 Run = Callable[..., Any]
 
 
 @pytest.fixture
-def store(tmp_path: Path, make_row: Callable[..., Row]) -> Store:
+def store(tmp_path: Path, make_cell_row: Callable[..., Row]) -> Store:
     """Three cells: two timings and a training that failed."""
     store = Store(tmp_path / "store")
     for number, columns in enumerate(
@@ -25,8 +24,7 @@ def store(tmp_path: Path, make_row: Callable[..., Row]) -> Store:
             {"experiment": "train", "metric": "nll", "value": None, "status": "failed", "reason": "no\nkernel"},
         )
     ):
-        config = json.dumps({"number": number})
-        store.write([make_row(cell=cell_key(json.loads(config)), config=config, **columns)])
+        store.write([make_cell_row(number, **columns)])
     return store
 
 

@@ -11,17 +11,19 @@ from pathlib import Path
 from typing import Any, get_args
 
 import pytest
+import typer
 
 from harness import __version__
 from harness.cells.workers import EXECUTORS
 from harness.cli import options
+from harness.cli.program import app
 from harness.datasets import names
 from harness.methods import ARCHITECTURES, DTYPES
 from harness.methods.registry import registry
 from harness.paper.experiments import EXPERIMENTS, PROFILES
 from harness.paper.recipes import RECIPES
 from harness.results import Row, Store
-from harness.training.optimizers import OPTIMIZERS
+from harness.training.configuration import OPTIMIZERS
 
 Run = Callable[..., Any]
 
@@ -95,6 +97,22 @@ def test_help_has_examples_that_fit_and_options_in_panels(run: Run, monkeypatch:
         assert after[1].strip() == "" or after[1].strip().startswith(f"harness {command}")  # no line was broken
     for panel in ("Model and data", "Training", "Machine", "Results"):
         assert f"─ {panel} ─" in run("train", "--help").out
+
+
+def every_parameter(group: Any) -> list[Any]:
+    found = []
+    for command in group.commands.values():
+        found += every_parameter(command) if hasattr(command, "commands") else command.params
+    return found
+
+
+@pytest.mark.parametrize("parameter", every_parameter(typer.main.get_command(app)), ids=lambda one: one.name)
+def test_the_help_of_every_option_stands_alone(parameter: Any) -> None:
+    """It begins with the noun or verb that it is about: "Seed of the weights.", not "Of the weights."."""
+    first = parameter.help.split()[0]
+    assert first[0].isupper()
+    assert first not in ("Of", "For", "Where", "Whether", "How", "The", "Has", "As", "Who")
+    assert parameter.help.endswith(".")
 
 
 @pytest.fixture

@@ -8,8 +8,6 @@ import json
 import math
 import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -109,8 +107,12 @@ def test_a_killed_writer_leaves_nothing_that_is_read(tmp_path: Path, make_row: M
 
 
 def parquet(row: Row, **columns: object) -> bytes:
+    return dump(to_frame([replace(row, cell="bad")]).with_columns(**columns))
+
+
+def unsealed(row: Row) -> bytes:
     buffer = io.BytesIO()
-    to_frame([replace(row, cell="bad")]).with_columns(**columns).write_parquet(buffer)
+    to_frame([replace(row, cell="bad")]).write_parquet(buffer)
     return buffer.getvalue()
 
 
@@ -118,8 +120,11 @@ def parquet(row: Row, **columns: object) -> bytes:
     ("content", "reason"),
     [
         (lambda row: b"", "no Parquet file"),
-        (lambda row: parquet(row)[:-40], "no Parquet file"),
-        (lambda row: parquet(row)[:200] + b"?" * 300 + parquet(row)[500:], "no Parquet file|no readable|columns"),
+        (lambda row: parquet(row)[:-40], "its SHA-256 differs"),
+        (lambda row: parquet(row)[:200] + b"?" * 300 + parquet(row)[500:], "its SHA-256 differs"),
+        (lambda row: unsealed(row)[:-40], "no Parquet file"),
+        (lambda row: unsealed(row)[:200] + b"?" * 300 + unsealed(row)[500:], "no Parquet file"),
+        (lambda row: unsealed(row), "its rows are not of version 1 of the schema"),
         (lambda row: b"[{}]", "no Parquet file"),
         (lambda row: b"\xff\xfe\x00", "no Parquet file"),
         (lambda row: parquet(row, new_column=pl.lit(1)), "its rows have other columns than this version writes"),
@@ -205,21 +210,60 @@ def test_key_is_of_the_content_and_not_of_its_order() -> None:
 VERSION_1 = [name for name in SCHEMA if name not in ("iteration", "seconds", "limits")]
 
 
+VERSION_1_CONFIG = {
+    "kind": "RuntimeCell",
+    "experiment": "runtime",
+    "profile": "custom",
+    "problem": {"dtype": "float32", "device": "cpu", "seed": 0, "shape": [256]},
+    "config": {"epochs": 10_000},
+    "methods": ["ebflow-ml"],
+    "repeats": 7,
+    "threads": 2,
+    "cpu": "a cpu, 2 cores",
+    "gpu": None,
+    "versions": {},
+    "project": "0.1.0",
+}
+
+
 @pytest.mark.parametrize("columns", [VERSION_1, [*VERSION_1, "iteration", "seconds"], list(SCHEMA)])
-def test_files_of_version_1_are_read(columns: list[str], tmp_path: Path, make_row: MakeRow) -> None:
-    store = Store(tmp_path)
-    path = store.write([make_row()])
-    to_frame([make_row()]).select(columns).write_parquet(path)
-    assert store.read(path.parent.name, path.stem) == [make_row()]
-    # Whoever adds a column adds the migration that fills it.
-    assert store.frame()[1] == []
+def test_files_of_version_1_are_read_and_renamed_where_they_are_merged(
+    columns: list[str], tmp_path: Path, make_row: MakeRow
+) -> None:
+    store, into, row = Store(tmp_path / "old"), Store(tmp_path / "new"), make_row(config=json.dumps(VERSION_1_CONFIG))
+    path = store.write([row], {"samples": np.arange(3)})
+    to_frame([row]).select(columns).write_parquet(path)
+    (migrated,) = store.read(path.parent.name, path.stem)
+    assert replace(migrated, cell=row.cell, config=row.config) == row
+    assert migrated.cell == cell_key(json.loads(migrated.config)["identity"]) != path.stem
+    for packed in (False, True):
+        assert store.frame()[0].select(*SCHEMA).equals(to_frame([migrated]))
+        assert (store.frame()[1], store.verify()) == ([], 1)
+        if not packed:
+            assert into.merge(store).taken == 1
+            assert into.read("runtime", migrated.cell) == [migrated]
+            assert into.arrays("runtime", migrated.cell)["samples"].tolist() == [0, 1, 2]
+            store.pack()
+    # Packed, the arrays have the name that their rows have now.
+    assert store.arrays("runtime", migrated.cell)["samples"].tolist() == [0, 1, 2]
+
+
+def test_of_an_old_and_a_new_name_of_a_cell_the_new_one_counts(tmp_path: Path, make_row: MakeRow) -> None:
+    store, row = Store(tmp_path), make_row(config=json.dumps(VERSION_1_CONFIG))
+    old = store.write([row])
+    to_frame([row]).write_parquet(old)
+    (migrated,) = store.read("runtime", old.stem)
+    store.write([replace(migrated, value=7.0)])
+    assert store.frame()[0]["value"].to_list() == [7.0]
+    assert store.pack() == 1
+    assert store.frame()[0]["value"].to_list() == [7.0]
 
 
 def test_the_reference_results_are_as_they_were_written(tmp_path: Path) -> None:
     reference = Path(__file__).parents[3] / "results" / "reference"
     shutil.copytree(reference / "cells", tmp_path / "cells")
     store = Store(tmp_path)
-    assert store.verify() == len(list(reference.glob("cells/*/*.parquet"))) > 100
+    assert store.verify() == store.frame()[0]["cell"].n_unique() > 100
     assert store.notes == []
 
 
@@ -249,23 +293,29 @@ def test_every_flipped_byte_is_found(tmp_path: Path, make_row: MakeRow) -> None:
     assert len(list(tmp_path.glob("damaged/runtime/*"))) == len(range(0, len(whole), 97))
 
 
-def test_altered_rows_are_found_out_by_their_key(tmp_path: Path, make_row: MakeRow) -> None:
-    config = json.dumps({"kind": "RuntimeCell", "repeats": 3})
-    key = cell_key(json.loads(config))
+def test_altered_rows_are_found_out_by_their_key(tmp_path: Path, make_cell_row: MakeRow) -> None:
     store = Store(tmp_path)
-    good = store.write([make_row(cell=key, config=config)])
-    changed = store.write([make_row(cell=(other := 16 * "a"), config=config)])
-    senseless = store.write([make_row(cell=16 * "b", config="{")])
+    row = make_cell_row(0)
+    good = store.write([row])
+    changed = store.write([replace(row, cell=(other := 16 * "a"))])
+    senseless = store.write([replace(row, cell=16 * "b", config="{")])
+    disagreeing = store.write([replace(make_cell_row(1), D=17)])
     stray = good.with_name("notes.txt")
     stray.write_text("mine")
-    assert len(store.frame()[0]) == 3
+    assert len(store.frame()[0]) == 4
     assert store.verify() == 1
+    reasons = {
+        changed: f"its configuration is that of cell {row.cell}",
+        senseless: "its configuration is not that of a cell",
+        disagreeing: "its configuration and its rows disagree in D",
+    }
     aside = tmp_path / "damaged" / "runtime"
-    assert store.notes == [
-        f"{changed}: not a readable cell (its configuration is that of cell {key}): moved to {aside / changed.name}",
-        f"{senseless}: not a readable cell (its configuration is no JSON): moved to {aside / senseless.name}",
-        f"{stray}: not a cell's file; left where it is",
-    ]
+    assert sorted(store.notes) == sorted(
+        [
+            *(f"{path}: not a readable cell ({reasons[path]}): moved to {aside / path.name}" for path in reasons),
+            f"{stray}: not a cell's file; left where it is",
+        ]
+    )
     assert other not in store.frame()[0]["cell"]
     assert stray.exists()
 
@@ -322,25 +372,8 @@ def test_arrays_lie_beside_and_their_damage_is_named(tmp_path: Path, make_row: M
     assert not beside.exists()
 
 
-_FILL = """
-import json, random, sys
-from pathlib import Path
-import numpy as np
-from harness.results import Row, Store, cell_key
-
-folder, number, plain = Path(sys.argv[1]), int(sys.argv[2]), json.loads(sys.argv[3])
-for cell in random.Random(number).sample(range(40), 40):
-    config = {"number": cell}
-    row = {**plain, "cell": cell_key(config), "config": json.dumps(config), "value": float(cell + 1)}
-    Store(folder).write([Row(**row)], {"samples": np.full(1000, cell)})
-"""
-
-
-def test_eight_processes_fill_one_store(tmp_path: Path, make_row: MakeRow) -> None:
-    plain = json.dumps(dataclasses.asdict(make_row()))
-    commands = [[sys.executable, "-c", _FILL, str(tmp_path), str(number), plain] for number in range(8)]
-    processes = [subprocess.Popen(command) for command in commands]
-    assert [process.wait() for process in processes] == [0] * 8
+def test_eight_processes_fill_one_store(tmp_path: Path, eight_writers: Callable[[Path], Any]) -> None:
+    assert [process.wait() for process in eight_writers(tmp_path)] == [0] * 8
     store = Store(tmp_path)
     assert store.verify() == 40
     assert store.notes == []
@@ -349,10 +382,9 @@ def test_eight_processes_fill_one_store(tmp_path: Path, make_row: MakeRow) -> No
     assert len([path for path in tmp_path.rglob("*") if path.is_file()]) == 80
 
 
-def test_merging_takes_what_is_missing_and_says_what_differs(tmp_path: Path, make_row: MakeRow) -> None:
+def test_merging_takes_what_is_missing_and_says_what_differs(tmp_path: Path, make_cell_row: MakeRow) -> None:
     def row(number: int, **columns: Any) -> Row:
-        config = json.dumps({"number": number})
-        return make_row(cell=cell_key(json.loads(config)), config=config, metric="nll", unit="nats", **columns)
+        return make_cell_row(number, metric="nll", unit="nats", **columns)
 
     here, there = Store(tmp_path / "here"), Store(tmp_path / "there")
     same, other_result, unfinished_here, unfinished_there, new, bad = range(6)

@@ -1,0 +1,11 @@
+"""The column `config` of rows as cells write it, for tests that make rows by hand."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+
+def stored_config(kind: str, *, origin: dict[str, Any] | None = None, **settings: Any) -> str:
+    """The configuration of a cell of some kind with these settings, asked for as its origin says."""
+    return json.dumps({"identity": {"kind": kind}, "settings": settings, "origin": origin or {}})
