@@ -37,10 +37,6 @@ class Abandoned(Exception):
     """The sweep was stopped while the cell ran; the cell has no result."""
 
 
-class _LimitPassed(Exception):
-    """The process of a cell has passed one of its limits; the message says which."""
-
-
 def alone(
     cell: Cell,
     limits: Limits,
@@ -67,33 +63,26 @@ def alone(
     """
     reason = ""
     for _ in range(2):
-        seconds = math.inf if limits.seconds is None else limits.seconds
-        with Child(_in_child, cell, threads, resume, threads=threads, seconds=seconds) as child:
+        with Child(_in_child, cell, threads, resume, threads=threads, seconds=limits.seconds) as child:
             try:
-                return _listen(child, limits, progress, stopped)
+                return _listen(child, limits.memory, progress, stopped)
+            except TimeoutError:
+                reason = f"it took longer than {limits.seconds:g} s, the limit for a cell (--timeout)"
+                return Outcome(cell.without_result("failed", reason), cut_off=True)
+            except MemoryError as error:
+                return Outcome(cell.without_result("failed", f"{error} for a cell (--memory)"), cut_off=True)
             except Ended as end:
                 reason = f"its process {end}"
                 if end.status not in _FROM_OUTSIDE:
                     return Outcome(cell.without_result("failed", reason))
-            except _LimitPassed as limit:
-                return Outcome(cell.without_result("failed", str(limit)), cut_off=True)
     return Outcome(cell.without_result("failed", f"{reason}, twice: out of memory, or by hand"), cut_off=True)
 
 
-def _listen(child: Child, limits: Limits, progress: Progress, stopped: threading.Event | None) -> Outcome:
+def _listen(child: Child, memory: int | None, progress: Progress, stopped: threading.Event | None) -> Outcome:
     """Pass on what a process tells about its progress, and return the outcome that it sends in the end."""
-    memory = math.inf if limits.memory is None else limits.memory
     try:
         while stopped is None or not stopped.is_set():
-            try:
-                message = child.receive(_LOOK, memory)
-            except TimeoutError:
-                raise _LimitPassed(
-                    f"it took longer than {limits.seconds:g} s, the limit for a cell (--timeout)"
-                ) from None
-            except MemoryError as error:
-                limit = f"{memory / 2**30:.1f} is the limit for a cell (--memory)"
-                raise _LimitPassed(f"{error}, and {limit}") from None
+            message = child.receive(_LOOK, memory)
             if isinstance(message, Outcome):
                 return message
             if message is not None:

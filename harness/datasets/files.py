@@ -1,4 +1,4 @@
-"""The published files of image sets: where they lie, whether they are right, how they get there."""
+"""The published files of image sets: where they lie, whether they are right, and how they are downloaded."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 VARIABLE = "HARNESS_DATA_DIR"
-"""Environment variable naming the data folder."""
+"""The environment variable that names the data folder."""
 
 _SILENCE = 30  # seconds without a byte, after which a server is given up
 _AGAIN = "delete it, and it will be fetched again"
@@ -199,7 +199,7 @@ def _stream(url: str, place: str, _: Pooch | None, *, limit: int) -> None:
 
 
 State = tuple[str, int, int]
-"""Path, size and time of change of a file: it holds the same as before while this is the same."""
+"""The path, size and time of change of a file; while they stay the same, the content is taken to be the same."""
 
 
 def state_of(path: Path) -> State:

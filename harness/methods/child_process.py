@@ -19,17 +19,13 @@ _TIME_TO_SAVE = 10.0  # seconds; the largest state of a training is written in o
 
 
 class Ended(Exception):
-    """A child process ended without the message that its parent waits for. The text says how it ended.
-
-    Args:
-        status: Exit status of the process; the negative number of the signal that killed it.
-    """
+    """A child process ended, and its parent waits for a message. The text says how the process ended."""
 
     def __init__(self, status: int) -> None:
-        super().__init__(
-            f"ended with exit status {status}" if status >= 0 else f"was killed by {signal.Signals(-status).name}"
-        )
+        how = f"ended with exit status {status}" if status >= 0 else f"was killed by {signal.Signals(-status).name}"
+        super().__init__(how)
         self.status = status
+        """Exit status of the process, or the negative number of the signal that killed it."""
 
 
 class Child:
@@ -43,11 +39,11 @@ class Child:
         function: Importable function, called in the process with its end of the connection and the arguments.
         arguments: Further arguments of the function, which can be pickled.
         threads: Number of threads of the libraries that read OMP_NUM_THREADS; None for their own choice.
-        seconds: Seconds from now in which the function must end or send a message that `send` answers.
+        seconds: Seconds in which the function must end, or be sent a new message; None for no limit.
     """
 
     def __init__(
-        self, function: Callable[..., object], *arguments: Any, threads: int | None = None, seconds: float = math.inf
+        self, function: Callable[..., object], *arguments: Any, threads: int | None = None, seconds: float | None = None
     ) -> None:
         self.connection, there = Pipe()
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
@@ -71,18 +67,18 @@ class Child:
     def __exit__(self, *error: object) -> None:
         self.stop()
 
-    def send(self, message: Any, seconds: float = math.inf) -> None:
-        """Send a message whose answer is due in so many seconds. A process that has ended is noticed by `receive`."""
-        self.deadline = time.monotonic() + seconds
+    def send(self, message: Any, seconds: float | None) -> None:
+        """Send a message whose answer is due in so many seconds. If the process has ended, `receive` tells so."""
+        self.deadline = math.inf if seconds is None else time.monotonic() + seconds
         with suppress(ConnectionError):
             self.connection.send(message)
 
-    def receive(self, timeout: float | None = None, memory: float = math.inf) -> Any:
+    def receive(self, timeout: float | None = None, memory: int | None = None) -> Any:
         """Return the next message of the process, or None if none comes in time.
 
         Args:
             timeout: Seconds to wait for a message; None to wait until there is one.
-            memory: Most bytes that the process and its descendants may hold in memory.
+            memory: Bytes that the process and its descendants may hold in memory; None for no limit.
 
         Raises:
             Ended: if the process has ended; processes that it has forked may live on and hold the connection open.
@@ -91,8 +87,8 @@ class Child:
         """
         if time.monotonic() > self.deadline:
             raise TimeoutError
-        if memory < math.inf and (used := self._memory()) > memory:
-            raise MemoryError(f"it used {used / 2**30:.1f} GiB")
+        if memory is not None and (used := self._memory()) > memory:
+            raise MemoryError(f"it used {used / 2**30:.1f} GiB, and {memory / 2**30:.1f} is the limit")
         ended = self._process.poll() is not None
         with suppress(EOFError, ConnectionError):
             if self.connection.poll(timeout):

@@ -15,7 +15,7 @@ import polars as pl
 
 from harness.errors import one_line
 from harness.methods.registry import registry
-from harness.results import Row
+from harness.results import SCHEMA, Row
 
 _MOST_POINTS = 10_000  # points of one benchmark; asv lists every combination of its parameters
 
@@ -27,18 +27,12 @@ _BENCHMARKS = {
 
 _SERIES = ["metric", "method", "D", "L", "cpu", "env"]
 HISTORY: dict[str, type[pl.DataType] | pl.DataType] = {
-    "metric": pl.String,
-    "method": pl.String,
-    "D": pl.Int64,
-    "L": pl.Int64,
-    "cpu": pl.String,
+    **{
+        name: SCHEMA[name]
+        for name in ["metric", "method", "D", "L", "cpu", "cell", "commit", "value", "ci_low", "ci_high"]
+    },
     "env": pl.String,
-    "cell": pl.String,
-    "commit": pl.String,
     "date": pl.Datetime("ms", "UTC"),
-    "value": pl.Float64,
-    "ci_low": pl.Float64,
-    "ci_high": pl.Float64,
 }
 """Column names and types of `history`: one row for each benchmark point and commit, with its value in seconds."""
 

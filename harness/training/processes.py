@@ -101,16 +101,10 @@ class _Loss(nn.Module):
 
 
 class _RowsOfNoise(TorchFunctionMode):
-    """While this mode is on, noise that is drawn from the generator for a share of the batch is cut from the batch's.
+    """While this mode is on, noise that the generator draws for a share of the batch is cut from the whole batch's."""
 
-    A loss draws its own noise, in the shape of the samples that it is given. To change that shape between the loss and
-    torch there is only torch's hook for calls of its functions; the alternative is a second loss in every adapter.
-
-    Args:
-        generator: The generator whose noise is cut. Noise of any other generator stays as it is.
-        batch: Number of samples in the whole batch.
-        share: The rows of the batch that the loss is given.
-    """
+    # A loss draws its own noise, in the shape of the samples that it is given. torch's hook for calls of its functions
+    # is the only place to change that shape; the alternative would be a second loss in every adapter.
 
     def __init__(self, generator: torch.Generator, batch: int, share: slice) -> None:
         super().__init__()

@@ -96,11 +96,9 @@ def small_batches(subject: Subject) -> None:
     for size in (1, 0):
         x = draw(problem)[:size]
         with torch.no_grad():
-            value = log_prob(model, x)
-            if value.shape != (size,):
-                raise Broken(f"B = {size}: log_prob has shape {tuple(value.shape)}")
-            if subject.method.samples and (back := model.to_data(model.to_latent(x)[0])).shape != x.shape:
-                raise Broken(f"B = {size}: to_data gives shape {tuple(back.shape)} instead of {tuple(x.shape)}")
+            _expect("log_prob", log_prob(model, x), (size,), x, f"B = {size}")
+            if subject.method.samples:
+                _expect("to_data", model.to_data(model.to_latent(x)[0]), x.shape, x, f"B = {size}")
 
 
 @check(
@@ -115,9 +113,7 @@ def images(subject: Subject) -> None:
     on_images, on_vectors = subject.model(image), subject.model(vector)
     x = draw(image)
     if subject.method.samples:
-        back = on_images.to_data(on_images.to_latent(x)[0])
-        if back.shape != x.shape:
-            raise Broken(f"to_data gives {tuple(back.shape)} for images of {image.shape}")
+        _expect("to_data", on_images.to_data(on_images.to_latent(x)[0]), x.shape, x, f"images of {image.shape}")
     subject.needs_exact_log_prob()
     closely(log_prob(on_images, x), log_prob(on_vectors, x.flatten(1)), 1e-9, "log_prob of images beside vectors")
 
