@@ -63,7 +63,7 @@ def main() -> None:
     """Run the program; the user's mistake is printed as one line with exit status 2, and Ctrl-C ends it with 130."""
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:  # it was closed before the program began
-            setattr(sys, name, open(os.devnull, "w"))  # noqa: PTH123, SIM115
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: PTH123, SIM115 - open to the end
     try:
         sys.exit(app(prog_name="harness", standalone_mode=False))
     except InputError as error:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -51,7 +50,7 @@ def cells(rows: pl.DataFrame) -> Iterator[Cell]:
         yield Cell(
             key=str(key),
             summary=f"{experiment} ({first['profile']}): {what}",
-            command=_command(first),
+            command=first["command"] or "",
             made=", ".join(made),
             text="\n".join(lines),
         )
@@ -68,12 +67,6 @@ def links(keys: Sequence[str]) -> Markup:
     if len(keys) == 1:
         return listed
     return Markup("<details><summary>{} cells</summary>{}</details>").format(len(keys), listed)
-
-
-def _command(row: dict[str, Any]) -> str:
-    if row["kind"] == "asv":
-        return shlex.join(["asv", "run", f"{row['commit']}^!"])
-    return row["command"] or ""
 
 
 def _line(row: dict[str, Any]) -> str:

@@ -219,7 +219,7 @@ def test_train_as_rows_with_every_option(run: Run) -> None:
     assert {row["status"] for row in ended.rows} == {"diverged"}
     assert all(list(row) == list(SCHEMA) for row in ended.rows)
     first = ended.rows[0]
-    settings = json.loads(first["config"])["settings"]
+    config = json.loads(first["config"])
     assert (first["method"], first["dataset"], first["L"], first["B"], first["seed"]) == (
         *("ebflow-dsm", "digits", 3, 200, 7),
     )

@@ -16,7 +16,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from harness import datasets
-from harness.cells import base, estimate
+from harness.cells import base, likelihood, runtime
 from harness.cli import program as cli
 from harness.cli import running
 from harness.conformance import processes as checking
@@ -105,7 +105,8 @@ def nothing_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(base, "refusal", _refusal)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(running, "run_cells", lambda *_, **options: [])
-    monkeypatch.setattr(estimate, "seconds", lambda cell: 1.0)
+    monkeypatch.setattr(runtime, "step_seconds", lambda *_: 1.0)
+    monkeypatch.setattr(likelihood, "training_seconds", lambda *_: 1.0)
     monkeypatch.setattr(checking, "findings", lambda *_: iter([]))
 
 

@@ -206,7 +206,9 @@ def history(seconds: list[float]) -> pl.DataFrame:
         )
         for n, value in enumerate(seconds)
     ]
-    frame = pl.DataFrame(rows, schema={**asv_results.HISTORY, "date": pl.Int64}, orient="row")
+    names = ["metric", "method", "D", "L", "cpu", "env", "cell", "commit", "date", "value", "ci_low", "ci_high"]
+    types = {**asv_results.HISTORY, "date": pl.Int64}
+    frame = pl.DataFrame(rows, schema={name: types[name] for name in names}, orient="row")
     change = [None, *("slower" if b > a else None for a, b in itertools.pairwise(seconds))]
     ratio = [None, *(b / a for a, b in itertools.pairwise(seconds))]
     return frame.with_columns(pl.col("date").cast(pl.Datetime("ms", "UTC"))).with_columns(
