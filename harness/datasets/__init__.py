@@ -7,17 +7,13 @@ from __future__ import annotations
 
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from harness.datasets.array_file import declare
-from harness.datasets.declaration import Declaration
+from harness.datasets.dataset import Dataset, Declaration
 from harness.datasets.embedded import DIGITS, SYNTHETIC
 from harness.datasets.files import State, sha256_of, state_of
 from harness.datasets.image_sets import CIFAR10, MNIST
 from harness.errors import InputError, unknown
-
-if TYPE_CHECKING:
-    from harness.datasets.dataset import Dataset
 
 __all__ = ["DECLARATIONS", "fingerprint", "load", "names", "shape", "training_samples", "why_unavailable"]
 

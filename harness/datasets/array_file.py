@@ -6,13 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.datasets.declaration import Declaration
+from harness.datasets.dataset import Dataset, Declaration
 from harness.errors import InputError
 
 if TYPE_CHECKING:
     import numpy as np
-
-    from harness.datasets.dataset import Dataset
 
 _FEWEST_ROWS = 10
 
@@ -33,7 +31,6 @@ class ArrayFile(Declaration):
     def load(self, data_dir: Path | None, seed: int) -> Dataset:
         import torch
 
-        from harness.datasets.dataset import Dataset
         from harness.datasets.preprocessing import Identity
 
         rows = torch.from_numpy(_finite_rows(self.path))

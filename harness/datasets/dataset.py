@@ -1,14 +1,63 @@
-"""What a data set is, whatever its origin."""
+"""What is known of a data set before it is loaded, and what it is afterwards; importing this needs no torch."""
 
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-from torch import Tensor
+if TYPE_CHECKING:
+    from torch import Tensor
 
-from harness.datasets.densities import Density
-from harness.datasets.preprocessing import Preprocessing
+    from harness.datasets.densities import Density
+    from harness.datasets.preprocessing import Preprocessing
+
+
+@dataclass(frozen=True)
+class Declaration(ABC):
+    """The name and the sizes of a data set, and how it is loaded.
+
+    Attributes:
+        name: Name of the data set in results.
+        shape: Shape of one sample.
+        splits: Numbers of training, validation and test samples.
+        levels: Number of grey levels of a pixel; 0 where samples are not images.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    splits: tuple[int, int, int]
+    levels: int = 0
+
+    def why_unavailable(self, data_dir: Path | None) -> str | None:
+        """Say in one line which file of the data set is missing, without reading or downloading any; None if none is.
+
+        Raises:
+            InputError: if the data folder does not exist, or a file cannot be the published one by its kind or size.
+        """
+        return None
+
+    def prepare(self, data_dir: Path | None) -> tuple[Path, ...]:
+        """Download and unpack what is missing, and return the files that `load` will read.
+
+        Raises:
+            InputError: if a file is missing and cannot be fetched, or the folder cannot be written.
+        """
+        return ()
+
+    @abstractmethod
+    def load(self, data_dir: Path | None, seed: int) -> Dataset:
+        """Read or draw the samples, after `prepare`.
+
+        Args:
+            data_dir: Data folder, as for `harness.datasets.load`.
+            seed: Seed of a draw or of a split, where the data set has one.
+
+        Raises:
+            InputError: if a file is damaged or of the wrong kind.
+        """
 
 
 @dataclass(frozen=True, eq=False)

@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from harness.datasets.declaration import Declaration
-
-if TYPE_CHECKING:
-    from harness.datasets.dataset import Dataset
+from harness.datasets.dataset import Dataset, Declaration
 
 
 class Synthetic(Declaration):
@@ -20,7 +16,6 @@ class Synthetic(Declaration):
     def load(self, data_dir: Path | None, seed: int) -> Dataset:
         import torch
 
-        from harness.datasets.dataset import Dataset
         from harness.datasets.densities import DENSITIES, NOISE_STD, SmoothedDensity
         from harness.datasets.preprocessing import GaussianNoise, Identity
 
@@ -38,7 +33,6 @@ class Digits(Declaration):
         import torch
         from sklearn.datasets import load_digits
 
-        from harness.datasets.dataset import Dataset
         from harness.datasets.preprocessing import LogitPreprocessing
 
         images = torch.from_numpy(load_digits().images).to(torch.uint8).unsqueeze(1)

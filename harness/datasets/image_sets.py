@@ -8,13 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.datasets import files
-from harness.datasets.declaration import Declaration
+from harness.datasets.dataset import Dataset, Declaration
 from harness.datasets.files import Archive, PublishedFile
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-    from harness.datasets.dataset import Dataset
 
 
 @dataclass(frozen=True)
@@ -53,7 +51,6 @@ class ImageSet(Declaration):
     def load(self, data_dir: Path | None, seed: int) -> Dataset:
         import torch
 
-        from harness.datasets.dataset import Dataset
         from harness.datasets.preprocessing import LogitPreprocessing
 
         folder = files.data_folder(data_dir)
