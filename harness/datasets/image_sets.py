@@ -73,53 +73,41 @@ def _of_mnist(name: str, images: int, sha256: str, packed_size: int, packed_sha2
     return Archive(f"{place}.gz", packed_size, packed_sha256, url, (content,))
 
 
-MNIST = ImageSet(
-    "mnist",
-    (1, 28, 28),
-    (50_000, 10_000, 10_000),
-    levels=256,
-    archives=(
-        _of_mnist(
-            "train-images-idx3-ubyte",
-            60_000,
-            "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
-            9_912_422,
-            "440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609",
-        ),
-        _of_mnist(
-            "t10k-images-idx3-ubyte",
-            10_000,
-            "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
-            1_648_877,
-            "8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6",
-        ),
+_MNIST_ARCHIVES = (
+    _of_mnist(
+        "train-images-idx3-ubyte",
+        60_000,
+        "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
+        9_912_422,
+        "440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609",
     ),
-    header=16,  # a format number, and the numbers of images, rows and columns
+    _of_mnist(
+        "t10k-images-idx3-ubyte",
+        10_000,
+        "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
+        1_648_877,
+        "8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6",
+    ),
+)
+_CIFAR10_FILES = tuple(
+    PublishedFile(f"cifar-10-batches-bin/{name}.bin", 10_000 * (1 + 3 * 32 * 32), sha256)
+    for name, sha256 in {
+        "data_batch_1": "cee916563c9f80d84e3cc88e17fdc0941787f1244f00a67874d45b261883ada5",
+        "data_batch_2": "a591ca11fa1708a91ee40f54b3da4784ccd871ecf2137de63f51ada8b3fa57ed",
+        "data_batch_3": "bbe8596564c0f86427f876058170b84dac6670ddf06d79402899d93ceea26f67",
+        "data_batch_4": "014e562d6e23c72197cc727519169a60359f5eccd8945ad5a09d710285ff4e48",
+        "data_batch_5": "755304fc0b379caeae8c14f0dac912fbc7d6cd469eb67a1029a08a39453a9add",
+        "test_batch": "8e2eb146ae340b09e24670f29cabc6326dba54da8789dab6768acf480273f65b",
+    }.items()
+)
+_CIFAR10_ARCHIVE = Archive(
+    "cifar-10-binary.tar.gz",
+    170_052_171,
+    "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd",
+    "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz",
+    _CIFAR10_FILES,
 )
 
-CIFAR10 = ImageSet(
-    "cifar10",
-    (3, 32, 32),
-    (40_000, 10_000, 10_000),
-    levels=256,
-    archives=(
-        Archive(
-            "cifar-10-binary.tar.gz",
-            170_052_171,
-            "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd",
-            "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz",
-            tuple(
-                PublishedFile(f"cifar-10-batches-bin/{name}.bin", 10_000 * (1 + 3 * 32 * 32), sha256)
-                for name, sha256 in {
-                    "data_batch_1": "cee916563c9f80d84e3cc88e17fdc0941787f1244f00a67874d45b261883ada5",
-                    "data_batch_2": "a591ca11fa1708a91ee40f54b3da4784ccd871ecf2137de63f51ada8b3fa57ed",
-                    "data_batch_3": "bbe8596564c0f86427f876058170b84dac6670ddf06d79402899d93ceea26f67",
-                    "data_batch_4": "014e562d6e23c72197cc727519169a60359f5eccd8945ad5a09d710285ff4e48",
-                    "data_batch_5": "755304fc0b379caeae8c14f0dac912fbc7d6cd469eb67a1029a08a39453a9add",
-                    "test_batch": "8e2eb146ae340b09e24670f29cabc6326dba54da8789dab6768acf480273f65b",
-                }.items()
-            ),
-        ),
-    ),
-    label=1,
-)
+# The header of a file of MNIST is a format number, and the numbers of images, rows and columns.
+MNIST = ImageSet("mnist", (1, 28, 28), (50_000, 10_000, 10_000), levels=256, archives=_MNIST_ARCHIVES, header=16)
+CIFAR10 = ImageSet("cifar10", (3, 32, 32), (40_000, 10_000, 10_000), levels=256, archives=(_CIFAR10_ARCHIVE,), label=1)
