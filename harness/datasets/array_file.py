@@ -29,28 +29,34 @@ class ArrayFile(Declaration):
         return (self.path,)
 
     def load(self, data_dir: Path | None, seed: int) -> Dataset:
+        import numpy as np
         import torch
 
         from harness.datasets.preprocessing import Identity
 
-        rows = torch.from_numpy(_finite_rows(self.path))
+        mapped = _mapped(self.path)
+        try:
+            array = np.array(mapped, dtype=np.float64, order="C")
+        except MemoryError as error:
+            raise InputError(f"{self.path}: {mapped.shape} numbers do not fit into memory; give fewer rows") from error
+        bad_rows = np.flatnonzero(~np.isfinite(array).all(axis=1))
+        if len(bad_rows):
+            raise InputError(
+                f"{self.path}: row {bad_rows[0]} (counting from 0) holds NaN or infinity, as do {len(bad_rows)} of "
+                f"{len(array)} rows in all; remove or repair them"
+            )
+        rows = torch.from_numpy(array)
         rows = rows[torch.randperm(len(rows), generator=torch.Generator().manual_seed(seed))]
         train, validation, test = rows.split(self.splits)
         return Dataset(self.name, self.shape, train, validation, test, Identity())
 
 
 def declare(path: Path) -> ArrayFile:
-    """Declare a `.npy` file, by its header: no data are read.
-
-    Args:
-        path: File holding an (N, D) array of floats, N >= 10.
-
-    Returns:
-        A set of shape `(D,)`, named after the file.
+    """Declare the (N, D) array of floats in a `.npy` file, N >= 10, by the header of the file: no data are read.
 
     Raises:
         InputError: if no text can hold the name, there is no such file, it is not a whole `.npy` file, or its array is
-            not as above.
+            of another kind or shape.
     """
     if not str(path).isprintable():
         raise InputError(f"{path}: results cannot carry this name; rename the file without its odd characters")
@@ -79,20 +85,3 @@ def _mapped(path: Path) -> np.ndarray:
     if mapped.shape[0] < _FEWEST_ROWS or mapped.shape[1] == 0:
         raise InputError(f"{path}: has shape {mapped.shape}; save {_FEWEST_ROWS} rows or more")
     return mapped
-
-
-def _finite_rows(path: Path) -> np.ndarray:
-    import numpy as np
-
-    mapped = _mapped(path)
-    try:
-        array = np.array(mapped, dtype=np.float64, order="C")
-    except MemoryError as error:
-        raise InputError(f"{path}: {mapped.shape} numbers do not fit into memory; give fewer rows") from error
-    bad_rows = np.flatnonzero(~np.isfinite(array).all(axis=1))
-    if len(bad_rows):
-        raise InputError(
-            f"{path}: row {bad_rows[0]} (counting from 0) holds NaN or infinity, as do {len(bad_rows)} of "
-            f"{len(array)} rows in all; remove or repair them"
-        )
-    return array
