@@ -27,10 +27,7 @@ def names() -> tuple[str, ...]:
 
 
 def shape(name: str) -> tuple[int, ...]:
-    """Return the shape of one sample of a data set, without loading it.
-
-    Args:
-        name: A name or a path, as for `load`.
+    """Return the shape of one sample of a data set, by its name or the path of a `.npy` file, without loading it.
 
     Raises:
         InputError: if the name is unknown, or the header of a `.npy` file is not of an array of floats.
@@ -39,25 +36,14 @@ def shape(name: str) -> tuple[int, ...]:
 
 
 def training_samples(name: str, data_dir: Path | None = None) -> int:
-    """Return how many samples there are to train on, without loading them; 0 where they are not on this machine.
-
-    Args:
-        name: A name or a path, as for `load`.
-        data_dir: Data folder, as for `load`.
-    """
+    """Return how many samples a data set has to train on, without loading them; 0 if it is not on this machine."""
     return _declaration(name).splits[0] if why_unavailable(name, data_dir) is None else 0
 
 
 def why_unavailable(name: str, data_dir: Path | None = None) -> str | None:
-    """Say why a set cannot be loaded without the network, by the names, kinds and sizes of its files alone.
+    """Say in one line why a data set cannot be loaded without the network, or None if all of its files are there.
 
-    Args:
-        name: A name or a path, as for `load`.
-        data_dir: Data folder, as for `load`.
-
-    Returns:
-        One line: what is missing or cannot be right. None if all that `load` needs is there; `load` alone reads the
-        data, and may still find them damaged.
+    Only names, kinds and sizes of files are looked at: `load` alone reads the data, and may still find them damaged.
     """
     try:
         return _declaration(name).why_unavailable(data_dir)

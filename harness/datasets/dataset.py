@@ -49,11 +49,7 @@ class Declaration(ABC):
 
     @abstractmethod
     def load(self, data_dir: Path | None, seed: int) -> Dataset:
-        """Read or draw the samples, after `prepare`.
-
-        Args:
-            data_dir: Data folder, as for `harness.datasets.load`.
-            seed: Seed of a draw or of a split, where the data set has one.
+        """Read or draw the samples, after `prepare`; the seed decides the draw or the split of a set that has one.
 
         Raises:
             InputError: if a file is damaged or of the wrong kind.

@@ -35,35 +35,19 @@ class Density(ABC):
 
     @abstractmethod
     def sample_clean(self, count: int, generator: torch.Generator) -> Tensor:
-        """Draw points without noise.
-
-        Args:
-            count: Number of points N.
-            generator: Source of randomness, on the CPU.
-
-        Returns:
-            Points in float64, `(N, D)`.
-        """
+        """Draw points without noise, `(count, D)` in float64, by a generator on the CPU."""
 
     @abstractmethod
     def log_prob(self, x: Tensor) -> Tensor:
-        """Compute the exact log-density, minus infinity outside of the support.
+        """Compute the exact log-densities of points, `(B, D)` of any floating dtype; outside of the support, -inf.
 
-        Args:
-            x: points, `(B, D)`, of any floating dtype.
-
-        Returns:
-            Log-densities in nats, float64, `(B,)`.
+        The log-densities are in nats, float64, `(B,)`.
         """
 
     def score(self, x: Tensor) -> Tensor | None:
-        """Compute the exact gradient of `log_prob` with respect to the point.
+        """Compute the exact gradients of `log_prob` at points, `(B, D)` of any floating dtype.
 
-        Args:
-            x: points, `(B, D)`, of any floating dtype.
-
-        Returns:
-            Scores in nats per unit of length, float64, `(B, D)`; None for a density whose scores are of no use.
+        The scores are in nats per unit of length, float64, `(B, D)`; None for a density whose scores are of no use.
         """
         return None
 
@@ -87,7 +71,6 @@ class SmoothedDensity(Density):
         """Return log w_k + log f_k(x), `(B, K)`, and the gradient of log f_k at x, `(B, K, 2)`."""
 
 
-@dataclass(frozen=True)
 class Sine(SmoothedDensity):
     r"""A sine wave with vertical noise.
 
@@ -110,7 +93,6 @@ class Sine(SmoothedDensity):
         return torch.log(weight / 16) + log_density.sum(2), score
 
 
-@dataclass(frozen=True)
 class Swirl(SmoothedDensity):
     r"""A spiral of $1\tfrac12$ turns, thickened by a small square.
 
@@ -136,7 +118,6 @@ class Swirl(SmoothedDensity):
         return torch.log(weight * 2 * m / (3 * math.pi) ** 2) + log_density, score
 
 
-@dataclass(frozen=True)
 class Checkerboard(SmoothedDensity):
     r"""The eight dark squares, of side 3, of a 4 x 4 board.
 
@@ -219,18 +200,10 @@ def _gauss_legendre(low: float, high: float, device: torch.device) -> tuple[Tens
 
 
 def _smoothed_boxes(x: Tensor, low: Tensor, side: float) -> tuple[Tensor, Tensor]:
-    r"""Compute log-density and score of a point that is uniform on a square, plus N(0, s^2 I).
+    r"""Compute log-densities, `(B, K)`, and scores, `(B, K, 2)`, of points uniform on squares, plus N(0, s^2 I).
 
     One coordinate has density $b(x; l, l + a) = [\Phi(c + h) - \Phi(c - h)] / a$ with $h = a / 2s$ and
-    $c = (l + a/2 - x)/s$, which is even in $c$.
-
-    Args:
-        x: points, `(B, 2)`.
-        low: Lower left corners of the squares, `(K, 2)`.
-        side: Side a of every square.
-
-    Returns:
-        Log-densities, `(B, K)`, and scores, `(B, K, 2)`.
+    $c = (l + a/2 - x)/s$, which is even in $c$. The squares have lower left corners `low`, `(K, 2)`, and side a.
     """
     half = side / (2 * NOISE_STD)
     centre = (low + side / 2 - x.unsqueeze(1)) / NOISE_STD

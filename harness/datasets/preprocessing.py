@@ -61,14 +61,7 @@ class Preprocessing(ABC):
         return self._transform()(self._add_noise(raw.to(torch.float64), generator)).to(dtype)
 
     def inverse(self, x: Tensor) -> Tensor:
-        """Take samples from model space to data space, neither clamped nor floored to levels.
-
-        Args:
-            x: Samples in model space, `(B, *shape)`.
-
-        Returns:
-            The samples in data space, `(B, *shape)`, in the dtype of `x`.
-        """
+        """Take samples, `(B, *shape)`, to data space in their dtype, neither clamped nor floored to levels."""
         return self._transform().inv(x.to(torch.float64)).to(x.dtype)
 
     @abstractmethod
