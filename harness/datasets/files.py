@@ -13,13 +13,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from harness.errors import InputError
-
-if TYPE_CHECKING:
-    from pooch import Pooch
-
 
 VARIABLE = "HARNESS_DATA_DIR"
 """The environment variable that names the data folder."""
@@ -186,7 +181,7 @@ def download(archive: Archive, folder: Path) -> None:
             ) from error
 
 
-def _stream(url: str, place: str, _: Pooch | None, *, limit: int) -> None:
+def _stream(url: str, place: str, _: object, *, limit: int) -> None:
     """Write what a server sends to a file, up to a limit in bytes: pooch's own downloader has no limit."""
     import requests
 
