@@ -50,16 +50,11 @@ def run_check(method: Method, check: Check) -> Finding:
         check.test(Subject(method))
     except Inapplicable as reason:
         return Finding(method.name, check.name, "inapplicable", str(reason))
-    except Broken as broken:
-        return Finding(method.name, check.name, "broken", broken_text(check, str(broken)))
     except (Exception, SystemExit) as error:
-        return Finding(method.name, check.name, "broken", broken_text(check, f"{one_line(error)}{_place(error)}"))
+        fault = str(error) if isinstance(error, Broken) else f"{one_line(error)}{_place(error)}"
+        text = f"{check.promise}. Found: {fault}. Usual cause: {check.cause}."
+        return Finding(method.name, check.name, "broken", text)
     return Finding(method.name, check.name, "passed")
-
-
-def broken_text(check: Check, fault: str) -> str:
-    """Say which promise broke, how, and the usual cause."""
-    return f"{check.promise}. Found: {fault}. Usual cause: {check.cause}."
 
 
 def _place(error: BaseException) -> str:
