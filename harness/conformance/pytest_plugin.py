@@ -20,7 +20,6 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from harness.conformance.checks import Check
     from harness.methods import Method
 
 
@@ -49,10 +48,9 @@ def conformance_check(request: pytest.FixtureRequest) -> Callable[[], None]:
     from harness.conformance.checks import run_check
     from harness.methods.calls import guarded
 
-    case: tuple[Method, Check] = request.param
+    method, check = request.param
 
     def run() -> None:
-        method, check = case
         with guarded(f"the check {check.name} of {method.name}"):
             finding = run_check(method, check)
         if finding.status == "inapplicable":
@@ -67,17 +65,14 @@ def _declared(name: str) -> list[Method]:
     from harness.errors import InputError
     from harness.methods.registry import load_file, read_modules, registry, why_unavailable
 
-    if name.endswith(".py"):
-        try:
-            declared = load_file(Path(name))
-        except InputError as error:
-            raise pytest.UsageError(f"conformance: {error}") from None
-    elif name in registry().methods:
+    if not name.endswith(".py") and name in registry().methods:
         return [registry().find(name)]
-    else:
-        declared = read_modules([name])
-        if declared.broken_modules:
-            raise pytest.UsageError(f"conformance: {name} is not readable: {declared.broken_modules[name]}")
+    try:
+        declared = load_file(Path(name)) if name.endswith(".py") else read_modules([name])
+    except InputError as error:
+        raise pytest.UsageError(f"conformance: {error}") from None
+    if declared.broken_modules:
+        raise pytest.UsageError(f"conformance: {name} is not readable: {declared.broken_modules[name]}")
     for method in declared.methods.values():
         if reason := why_unavailable(method):
             raise pytest.UsageError(f"conformance: {method.name} is unavailable: {reason}")
