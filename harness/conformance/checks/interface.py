@@ -23,7 +23,6 @@ from harness.methods.precision import stored
     "the class does not inherit harness.methods.Model, and lacks a member",
 )
 def declaration(subject: Subject) -> None:
-    """Look at the members of a model and at the summary of the method."""
     method = subject.method
     if not method.summary or "\n" in method.summary:
         raise Broken("the summary is not one line of text; say what the method trains and what it costs")
@@ -43,7 +42,6 @@ def declaration(subject: Subject) -> None:
     "a scalar log-determinant is not expanded to the batch, or a tensor is made in torch's default dtype",
 )
 def shapes(subject: Subject) -> None:
-    """Look at every architecture in both dtypes."""
     for dtype in ("float32", "float64"):
         for problem in subject.one_of_each(dtype=dtype):
             model, x = subject.model(problem), draw(problem)
@@ -54,8 +52,7 @@ def shapes(subject: Subject) -> None:
                 _expect("log|det|", log_det, (len(x),), x, where)
                 if subject.method.samples:
                     _expect("to_data", model.to_data(z), x.shape, x, where)
-            wrong = {p.dtype for p in model.module.parameters()} - {stored(dtype)}
-            if wrong:
+            if wrong := {p.dtype for p in model.module.parameters()} - {stored(dtype)}:
                 raise Broken(f"{where}: parameters of {wrong}")
 
 
@@ -73,7 +70,6 @@ def _expect(name: str, value: Tensor, shape: tuple[int, ...], x: Tensor, where: 
     "a coupling splits one component into two halves, one of them empty",
 )
 def one_dimension(subject: Subject) -> None:
-    """Build for D = 1 with L = 1, where an architecture takes vectors."""
     if "fc" not in subject.method.architectures:
         raise Inapplicable("none of the method's architectures takes vectors of any length")
     problem = Problem(shape=(1,), layers=1, batch=1, dtype="float64", noise=0.5)
@@ -90,7 +86,6 @@ def one_dimension(subject: Subject) -> None:
     "statistics are taken over the batch, or a squeeze drops the batch axis",
 )
 def small_batches(subject: Subject) -> None:
-    """Evaluate with B = 1 and with B = 0."""
     problem = subject.smallest()
     model = subject.model(problem)
     for size in (1, 0):
@@ -106,7 +101,6 @@ def small_batches(subject: Subject) -> None:
     "the shape of the problem is used where its dimension is meant",
 )
 def images(subject: Subject) -> None:
-    """Compare images of shape (1, 2, 4) with vectors of 8 numbers."""
     if "fc" not in subject.method.architectures:
         raise Inapplicable("the method has no fc")
     image, vector = (Problem(shape=shape, layers=2, dtype="float64", noise=0.5) for shape in ((1, 2, 4), (8,)))
@@ -123,12 +117,10 @@ def images(subject: Subject) -> None:
     "a tensor is made on the CPU inside a forward pass, or code looks at values (then declare meta_device=False)",
 )
 def meta_device(subject: Subject) -> None:
-    """Run latents, inverse, loss and gradient."""
     if not subject.method.meta_device:
         raise Inapplicable("the method declares that its code looks at values")
-    for architecture in subject.method.architectures:
-        problem = subject.of_architecture(architecture)[-1].replace(device="meta")
-        model = build(subject.method, problem)
+    for problem in subject.one_of_each(device="meta"):
+        architecture, model = problem.architecture, build(subject.method, problem)
         x = torch.empty(7, *problem.shape, dtype=torch.float64, device="meta")
         z, log_det = model.to_latent(x)
         if (log_det.shape, log_det.device.type, z.device.type) != ((7,), "meta", "meta"):
@@ -144,7 +136,6 @@ def meta_device(subject: Subject) -> None:
     "an operation is in place (a trailing underscore, +=), or x.requires_grad_() changes the caller's own tensor",
 )
 def inputs(subject: Subject) -> None:
-    """Look at the arguments of every call that takes a tensor."""
     problem = subject.smallest()
     model, x = subject.model(problem), draw(problem)
     z = model.to_latent(x)[0].detach()
@@ -169,7 +160,6 @@ def inputs(subject: Subject) -> None:
     "noise comes from torch.randn, numpy or random without the given generator, or a setting is made and left on",
 )
 def global_state(subject: Subject) -> None:
-    """Look at what is global before and after building, starting, training and evaluating."""
     problem = subject.smallest()
     with _watched("building"):
         model = build(subject.method, problem)
@@ -205,7 +195,6 @@ def _watched(what: str) -> Iterator[None]:
     "to_data adds noise of its own, or ignores z",
 )
 def seeded_samples(subject: Subject) -> None:
-    """Draw twice with one seed, and once with another."""
     subject.needs_samples()
     problem = subject.smallest()
     model = subject.model(problem)

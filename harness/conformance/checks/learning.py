@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -24,7 +24,6 @@ _BATCH = 128
     "what is not trained",
 )
 def gradients(subject: Subject) -> None:
-    """Look at the loss and its gradient for every architecture."""
     subject.needs_training()
     for problem in subject.one_of_each():
         model = subject.model(problem)
@@ -48,7 +47,6 @@ def gradients(subject: Subject) -> None:
     "the loss calls torch.randn without generator=, numpy, or a generator of the model's own",
 )
 def seeded_loss(subject: Subject) -> None:
-    """Compute the loss twice with one seed."""
     subject.needs_training()
     problem = subject.smallest()
     model, x = subject.model(problem), draw(problem)
@@ -80,7 +78,6 @@ def maximum_likelihood(subject: Subject) -> None:
     "one sample decides the gradient of the whole batch (normflows' Residual with reduce_memory=True)",
 )
 def weighted_samples(subject: Subject) -> None:
-    """Compare the gradient of a weighted sum over the batch with the gradients of its samples alone."""
     subject.needs_exact_log_prob()
     problem = subject.largest()
     model, x = subject.model(problem), draw(problem)
@@ -101,7 +98,6 @@ def weighted_samples(subject: Subject) -> None:
     "the loss does not train the density, or steps undo each other",
 )
 def fit(subject: Subject) -> None:
-    """Compare the NLL of fresh data, in float32, with the exact entropy."""
     method, problem = subject.method, subject.smallest(dtype="float32", batch=_BATCH, noise=0.3)
     if problem.architecture == "fc":
         problem = problem.replace(layers=2)
@@ -134,7 +130,13 @@ def fit(subject: Subject) -> None:
         model.module.train()
         model.init_batch(data(_BATCH))
         before = excess(model)
-        _train(model, data, learning_rate)
+        model.module.train()
+        config = TrainingConfig(optimizer="adam", learning_rate=learning_rate, ema_decay=None, clip_norm=100.0)
+        trainer = Trainer(model, config, torch.Generator().manual_seed(1))
+        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(trainer.optimizer, 200)
+        for _ in range(200):
+            trainer.step(data(_BATCH))
+            schedule.step()
         excesses.append(excess(model))
         if excesses[-1] < max(0.2 * dimension, 0.4 * before):
             return
@@ -145,23 +147,12 @@ def fit(subject: Subject) -> None:
     )
 
 
-def _train(model: Model, data: Callable[[int], Tensor], learning_rate: float) -> None:
-    model.module.train()
-    config = TrainingConfig(optimizer="adam", learning_rate=learning_rate, ema_decay=None, clip_norm=100.0)
-    trainer = Trainer(model, config, torch.Generator().manual_seed(1))
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(trainer.optimizer, 200)
-    for _ in range(200):
-        trainer.step(data(_BATCH))
-        schedule.step()
-
-
 @check(
     "With equal weights a method has the log_prob of the paper's fc, as linear='dense' or 'lu' declares",
     "a bias is missing, a matrix is transposed, there is an activation too many, or no load_linear_layers",
 )
 @torch.no_grad()
 def equal_weights(subject: Subject) -> None:
-    """Compare with L = 3 and D = 5, for both forms of the activation."""
     method = subject.method
     problem = Problem(shape=(5,), layers=3, dtype="float64", noise=0.5)
     claims = method.linear in ("dense", "lu", "luperm") and method.iterative and "fc" in method.architectures
@@ -177,15 +168,15 @@ def equal_weights(subject: Subject) -> None:
         closely(log_prob(model, x), fc_log_prob(layers, x, residual), 1e-9, f"residual={residual}")
 
 
-def shared_layers(method: Method, dimension: int = 5, count: int = 3) -> list[tuple[Tensor, Tensor]]:
-    """Draw one weight set: any matrices with det < 0 overall, or for LU such that factor with a positive diagonal."""
-    generator = torch.Generator().manual_seed(5)
+def shared_layers(method: Method) -> list[tuple[Tensor, Tensor]]:
+    """Draw three layers with D = 5: any matrices, with det < 0 overall, or for LU products of triangular factors."""
+    generator, dimension = torch.Generator().manual_seed(5), 5
 
     def noise(*shape: int) -> Tensor:
         return torch.randn(*shape, generator=generator, dtype=torch.float64)
 
     layers = []
-    for index in range(count):
+    for index in range(3):
         if method.linear == "dense":
             weight = noise(dimension, dimension)
             weight = weight if (torch.det(weight) < 0) == (index == 0) else weight[[1, 0, *range(2, dimension)]]
@@ -198,15 +189,10 @@ def shared_layers(method: Method, dimension: int = 5, count: int = 3) -> list[tu
 
 
 def fc_log_prob(layers: Sequence[tuple[Tensor, Tensor]], x: Tensor, residual: bool = False) -> Tensor:
-    """Compute log p of the paper's fc, written out: z = W x + b, f(x) = 0.3 x + 0.7 log(1 + e^x), base N(0, I).
+    """Compute the log-densities in nats, shape (B,), of samples of shape (B, D) under the paper's fc, written out.
 
-    Args:
-        layers: Pairs of W, shape (D, D), and b, shape (D,), first to last.
-        x: Samples of shape (B, D).
-        residual: Whether the activation is x + f(x).
-
-    Returns:
-        Log-densities in nats, shape (B,).
+    A layer is W x + b, with W of shape (D, D); between two stands the activation f(x) = 0.3 x + 0.7 log(1 + e^x), or
+    x + f(x) if it is residual; the base is N(0, I).
     """
     slope = 0.3 + residual
     total = torch.zeros(len(x), dtype=x.dtype)

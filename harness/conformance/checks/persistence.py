@@ -22,7 +22,6 @@ from harness.training.step import Trainer
 )
 @torch.no_grad()
 def repeats(subject: Subject) -> None:
-    """Compare twenty calls in evaluation mode."""
     problem = subject.largest()
     model, x = subject.model(problem), draw(problem)
     values = torch.stack([log_prob(model, x) for _ in range(20)])
@@ -57,7 +56,6 @@ def modes(subject: Subject) -> None:
 )
 @torch.no_grad()
 def staleness(subject: Subject) -> None:
-    """Compare the model after each edit with one that is made afresh with the same weights."""
     subject.needs_exact_log_prob()
     problem = subject.largest()
     model, other, x = subject.model(problem), subject.model(problem, seed=1), draw(problem)
@@ -70,7 +68,10 @@ def staleness(subject: Subject) -> None:
         after = log_prob(model, x)
         if torch.equal(before, after):
             raise Broken(f"after a change {how} log_prob is what it was before")
-        closely(after, _afresh(subject, model, x), 1e-9, f"after a change {how}, against a model made afresh")
+        fresh = build(subject.method, problem)
+        fresh.module.load_state_dict(model.module.state_dict())
+        fresh.module.eval()
+        closely(after, log_prob(fresh, x), 1e-9, f"after a change {how}, against a model made afresh")
 
 
 def _edit(model: Model, how: str) -> None:
@@ -86,13 +87,6 @@ def _edit(model: Model, how: str) -> None:
             parameter.mul_(1.01)
         else:
             parameter.data = 1.01 * parameter.data
-
-
-def _afresh(subject: Subject, model: Model, x: Tensor) -> Tensor:
-    fresh = build(subject.method, subject.largest())
-    fresh.module.load_state_dict(model.module.state_dict())
-    fresh.module.eval()
-    return log_prob(fresh, x)
 
 
 @check(
@@ -127,7 +121,6 @@ def copies(subject: Subject) -> None:
 )
 @torch.no_grad()
 def first_call(subject: Subject) -> None:
-    """Compare two models, one of which has evaluated another batch first."""
     subject.needs_exact_log_prob()
     subject.needs_training()
     for problem in subject.one_of_each():
