@@ -155,7 +155,6 @@ def altered(frame: pl.DataFrame) -> str | None:
 
 
 def _disagreement(identity: dict[str, Any], settings: dict[str, Any], row: dict[str, Any]) -> str | None:
-    """Name what the identity, the settings and the columns of a row say differently; None if they agree."""
     problem = settings["problem"]
     told = {
         **{name: identity[name] for name in ("threads", "cpu", "gpu")},
@@ -190,12 +189,8 @@ def _version(metadata: dict[str, str]) -> int:
 
 
 def _misplaced(frame: pl.DataFrame, column: str, place: str) -> str | None:
-    strangers = (
-        f"it holds rows of {column} {value}, which belong elsewhere"
-        for value in frame[column].unique()
-        if value != place
-    )
-    return next(strangers, None)
+    strangers = [value for value in frame[column].unique() if value != place]
+    return f"it holds rows of {column} {strangers[0]}, which belong elsewhere" if strangers else None
 
 
 def complaint(frame: pl.DataFrame, experiment: str, cell: str | None = None) -> str | None:
