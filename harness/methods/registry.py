@@ -98,14 +98,12 @@ def why_missing(method: Method) -> str | None:
 
     Only `why_unavailable` finds a library that is installed and breaks when it is imported.
     """
-    reasons = (_not_found(library) for library in method.requires)
-    return next((reason for reason in reasons if reason is not None), None)
+    return next(filter(None, map(_not_found, method.requires)), None)
 
 
 def why_unavailable(method: Method) -> str | None:
     """Import the method's libraries; return why it cannot run here, in one line, or None."""
-    reasons = (_import_failure(library)[0] for library in method.requires)
-    return next((reason for reason in reasons if reason is not None), None)
+    return next(filter(None, (_import_failure(library)[0] for library in method.requires)), None)
 
 
 def import_notes(method: Method) -> list[str]:
@@ -190,10 +188,8 @@ def _import_failure(library: str) -> tuple[str | None, list[str]]:
     try:
         with contained(f"importing {library}") as notes:
             importlib.import_module(library)
-    except ModuleNotFoundError as error:
-        if error.name == package:
-            return _install(package), []
-        return f"{library} is broken: {one_line(error)}", notes
     except Exception as error:  # a broken installation raises anything at all
+        if isinstance(error, ModuleNotFoundError) and error.name == package:
+            return _install(package), []
         return f"{library} is broken: {one_line(error)}", notes
     return None, notes

@@ -82,19 +82,15 @@ def _origin(kind: str, label: str, row: Mapping[str, Any], settings: Mapping[str
     """Read from the label and the configuration how a cell was asked for, as version 2 did for every report."""
     recipe, *changes = label.split(", ")
     budget = re.search(r", (\d+) of [\d,]+ epochs$", label)
-    overrides: dict[str, Any] = {}
-    if budget:
-        overrides = {"epochs": int(budget[1])}
-    elif row["experiment"] == "train":
-        overrides = dict(change.split(" ", 1) for change in changes)
+    overrides: dict[str, Any] = {"epochs": int(budget[1])} if budget else {}
     config = settings.get("config", {})
-    trained = kind in ("likelihood", "imputation")
-    if row["experiment"] == "train" and recipe == "paper" and config["epochs"] < _FEWEST_PUBLISHED_EPOCHS:
-        overrides = {"epochs": config["epochs"], **overrides}  # the first labels did not tell it
-    shortened = row["profile"] == "quick" or config.get("max_seconds") is not None or "epochs" in overrides
     methods = settings.get("methods") or [settings["method"]]
     words: list[Any]
     if row["experiment"] == "train":
+        if not budget:
+            overrides = dict(change.split(" ", 1) for change in changes)
+        if recipe == "paper" and config["epochs"] < _FEWEST_PUBLISHED_EPOCHS:
+            overrides = {"epochs": config["epochs"], **overrides}  # the first labels did not tell it
         words = ["train", "--method", methods[0], "--architecture", row["architecture"], "--dataset", row["dataset"]]
         words += ["--recipe", recipe, "--draws", settings["draws"], "--dtype", row["dtype"]]
         for name, value in overrides.items():
@@ -108,6 +104,8 @@ def _origin(kind: str, label: str, row: Mapping[str, Any], settings: Mapping[str
         words = ["reproduce", row["experiment"], "--profile", row["profile"], "--methods", ",".join(methods)]
         words += ["--seeds", 1, *(["--epochs", budget[1]] if budget else [])]
     words += ["--seed", row["seed"], "--device", row["device"]]
+    shortened = row["profile"] == "quick" or config.get("max_seconds") is not None or "epochs" in overrides
+    trained = kind in ("likelihood", "imputation")
     return {
         "argv": [str(word) for word in words],
         "recipe": recipe,
