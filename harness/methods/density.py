@@ -1,7 +1,5 @@
 """What the harness adds to every model: building, the N(0, I) base, log_prob, samples, the score."""
 
-from __future__ import annotations
-
 import math
 from contextlib import nullcontext
 from functools import cache

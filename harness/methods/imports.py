@@ -1,7 +1,5 @@
 """Imports foreign code and leaves this process as it was."""
 
-from __future__ import annotations
-
 import io
 import os
 import random

@@ -4,8 +4,6 @@ Parameters and batches of ``tf32`` and ``bf16`` are float32; the products of the
 in bfloat16 by torch's autocast. Likelihoods are always evaluated in the type of the parameters.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import contextmanager
 

@@ -1,11 +1,9 @@
 """The question put to every method: which function, at which size, on which numbers."""
 
-from __future__ import annotations
-
 import dataclasses
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 from harness.errors import InputError, unknown
 
@@ -88,6 +86,6 @@ class Problem:
         """The dimension D of a sample."""
         return math.prod(self.shape)
 
-    def replace(self, **changes: Any) -> Problem:
+    def replace(self, **changes: Any) -> Self:
         """Return this problem with some fields changed."""
         return dataclasses.replace(self, **changes)

@@ -1,7 +1,5 @@
 """The settings of this process: device, threads, precision, and how the C library handles memory."""
 
-from __future__ import annotations
-
 import ctypes
 import platform
 

@@ -1,7 +1,5 @@
 """Finds methods in every module of the `baselines` package, in entry points of other packages, or in a file."""
 
-from __future__ import annotations
-
 import importlib
 import importlib.machinery
 import importlib.util

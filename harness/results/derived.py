@@ -1,7 +1,5 @@
 """Facts that a row holds inside its JSON or its labels, as columns: made once, where rows are read."""
 
-from __future__ import annotations
-
 import json
 import shlex
 from typing import Any

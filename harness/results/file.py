@@ -1,7 +1,5 @@
 """The files of rows: Parquet, of one cell or of a pack of many, with the schema's version and a seal as metadata."""
 
-from __future__ import annotations
-
 import io
 import json
 import math

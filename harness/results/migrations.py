@@ -1,7 +1,5 @@
 """What takes the rows of stored files from one version of the schema to the next. Append; never change what is here."""
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Callable, Mapping

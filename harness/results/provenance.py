@@ -1,7 +1,5 @@
 """The provenance of a row: the machine, the software and the commit that made it."""
 
-from __future__ import annotations
-
 import hashlib
 import os
 import platform

@@ -1,7 +1,5 @@
 """The one schema of a result row, and the name of the cell that a row belongs to."""
 
-from __future__ import annotations
-
 import dataclasses
 import hashlib
 import json

@@ -10,8 +10,6 @@ The t-intervals are those of `scipy.stats` (a test compares them), computed from
 nothing else of SciPy, and importing `scipy.stats` would cost it half a second.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Reads what ``asv run`` leaves into rows of the one schema."""
 
-from __future__ import annotations
-
 import ast
 import itertools
 import json

@@ -5,8 +5,6 @@ memory. Methods are interleaved repetition by repetition, in an order that rotat
 for all. A small matrix product, always the same, is timed between the turns and tells whether the machine drifted.
 """
 
-from __future__ import annotations
-
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence

@@ -1,7 +1,5 @@
 """Files of tensors that are whole at any moment and hold no code: the best weights, and the state of a training."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import sys

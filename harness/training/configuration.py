@@ -1,7 +1,5 @@
 """How a model is trained; nothing here imports torch."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """The one training loop of the project."""
 
-from __future__ import annotations
-
 import math
 import time
 from collections.abc import Callable

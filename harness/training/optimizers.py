@@ -1,7 +1,5 @@
 """The optimisers on offer, each a single pass over the weights."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable
 from functools import partial
 

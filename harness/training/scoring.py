@@ -1,7 +1,5 @@
 """From a method and a dataset to a test NLL in the data's own space."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial

@@ -1,11 +1,9 @@
 """Ctrl-C and SIGTERM as requests: running work goes on to a point where it can be saved, and then stops."""
 
-from __future__ import annotations
-
 import signal
 import threading
 from types import FrameType
-from typing import Any
+from typing import Any, Self
 
 
 class Stopped(KeyboardInterrupt):
@@ -39,7 +37,7 @@ class StopRequest:
         self.number = None
         return Stopped(saved, number)
 
-    def __enter__(self) -> StopRequest:
+    def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGINT, signal.SIGTERM):
                 # A signal that is ignored stays ignored: a shell's background job gets no Ctrl-C.

@@ -1,7 +1,5 @@
 """The one training step of the project."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
