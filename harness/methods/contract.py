@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
 
-
 SCORE_MATCHING = ("ssm", "tssm", "dsm", "fdssm")
 """The score-matching objectives, whose own loss on the validation set is watched beside the NLL.
 

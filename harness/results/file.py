@@ -72,9 +72,12 @@ def load_pack(content: bytes, experiment: str) -> tuple[dict[str, pl.DataFrame],
         UnreadableFileError: if the file is damaged or another program's.
     """
     frame = _load(content, None)
+    reason = complaint(frame, experiment)
+    if reason is not None and (frame.is_empty() or frame["cell"].has_nulls()):
+        raise UnreadableFileError(reason)
     cells = {str(key): _printable(rows) for (key,), rows in frame.partition_by("cell", as_dict=True).items()}
     reasons = {key: "its key is no file's name" if "/" in key else None for key in cells}
-    if complaint(frame, experiment) is not None:  # of some cell, so each is asked
+    if reason is not None:  # of some cell, so each is asked
         reasons |= {key: complaint(rows, experiment) for key, rows in cells.items() if "/" not in key}
     return cells, {key: UnreadableFileError(f"cell {key}: {reason}") for key, reason in reasons.items() if reason}
 
@@ -105,10 +108,6 @@ def _load(content: bytes, cell: str | None) -> pl.DataFrame:
         raise UnreadableFileError(f"its rows are not of version {version} of the schema") from None
     if dict(frame.schema) != SCHEMA:
         raise UnreadableFileError("its rows have other columns than this version writes")
-    if frame.is_empty():
-        raise UnreadableFileError("it holds no rows")
-    if frame["cell"].has_nulls():
-        raise UnreadableFileError("it holds a row without cell")
     return frame.select(*SCHEMA)
 
 

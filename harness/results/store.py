@@ -24,7 +24,6 @@ from harness.results.whole_file import put
 if TYPE_CHECKING:
     import numpy as np
 
-
 _ROWS, _ARRAYS = ".parquet", ".safetensors"
 _LARGEST = 2**28  # bytes; a file of rows has some ten thousand, a pack of arrays some million
 

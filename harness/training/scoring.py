@@ -91,10 +91,8 @@ def without_map(dataset: Dataset, problem: Problem) -> tuple[Dataset, Problem]:
     preprocessing = dataset.preprocessing
     if not isinstance(preprocessing, LogitPreprocessing):
         raise InputError(f"{dataset.name} has no logit preprocessing to do without; use an image dataset")
-    return (
-        replace(dataset, preprocessing=Dequantize(preprocessing.levels, smooth=preprocessing.smooth)),
-        problem.replace(raw_pixel_alpha=preprocessing.alpha, levels=preprocessing.levels),
-    )
+    raw = replace(dataset, preprocessing=Dequantize(preprocessing.levels, smooth=preprocessing.smooth))
+    return raw, problem.replace(raw_pixel_alpha=preprocessing.alpha, levels=preprocessing.levels)
 
 
 def noised(raw: Tensor, dataset: Dataset, problem: Problem, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
