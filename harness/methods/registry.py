@@ -118,7 +118,9 @@ def _collect(modules: dict[str, Callable[[], ModuleType]]) -> Registry:
         try:
             with contained(f"importing {name}") as notes:
                 module = load()
-            declared = _declared(module)
+            declared = getattr(module, "METHODS", None)
+            if not isinstance(declared, list | tuple) or not all(isinstance(method, Method) for method in declared):
+                raise InputError("it has no list METHODS of harness.methods.Method; declare METHODS = [Method(...)]")
         except Exception as error:  # a foreign module may fail in any way, and must not take the others down
             collected.broken_modules[name] = one_line(error)
             continue
@@ -133,13 +135,6 @@ def _collect(modules: dict[str, Callable[[], ModuleType]]) -> Registry:
             if notes:
                 collected.notes[method.name] = [f"importing {name} {note}" for note in notes]
     return collected
-
-
-def _declared(module: ModuleType) -> list[Method]:
-    methods = getattr(module, "METHODS", None)
-    if not isinstance(methods, list | tuple) or not all(isinstance(method, Method) for method in methods):
-        raise InputError("it has no list METHODS of harness.methods.Method; declare METHODS = [Method(...)]")
-    return list(methods)
 
 
 def _run_file(path: Path) -> ModuleType:

@@ -6,8 +6,6 @@ from typing import Any
 
 import polars as pl
 
-_TRAINED = ("likelihood", "imputation")
-
 DERIVED: dict[str, type[pl.DataType]] = {
     "kind": pl.String,
     "EMA": pl.Boolean,
@@ -47,7 +45,7 @@ def _facts(row: dict[str, Any]) -> dict[str, Any]:
     identity, settings, origin = (_part(content, name) for name in ("identity", "settings", "origin"))
     config = _part(settings, "config")
     kind = "asv" if row["experiment"] == "asv" else identity.get("kind")
-    trained = kind in _TRAINED
+    trained = kind in ("likelihood", "imputation")
     problem = {name: value for name, value in _part(settings, "problem").items() if name != "seed"}
     return {
         "kind": kind,

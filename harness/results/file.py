@@ -162,10 +162,8 @@ def _disagreement(identity: dict[str, Any], settings: dict[str, Any], row: dict[
     for name, value in told.items():
         if value != row[name]:
             return name
-    parts: list[tuple[dict[str, Any], dict[str, Any]]] = [
-        (identity, settings),
-        *((identity.get(part, {}), settings.get(part, {})) for part in ("problem", "config")),
-    ]
+    parts = [(identity, settings)]
+    parts += [(identity.get(part, {}), settings.get(part, {})) for part in ("problem", "config")]
     for differing, whole in parts:
         for name in differing.keys() & whole.keys():
             if not isinstance(whole[name], dict) and differing[name] != whole[name]:

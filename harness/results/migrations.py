@@ -16,16 +16,14 @@ _WHERE = ("project", "versions", "cpu", "gpu", "threads", "processes", "data")
 _VERSION_2 = json.loads(files("harness.results").joinpath("version_2.json").read_text())
 """The defaults that an absent field of version 2 stood for, and that keys of version 3 leave out."""
 
-_FEWEST_PUBLISHED_EPOCHS = 80  # of glow
 
+def add_columns(frame: pl.DataFrame) -> pl.DataFrame:
+    """Take a version 1 cell to version 2: add empty columns where they are missing.
 
-def add_columns(*names: str) -> Migration:
-    """Return what adds columns, empty, where they are missing."""
-
-    def migrate(frame: pl.DataFrame) -> pl.DataFrame:
-        return frame.with_columns(pl.lit(None, SCHEMA[name]).alias(name) for name in names if name not in frame.columns)
-
-    return migrate
+    Files of version 1 name no version, have no seal, and hold as many of these as there were when they were written.
+    """
+    missing = [name for name in ("iteration", "seconds", "limits") if name not in frame.columns]
+    return frame.with_columns(pl.lit(None, SCHEMA[name]).alias(name) for name in missing)
 
 
 def name_by_differences(frame: pl.DataFrame) -> pl.DataFrame:
@@ -43,11 +41,7 @@ def name_by_differences(frame: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-MIGRATIONS: tuple[Migration, ...] = (
-    # Files of version 1 name no version, have no seal, and hold as many of these as there were when they were written.
-    add_columns("iteration", "seconds", "limits"),
-    name_by_differences,
-)
+MIGRATIONS: tuple[Migration, ...] = (add_columns, name_by_differences)
 """What takes the rows of version 1 to version 2, of 2 to 3, and so on."""
 
 
@@ -87,8 +81,8 @@ def _origin(kind: str, label: str, row: Mapping[str, Any], settings: Mapping[str
     if row["experiment"] == "train":
         if not budget:
             overrides = dict(change.split(" ", 1) for change in changes)
-        if recipe == "paper" and config["epochs"] < _FEWEST_PUBLISHED_EPOCHS:
-            overrides = {"epochs": config["epochs"], **overrides}  # the first labels did not tell it
+        if recipe == "paper" and config["epochs"] < 80:  # the fewest published, of glow; the first labels had no epochs
+            overrides = {"epochs": config["epochs"], **overrides}
         words = ["train", "--method", methods[0], "--architecture", row["architecture"], "--dataset", row["dataset"]]
         words += ["--recipe", recipe, "--draws", settings["draws"], "--dtype", row["dtype"]]
         for name, value in overrides.items():

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
+from safetensors import SafetensorError
 
 from harness.errors import InputError, printable
 from harness.results.derived import derived
@@ -79,7 +80,6 @@ class Store:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.notes: list[str] = []
-        # A sweep asks for a pack's cells one by one, and the pack is parsed once.
         self._packs: dict[Path, tuple[_Mark, Any]] = {}
 
     def prepare(self) -> None:
@@ -259,8 +259,6 @@ class Store:
 
     def _arrays(self, experiment: str, cell: str) -> dict[str, np.ndarray] | None:
         """Return the arrays of one cell; None if their file is damaged, which is then named."""
-        from safetensors import SafetensorError
-
         rows = self.path(experiment, cell)
         single = rows.exists()
         path = (rows if single else self.pack_path(experiment)).with_suffix(_ARRAYS)
