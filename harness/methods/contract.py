@@ -227,9 +227,6 @@ class Method:
     @property
     def limits(self) -> str | None:
         """The method's declared limits in words, for tables; None if it has none."""
-        limits = []
-        if not self.exact_log_prob:
-            limits.append("log_prob is an estimate that differs from call to call")
-        if not self.samples:
-            limits.append("it cannot draw samples")
-        return ", and ".join(limits) or None
+        estimated = [] if self.exact_log_prob else ["log_prob is an estimate that differs from call to call"]
+        one_way = [] if self.samples else ["it cannot draw samples"]
+        return ", and ".join(estimated + one_way) or None

@@ -54,10 +54,8 @@ def refusal(method: Method, problem: Problem) -> str | None:
     """
     try:
         build(method, problem.replace(device="meta"))
-    except InputError as error:
-        return str(error)
-    except Exception:
-        return None
+    except Exception as error:
+        return str(error) if isinstance(error, InputError) else None
     return None
 
 

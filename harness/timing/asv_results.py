@@ -25,7 +25,8 @@ _BENCHMARKS = {
 
 _SERIES = ["metric", "method", "D", "L", "cpu", "env"]
 _OF_A_ROW = ("metric", "method", "D", "L", "cpu", "cell", "commit", "value", "ci_low", "ci_high")
-HISTORY = {**{name: SCHEMA[name] for name in _OF_A_ROW}, "env": pl.String, "date": pl.Datetime("ms", "UTC")}
+HISTORY: dict[str, type[pl.DataType] | pl.DataType] = {name: SCHEMA[name] for name in _OF_A_ROW}
+HISTORY |= {"env": pl.String, "date": pl.Datetime("ms", "UTC")}
 """Column names and types of `history`: one row for each benchmark point and commit, with its value in seconds."""
 
 INTERVALS_APART = 1.5

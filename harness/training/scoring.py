@@ -41,15 +41,11 @@ def fit(
     objectives that bring it. With `watch_loss` the curve has the objective's own loss beside the NLL. All other
     arguments and the errors are those of `harness.training.loop.Training`.
     """
-
-    def validate() -> float:
-        return nll(model, dataset.validation, dataset, problem, _VALIDATION_SEED)
-
+    validate = partial(nll, model, dataset.validation, dataset, problem, _VALIDATION_SEED)
     if isinstance(model, ClosedForm):
         with guarded("fit"):
             model.fit(x for x, _ in noised(dataset.train, dataset, problem, problem.seed))
         return TrainingReport(validate(), "closed form")
-
     own_loss = partial(validation_loss, model, batches, problem) if watch_loss else None
     return Training(model, problem, batches, config, validate, progress, checkpoint, resume, own_loss).run()
 
