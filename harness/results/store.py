@@ -370,7 +370,7 @@ def _lock(folder: Path, kind: int) -> Iterator[None]:
     """Lock a folder, for this process alone or shared; raise OSError if, as on some networks, nothing can be locked."""
     handle = os.open(folder, os.O_RDONLY)
     try:
-        fcntl.flock(handle, kind)
+        fcntl.flock(handle, kind)  # the lock ends with the process at the latest
         yield
     finally:
         os.close(handle)
