@@ -1,7 +1,5 @@
 """The asv suite: the speed of every method over D and L, commit after commit."""
 
-from __future__ import annotations
-
 import time
 
 import torch

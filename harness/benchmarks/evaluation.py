@@ -1,7 +1,5 @@
 """What comes after training: the log-determinants of new weights, and sampling."""
 
-from __future__ import annotations
-
 import torch
 
 from harness.methods.density import log_prob, sample

@@ -1,7 +1,5 @@
 """Seconds of a training iteration."""
 
-from __future__ import annotations
-
 from . import DEPTHS, DIMENSIONS, OncePerPoint, available
 
 

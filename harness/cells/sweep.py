@@ -19,7 +19,7 @@ from harness.errors import InputError, one_line
 from harness.methods.process_settings import prepare
 from harness.results import Row, Store
 from harness.results.provenance import code_digest
-from harness.training.checkpoints import FollowedCheckpoint, TrainingCheckpoint
+from harness.training.checkpoints import TrainingCheckpoint
 
 
 def run_cells(
@@ -124,16 +124,14 @@ class _Sweep:
 def follow(cell: LikelihoodCell, store: Store, fresh: bool) -> None:
     """Take part in the training of a cell that another process runs by `run_cells`, and write nothing."""
     if fresh or not finished_rows(cell, store):
-        resume = _resumed_from(cell, cell.key(), store, FollowedCheckpoint)
+        resume = _resumed_from(cell, cell.key(), store, follows=True)
         replace(cell, checkpoint=None).run(resume=resume)
 
 
-def _resumed_from(
-    cell: Cell, key: str, store: Store, kind: type[TrainingCheckpoint] = TrainingCheckpoint
-) -> TrainingCheckpoint:
+def _resumed_from(cell: Cell, key: str, store: Store, follows: bool = False) -> TrainingCheckpoint:
     """Return the place of a cell's training: the same cell by other code is another training."""
     path = store.folder.absolute() / "checkpoints" / cell.experiment / f"{key}.safetensors"
-    return kind(path, {"cell": key, "code": code_digest()})
+    return TrainingCheckpoint(path, {"cell": key, "code": code_digest()}, follows)
 
 
 @contextmanager

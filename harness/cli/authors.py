@@ -35,7 +35,7 @@ def check(
       harness check nflows-lu-ml
       harness check my_flow.py --json
     """
-    from harness.conformance.processes import findings
+    from harness.conformance.runner import findings
 
     file = Path(what) if what.endswith(".py") else None
     broken = 0

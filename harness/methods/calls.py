@@ -1,7 +1,5 @@
 """Calls into a competitor's code: none runs for ever, and none ends the program."""
 
-from __future__ import annotations
-
 import math
 import os
 import signal

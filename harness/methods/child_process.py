@@ -1,7 +1,5 @@
 """A process of its own for code that may crash, hang or end its process; it never outlives the one that started it."""
 
-from __future__ import annotations
-
 import math
 import os
 import signal
@@ -13,7 +11,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
-from typing import Any
+from typing import Any, Self
 
 _TIME_TO_SAVE = 10.0  # seconds; the largest state of a training is written in one
 
@@ -61,7 +59,7 @@ class Child:
         there.close()
         self.send((function, arguments), seconds)
 
-    def __enter__(self) -> Child:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *error: object) -> None:

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
 
-
 SCORE_MATCHING = ("ssm", "tssm", "dsm", "fdssm")
 """The score-matching objectives, whose own loss on the validation set is watched beside the NLL.
 
@@ -52,7 +51,6 @@ class Model(Protocol):
 
     def training_loss(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Return the scalar to minimise for one batch of shape (B, *event); all noise comes from the generator."""
-        ...
 
     def after_step(self) -> None:
         """Do what follows every optimiser step, such as restoring a constraint; its time is part of an iteration."""
@@ -60,11 +58,9 @@ class Model(Protocol):
 
     def to_latent(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Map data (B, *event) to z, shape (B, ...), and the whole log|det dz/dx| in nats, shape (B,)."""
-        ...
 
     def to_data(self, z: Tensor) -> Tensor:
         """Map latents, in the shape that `to_latent` gives, to data of shape (B, *event)."""
-        ...
 
 
 @runtime_checkable
@@ -137,7 +133,6 @@ class Imputes(Protocol):
             leapfrog: Number of scores that a proposal costs; 1 is Langevin dynamics, more are Hamiltonian Monte Carlo.
             generator: Generator of all noise, on the device of x.
         """
-        ...
 
 
 @runtime_checkable
@@ -146,7 +141,6 @@ class NormalizerEstimates(Protocol):
 
     def log_normalizer(self) -> Tensor:
         """Return the exact log Z in nats, a scalar."""
-        ...
 
     def estimate_log_normalizer(
         self, estimator: str, data: Tensor, draws: int, generator: torch.Generator
@@ -163,7 +157,6 @@ class NormalizerEstimates(Protocol):
         Returns:
             The estimate and its standard error, both in nats, and the number of effective samples.
         """
-        ...
 
 
 @dataclass(frozen=True)
@@ -234,9 +227,6 @@ class Method:
     @property
     def limits(self) -> str | None:
         """The method's declared limits in words, for tables; None if it has none."""
-        limits = []
-        if not self.exact_log_prob:
-            limits.append("log_prob is an estimate that differs from call to call")
-        if not self.samples:
-            limits.append("it cannot draw samples")
-        return ", and ".join(limits) or None
+        estimated = [] if self.exact_log_prob else ["log_prob is an estimate that differs from call to call"]
+        one_way = [] if self.samples else ["it cannot draw samples"]
+        return ", and ".join(estimated + one_way) or None

@@ -5,13 +5,9 @@ a layer's D x D matrix, or makes that layer's gradient from B rows; each takes 2
 left out, so that the result is a lower bound.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from harness.methods.problem import Problem
+from harness.methods.problem import Problem
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,5 @@
 """What the harness adds to every model: building, the N(0, I) base, log_prob, samples, the score."""
 
-from __future__ import annotations
-
 import math
 from contextlib import nullcontext
 from functools import cache
@@ -56,10 +54,8 @@ def refusal(method: Method, problem: Problem) -> str | None:
     """
     try:
         build(method, problem.replace(device="meta"))
-    except InputError as error:
-        return str(error)
-    except Exception:
-        return None
+    except Exception as error:
+        return str(error) if isinstance(error, InputError) else None
     return None
 
 
@@ -74,7 +70,18 @@ def log_prob(model: Model, x: Tensor) -> Tensor:
     Raises:
         ValueError: if the model's `to_latent` returns other shapes or types than it promises.
     """
-    z, log_det = _latents(model, x)
+    pair = model.to_latent(x)
+    if not isinstance(pair, tuple) or len(pair) != 2 or not all(isinstance(part, Tensor) for part in pair):
+        raise ValueError(f"to_latent returned {_kind(pair)}, not the pair of tensors z and log|det dz/dx|")
+    z, log_det = pair
+    if z.shape[:1] != x.shape[:1] or z.numel() != x.numel():
+        raise ValueError(f"to_latent returned z of shape {tuple(z.shape)} for data of shape {tuple(x.shape)}")
+    if log_det.shape != x.shape[:1]:  # a log|det| of shape () or (1,) would broadcast in silence
+        shape = tuple(log_det.shape)
+        raise ValueError(f"to_latent returned log|det| of shape {shape}, not ({len(x)},): one for each sample")
+    for name, part in (("z", z), ("log|det|", log_det)):
+        if not part.is_floating_point():
+            raise ValueError(f"to_latent returned {name} of {part.dtype}, not of {x.dtype}")
     z = z.flatten(1)
     return log_det - 0.5 * z.square().sum(1) - 0.5 * math.log(2 * math.pi) * z.shape[1]
 
@@ -92,24 +99,6 @@ def score(model: Model, x: Tensor) -> Tensor:
     with torch.enable_grad():
         (gradient,) = torch.autograd.grad(log_prob(model, x).sum(), x)
     return gradient
-
-
-def _latents(model: Model, x: Tensor) -> tuple[Tensor, Tensor]:
-    """Return z and log|det| and check their shapes: a log|det| of shape () or (1,) would broadcast in silence."""
-    pair = model.to_latent(x)
-    if not isinstance(pair, tuple) or len(pair) != 2 or not all(isinstance(part, Tensor) for part in pair):
-        raise ValueError(f"to_latent returned {_kind(pair)}, not the pair of tensors z and log|det dz/dx|")
-    z, log_det = pair
-    if z.shape[:1] != x.shape[:1] or z.numel() != x.numel():
-        raise ValueError(f"to_latent returned z of shape {tuple(z.shape)} for data of shape {tuple(x.shape)}")
-    if log_det.shape != x.shape[:1]:
-        raise ValueError(
-            f"to_latent returned log|det| of shape {tuple(log_det.shape)}, not ({len(x)},): one for each sample"
-        )
-    for name, part in (("z", z), ("log|det|", log_det)):
-        if not part.is_floating_point():
-            raise ValueError(f"to_latent returned {name} of {part.dtype}, not of {x.dtype}")
-    return z, log_det
 
 
 def _kind(thing: object) -> str:

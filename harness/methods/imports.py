@@ -1,7 +1,5 @@
 """Imports foreign code and leaves this process as it was."""
 
-from __future__ import annotations
-
 import io
 import os
 import random
@@ -22,12 +20,11 @@ _LONGEST_QUOTE = 60  # characters of a printed text or a warning
 
 @dataclass(frozen=True)
 class _Setting:
-    """A global setting: its name in notes, how it is read and written, and whether two of its values are the same."""
-
-    name: str
+    name: str  # in notes
     read: Callable[[], Any]
     write: Callable[[Any], object]
     same: Callable[[Any, Any], bool] = lambda one, other: one == other
+    fresh: Any = None  # the value right after its library is imported, where that is known
 
 
 @contextmanager
@@ -71,7 +68,7 @@ def restored() -> Iterator[list[str]]:
         yield changed
     finally:
         if not torch_was_there and "torch" in sys.modules:
-            before += _fresh_torch()
+            before += [(setting, setting.fresh) for setting in _torch_settings() if setting.fresh is not None]
         for setting, value in before:
             if not setting.same(setting.read(), value):
                 setting.write(value)
@@ -92,36 +89,11 @@ def _settings() -> list[_Setting]:
 
         settings.append(_Setting("numpy's random state", np.random.get_state, np.random.set_state, same))
     if "torch" in sys.modules:
-        import torch
-        from torch.distributions import Distribution
-
-        settings += [
-            *(setting for setting, _ in _fresh_torch()),
-            _Setting("the number of threads", torch.get_num_threads, torch.set_num_threads),
-            _Setting(
-                "the precision of float32 products",
-                torch.get_float32_matmul_precision,
-                torch.set_float32_matmul_precision,
-            ),
-            _Setting(
-                "the use of deterministic algorithms",
-                torch.are_deterministic_algorithms_enabled,
-                torch.use_deterministic_algorithms,
-            ),
-            _Setting("torch's random state", torch.get_rng_state, torch.set_rng_state, torch.equal),
-            # zuko changes them: https://github.com/probabilists/zuko, distributions.py.
-            _Setting(
-                "the constraints of torch's distributions",
-                lambda: vars(Distribution)["arg_constraints"],
-                lambda value: setattr(Distribution, "arg_constraints", value),
-                lambda one, other: one is other,
-            ),
-        ]
+        settings += _torch_settings()
     return settings
 
 
-def _fresh_torch() -> list[tuple[_Setting, Any]]:
-    """Return the settings of torch whose values right after its import are known, with these values."""
+def _torch_settings() -> list[_Setting]:
     import torch
     from torch.distributions import Distribution
 
@@ -129,17 +101,28 @@ def _fresh_torch() -> list[tuple[_Setting, Any]]:
         # A default device that is set costs every new tensor a detour, so cpu is left unset.
         torch.set_default_device(None if device.type == "cpu" else device)
 
+    products = torch.get_float32_matmul_precision, torch.set_float32_matmul_precision
+    algorithms = torch.are_deterministic_algorithms_enabled, torch.use_deterministic_algorithms
     return [
-        (_Setting("the default dtype", torch.get_default_dtype, torch.set_default_dtype), torch.float32),
-        (_Setting("the default device", torch.get_default_device, set_device), torch.device("cpu")),
-        (_Setting("the gradient mode", torch.is_grad_enabled, torch.set_grad_enabled), True),
-        (
-            _Setting(
-                "the validation of torch's distributions",
-                lambda: Distribution._validate_args,
-                Distribution.set_default_validate_args,
-            ),
-            __debug__,
+        _Setting("the default dtype", torch.get_default_dtype, torch.set_default_dtype, fresh=torch.float32),
+        _Setting("the default device", torch.get_default_device, set_device, fresh=torch.device("cpu")),
+        _Setting("the gradient mode", torch.is_grad_enabled, torch.set_grad_enabled, fresh=True),
+        _Setting(
+            "the validation of torch's distributions",
+            lambda: Distribution._validate_args,
+            Distribution.set_default_validate_args,
+            fresh=__debug__,
+        ),
+        _Setting("the number of threads", torch.get_num_threads, torch.set_num_threads),
+        _Setting("the precision of float32 products", *products),
+        _Setting("the use of deterministic algorithms", *algorithms),
+        _Setting("torch's random state", torch.get_rng_state, torch.set_rng_state, torch.equal),
+        # zuko changes them: https://github.com/probabilists/zuko, distributions.py.
+        _Setting(
+            "the constraints of torch's distributions",
+            lambda: vars(Distribution)["arg_constraints"],
+            lambda value: setattr(Distribution, "arg_constraints", value),
+            lambda one, other: one is other,
         ),
     ]
 

@@ -4,8 +4,6 @@ Parameters and batches of ``tf32`` and ``bf16`` are float32; the products of the
 in bfloat16 by torch's autocast. Likelihoods are always evaluated in the type of the parameters.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -22,16 +20,17 @@ def lowered(dtype: str) -> torch.dtype:
     return torch.bfloat16 if dtype == "bf16" else stored(dtype)
 
 
-def only_full_precision() -> None:
-    """Switch TF32 off in the whole process; torch switches it on for convolutions."""
-    _allow_tf32(False)
+def allow_tf32(allowed: bool) -> None:
+    """Switch TF32 on or off in the whole process; torch itself switches it on for convolutions."""
+    torch.set_float32_matmul_precision("high" if allowed else "highest")
+    torch.backends.cudnn.allow_tf32 = allowed
 
 
 @contextmanager
 def tf32_where_declared(dtype: str) -> Iterator[None]:
     """Allow TF32 in products and convolutions if the dtype is tf32, and forbid it for any other."""
     before = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
-    _allow_tf32(dtype == "tf32")
+    allow_tf32(dtype == "tf32")
     try:
         yield
     finally:
@@ -42,8 +41,3 @@ def tf32_where_declared(dtype: str) -> Iterator[None]:
 def bf16_where_declared(dtype: str, device: torch.device) -> torch.autocast:
     """Return a context in which products are computed in bfloat16 if the dtype is bf16."""
     return torch.autocast(device.type, torch.bfloat16, enabled=dtype == "bf16")
-
-
-def _allow_tf32(allowed: bool) -> None:
-    torch.set_float32_matmul_precision("high" if allowed else "highest")
-    torch.backends.cudnn.allow_tf32 = allowed

@@ -1,11 +1,9 @@
 """The question put to every method: which function, at which size, on which numbers."""
 
-from __future__ import annotations
-
 import dataclasses
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 from harness.errors import InputError, unknown
 
@@ -58,27 +56,24 @@ class Problem:
     frozen_actnorm: bool = False
 
     def __post_init__(self) -> None:
-        if self.architecture not in ARCHITECTURES:
-            raise unknown("architecture", self.architecture, ARCHITECTURES)
-        if self.start not in STARTS:
-            raise unknown("start", self.start, STARTS)
-        if self.dtype not in DTYPES:
-            raise unknown("dtype", self.dtype, DTYPES)
+        for name, known in (("architecture", ARCHITECTURES), ("start", STARTS), ("dtype", DTYPES)):
+            if getattr(self, name) not in known:
+                raise unknown(name, getattr(self, name), known)
         if self.dtype == "tf32" and self.device.split(":")[0] == "cpu":
             raise InputError("tf32 is a CUDA device's arithmetic; use --device cuda, or --dtype float32")
         if not self.shape or any(size < 1 for size in self.shape):
             raise InputError(
                 f"the dimension D must be at least 1, not a shape of {self.shape}; give --dims 784 or the like"
             )
-        for name, letter in (("layers", "L"), ("batch", "B")):
-            if getattr(self, name) < 1:
-                raise InputError(f"{name} ({letter}) must be at least 1, not {getattr(self, name)}")
         # A size far beyond any machine would otherwise fail after hours, or by a crash.
+        most_numbers = 2**31 - 1
         for name, size, most in (
-            ("the dimension D", self.dimension, 2**31 - 1),
-            ("batch (B)", self.batch, 2**31 - 1),
             ("layers (L)", self.layers, 1000),
+            ("batch (B)", self.batch, most_numbers),
+            ("the dimension D", self.dimension, most_numbers),
         ):
+            if size < 1:
+                raise InputError(f"{name} must be at least 1, not {size}")
             if size > most:
                 raise InputError(f"{name} must be at most {most}, not {size}")
         if not 0 <= self.seed < 2**62:
@@ -91,6 +86,6 @@ class Problem:
         """The dimension D of a sample."""
         return math.prod(self.shape)
 
-    def replace(self, **changes: Any) -> Problem:
+    def replace(self, **changes: Any) -> Self:
         """Return this problem with some fields changed."""
         return dataclasses.replace(self, **changes)

@@ -1,7 +1,5 @@
 """The settings of this process: device, threads, precision, and how the C library handles memory."""
 
-from __future__ import annotations
-
 import ctypes
 import platform
 
@@ -19,12 +17,12 @@ def prepare(device: str, threads: int | None) -> None:
     """
     import torch
 
-    from harness.methods.precision import only_full_precision
+    from harness.methods.precision import allow_tf32
 
     check(device, threads)
     if threads is not None:
         torch.set_num_threads(threads)
-    only_full_precision()
+    allow_tf32(False)
     _keep_freed_memory()
 
 
@@ -45,17 +43,15 @@ def check(device: str, threads: int | None) -> None:
     import torch
 
     try:
-        kind = torch.device(device).type
+        wanted = torch.device(device)
     except RuntimeError:
         raise InputError(f"'{device}' is no device; use cpu, cuda or cuda:N") from None
-    if kind not in ("cpu", "cuda"):
+    if wanted.type not in ("cpu", "cuda"):
         raise InputError(f"device '{device}' is not supported; use cpu, cuda or cuda:N")
-    if kind == "cuda":
-        if not torch.cuda.is_available():
-            raise InputError("CUDA was asked for, but torch finds none here; use --device cpu")
-        index = torch.device(device).index
-        if index is not None and index >= torch.cuda.device_count():
-            raise InputError(f"there is no {device} here: torch finds {torch.cuda.device_count()} CUDA device(s)")
+    if wanted.type == "cuda" and not torch.cuda.is_available():
+        raise InputError("CUDA was asked for, but torch finds none here; use --device cpu")
+    if wanted.type == "cuda" and (wanted.index or 0) >= torch.cuda.device_count():
+        raise InputError(f"there is no {device} here: torch finds {torch.cuda.device_count()} CUDA device(s)")
 
 
 def _keep_freed_memory() -> None:

@@ -1,7 +1,5 @@
 """Finds methods in every module of the `baselines` package, in entry points of other packages, or in a file."""
 
-from __future__ import annotations
-
 import importlib
 import importlib.machinery
 import importlib.util
@@ -98,14 +96,12 @@ def why_missing(method: Method) -> str | None:
 
     Only `why_unavailable` finds a library that is installed and breaks when it is imported.
     """
-    reasons = (_not_found(library) for library in method.requires)
-    return next((reason for reason in reasons if reason is not None), None)
+    return next(filter(None, map(_not_found, method.requires)), None)
 
 
 def why_unavailable(method: Method) -> str | None:
     """Import the method's libraries; return why it cannot run here, in one line, or None."""
-    reasons = (_import_failure(library)[0] for library in method.requires)
-    return next((reason for reason in reasons if reason is not None), None)
+    return next(filter(None, (_import_failure(library)[0] for library in method.requires)), None)
 
 
 def import_notes(method: Method) -> list[str]:
@@ -122,7 +118,9 @@ def _collect(modules: dict[str, Callable[[], ModuleType]]) -> Registry:
         try:
             with contained(f"importing {name}") as notes:
                 module = load()
-            declared = _declared(module)
+            declared = getattr(module, "METHODS", None)
+            if not isinstance(declared, list | tuple) or not all(isinstance(method, Method) for method in declared):
+                raise InputError("it has no list METHODS of harness.methods.Method; declare METHODS = [Method(...)]")
         except Exception as error:  # a foreign module may fail in any way, and must not take the others down
             collected.broken_modules[name] = one_line(error)
             continue
@@ -137,13 +135,6 @@ def _collect(modules: dict[str, Callable[[], ModuleType]]) -> Registry:
             if notes:
                 collected.notes[method.name] = [f"importing {name} {note}" for note in notes]
     return collected
-
-
-def _declared(module: ModuleType) -> list[Method]:
-    methods = getattr(module, "METHODS", None)
-    if not isinstance(methods, list | tuple) or not all(isinstance(method, Method) for method in methods):
-        raise InputError("it has no list METHODS of harness.methods.Method; declare METHODS = [Method(...)]")
-    return list(methods)
 
 
 def _run_file(path: Path) -> ModuleType:
@@ -190,10 +181,8 @@ def _import_failure(library: str) -> tuple[str | None, list[str]]:
     try:
         with contained(f"importing {library}") as notes:
             importlib.import_module(library)
-    except ModuleNotFoundError as error:
-        if error.name == package:
-            return _install(package), []
-        return f"{library} is broken: {one_line(error)}", notes
     except Exception as error:  # a broken installation raises anything at all
+        if isinstance(error, ModuleNotFoundError) and error.name == package:
+            return _install(package), []
         return f"{library} is broken: {one_line(error)}", notes
     return None, notes

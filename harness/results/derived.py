@@ -1,14 +1,10 @@
 """Facts that a row holds inside its JSON or its labels, as columns: made once, where rows are read."""
 
-from __future__ import annotations
-
 import json
 import shlex
 from typing import Any
 
 import polars as pl
-
-_TRAINED = ("likelihood", "imputation")
 
 DERIVED: dict[str, type[pl.DataType]] = {
     "kind": pl.String,
@@ -49,7 +45,8 @@ def _facts(row: dict[str, Any]) -> dict[str, Any]:
     identity, settings, origin = (_part(content, name) for name in ("identity", "settings", "origin"))
     config = _part(settings, "config")
     kind = "asv" if row["experiment"] == "asv" else identity.get("kind")
-    trained = kind in _TRAINED
+    trained = kind in ("likelihood", "imputation")
+    problem = {name: value for name, value in _part(settings, "problem").items() if name != "seed"}
     return {
         "kind": kind,
         "EMA": config.get("ema_decay") is not None if trained else None,
@@ -59,7 +56,7 @@ def _facts(row: dict[str, Any]) -> dict[str, Any]:
         "torch": versions.get("torch"),
         "base": origin.get("recipe"),
         "shortened": origin.get("shortened"),
-        "training": _without_seed(settings) if trained else None,
+        "training": json.dumps(settings | {"problem": problem}, sort_keys=True) if trained else None,
         "command": _command(row, origin),
     }
 
@@ -76,11 +73,6 @@ def _parsed(text: str) -> dict[str, Any]:
 def _part(content: dict[str, Any], name: str) -> dict[str, Any]:
     part = content.get(name)
     return part if isinstance(part, dict) else {}
-
-
-def _without_seed(settings: dict[str, Any]) -> str:
-    problem = {name: value for name, value in _part(settings, "problem").items() if name != "seed"}
-    return json.dumps(settings | {"problem": problem}, sort_keys=True)
 
 
 def _command(row: dict[str, Any], origin: dict[str, Any]) -> str | None:

@@ -1,7 +1,5 @@
 """The files of rows: Parquet, of one cell or of a pack of many, with the schema's version and a seal as metadata."""
 
-from __future__ import annotations
-
 import io
 import json
 import math
@@ -74,9 +72,12 @@ def load_pack(content: bytes, experiment: str) -> tuple[dict[str, pl.DataFrame],
         UnreadableFileError: if the file is damaged or another program's.
     """
     frame = _load(content, None)
+    reason = complaint(frame, experiment)
+    if reason is not None and (frame.is_empty() or frame["cell"].has_nulls()):
+        raise UnreadableFileError(reason)
     cells = {str(key): _printable(rows) for (key,), rows in frame.partition_by("cell", as_dict=True).items()}
     reasons = {key: "its key is no file's name" if "/" in key else None for key in cells}
-    if complaint(frame, experiment) is not None:  # of some cell, so each is asked
+    if reason is not None:  # of some cell, so each is asked
         reasons |= {key: complaint(rows, experiment) for key, rows in cells.items() if "/" not in key}
     return cells, {key: UnreadableFileError(f"cell {key}: {reason}") for key, reason in reasons.items() if reason}
 
@@ -107,10 +108,6 @@ def _load(content: bytes, cell: str | None) -> pl.DataFrame:
         raise UnreadableFileError(f"its rows are not of version {version} of the schema") from None
     if dict(frame.schema) != SCHEMA:
         raise UnreadableFileError("its rows have other columns than this version writes")
-    if frame.is_empty():
-        raise UnreadableFileError("it holds no rows")
-    if frame["cell"].has_nulls():
-        raise UnreadableFileError("it holds a row without cell")
     return frame.select(*SCHEMA)
 
 
@@ -155,7 +152,6 @@ def altered(frame: pl.DataFrame) -> str | None:
 
 
 def _disagreement(identity: dict[str, Any], settings: dict[str, Any], row: dict[str, Any]) -> str | None:
-    """Name what the identity, the settings and the columns of a row say differently; None if they agree."""
     problem = settings["problem"]
     told = {
         **{name: identity[name] for name in ("threads", "cpu", "gpu")},
@@ -166,10 +162,8 @@ def _disagreement(identity: dict[str, Any], settings: dict[str, Any], row: dict[
     for name, value in told.items():
         if value != row[name]:
             return name
-    parts: list[tuple[dict[str, Any], dict[str, Any]]] = [
-        (identity, settings),
-        *((identity.get(part, {}), settings.get(part, {})) for part in ("problem", "config")),
-    ]
+    parts = [(identity, settings)]
+    parts += [(identity.get(part, {}), settings.get(part, {})) for part in ("problem", "config")]
     for differing, whole in parts:
         for name in differing.keys() & whole.keys():
             if not isinstance(whole[name], dict) and differing[name] != whole[name]:
@@ -190,12 +184,8 @@ def _version(metadata: dict[str, str]) -> int:
 
 
 def _misplaced(frame: pl.DataFrame, column: str, place: str) -> str | None:
-    strangers = (
-        f"it holds rows of {column} {value}, which belong elsewhere"
-        for value in frame[column].unique()
-        if value != place
-    )
-    return next(strangers, None)
+    strangers = [value for value in frame[column].unique() if value != place]
+    return f"it holds rows of {column} {strangers[0]}, which belong elsewhere" if strangers else None
 
 
 def complaint(frame: pl.DataFrame, experiment: str, cell: str | None = None) -> str | None:

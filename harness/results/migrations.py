@@ -1,7 +1,5 @@
 """What takes the rows of stored files from one version of the schema to the next. Append; never change what is here."""
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Callable, Mapping
@@ -18,16 +16,14 @@ _WHERE = ("project", "versions", "cpu", "gpu", "threads", "processes", "data")
 _VERSION_2 = json.loads(files("harness.results").joinpath("version_2.json").read_text())
 """The defaults that an absent field of version 2 stood for, and that keys of version 3 leave out."""
 
-_FEWEST_PUBLISHED_EPOCHS = 80  # of glow
 
+def add_columns(frame: pl.DataFrame) -> pl.DataFrame:
+    """Take a version 1 cell to version 2: add empty columns where they are missing.
 
-def add_columns(*names: str) -> Migration:
-    """Return what adds columns, empty, where they are missing."""
-
-    def migrate(frame: pl.DataFrame) -> pl.DataFrame:
-        return frame.with_columns(pl.lit(None, SCHEMA[name]).alias(name) for name in names if name not in frame.columns)
-
-    return migrate
+    Files of version 1 name no version, have no seal, and hold as many of these as there were when they were written.
+    """
+    missing = [name for name in ("iteration", "seconds", "limits") if name not in frame.columns]
+    return frame.with_columns(pl.lit(None, SCHEMA[name]).alias(name) for name in missing)
 
 
 def name_by_differences(frame: pl.DataFrame) -> pl.DataFrame:
@@ -45,11 +41,7 @@ def name_by_differences(frame: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-MIGRATIONS: tuple[Migration, ...] = (
-    # Files of version 1 name no version, have no seal, and hold as many of these as there were when they were written.
-    add_columns("iteration", "seconds", "limits"),
-    name_by_differences,
-)
+MIGRATIONS: tuple[Migration, ...] = (add_columns, name_by_differences)
 """What takes the rows of version 1 to version 2, of 2 to 3, and so on."""
 
 
@@ -82,19 +74,15 @@ def _origin(kind: str, label: str, row: Mapping[str, Any], settings: Mapping[str
     """Read from the label and the configuration how a cell was asked for, as version 2 did for every report."""
     recipe, *changes = label.split(", ")
     budget = re.search(r", (\d+) of [\d,]+ epochs$", label)
-    overrides: dict[str, Any] = {}
-    if budget:
-        overrides = {"epochs": int(budget[1])}
-    elif row["experiment"] == "train":
-        overrides = dict(change.split(" ", 1) for change in changes)
+    overrides: dict[str, Any] = {"epochs": int(budget[1])} if budget else {}
     config = settings.get("config", {})
-    trained = kind in ("likelihood", "imputation")
-    if row["experiment"] == "train" and recipe == "paper" and config["epochs"] < _FEWEST_PUBLISHED_EPOCHS:
-        overrides = {"epochs": config["epochs"], **overrides}  # the first labels did not tell it
-    shortened = row["profile"] == "quick" or config.get("max_seconds") is not None or "epochs" in overrides
     methods = settings.get("methods") or [settings["method"]]
     words: list[Any]
     if row["experiment"] == "train":
+        if not budget:
+            overrides = dict(change.split(" ", 1) for change in changes)
+        if recipe == "paper" and config["epochs"] < 80:  # the fewest published, of glow; the first labels had no epochs
+            overrides = {"epochs": config["epochs"], **overrides}
         words = ["train", "--method", methods[0], "--architecture", row["architecture"], "--dataset", row["dataset"]]
         words += ["--recipe", recipe, "--draws", settings["draws"], "--dtype", row["dtype"]]
         for name, value in overrides.items():
@@ -108,6 +96,8 @@ def _origin(kind: str, label: str, row: Mapping[str, Any], settings: Mapping[str
         words = ["reproduce", row["experiment"], "--profile", row["profile"], "--methods", ",".join(methods)]
         words += ["--seeds", 1, *(["--epochs", budget[1]] if budget else [])]
     words += ["--seed", row["seed"], "--device", row["device"]]
+    shortened = row["profile"] == "quick" or config.get("max_seconds") is not None or "epochs" in overrides
+    trained = kind in ("likelihood", "imputation")
     return {
         "argv": [str(word) for word in words],
         "recipe": recipe,

@@ -1,13 +1,11 @@
 """The provenance of a row: the machine, the software and the commit that made it."""
 
-from __future__ import annotations
-
 import hashlib
 import os
 import platform
 import subprocess
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -36,24 +34,15 @@ def capture(device: str, libraries: Iterable[str] = ()) -> Environment:
     """Describe this process, with the versions of Python, torch and these libraries."""
     import torch
 
-    on_gpu = torch.device(device).type == "cuda"
-    return Environment(
-        cpu=_cpu(),
-        gpu=torch.cuda.get_device_name(device) if on_gpu else None,
-        threads=torch.get_num_threads(),
-        versions=_versions(libraries),
-        commit=_commit(),
-    )
+    gpu = torch.cuda.get_device_name(device) if torch.device(device).type == "cuda" else None
+    return replace(glance(libraries), gpu=gpu, threads=torch.get_num_threads())
 
 
 def glance(libraries: Iterable[str] = ()) -> Environment:
     """Describe this process without importing torch, as if it had no GPU and no threads."""
-    return Environment(cpu=_cpu(), gpu=None, threads=0, versions=_versions(libraries), commit=_commit())
-
-
-def _versions(libraries: Iterable[str]) -> dict[str, str]:
     packages = ("torch", *(library.split(".")[0] for library in libraries))
-    return {"python": platform.python_version(), **{name: _version(name) for name in packages}}
+    versions = {"python": platform.python_version(), **{name: _version(name) for name in packages}}
+    return Environment(_cpu(), None, 0, versions, _commit())
 
 
 @cache

@@ -1,7 +1,5 @@
 """The one schema of a result row, and the name of the cell that a row belongs to."""
 
-from __future__ import annotations
-
 import dataclasses
 import hashlib
 import json
@@ -18,8 +16,6 @@ DRIFT_METRIC = "reference_gemm_drift"
 """By how much it drifted: the metric of the machine's row that says it."""
 
 STATUSES = ("ok", "diverged", "failed", "unavailable")
-
-_OF_THE_CLOCK = ("s", "flop/s", "B/s")
 
 
 @dataclass(frozen=True)
@@ -85,13 +81,10 @@ class Row:
     limits: str | None = None
 
 
-def _polars_type(hint: Any) -> type[pl.DataType]:
-    return next(
-        kind for base, kind in ((float, pl.Float64), (int, pl.Int64), (str, pl.String)) if hint in (base, base | None)
-    )
+_COLUMNS: dict[Any, type[pl.DataType]] = {float: pl.Float64, int: pl.Int64, str: pl.String}
+_COLUMNS |= {kind | None: column for kind, column in _COLUMNS.items()}
 
-
-SCHEMA: dict[str, type[pl.DataType]] = {name: _polars_type(hint) for name, hint in get_type_hints(Row).items()}
+SCHEMA = {name: _COLUMNS[hint] for name, hint in get_type_hints(Row).items()}
 """Column names and types of every frame of rows."""
 
 REQUIRED = tuple(name for name, hint in get_type_hints(Row).items() if hint in (str, int, float))
@@ -110,5 +103,5 @@ def cell_key(identity: dict[str, Any]) -> str:
 
 def reproducible(rows: pl.DataFrame) -> pl.DataFrame:
     """Leave what two runs of the same cells must agree on, in one order: no times of day, durations, rates, commits."""
-    of_the_clock = pl.col("unit").is_in(_OF_THE_CLOCK) | (pl.col("metric") == DRIFT_METRIC)
+    of_the_clock = pl.col("unit").is_in(["s", "flop/s", "B/s"]) | (pl.col("metric") == DRIFT_METRIC)
     return rows.filter(~of_the_clock).drop("started_at", "seconds", "commit").sort(pl.all())

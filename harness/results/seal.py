@@ -6,8 +6,6 @@ file, which moves no byte. Any reader of the format still reads the file. A seal
 a file on purpose can seal it anew.
 """
 
-from __future__ import annotations
-
 import hashlib
 import re
 

@@ -10,11 +10,10 @@ The t-intervals are those of `scipy.stats` (a test compares them), computed from
 nothing else of SciPy, and importing `scipy.stats` would cost it half a second.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 
 import numpy as np
 import scipy  # which imports its parts where they are first used
@@ -150,12 +149,7 @@ def crossing(faster: Mapping[int, bool]) -> int | None:
     Args:
         faster: Whether the method is faster, for every size at which it was compared.
     """
-    smallest = None
-    for size in sorted(faster, reverse=True):
-        if not faster[size]:
-            break
-        smallest = size
-    return smallest
+    return min(takewhile(faster.__getitem__, sorted(faster, reverse=True)), default=None)
 
 
 def drift(samples: Sequence[float]) -> float | None:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
+from safetensors import SafetensorError
 
 from harness.errors import InputError, printable
 from harness.results.derived import derived
@@ -23,7 +24,6 @@ from harness.results.whole_file import put
 
 if TYPE_CHECKING:
     import numpy as np
-
 
 _ROWS, _ARRAYS = ".parquet", ".safetensors"
 _LARGEST = 2**28  # bytes; a file of rows has some ten thousand, a pack of arrays some million
@@ -51,34 +51,17 @@ class Merged:
 
 @dataclass(frozen=True)
 class _File:
-    """A file of rows: of one cell, or a pack.
-
-    Args:
-        cells: The rows of every cell in the file, by the name that the cell has there.
-        errors: What is wrong with cells of a pack, by name, or with the whole file, by "".
-        mark: The mark of the file that was read; None if there is no file.
-    """
-
-    cells: dict[str, pl.DataFrame]
-    errors: dict[str, OSError | UnreadableFileError]
-    mark: _Mark | None
+    cells: dict[str, pl.DataFrame]  # the rows of every cell in the file, by the name that the cell has there
+    errors: dict[str, OSError | UnreadableFileError]  # of cells of a pack by name, of the whole file by ""
+    mark: _Mark | None  # of the file that was read; None if there is no file
 
 
 @dataclass(frozen=True)
 class _Cell:
-    """A cell that can be used.
-
-    Args:
-        rows: The cell's rows.
-        name: The cell's name in its folder or pack: its key in the version of the schema that wrote it.
-        path: The file that holds the rows.
-        mark: The mark of that file when it was read; None for a pack, which holds other cells too.
-    """
-
     rows: pl.DataFrame
-    name: str
-    path: Path
-    mark: _Mark | None
+    name: str  # in its folder or pack: the cell's key in the version of the schema that wrote it
+    path: Path  # of the file that holds the rows
+    mark: _Mark | None  # of that file when it was read; None for a pack, which holds other cells too
 
 
 class Store:
@@ -97,7 +80,6 @@ class Store:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.notes: list[str] = []
-        # A sweep asks for a pack's cells one by one, and the pack is parsed once.
         self._packs: dict[Path, tuple[_Mark, Any]] = {}
 
     def prepare(self) -> None:
@@ -277,8 +259,6 @@ class Store:
 
     def _arrays(self, experiment: str, cell: str) -> dict[str, np.ndarray] | None:
         """Return the arrays of one cell; None if their file is damaged, which is then named."""
-        from safetensors import SafetensorError
-
         rows = self.path(experiment, cell)
         single = rows.exists()
         path = (rows if single else self.pack_path(experiment)).with_suffix(_ARRAYS)
@@ -359,9 +339,7 @@ class Store:
         aside = self.folder / "damaged" / path.parent.relative_to(self.folder / "cells")
         try:
             aside.mkdir(parents=True, exist_ok=True)
-            names = (
-                f"{path.stem}{suffix}{path.suffix}" for suffix in ("", *(f"-{number}" for number in range(1, 1000)))
-            )
+            names = (path.name, *(f"{path.stem}-{number}{path.suffix}" for number in range(1, 1000)))
             place = next(aside / name for name in names if not (aside / name).exists())
             # Another process may have put a whole file there by now, which must stay.
             if _mark(path) == mark:
@@ -383,28 +361,22 @@ def _mark(path: Path) -> _Mark:
 
 
 def _content(path: Path) -> bytes:
-    """Read a file, of one that is larger than any file of ours only the beginning."""
     with path.open("rb") as file:
-        return file.read(_LARGEST)
+        return file.read(_LARGEST)  # of a file larger than any of ours only the beginning
 
 
 @contextmanager
 def _lock(folder: Path, kind: int) -> Iterator[None]:
-    """Lock a folder, for this process alone or shared; the lock ends with the process at the latest.
-
-    Raises:
-        OSError: if the file system has no locks, as some of a network.
-    """
+    """Lock a folder, for this process alone or shared; raise OSError if, as on some networks, nothing can be locked."""
     handle = os.open(folder, os.O_RDONLY)
     try:
-        fcntl.flock(handle, kind)
+        fcntl.flock(handle, kind)  # the lock ends with the process at the latest
         yield
     finally:
         os.close(handle)
 
 
 def _dump_arrays(arrays: Mapping[str, np.ndarray]) -> bytes:
-    """Return the content of the file that keeps arrays; empty if there are none."""
     import safetensors.numpy
 
     return seal(safetensors.numpy.save(dict(arrays), {KEY: BLANK})) if arrays else b""
@@ -422,11 +394,7 @@ def _finished(rows: pl.DataFrame) -> bool:
 
 
 def _place(path: Path, content: bytes) -> None:
-    """Put a whole file in its place, or leave what was there; where there is no content, delete what was there.
-
-    Raises:
-        InputError: if the operating system refuses.
-    """
+    """Put a whole file in its place, or raise InputError and leave what was there; no content deletes it."""
     if not content:
         path.unlink(missing_ok=True)
         return

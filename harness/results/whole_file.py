@@ -1,7 +1,5 @@
 """The one way in which this project writes a file that must be whole: beside its place, then synced and renamed."""
 
-from __future__ import annotations
-
 import errno
 import os
 import tempfile

@@ -1,7 +1,5 @@
 """Reads what ``asv run`` leaves into rows of the one schema."""
 
-from __future__ import annotations
-
 import ast
 import itertools
 import json
@@ -26,14 +24,9 @@ _BENCHMARKS = {
 }
 
 _SERIES = ["metric", "method", "D", "L", "cpu", "env"]
-HISTORY: dict[str, type[pl.DataType] | pl.DataType] = {
-    **{
-        name: SCHEMA[name]
-        for name in ["metric", "method", "D", "L", "cpu", "cell", "commit", "value", "ci_low", "ci_high"]
-    },
-    "env": pl.String,
-    "date": pl.Datetime("ms", "UTC"),
-}
+_OF_A_ROW = ("metric", "method", "D", "L", "cpu", "cell", "commit", "value", "ci_low", "ci_high")
+HISTORY: dict[str, type[pl.DataType] | pl.DataType] = {name: SCHEMA[name] for name in _OF_A_ROW}
+HISTORY |= {"env": pl.String, "date": pl.Datetime("ms", "UTC")}
 """Column names and types of `history`: one row for each benchmark point and commit, with its value in seconds."""
 
 INTERVALS_APART = 1.5
@@ -71,8 +64,7 @@ def history(folder: Path) -> pl.DataFrame:
         before; None for the first commit) and change (slower, faster or None, by `INTERVALS_APART`).
     """
     points = [
-        {"env": result.env, "date": datetime.fromtimestamp(result.date / 1e3, UTC)}
-        | {name: getattr(row, name) for name in HISTORY if name not in ("env", "date")}
+        {**vars(row), "env": result.env, "date": datetime.fromtimestamp(result.date / 1e3, UTC)}
         for result in _results(folder)[0]
         for row in result.rows
         if row.value is not None
@@ -119,11 +111,10 @@ def _results(folder: Path) -> tuple[list[_Result], list[str]]:
 
 def _rows(content: dict[str, Any]) -> Iterator[Row]:
     machine = content["params"]
-    columns = content["result_columns"]
     for benchmark, metric in _BENCHMARKS.items():
         if benchmark not in content["results"]:
             continue
-        entry = dict(zip(columns, content["results"][benchmark], strict=False))
+        entry = dict(zip(content["result_columns"], content["results"][benchmark], strict=False))
         started_at = datetime.fromtimestamp(entry["started_at"] / 1e3, UTC).isoformat(timespec="seconds")
         if math.prod(map(len, entry["params"])) > _MOST_POINTS:
             raise ValueError(f"it names more than {_MOST_POINTS} points of {benchmark}")

@@ -5,8 +5,6 @@ memory. Methods are interleaved repetition by repetition, in an order that rotat
 for all. A small matrix product, always the same, is timed between the turns and tells whether the machine drifted.
 """
 
-from __future__ import annotations
-
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -129,7 +127,12 @@ def measure(
     for _, block in machine:
         block.call()
         block.calibrate()
-    watch = _Watch(problem.device)
+    reference_rate = reference(problem.device)
+    watch = Block(reference_rate.metric, reference_rate.call, problem.device)
+    watch.call()
+    watch.calibrate(_REFERENCE_BLOCK)
+    watch.repeat()
+    spent = 0.0  # seconds that methods have run since the reference product was last timed
     for repetition in range(repeats):
         turn = repetition % max(1, len(turns))
         for timing, blocks in turns[turn:] + turns[:turn]:
@@ -137,34 +140,17 @@ def measure(
                 with _failure_noted(timing):
                     for block in blocks:
                         block.repeat()
-                        watch.after(block.number * block.seconds[-1])
+                        spent += block.number * block.seconds[-1]
+                        if spent * _REFERENCE_SHARE >= watch.number * watch.seconds[-1]:
+                            watch.repeat()
+                            spent = 0.0
             progress()
         for _, block in machine:
             block.repeat()
     if turns:
-        machine.append((watch.rate, watch.block))
-    return Measurement(
-        timings, [(rate, [rate.amount / seconds for seconds in block.seconds]) for rate, block in machine]
-    )
-
-
-class _Watch:
-    """Times the reference product again whenever methods have run a hundred times as long as it takes."""
-
-    def __init__(self, device: str) -> None:
-        self.rate = reference(device)
-        self.block = Block(self.rate.metric, self.rate.call, device)
-        self.block.call()
-        self.block.calibrate(_REFERENCE_BLOCK)
-        self.block.repeat()
-        self.spent = 0.0
-
-    def after(self, seconds: float) -> None:
-        """Note for how long a method has just run, and look at the machine if it is time."""
-        self.spent += seconds
-        if self.spent * _REFERENCE_SHARE >= self.block.number * self.block.seconds[-1]:
-            self.block.repeat()
-            self.spent = 0.0
+        machine.append((reference_rate, watch))
+    measured = [(rate, [rate.amount / seconds for seconds in block.seconds]) for rate, block in machine]
+    return Measurement(timings, measured)
 
 
 @contextmanager

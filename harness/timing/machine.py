@@ -1,7 +1,5 @@
 """The rates of the machine itself, measured beside the methods: matrix products, and copying."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 

@@ -1,19 +1,15 @@
 """The most memory that a training step holds at once."""
 
-from __future__ import annotations
-
 import json
 import os
 from itertools import accumulate, chain
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-if TYPE_CHECKING:
-    from harness.training.step import Trainer
+from harness.training.step import Trainer
 
 
 def peak_bytes(trainer: Trainer, batch: Tensor) -> int:

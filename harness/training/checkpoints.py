@@ -1,7 +1,5 @@
 """Files of tensors that are whole at any moment and hold no code: the best weights, and the state of a training."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import sys
@@ -34,16 +32,18 @@ class TrainingCheckpoint:
     Args:
         path: The file. Its folder is created with the first write.
         made_from: Things by name, such as the cell and the code, that must be the same where the file is read.
+        follows: Whether this process only reads the file, because another process of the same training writes it.
     """
 
-    def __init__(self, path: Path, made_from: Mapping[str, str | None]) -> None:
+    def __init__(self, path: Path, made_from: Mapping[str, str | None], follows: bool = False) -> None:
         self.path = path
         self.made_from = dict(made_from)
+        self.follows = follows
         self._last = time.monotonic()
 
     def due(self) -> bool:
-        """Return whether the last write, or the start, is long enough ago."""
-        return time.monotonic() - self._last >= _INTERVAL
+        """Return whether the last write, or the start, is long enough ago; never in a process that only reads."""
+        return not self.follows and time.monotonic() - self._last >= _INTERVAL
 
     def write(self, tensors: Mapping[str, Tensor], numbers: Mapping[str, Any]) -> bool:
         """Replace the file and return whether that went well. If not, a line says so, and the old file stays.
@@ -52,6 +52,8 @@ class TrainingCheckpoint:
             tensors: Tensors by name.
             numbers: Values that JSON can hold, by name; floats come back to the bit.
         """
+        if self.follows:
+            return True  # the process that writes says whether that went well
         # Clones, because tied weights share memory, for which the format has no place.
         copies = {
             name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format) for name, tensor in tensors.items()
@@ -60,7 +62,8 @@ class TrainingCheckpoint:
         try:
             _write(self.path, copies, {"format": _FORMAT, "state": text})
         except (OSError, SafetensorError) as error:
-            _say(f"the state of the training could not be saved in {self.path} ({error}); it goes on unsaved")
+            line = f"the state of the training could not be saved in {self.path} ({error}); it goes on unsaved"
+            print(line, file=sys.stderr)
             return False
         finally:
             self._last = time.monotonic()
@@ -86,9 +89,12 @@ class TrainingCheckpoint:
         return tensors, state["numbers"]
 
     def set_aside(self, reason: str) -> None:
-        """Rename the file, and say why in a line on standard error."""
+        """Rename the file, and say why in a line on standard error; in a process that only reads, do nothing."""
+        if self.follows:
+            return
         aside = self.path.with_name(f"{self.path.name}.aside")
-        _say(f"{self.path} is no state to go on from ({reason}); it is now {aside.name}, and training starts anew")
+        line = f"{self.path} is no state to go on from ({reason}); it is now {aside.name}, and training starts anew"
+        print(line, file=sys.stderr)
         with suppress(OSError):  # if it stays, the next write replaces it
             self.path.replace(aside)
 
@@ -97,21 +103,6 @@ class TrainingCheckpoint:
         with suppress(OSError):
             for path in (self.path, *leftovers(self.path)):
                 path.unlink(missing_ok=True)
-
-
-class FollowedCheckpoint(TrainingCheckpoint):
-    """The same file for the processes of a training that read it and leave writing to another process."""
-
-    def due(self) -> bool:
-        """Return False, because this process writes nothing."""
-        return False
-
-    def write(self, tensors: Mapping[str, Tensor], numbers: Mapping[str, Any]) -> bool:
-        """Return True: the process that writes says whether that went well."""
-        return True
-
-    def set_aside(self, reason: str) -> None:
-        """Leave the file to the process that writes it."""
 
 
 def digest(tensors: Mapping[str, Tensor]) -> str:
@@ -140,18 +131,12 @@ def load_weights(model: Model, path: Path) -> None:
         model.module.load_state_dict(weights)
     except (OSError, ValueError, RuntimeError) as error:
         first = str(error).strip().splitlines()[0]
-        raise InputError(
-            f"{path} holds no weights for this model ({first}); give the file that this method wrote"
-        ) from error
+        message = f"{path} holds no weights for this model ({first}); give the file that this method wrote"
+        raise InputError(message) from error
 
 
 def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Return the tensors and the metadata of a file.
-
-    Raises:
-        OSError: if the file cannot be read.
-        ValueError: if the file is damaged, or another program wrote it.
-    """
+    """Return the tensors and the metadata of a file, or raise OSError, or ValueError if it is damaged."""
     check_seal(path.read_bytes())
     try:
         with safe_open(path, "pt") as file:
@@ -163,7 +148,3 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 
 def _write(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
     put(path, seal(save(tensors, {**metadata, KEY: BLANK})))
-
-
-def _say(line: str) -> None:
-    print(line, file=sys.stderr)

@@ -1,7 +1,5 @@
 """How a model is trained; nothing here imports torch."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 
@@ -59,10 +57,9 @@ class TrainingConfig:
     compile: bool = False
 
     def __post_init__(self) -> None:
-        if self.optimizer not in OPTIMIZERS:
-            raise unknown("optimizer", self.optimizer, OPTIMIZERS)
-        if self.schedule not in SCHEDULES:
-            raise unknown("schedule", self.schedule, SCHEDULES)
+        for name, known in (("optimizer", OPTIMIZERS), ("schedule", SCHEDULES)):
+            if getattr(self, name) not in known:
+                raise unknown(name, getattr(self, name), known)
         for name in ("learning_rate", "epochs", "evaluate_every", "decay_epochs"):
             if not 0 < getattr(self, name) < math.inf:
                 raise InputError(f"{name} must be a number above 0, not {getattr(self, name)}")

@@ -1,7 +1,5 @@
 """The one training loop of the project."""
 
-from __future__ import annotations
-
 import math
 import time
 from collections.abc import Callable
@@ -106,7 +104,14 @@ class Training:
                 self.epoch()
                 if (file := self.due()) is not None:
                     self.save(file)
-        return self.report()
+        state = self.state
+        if not state.best_weights:
+            raise Divergence(f"no validation NLL was finite in {state.iterations} steps")
+        self.model.module.load_state_dict(state.best_weights)
+        self.model.module.eval()
+        ended = str(state.ended)
+        skipped = state.iterations - self.trainer.steps if self.config.skip_not_finite else None
+        return TrainingReport(state.best_validation, ended, state.iterations, skipped, state.seconds, state.curve)
 
     def start(self) -> None:
         """Initialise the model from data, and make the trainer and the state."""
@@ -181,8 +186,13 @@ class Training:
     def step(self) -> None:
         """Take one step on the next batch of the epoch."""
         state, config = self.state, self.config
+        steps_an_epoch = math.ceil(len(self.samples) / self.problem.batch)
+        if config.schedule == "cosine":
+            factor = 0.5 * (1 + math.cos(math.pi * state.iterations / (config.epochs * steps_an_epoch)))
+        else:
+            factor = config.decay ** min(state.iterations // steps_an_epoch, config.decay_epochs - 1)
         for group in self.trainer.optimizer.param_groups:
-            group["lr"] = config.learning_rate * self.rate()
+            group["lr"] = config.learning_rate * factor
         index, state.left = state.left[: self.problem.batch], state.left[self.problem.batch :]
         loss = self.trainer.step(self.batch(index))
         state.iterations += 1
@@ -192,14 +202,6 @@ class Training:
                 self.check_losses()
         elif (skipped := self.trainer.skipped_in_a_row) == _MOST_SKIPPED:
             raise Divergence(f"no gradient was finite in the {skipped} steps up to step {state.iterations}")
-
-    def rate(self) -> float:
-        """Return the factor on the learning rate at the next step."""
-        config, step = self.config, self.state.iterations
-        epoch = math.ceil(len(self.samples) / self.problem.batch)  # in steps
-        if config.schedule == "cosine":
-            return 0.5 * (1 + math.cos(math.pi * step / (config.epochs * epoch)))
-        return config.decay ** min(step // epoch, config.decay_epochs - 1)
 
     def check_losses(self) -> None:
         """Raise `Divergence` if one of the losses since the last call is not finite."""
@@ -241,14 +243,3 @@ class Training:
             where = f"step {state.iterations}, after {state.epochs} of {self.config.epochs} epochs"
             how = "is saved at" if saved else "could not be saved at"
             raise self.stop.answer(self.asked, f"the running training {how} {where}")
-
-    def report(self) -> TrainingReport:
-        """Put the best weights into the model and return what happened."""
-        state = self.state
-        if not state.best_weights:
-            raise Divergence(f"no validation NLL was finite in {state.iterations} steps")
-        self.model.module.load_state_dict(state.best_weights)
-        self.model.module.eval()
-        skipped = state.iterations - self.trainer.steps if self.config.skip_not_finite else None
-        ended = str(state.ended)
-        return TrainingReport(state.best_validation, ended, state.iterations, skipped, state.seconds, state.curve)

@@ -1,7 +1,5 @@
 """The optimisers on offer, each a single pass over the weights."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable
 from functools import partial
 
@@ -33,7 +31,4 @@ CONSTRUCTORS: dict[str, Callable[..., torch.optim.Optimizer]] = {
     "rmsprop": RMSprop,
     "adam": partial(torch.optim.Adam, fused=True),
 }
-"""Functions that make the optimisers of `harness.training.configuration.OPTIMIZERS`, by name.
-
-Each takes the parameters, `lr` and `weight_decay`.
-"""
+"""By name, the functions of the parameters, `lr` and `weight_decay` that make the optimisers on offer."""

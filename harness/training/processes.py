@@ -5,8 +5,6 @@ step each process takes its share of the batch, and the gradients are averaged. 
 which are those of a training in one process but for rounding.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager

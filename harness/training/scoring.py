@@ -1,7 +1,5 @@
 """From a method and a dataset to a test NLL in the data's own space."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
@@ -43,15 +41,11 @@ def fit(
     objectives that bring it. With `watch_loss` the curve has the objective's own loss beside the NLL. All other
     arguments and the errors are those of `harness.training.loop.Training`.
     """
-
-    def validate() -> float:
-        return nll(model, dataset.validation, dataset, problem, _VALIDATION_SEED)
-
+    validate = partial(nll, model, dataset.validation, dataset, problem, _VALIDATION_SEED)
     if isinstance(model, ClosedForm):
         with guarded("fit"):
             model.fit(x for x, _ in noised(dataset.train, dataset, problem, problem.seed))
         return TrainingReport(validate(), "closed form")
-
     own_loss = partial(validation_loss, model, batches, problem) if watch_loss else None
     return Training(model, problem, batches, config, validate, progress, checkpoint, resume, own_loss).run()
 
@@ -93,10 +87,8 @@ def without_map(dataset: Dataset, problem: Problem) -> tuple[Dataset, Problem]:
     preprocessing = dataset.preprocessing
     if not isinstance(preprocessing, LogitPreprocessing):
         raise InputError(f"{dataset.name} has no logit preprocessing to do without; use an image dataset")
-    return (
-        replace(dataset, preprocessing=Dequantize(preprocessing.levels, smooth=preprocessing.smooth)),
-        problem.replace(raw_pixel_alpha=preprocessing.alpha, levels=preprocessing.levels),
-    )
+    raw = replace(dataset, preprocessing=Dequantize(preprocessing.levels, smooth=preprocessing.smooth))
+    return raw, problem.replace(raw_pixel_alpha=preprocessing.alpha, levels=preprocessing.levels)
 
 
 def noised(raw: Tensor, dataset: Dataset, problem: Problem, seed: int) -> Iterator[tuple[Tensor, Tensor]]:

@@ -1,11 +1,9 @@
 """Ctrl-C and SIGTERM as requests: running work goes on to a point where it can be saved, and then stops."""
 
-from __future__ import annotations
-
 import signal
 import threading
-from types import FrameType, TracebackType
-from typing import Any
+from types import FrameType
+from typing import Any, Self
 
 
 class Stopped(KeyboardInterrupt):
@@ -39,7 +37,7 @@ class StopRequest:
         self.number = None
         return Stopped(saved, number)
 
-    def __enter__(self) -> StopRequest:
+    def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGINT, signal.SIGTERM):
                 # A signal that is ignored stays ignored: a shell's background job gets no Ctrl-C.
@@ -47,9 +45,7 @@ class StopRequest:
                     self._before[number] = signal.signal(number, self._note) or signal.SIG_DFL
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self._restore()
         if self.number is not None:
             signal.raise_signal(self.number)

@@ -1,7 +1,5 @@
 """The state of a training: everything that its next steps depend on, saved and restored as a whole."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from dataclasses import astuple, dataclass, field

@@ -1,7 +1,5 @@
 """The one training step of the project."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -51,9 +49,8 @@ class Trainer:
             # A graph for each size of batch: one for all would depend on the order in which the sizes are met.
             self.loss = torch.compile(model.training_loss, dynamic=False)
         self.parameters = [p for p in model.module.parameters() if p.requires_grad]
-        self.optimizer = CONSTRUCTORS[config.optimizer](
-            self.parameters, lr=config.learning_rate, weight_decay=config.weight_decay
-        )
+        optimizer = CONSTRUCTORS[config.optimizer]
+        self.optimizer = optimizer(self.parameters, lr=config.learning_rate, weight_decay=config.weight_decay)
         self.steps = 0
         self.skipped_in_a_row = 0
         self._unclipped_norm: Tensor | None = None

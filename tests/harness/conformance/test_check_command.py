@@ -11,7 +11,7 @@ import pytest
 
 from harness.conformance.checks import CHECKS
 from harness.conformance.findings import Finding
-from harness.conformance.processes import findings
+from harness.conformance.runner import findings
 
 BROKEN = """
 import os, sys, time

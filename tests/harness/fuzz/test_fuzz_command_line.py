@@ -19,7 +19,7 @@ from harness import datasets
 from harness.cells import base, likelihood, runtime
 from harness.cli import program as cli
 from harness.cli import running
-from harness.conformance import processes as checking
+from harness.conformance import runner as checking
 from harness.methods.registry import registry
 from harness.paper.configurations import RECIPES
 from harness.paper.experiments import EXPERIMENTS

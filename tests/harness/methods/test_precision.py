@@ -11,7 +11,7 @@ import torch
 from harness.errors import InputError
 from harness.methods import Method, Problem
 from harness.methods.density import build
-from harness.methods.precision import only_full_precision, tf32_where_declared
+from harness.methods.precision import allow_tf32, tf32_where_declared
 from harness.timing.interleaved import trainer_on_noise
 from harness.training.configuration import TrainingConfig
 
@@ -31,7 +31,7 @@ def flags_as_before() -> Iterator[None]:
 def test_the_whole_process_is_at_full_precision() -> None:
     torch.backends.cudnn.allow_tf32 = True
     torch.set_float32_matmul_precision("medium")
-    only_full_precision()
+    allow_tf32(False)
     assert flags() == ("highest", False)
 
 
@@ -47,7 +47,7 @@ def test_tf32_is_off_in_a_step_even_where_the_process_has_it_on(dtype: str) -> N
 def test_tf32_is_on_in_forward_and_backward_where_declared_and_off_again_after_an_error(
     fake_method: Callable[..., Method], fake_model: type
 ) -> None:
-    only_full_precision()
+    allow_tf32(False)
     seen = []
 
     class Watching(fake_model):

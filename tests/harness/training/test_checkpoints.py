@@ -567,3 +567,19 @@ def changed_since(before: set[int], folder: Path) -> bool:
         return bool({path.stat().st_mtime_ns for path in folder.rglob("[!.]*.safetensors")} - before)
     except FileNotFoundError:  # replaced in between
         return False
+
+
+def test_a_process_that_follows_writes_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checkpoints, "_INTERVAL", 0.0)
+    leader = TrainingCheckpoint(tmp_path / "state", {"cell": "a"})
+    follower = TrainingCheckpoint(leader.path, {"cell": "a"}, follows=True)
+    assert (leader.due(), follower.due()) == (True, False)
+    assert follower.write({"weight": torch.ones(2)}, {"epochs": 1})
+    assert not leader.path.exists()
+    assert leader.write({"weight": torch.ones(2)}, {"epochs": 2})
+    assert follower.read()[1] == {"epochs": 2}
+    assert TrainingCheckpoint(leader.path, {"cell": "b"}, follows=True).read() is None
+    assert leader.path.exists()
+    assert capsys.readouterr().err == ""
