@@ -54,26 +54,21 @@ class TrainedCell(Cell):
 
     @property
     def method_names(self) -> tuple[str, ...]:
-        """The one method."""
         return (self.method,)
 
     @property
     def data(self) -> str:
-        """The name of the dataset."""
         return self.dataset
 
     @property
     def title(self) -> str:
-        """Method, data and seed."""
         return f"{self.method} on {self.dataset}, {self.problem.architecture}, seed {self.problem.seed}"
 
     @property
     def budget(self) -> float | None:
-        """The seconds that training may take."""
         return self.config.max_seconds
 
     def cost(self) -> float:
-        """Estimate the seconds of training."""
         samples = datasets.training_samples(self.dataset, self.data_dir)
         return training_seconds(self.method, self.problem, self.config, samples)
 
@@ -134,18 +129,15 @@ class LikelihoodCell(TrainedCell):
 
     @property
     def always_runs(self) -> bool:
-        """Whether weights are to be kept, which the store does not have."""
         return self.checkpoint is not None
 
     def check(self) -> None:
-        """Try the method's build without computing anything."""
         if self.preprocess:
             super().check()
         else:
             replace(self, preprocess=True, problem=self.problem.replace(raw_pixel_alpha=1.0)).check()
 
     def measure(self, progress: Progress, keep: Keep, resume: TrainingCheckpoint | None) -> list[Row]:
-        """Train the method, and score the best validated weights on the test set."""
         method = registry().find(self.method)
         row = self.row_maker(method)
         data, problem = self.load(self.smooth_noise), self.problem

@@ -51,16 +51,13 @@ class NormalizerCell(Cell):
 
     @property
     def method_names(self) -> tuple[str, ...]:
-        """The one method."""
         return (self.method,)
 
     @property
     def title(self) -> str:
-        """Method and size."""
         return f"log Z of {self.method}, D = {self.problem.dimension}, L = {self.problem.layers}"
 
     def measure(self, progress: Progress, keep: Keep, resume: TrainingCheckpoint | None) -> list[Row]:
-        """Estimate and compare; three rows an estimator."""
         method = registry().find(self.method)
         row = self.row_maker(method)
         if (missing := why_unavailable(method)) is not None:

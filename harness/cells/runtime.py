@@ -39,17 +39,14 @@ class RuntimeCell(Cell):
 
     @property
     def method_names(self) -> tuple[str, ...]:
-        """The names of the methods."""
         return self.methods
 
     @property
     def title(self) -> str:
-        """Architecture and size."""
         return f"{self.problem.architecture}, D = {self.problem.dimension}, L = {self.problem.layers}"
 
     @property
     def exclusive(self) -> bool:
-        """Always: the result is a time."""
         return True
 
     def cost(self) -> float:
