@@ -150,7 +150,6 @@ def _row(
     unmeasured: dict[str, Any] = {
         **dict.fromkeys(("shape", "dtype", "device"), ""),
         **dict.fromkeys(("D", "L", "B", "seed", "threads"), 0),
-        **dict.fromkeys(("parameters", "ci_low", "ci_high", "n")),
     }
     return Row(
         **unmeasured,
