@@ -184,7 +184,7 @@ class Trainings:
         parts.append(f"{' or '.join(lengths)} instead of {usual}{' epochs' if 'max_seconds' in self.quick else ''}")
         for name, word in (("batch", "batch"), ("layers", "L =")):
             if name in self.quick_problem:
-                usual = _span([getattr(recipe, name) for recipe in recipes])
+                usual = _span([getattr(recipe.problem, name) for recipe in recipes])
                 parts.append(f"{word} {self.quick_problem[name]} instead of {usual}")
         if "learning_rate" in self.quick:
             usual = _span([recipe.training.learning_rate for recipe in recipes])
@@ -325,28 +325,16 @@ def configured_cell(
     from harness.cells import LikelihoodCell, Origin
 
     chosen = configuration(dataset, architecture, method.objective, recipe)
-    if chosen.start not in method.starts:  # other people's layers start as they do
-        training = replace(chosen.training, start_samples=None, calibrate=False)
-        chosen = replace(chosen, start="published", training=training)
+    if chosen.problem.start not in method.starts:  # other people's layers start as they do
+        chosen = chosen.changed({"start_samples": None, "calibrate": False}, start="published")
+    if not method.iterative:
+        chosen = chosen.changed({}, layers=1)
     return LikelihoodCell(
         experiment=experiment,
         profile=context.profile,
         recipe=recipe,
         method=method.name,
-        problem=Problem(
-            architecture=architecture,
-            shape=datasets.shape(dataset),
-            layers=chosen.layers if method.iterative else 1,
-            batch=chosen.batch,
-            dtype=chosen.dtype,
-            device=context.device,
-            seed=seed,
-            residual=chosen.residual,
-            noise=chosen.noise,
-            start=chosen.start,
-            energy_weight=chosen.energy_weight,
-            frozen_actnorm=chosen.frozen_actnorm,
-        ),
+        problem=chosen.problem.replace(shape=datasets.shape(dataset), device=context.device, seed=seed),
         dataset=dataset,
         config=chosen.training,
         draws=draws,

@@ -146,7 +146,7 @@ def test_steps_move_the_librarys_own_parameters(method: Method) -> None:
 def test_recipes_are_those_of_the_objective(method: Method, recipe: str) -> None:
     cell = configured_cell("nll", "full", method, "mnist", (1, 28, 28), "fc", recipe=recipe)
     expected = configuration("mnist", "fc", method.objective, recipe)
-    assert cell.problem.noise == expected.noise
+    assert cell.problem.noise == expected.problem.noise
     assert cell.problem.start == "published"
     assert cell.config.learning_rate == expected.training.learning_rate
     assert cell.config.optimizer == expected.training.optimizer
