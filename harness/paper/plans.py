@@ -134,24 +134,24 @@ class Trainings:
     Args:
         datasets: The names of the datasets.
         architecture: The one architecture.
+        quick: Fields of the recipe that the quick profile shortens, with their new values.
         recipes: The names of the configurations.
         objectives: The objectives to train, beside what has a closed form; none for all.
         quick_objectives: The objectives to train in the quick profile, where it trains fewer.
         own: Whether only methods that can start from raw pixels take part, which are this project's own.
         settings: Pairs of EMA and MaP, crossed with all the rest.
-        quick: Fields of the recipe that the quick profile shortens, with their new values.
         quick_problem: Fields of the problem that the quick profile shortens, with their new values.
         draws: K in the paper profile; the quick one makes at most two.
     """
 
     datasets: tuple[str, ...]
     architecture: str
+    quick: Mapping[str, Any]
     recipes: tuple[str, ...] = ("paper",)
     objectives: tuple[str, ...] = ()
     quick_objectives: tuple[str, ...] = ()
     own: bool = False
     settings: tuple[tuple[bool, bool], ...] = ((True, True),)
-    quick: Mapping[str, Any] = field(default_factory=dict)
     quick_problem: Mapping[str, Any] = field(default_factory=dict)
     draws: int = 10
 
