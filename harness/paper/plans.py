@@ -5,7 +5,8 @@ Cells, and with them torch, are imported when they are made: the experiments can
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import itertools
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -78,7 +79,7 @@ class Plan(Protocol):
 
 
 @dataclass(frozen=True)
-class Timings:
+class Timings(Plan):
     """Seconds an iteration of every method on images of several sizes.
 
     Args:
@@ -99,9 +100,7 @@ class Timings:
         """Return one cell a size, with all methods."""
         from harness.cells import Origin, RuntimeCell
 
-        methods = [m.name for m in _methods(self.architecture) if m.iterative and context.keeps(m)]
-        if not methods:
-            return []
+        methods = [method.name for method in _methods(self.architecture, context) if method.iterative]
         return [
             RuntimeCell(
                 experiment=experiment,
@@ -119,16 +118,16 @@ class Timings:
                 origin=Origin(context.argv(experiment, methods, context.seed)),
             )
             for n in (context.quick and self.quick_sides) or self.sides
+            if methods
         ]
 
     def shortened(self) -> str:
-        """Say in words what the quick profile leaves out."""
         sizes = f"n = {_listed([str(n) for n in self.quick_sides])} alone; " if self.quick_sides else ""
         return f"{sizes}{_counted(self.quick_repeats, 'repetition')} of each method instead of {_PAPER_REPEATS}"
 
 
 @dataclass(frozen=True)
-class Trainings:
+class Trainings(Plan):
     """Test likelihoods of every method, seed by seed.
 
     Args:
@@ -157,31 +156,51 @@ class Trainings:
 
     def cells(self, experiment: str, context: Context) -> Sequence[Cell]:
         """Return one cell a recipe, setting, dataset, method and seed."""
-        return [
-            self._cell(experiment, context, dataset, method, recipe, seed, ema=ema, preprocess=preprocess)
-            for recipe in self.recipes
-            for ema, preprocess in self.settings
-            for dataset in self.datasets
-            for method in self._methods(context)
-            for seed in context.all_seeds
+        quick, objectives, draws = context.quick, self.objectives, self.draws
+        if quick:
+            objectives, draws = self.quick_objectives or objectives, min(_QUICK_DRAWS, draws)
+        methods = [
+            method
+            for method in _methods(self.architecture, context)
+            if (not objectives or method.objective in objectives or not method.iterative)
+            and (method.raw_pixels or not self.own)
         ]
+        cells = []
+        for recipe, (ema, preprocess), dataset, method, seed in itertools.product(
+            self.recipes, self.settings, self.datasets, methods, context.all_seeds
+        ):
+            cell = configured_cell(
+                experiment, context, method, dataset, self.architecture, recipe=recipe, seed=seed, draws=draws
+            )
+            cell = replace(cell, preprocess=preprocess, download=not quick)
+            if not ema:
+                cell = overridden(cell, {"ema_decay": None})
+            if quick:
+                problem = dict(self.quick_problem)
+                if not method.iterative:
+                    problem.pop("layers", None)  # the closed form has one layer, whatever the others have
+                cell = overridden(cell, {"evaluate_every": 1, **self.quick}, problem)
+            else:
+                cell = _budgeted(cell, context)
+            cells.append(cell)
+        return cells
 
     def shortened(self) -> str:
-        """Say in words what the quick profile leaves out."""
-        objectives = self.quick_objectives or self.objectives or ("ml", "ssm", "dsm", "fdssm")
         recipes = [
             configuration(dataset, self.architecture, objective, recipe)
             for dataset in self.datasets
-            for objective in objectives
+            for objective in self.quick_objectives or self.objectives or ("ml", "ssm", "dsm", "fdssm")
             for recipe in self.recipes
         ]
         parts = []
         if self.quick_objectives:
             parts.append(f"{_listed([objective.upper() for objective in self.quick_objectives])} alone")
         lengths = [_counted(self.quick["epochs"], "epoch")] if "epochs" in self.quick else []
-        lengths += [f"{self.quick['max_seconds']} s of training"] if "max_seconds" in self.quick else []
         usual = _span([recipe.training.epochs for recipe in recipes])
-        parts.append(f"{' or '.join(lengths)} instead of {usual}{' epochs' if 'max_seconds' in self.quick else ''}")
+        if "max_seconds" in self.quick:
+            lengths.append(f"{self.quick['max_seconds']} s of training")
+            usual += " epochs"
+        parts.append(f"{' or '.join(lengths)} instead of {usual}")
         for name, word in (("batch", "batch"), ("layers", "L =")):
             if name in self.quick_problem:
                 usual = _span([getattr(recipe.problem, name) for recipe in recipes])
@@ -193,41 +212,9 @@ class Trainings:
             parts.append(f"{_QUICK_DRAWS} test draws instead of {self.draws}")
         return ", ".join([*parts, "one seed instead of three"])
 
-    def _methods(self, context: Context) -> Iterator[Method]:
-        objectives = (context.quick and self.quick_objectives) or self.objectives
-        for method in _methods(self.architecture):
-            asked = not objectives or method.objective in objectives or not method.iterative
-            if asked and context.keeps(method) and (method.raw_pixels or not self.own):
-                yield method
-
-    def _cell(
-        self,
-        experiment: str,
-        context: Context,
-        dataset: str,
-        method: Method,
-        recipe: str,
-        seed: int,
-        *,
-        ema: bool,
-        preprocess: bool,
-    ) -> LikelihoodCell:
-        draws = min(_QUICK_DRAWS, self.draws) if context.quick else self.draws
-        cell = configured_cell(
-            experiment, context, method, dataset, self.architecture, recipe=recipe, seed=seed, draws=draws
-        )
-        cell = replace(cell, preprocess=preprocess, download=not context.quick)
-        if not ema:
-            cell = overridden(cell, {"ema_decay": None})
-        if not context.quick:
-            return _budgeted(cell, context)
-        # The closed form has one layer, whatever the others have.
-        problem = {name: value for name, value in self.quick_problem.items() if method.iterative or name != "layers"}
-        return overridden(cell, {"evaluate_every": 1, **self.quick}, problem)
-
 
 @dataclass(frozen=True)
-class Imputations:
+class Imputations(Plan):
     """The lower half of held-out MNIST images, filled in by Langevin dynamics.
 
     Args:
@@ -267,13 +254,12 @@ class Imputations:
         return imputations
 
     def shortened(self) -> str:
-        """Say in words what the quick profile leaves out."""
         images, steps, seconds = self.quick
         return f"{images} images instead of 1,000, {steps} steps instead of 600, {seconds:g} s of training"
 
 
 @dataclass(frozen=True)
-class NormalizerErrors:
+class NormalizerErrors(Plan):
     """Monte Carlo estimates of log Z against the exact one.
 
     Args:
@@ -302,7 +288,6 @@ class NormalizerErrors:
         ]
 
     def shortened(self) -> str:
-        """Say in words what the quick profile leaves out."""
         return f"D up to {self.quick_limit} alone"
 
 
@@ -377,9 +362,9 @@ def _budgeted(cell: LikelihoodCell, context: Context) -> LikelihoodCell:
     return replace(overridden(cell, {"epochs": context.epochs}), recipe=label)
 
 
-def _methods(architecture: str) -> list[Method]:
-    """Return all methods with this architecture, those that cannot run here included: their rows say why."""
-    return [method for method in registry().methods.values() if architecture in method.architectures]
+def _methods(architecture: str, context: Context) -> list[Method]:
+    """Return the methods to measure with this architecture, also those that cannot run here: their rows say why."""
+    return [m for m in registry().methods.values() if architecture in m.architectures and context.keeps(m)]
 
 
 def _listed(words: Sequence[str]) -> str:
