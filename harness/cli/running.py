@@ -5,21 +5,17 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from contextlib import redirect_stdout
-from typing import TYPE_CHECKING
 
+from harness.cells import Cell
+from harness.cells.own_process import Limits
 from harness.cells.plan import costs, plan
 from harness.cells.sweep import run_cells
+from harness.cells.workers import Crew
 from harness.cli import screen
 from harness.cli.progress import SweepProgress
 from harness.report import publish
-from harness.results import to_frame
+from harness.results import Row, Store, to_frame
 from harness.results.derived import derived
-
-if TYPE_CHECKING:
-    from harness.cells import Cell
-    from harness.cells.own_process import Limits
-    from harness.cells.workers import Crew
-    from harness.results import Row, Store
 
 
 def run_and_show(
@@ -76,8 +72,7 @@ def run_and_show(
         files = publish.render(store, store.folder)
         if not quiet:
             screen.say(f"written: {len(files)} files in {store.folder / 'tables'} and {store.folder / 'figures'}")
-    for line in store.notes:
-        screen.say(line)
+    screen.say(*store.notes)
     if all(row.status != "ok" for row in rows):
         sys.exit(1)
 

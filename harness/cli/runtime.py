@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 from harness.cli import options
 from harness.cli.options import MODEL, OUTPUT, RESULTS, option
 from harness.errors import InputError
-
-if TYPE_CHECKING:
-    from harness.methods import Problem
 
 
 def runtime(
@@ -80,36 +76,33 @@ def runtime(
             )
     names = tuple(method.name for method in chosen)
     config = TrainingConfig(compile=compile_)
-    cells = [
-        RuntimeCell(
-            experiment="runtime",
-            profile="custom",
-            methods=names,
-            problem=problem,
+    cells = []
+    for problem in problems:
+        argv = options.words(
+            "runtime",
+            architecture=architecture,
+            dims=problem.dimension,
+            layers=problem.layers,
+            batch=batch,
+            methods=",".join(names),
+            dtype=dtype,
             repeats=repeats,
-            config=config,
-            origin=Origin(_words(names, problem, repeats, compile_)),
+            compile=compile_ or None,
+            seed=seed,
+            device=device,
         )
-        for problem in problems
-    ]
+        cells.append(
+            RuntimeCell(
+                experiment="runtime",
+                profile="custom",
+                methods=names,
+                problem=problem,
+                repeats=repeats,
+                config=config,
+                origin=Origin(argv),
+            )
+        )
     run_and_show(cells, Store(results_dir), fresh=fresh, as_json=as_json, quiet=quiet, limits=limits)
-
-
-def _words(methods: Sequence[str], problem: Problem, repeats: int, compiled: bool) -> tuple[str, ...]:
-    """Return the arguments that ask for one problem alone."""
-    return options.words(
-        "runtime",
-        architecture=problem.architecture,
-        dims=problem.dimension,
-        layers=problem.layers,
-        batch=problem.batch,
-        methods=",".join(methods),
-        dtype=problem.dtype,
-        repeats=repeats,
-        compile=compiled or None,
-        seed=problem.seed,
-        device=problem.device,
-    )
 
 
 def _integers(text: str, option: str) -> list[int]:

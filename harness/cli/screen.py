@@ -42,9 +42,10 @@ def in_terminal() -> bool:
     return sys.stdout.isatty()
 
 
-def say(line: str) -> None:
-    """Print a line that is no result."""
-    print("\n".join(map(printable, line.split("\n"))), file=sys.stderr)
+def say(*lines: str) -> None:
+    """Print lines that are no results, on standard error."""
+    for line in lines:
+        print("\n".join(map(printable, line.split("\n"))), file=sys.stderr)
 
 
 def print_json(rows: Iterable[Row], file: TextIO | None = None) -> None:
