@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Annotated
 
 from harness.cli import options
@@ -52,20 +53,7 @@ def runtime(
     limits = options.limits(timeout, memory)
     prepare(device, threads)
     depths = [PUBLISHED_LAYERS[architecture]] if layers is None else _integers(layers, "layers")
-    problems = [
-        Problem(
-            architecture=architecture,
-            shape=_shape(architecture, dimension),
-            layers=depth,
-            batch=batch,
-            dtype=dtype,
-            device=device,
-            seed=seed,
-            residual=architecture == "cnn",
-        )
-        for dimension in _integers(dims, "dims")
-        for depth in depths
-    ]
+    sizes = list(itertools.product(_integers(dims, "dims"), depths))
     chosen = registry().select(methods) if methods else registry().available(architecture)
     for method in chosen:
         if not method.iterative:
@@ -75,14 +63,23 @@ def runtime(
                 f"{method.name} has no {architecture} architecture, only {', '.join(method.architectures)}; drop it"
             )
     names = tuple(method.name for method in chosen)
-    config = TrainingConfig(compile=compile_)
     cells = []
-    for problem in problems:
+    for dimension, depth in sizes:
+        problem = Problem(
+            architecture=architecture,
+            shape=_shape(architecture, dimension),
+            layers=depth,
+            batch=batch,
+            dtype=dtype,
+            device=device,
+            seed=seed,
+            residual=architecture == "cnn",
+        )
         argv = options.words(
             "runtime",
             architecture=architecture,
-            dims=problem.dimension,
-            layers=problem.layers,
+            dims=dimension,
+            layers=depth,
             batch=batch,
             methods=",".join(names),
             dtype=dtype,
@@ -91,17 +88,16 @@ def runtime(
             seed=seed,
             device=device,
         )
-        cells.append(
-            RuntimeCell(
-                experiment="runtime",
-                profile="custom",
-                methods=names,
-                problem=problem,
-                repeats=repeats,
-                config=config,
-                origin=Origin(argv),
-            )
+        cell = RuntimeCell(
+            experiment="runtime",
+            profile="custom",
+            methods=names,
+            problem=problem,
+            repeats=repeats,
+            config=TrainingConfig(compile=compile_),
+            origin=Origin(argv),
         )
+        cells.append(cell)
     run_and_show(cells, Store(results_dir), fresh=fresh, as_json=as_json, quiet=quiet, limits=limits)
 
 
