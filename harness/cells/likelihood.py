@@ -78,10 +78,7 @@ class TrainedCell(Cell):
         return super().identity() | ({} if own_data is None else {"data": own_data})
 
     def load(self, smooth_noise: float | None = None) -> Dataset:
-        """Load what the method is trained on, with the cell's choice of logit and of dequantisation noise.
-
-        Args:
-            smooth_noise: The scale of smooth dequantisation noise, or None for uniform noise.
+        """Load the data with the cell's logit, and with smooth dequantisation noise of a scale, or uniform noise.
 
         Raises:
             UnavailableError: If the method is unavailable, or the data are missing and cannot or may not be fetched, or
@@ -167,18 +164,15 @@ class Likelihood:
 
     Args:
         test_nll: Test NLL in nats a sample, one value for each draw of the preprocessing noise.
-        validation_nll: Validation NLL of the weights that were kept, nats a sample.
-        kl: Mean of log p - log q over the test set, nats; None unless the data's density p is known.
-        fisher: Half the mean of |score q - score p|^2; None unless the score of p is of use.
+        divergences: The divergences in nats from the data's density p if that is known, over the test set: ``kl``, the
+            mean of log p - log q, and ``fisher``, half the mean of |score q - score p|^2, if the score of p is of use.
         parameters: The number of trained numbers.
         report: What the training loop tells.
         arrays: What `harness.cells.pictures.learned` sees of the trained model.
     """
 
     test_nll: list[float]
-    validation_nll: float
-    kl: float | None
-    fisher: float | None
+    divergences: dict[str, float]
     parameters: int
     report: TrainingReport
     arrays: Arrays
@@ -222,9 +216,8 @@ def fit_and_score(
     test = [nll(model, dataset.test, dataset, problem, TEST_SEED + draw) for draw in range(draws)]
     if not all(map(math.isfinite, test)):
         raise Divergence("the test NLL is not finite")
-    kl, fisher = _against_truth(model, dataset, problem)
-    arrays = learned(method, model, dataset, problem)
-    return Likelihood(test, report.best_validation, kl, fisher, count_parameters(model), report, arrays)
+    divergences = _against_truth(model, dataset, problem)
+    return Likelihood(test, divergences, count_parameters(model), report, learned(method, model, dataset, problem))
 
 
 def _final_metrics(outcome: Likelihood, problem: Problem) -> list[Metric]:
@@ -234,13 +227,9 @@ def _final_metrics(outcome: Likelihood, problem: Problem) -> list[Metric]:
     metrics = [
         ("nll", "nats", mean_interval(outcome.test_nll)),
         ("bits_per_dim", "bits", mean_interval([value * per_bit for value in outcome.test_nll])),
-        ("validation_nll", "nats", single(outcome.validation_nll)),
+        ("validation_nll", "nats", single(report.best_validation)),
     ]
-    metrics += [
-        (name, "nats", single(value))
-        for name, value in (("kl", outcome.kl), ("fisher", outcome.fisher))
-        if value is not None
-    ]
+    metrics += [(name, "nats", single(value)) for name, value in outcome.divergences.items()]
     if report.iterations:
         metrics += [
             ("training_seconds", "s", single(report.seconds)),
@@ -260,11 +249,11 @@ def _curve_metrics(point: CurvePoint) -> list[Metric]:
     return metrics
 
 
-def _against_truth(model: Model, dataset: Dataset, problem: Problem) -> tuple[float | None, float | None]:
-    """KL and Fisher divergence, nats, from the exact density of the preprocessed data, by its test points."""
+def _against_truth(model: Model, dataset: Dataset, problem: Problem) -> dict[str, float]:
+    """Return the divergences in nats from the exact density of the preprocessed data, by its test points."""
     density = dataset.density
     if density is None:
-        return None, None
+        return {}
     divergence, gaps = 0.0, []
     for x, _ in noised(dataset.test, dataset, problem, TEST_SEED):
         with torch.no_grad(), guarded("to_latent"):
@@ -273,4 +262,5 @@ def _against_truth(model: Model, dataset: Dataset, problem: Problem) -> tuple[fl
         if exact is not None:
             with guarded("the score"):
                 gaps.append(0.5 * float((score(model, x).double() - exact).square().sum()))
-    return divergence / len(dataset.test), sum(gaps) / len(dataset.test) if gaps else None
+    sums = {"kl": divergence} | ({"fisher": sum(gaps)} if gaps else {})
+    return {name: total / len(dataset.test) for name, total in sums.items()}

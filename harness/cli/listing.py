@@ -71,11 +71,7 @@ def list_names(
 
 
 def methods_table(imports: bool = False) -> pl.DataFrame:
-    """Return a table of the methods, and of the modules of methods that could not be read.
-
-    Args:
-        imports: Whether libraries are imported, and not only looked for.
-    """
+    """Return a table of the methods and of unreadable modules; libraries are imported if asked, and else looked for."""
     import polars as pl
 
     from harness.methods.registry import registry
@@ -99,11 +95,7 @@ def methods_table(imports: bool = False) -> pl.DataFrame:
 
 
 def notes(imports: bool = False) -> list[str]:
-    """Return what importing modules of methods did to the process, one line for each change; all were undone.
-
-    Args:
-        imports: Whether the libraries of the methods are imported too.
-    """
+    """Return a line for each change of the process that importing modules, or libraries too, made; all were undone."""
     from harness.methods.registry import import_notes, registry
 
     lines = [note for of_module in registry().notes.values() for note in of_module]
@@ -113,12 +105,7 @@ def notes(imports: bool = False) -> list[str]:
 
 
 def rows(data_dir: Path | None = None, imports: bool = False) -> list[Row]:
-    """Return everything that has a name as rows with the metric ``available``, and the reason where something is not.
-
-    Args:
-        data_dir: Folder of MNIST and CIFAR-10, or None for the usual place.
-        imports: Whether libraries are imported, and not only looked for.
-    """
+    """Return all that has a name as rows with the metric ``available``, and the reason where something is not."""
     from harness import datasets
     from harness.methods.registry import registry
     from harness.paper.experiments import EXPERIMENTS

@@ -25,15 +25,7 @@ RESULTS = Path("results/local")
 
 
 def option(panel: str, metavar: str | None, text: str, *names: str, **settings: Any) -> Any:
-    """Declare an option.
-
-    Args:
-        panel: The panel of the help that shows the option.
-        metavar: What stands for the option's value in the help, or None for a flag.
-        text: The help.
-        names: The names of the option, if it is not called as its parameter.
-        settings: All else that `typer.Option` takes.
-    """
+    """Declare an option that the help shows in a panel; a flag has no metavar."""
     return typer.Option(*names, metavar=metavar, help=text, rich_help_panel=panel, **settings)
 
 

@@ -41,9 +41,9 @@ def show(
     import polars as pl
 
     from harness.cli import screen
-    from harness.results import SCHEMA, Row, Store
+    from harness.results import SCHEMA, Row
 
-    store = Store(_existing(results_dir))
+    store = _store(results_dir)
     rows, notes = store.frame()
     screen.say(*notes)
     chosen = {"experiment": experiment, "method": method, "dataset": dataset, "metric": metric, "status": status}
@@ -68,9 +68,7 @@ def verify(results_dir: ResultsDir = RESULTS) -> None:
     Examples:
       harness results verify --results-dir results/reference
     """
-    from harness.results import Store
-
-    store = Store(_existing(results_dir))
+    store = _store(results_dir)
     good = store.verify()
     _end(store, f"{good} cells are as they were written, {len(store.notes)} files are not")
 
@@ -94,7 +92,7 @@ def merge(
     from harness.cli import screen
     from harness.results import Store
 
-    stores = [Store(_existing(folder)) for folder in folders]
+    stores = [_store(folder) for folder in folders]
     target = Store(into)
     target.prepare()
     left_out = 0
@@ -118,9 +116,7 @@ def pack(results_dir: ResultsDir = RESULTS) -> None:
     Examples:
       harness results pack --results-dir results/reference
     """
-    from harness.results import Store
-
-    store = Store(_existing(results_dir))
+    store = _store(results_dir)
     _end(store, f"{store.pack()} cells were packed")
 
 
@@ -134,16 +130,17 @@ def render(results_dir: ResultsDir = RESULTS) -> None:
       harness results render --results-dir results/reference
     """
     from harness.report import publish
-    from harness.results import Store
 
-    store = Store(_existing(results_dir))
+    store = _store(results_dir)
     _end(store, f"{len(publish.render(store, results_dir))} files were written")
 
 
-def _existing(folder: Path) -> Path:
+def _store(folder: Path) -> Store:
+    from harness.results import Store
+
     if not (folder / "cells").is_dir():
         raise InputError(f"{folder} holds no results: it has no folder cells/; give a folder that a run has written")
-    return folder
+    return Store(folder)
 
 
 def _end(store: Store, summary: str) -> None:

@@ -192,22 +192,21 @@ class Trainings(Plan):
             for objective in self.quick_objectives or self.objectives or ("ml", "ssm", "dsm", "fdssm")
             for recipe in self.recipes
         ]
+        usual = [vars(recipe.training) | vars(recipe.problem) for recipe in recipes]
+        quick = {**self.quick, **self.quick_problem}
         parts = []
         if self.quick_objectives:
             parts.append(f"{_listed([objective.upper() for objective in self.quick_objectives])} alone")
-        lengths = [_counted(self.quick["epochs"], "epoch")] if "epochs" in self.quick else []
-        usual = _span([recipe.training.epochs for recipe in recipes])
-        if "max_seconds" in self.quick:
-            lengths.append(f"{self.quick['max_seconds']} s of training")
-            usual += " epochs"
-        parts.append(f"{' or '.join(lengths)} instead of {usual}")
-        for name, word in (("batch", "batch"), ("layers", "L =")):
-            if name in self.quick_problem:
-                usual = _span([getattr(recipe.problem, name) for recipe in recipes])
-                parts.append(f"{word} {self.quick_problem[name]} instead of {usual}")
-        if "learning_rate" in self.quick:
-            usual = _span([recipe.training.learning_rate for recipe in recipes])
-            parts.append(f"rate {self.quick['learning_rate']:g} instead of {usual}")
+        lengths, epochs = [], _span([settings["epochs"] for settings in usual])
+        if "epochs" in quick:
+            lengths.append(_counted(quick["epochs"], "epoch"))
+        if "max_seconds" in quick:
+            lengths.append(f"{quick['max_seconds']} s of training")
+            epochs += " epochs"
+        parts.append(f"{' or '.join(lengths)} instead of {epochs}")
+        for name, word in (("batch", "batch"), ("layers", "L ="), ("learning_rate", "rate")):
+            if name in quick:
+                parts.append(f"{word} {quick[name]:g} instead of {_span([settings[name] for settings in usual])}")
         if self.draws > _QUICK_DRAWS:
             parts.append(f"{_QUICK_DRAWS} test draws instead of {self.draws}")
         return ", ".join([*parts, "one seed instead of three"])
