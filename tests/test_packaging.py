@@ -48,7 +48,7 @@ def test_the_wheel_holds_the_three_packages_typed_and_nothing_else(wheel: zipfil
     files = [name for name in wheel.namelist() if ".dist-info/" not in name]
     assert {name.split("/")[0] for name in files} == set(PACKAGES)
     assert {f"{package}/py.typed" for package in PACKAGES} <= set(files)
-    assert {Path(name).suffix for name in files} == {".py", ".typed", ".toml", ".j2", ".css", ".js"}
+    assert {Path(name).suffix for name in files} == {".py", ".typed", ".toml", ".json", ".j2", ".css", ".js"}
 
 
 def test_the_metadata_are_whole(metadata: Message) -> None:

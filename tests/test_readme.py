@@ -88,9 +88,12 @@ def test_the_readme_and_the_quickstart_have_snippets() -> None:
 @pytest.mark.parametrize("arguments", shown_commands())
 def test_a_shown_command_is_one_that_the_program_takes(arguments: list[str]) -> None:
     """Options, methods, experiments and recipes exist; nothing is run."""
-    program = typer.main.get_command(app)
     name, *rest = arguments
-    parsed = program.commands[name].make_context(name, rest, resilient_parsing=False).params
+    command = typer.main.get_command(app).commands[name]
+    named_alone = len(rest) == 1 and name == "results"  # a sentence says what it does
+    if name == "results":
+        command, rest = command.commands[rest[0]], rest[1:]
+    parsed = {} if named_alone else command.make_context(name, rest, resilient_parsing=False).params
     methods = [*(parsed.get("methods") or "").split(","), parsed.get("method"), *(rest if name == "check" else [])]
     known = {*registry().methods, GUIDES_METHOD, "my-flow-ml", "M", "", None}
     assert [method for method in methods if method not in known and not method.endswith(".py")] == []

@@ -71,6 +71,8 @@ def reproduce(
     from harness.paper.plans import Context
     from harness.results import Store
 
+    if epochs is not None and profile == "quick":
+        raise InputError("--epochs is for --profile paper; the quick profile has lengths of its own")
     chosen = select(experiments or [], profile)
     limits = options.limits(timeout, memory)
     with hire(executor, workers, threads, scheduler) as crew:

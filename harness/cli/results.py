@@ -121,18 +121,27 @@ def pack(results_dir: ResultsDir = RESULTS) -> None:
 
 
 @app.command()
-def render(results_dir: ResultsDir = RESULTS) -> None:
+def render(
+    page: Annotated[
+        Path | None,
+        option(OUTPUT, "TEMPLATE", "A page of prose to fill in from the rows; it is written beside its template."),
+    ] = None,
+    results_dir: ResultsDir = RESULTS,
+) -> None:
     """Write every table and figure of a results folder again, into its tables/ and figures/.
 
     Equal rows give equal files. A table or figure that the rows no longer give is removed.
 
     Examples:
-      harness results render --results-dir results/reference
+      harness results render --results-dir results/reference --page results/README.md.j2
     """
-    from harness.report import publish
+    from harness.report import numbers, publish
 
     store = _store(results_dir)
-    _end(store, f"{len(publish.render(store, results_dir))} files were written")
+    files = publish.render(store, results_dir)
+    if page is not None:
+        files.append(numbers.write_page(page, store.frame()[0]))
+    _end(store, f"{len(files)} files were written")
 
 
 def _store(folder: Path) -> Store:

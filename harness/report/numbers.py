@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Any
 
 import polars as pl
@@ -14,22 +15,14 @@ from harness.report.tables import TABLES
 
 
 class Numbers:
-    """Looks numbers up in rows by their columns; a lookup that does not match exactly one number raises.
-
-    Args:
-        rows: Rows with their derived columns, as `harness.results.Store.frame` returns them.
-    """
+    """Looks numbers up in the rows of `Store.frame` by their columns; each lookup raises unless one number matches."""
 
     def __init__(self, rows: pl.DataFrame) -> None:
         self.rows = rows
         self._tables: dict[tuple[str, str, str], pl.DataFrame] = {}
 
     def value(self, metric: str, column: str = "value", **columns: Any) -> float:
-        """Return the value, or another number, of the one row of a metric whose columns are as given.
-
-        Raises:
-            InputError: if no row or more than one matches, or if the program knows no such column.
-        """
+        """Return the value, or another number, of the one row of a metric whose columns are as given."""
         return float(_only(self.rows.filter(status="ok"), column, {"metric": metric} | columns))
 
     def nll(self, experiment: str, method: str, **columns: Any) -> float:
@@ -54,11 +47,7 @@ class Numbers:
         return self._tables[name, experiment, profile]
 
     def entry(self, name: str, column: str, experiment: str, profile: str = "paper", **columns: Any) -> Any:
-        """Return one entry of a table of the report, in the one row whose columns are as given.
-
-        Raises:
-            InputError: if no row or more than one matches, or if the table has no such column.
-        """
+        """Return one entry of a table of the report, in the one row whose columns are as given."""
         return _only(self.table(name, experiment, profile), column, columns)
 
     def published(self, architecture: str, objective: str, column: str = "published_nll", **columns: Any) -> float:
@@ -74,13 +63,26 @@ class Numbers:
         return float(_only(named, "published_nll", {"dataset": "mnist", "architecture": "fc"}))
 
 
+def write_page(template: Path, rows: pl.DataFrame) -> Path:
+    """Fill in a page of prose and write it beside its template, under the template's name without ``.j2``.
+
+    Raises:
+        InputError: if the file is no template that can be read, or a lookup does not match exactly one number.
+    """
+    if template.suffix != ".j2" or not template.is_file():
+        raise InputError(f"{template} is no template of a page; give a file whose name ends in .j2")
+    page = template.with_suffix("")
+    page.write_text(render_page(template.read_text(), rows))
+    return page
+
+
 def render_page(template: str, rows: pl.DataFrame) -> str:
     """Fill in a page of prose.
 
     Args:
-        template: A Jinja template. It calls the methods of `Numbers` by name and writes numbers by the filter `fixed`,
-            which takes the number of decimals.
-        rows: The rows that its numbers come from.
+        template: A Jinja template that calls the methods of `Numbers` by name. Its filter `fixed` takes the number of
+            decimals to write.
+        rows: The rows that the numbers come from.
 
     Raises:
         InputError: if a lookup of the template does not match exactly one number.

@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -53,7 +53,7 @@ class TrainingReport:
     iterations: int = 0
     skipped: int | None = None
     seconds: float = 0.0
-    curve: tuple[CurvePoint, ...] = ()
+    curve: list[CurvePoint] = field(default_factory=list)
 
 
 @dataclass
@@ -250,6 +250,5 @@ class Training:
         self.model.module.load_state_dict(state.best_weights)
         self.model.module.eval()
         skipped = state.iterations - self.trainer.steps if self.config.skip_not_finite else None
-        return TrainingReport(
-            state.best_validation, str(state.ended), state.iterations, skipped, state.seconds, tuple(state.curve)
-        )
+        ended = str(state.ended)
+        return TrainingReport(state.best_validation, ended, state.iterations, skipped, state.seconds, state.curve)

@@ -362,6 +362,7 @@ def test_what_only_reads_leaves_the_folder_as_it_is(
 CNN = ("--architecture", "cnn")
 FLOWS = "'fc', 'cnn', 'glow', 'toy', 'multimodal'"
 BAD_INPUT = {
+    ("reproduce", "--epochs", "5"): "--epochs is for --profile paper; the quick profile has lengths of its own",
     # Names, with near matches.
     ("runtime", "--methods", "ebflow-dms"): "unknown method 'ebflow-dms': did you mean ebflow-dsm",
     ("train", "--method", "nflow-lu-ml"): "unknown method 'nflow-lu-ml': did you mean nflows-lu-ml",

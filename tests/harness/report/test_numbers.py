@@ -7,9 +7,11 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+from typer.testing import CliRunner
 
+from harness.cli.program import app
 from harness.errors import InputError
-from harness.report.numbers import Numbers, render_page
+from harness.report.numbers import Numbers, render_page, write_page
 from harness.results import Row, Store, to_frame
 from harness.results.derived import derived
 
@@ -77,3 +79,24 @@ def test_tables_and_published_numbers_can_be_quoted(reference: pl.DataFrame) -> 
     assert numbers.published("fc", "dsm") == 1099.2
     assert numbers.published("fc", "ssm", EMA=False, MaP=False) == 1757.5
     assert numbers.prior("exact gradient") == 947.6
+
+
+def test_a_page_is_written_beside_its_template(tmp_path: Path, make_row: Callable[..., Row]) -> None:
+    rows = derived(to_frame([make_row(**SCORE, method="a", profile="paper", value=90.25)]))
+    template = tmp_path / "page.md.j2"
+    template.write_text("{{ nll('train', 'a') | fixed }} nats\n")
+    assert write_page(template, rows) == tmp_path / "page.md"
+    assert (tmp_path / "page.md").read_text() == "90.2 nats\n"
+    for wrong in (tmp_path / "page.md", tmp_path / "missing.md.j2"):
+        with pytest.raises(InputError, match="no template"):
+            write_page(wrong, rows)
+
+
+def test_one_command_fills_in_a_page_with_tables_and_figures(tmp_path: Path, make_row: Callable[..., Row]) -> None:
+    Store(tmp_path / "some").write([make_row(**TIME, experiment="runtime", method="a", architecture="fc", value=0.012)])
+    (tmp_path / "page.md.j2").write_text("{{ value('seconds_per_iteration', method='a') }} s\n")
+    asked = ["results", "render", "--results-dir", f"{tmp_path}/some", "--page", f"{tmp_path}/page.md.j2"]
+    done = CliRunner().invoke(app, asked)
+    assert done.exit_code == 0, done.output
+    assert (tmp_path / "page.md").read_text() == "0.012 s\n"
+    assert list(tmp_path.glob("some/tables/*.md"))

@@ -25,6 +25,7 @@ from harness.training import loop as training
 from harness.training.checkpoints import load_weights, save_weights
 from harness.training.configuration import TrainingConfig
 from harness.training.loop import Divergence, Training, TrainingReport
+from harness.training.state import CurvePoint, TrainingState
 from harness.training.step import Trainer
 
 PROBLEM = Problem(shape=(3,), batch=10, dtype="float64", seed=4)
@@ -304,6 +305,21 @@ class TestCurve:
         trainer.step(x)
         expected = torch.cat([gradient.flatten() for gradient in gradients]).norm().item()
         assert trainer.gradient_norm() == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("values", "best", "stale"),
+    [
+        ([], math.inf, 0),
+        ([math.nan, math.inf], math.inf, 2),
+        ([math.nan, 3.0], 3.0, 0),
+        ([3.0, 2.0, 2.0, math.nan], 2.0, 2),
+    ],
+)
+def test_the_best_validation_and_its_age_follow_from_the_curve(values: list[float], best: float, stale: int) -> None:
+    state = TrainingState(Trainer(Recorded(), config(), torch.Generator()))
+    state.curve = [CurvePoint(number, 0.0, value, None) for number, value in enumerate(values)]
+    assert (state.best_validation, state.stale) == (best, stale)
 
 
 @pytest.mark.parametrize("step", [1, 6, 50, 51, 63])
