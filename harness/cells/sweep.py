@@ -59,7 +59,12 @@ def run_cells(
     with _submitted(jobs, crew, threads, limits or Limits(), on_start) as futures:
         for future in as_completed(futures):
             job = futures.pop(future)
-            outcome = _outcome(future, job.cell)
+            try:
+                outcome = future.result()
+            except CancelledError:
+                raise InputError("the cluster is lost; the same command goes on with what is missing") from None
+            except Exception as error:  # Dask has tried other workers before it gave up
+                outcome = Outcome(job.cell.without_result("failed", one_line(error)), cut_off=True)
             # A cluster computes again what it has lost with a worker, as long as somebody holds the future.
             del future
             if crew.remote:
@@ -158,16 +163,6 @@ def _submitted(
         for future in futures:
             future.cancel()
         stopped.set()
-
-
-def _outcome(future: Future[Outcome], cell: Cell) -> Outcome:
-    """Return what a worker made of a cell; a cell that was lost has a row that says so."""
-    try:
-        return future.result()
-    except CancelledError:
-        raise InputError("the cluster is lost; the same command goes on with what is missing") from None
-    except Exception as error:  # Dask has tried other workers before it gave up
-        return Outcome(cell.without_result("failed", one_line(error)), cut_off=True)
 
 
 def _keys(cells: Sequence[Cell], crew: Crew, threads: int) -> list[str]:

@@ -77,18 +77,12 @@ def methods_table(imports: bool = False) -> pl.DataFrame:
     from harness.methods.registry import registry
 
     names = ["method", "objective", "linear", "architectures", "status", "what it is", "paper"]
-    lines = [
-        (
-            m.name,
-            m.objective,
-            m.linear,
-            ", ".join(m.architectures),
-            _reason(m, imports) or "available",
-            "; ".join(filter(None, [m.summary, m.limits])),
-            m.paper,
-        )
-        for m in registry().methods.values()
-    ]
+    lines = []
+    for method in registry().methods.values():
+        status = _reason(method, imports) or "available"
+        what = "; ".join(filter(None, [method.summary, method.limits]))
+        architectures = ", ".join(method.architectures)
+        lines.append((method.name, method.objective, method.linear, architectures, status, what, method.paper))
     broken = registry().broken_modules.items()
     lines += [(f"({module})", "", "", "", f"not readable: {reason}", "", "") for module, reason in broken]
     return pl.DataFrame(lines, schema=names, orient="row")

@@ -86,9 +86,9 @@ class SweepProgress:
             self._pace = self._spent / self._paid
         self._bars.remove_task(ended.task)
         self._bars.advance(self._all)
-        reasons = _reasons(rows)
-        if reasons or not (ended.finished or self._console.is_terminal):
-            self._say(cell, reasons)
+        failures = [] if any(row.status == "ok" for row in rows) else [f"{row.status}: {row.reason}" for row in rows]
+        if failures or not (ended.finished or self._console.is_terminal):
+            self._say(cell, "; ".join(dict.fromkeys(failures)))
 
     def cell_seconds_left(self, cell: Cell) -> float | None:
         """Return the seconds that a running cell still takes, or None if nothing is known yet."""
@@ -156,13 +156,6 @@ class _RunningCell:
 def _size(cell: Cell) -> float:
     """Return a cell's cost in a unit of its own: matrix products, and what small problems cost beside them."""
     return float(cell.problem.layers * (cell.problem.dimension + 200) ** 2)
-
-
-def _reasons(rows: Sequence[Row]) -> str:
-    """Return why no row has a number, or nothing if one has."""
-    if any(row.status == "ok" for row in rows):
-        return ""
-    return "; ".join(dict.fromkeys(f"{row.status}: {row.reason}" for row in rows))
 
 
 class _NameColumn(ProgressColumn):

@@ -49,7 +49,12 @@ def run_and_show(
     store.prepare()
     estimated = None
     if crew is not None and not quiet:
-        estimated = _planned(cells, store, crew, fresh, as_json)
+        if not crew.remote:  # the speed of other machines is unknown here
+            estimated = costs(cells, store, fresh)
+            if not as_json:
+                screen.show_table(screen.PLAN, plan(cells, estimated), stderr=True)
+        if crew.note:
+            screen.say(crew.note)
     progress = SweepProgress(cells, estimated, quiet)
     out = sys.stdout
 
@@ -75,13 +80,3 @@ def run_and_show(
     screen.say(*store.notes)
     if all(row.status != "ok" for row in rows):
         sys.exit(1)
-
-
-def _planned(cells: Sequence[Cell], store: Store, crew: Crew, fresh: bool, as_json: bool) -> list[float | None] | None:
-    """Print what a sweep will do, and return the estimated seconds of its cells if this machine can tell."""
-    estimated = None if crew.remote else costs(cells, store, fresh)  # the speed of other machines is unknown here
-    if estimated is not None and not as_json:
-        screen.show_table(screen.PLAN, plan(cells, estimated), stderr=True)
-    if crew.note:
-        screen.say(crew.note)
-    return estimated

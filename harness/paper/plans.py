@@ -50,11 +50,6 @@ class Context:
         """Whether experiments are shortened."""
         return self.profile == "quick"
 
-    @property
-    def all_seeds(self) -> range:
-        """The seeds of the repeated trainings."""
-        return range(self.seed, self.seed + (self.seeds or (1 if self.quick else _PAPER_SEEDS)))
-
     def keeps(self, method: Method) -> bool:
         """Whether a method is asked for."""
         return not self.methods or method.name in self.methods
@@ -165,9 +160,10 @@ class Trainings(Plan):
             if (not objectives or method.objective in objectives or not method.iterative)
             and (method.raw_pixels or not self.own)
         ]
+        seeds = range(context.seed, context.seed + (context.seeds or (1 if quick else _PAPER_SEEDS)))
         cells = []
         for recipe, (ema, preprocess), dataset, method, seed in itertools.product(
-            self.recipes, self.settings, self.datasets, methods, context.all_seeds
+            self.recipes, self.settings, self.datasets, methods, seeds
         ):
             cell = configured_cell(
                 experiment, context, method, dataset, self.architecture, recipe=recipe, seed=seed, draws=draws

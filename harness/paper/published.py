@@ -53,11 +53,8 @@ def priors() -> pl.DataFrame:
 
 def caveats(dataset: str, architecture: str) -> list[str]:
     """Return the sentences to read before comparing a result on a dataset and architecture with a published number."""
-    return [
-        entry["text"]
-        for entry in _tables()["caveat"]
-        if (entry["dataset"], entry["architecture"]) == (dataset, architecture)
-    ]
+    network = (dataset, architecture)
+    return [entry["text"] for entry in _tables()["caveat"] if (entry["dataset"], entry["architecture"]) == network]
 
 
 def time_to_level() -> pl.DataFrame:
