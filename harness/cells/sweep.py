@@ -106,7 +106,8 @@ class _Sweep:
         cell = self.cells[number]
         if not self.fresh and (rows := finished_rows(cell, self.store, key)):
             self.on_start(cell, True)
-            self._end(number, rows)
+            self.rows[number] = rows
+            self.on_end(cell, rows)
             return None
         resume = _resumed_from(cell, key, self.store)
         if self.fresh:
@@ -119,11 +120,8 @@ class _Sweep:
         # What was cut off can go on, and so can what lacks its data today.
         if not outcome.cut_off and any(row.status != "unavailable" for row in outcome.rows):
             job.resume.discard()
-        self._end(job.number, outcome.rows)
-
-    def _end(self, number: int, rows: list[Row]) -> None:
-        self.rows[number] = rows
-        self.on_end(self.cells[number], rows)
+        self.rows[job.number] = outcome.rows
+        self.on_end(job.cell, outcome.rows)
 
 
 def follow(cell: LikelihoodCell, store: Store, fresh: bool) -> None:

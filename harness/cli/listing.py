@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -50,7 +50,7 @@ def list_names(
         return
     methods = methods_table(imports)
     experiments = pl.DataFrame(
-        [(experiment.name, experiment.title, experiment.shortened) for experiment in EXPERIMENTS],
+        [(experiment.name, experiment.title, experiment.plan.shortened()) for experiment in EXPERIMENTS],
         schema=["experiment", "what it answers", "quick profile"],
         orient="row",
     )
@@ -115,13 +115,7 @@ def rows(data_dir: Path | None = None, imports: bool = False) -> list[Row]:
     ]
 
 
-def _row(
-    kind: Literal["method", "dataset", "recipe", "experiment"],
-    name: str,
-    summary: str = "",
-    reason: str | None = None,
-    method: Method | None = None,
-) -> Row:
+def _row(kind: str, name: str, summary: str = "", reason: str | None = None, method: Method | None = None) -> Row:
     """Return the row of one thing: its name is in the column of its kind, and ``config`` says which kind that is."""
     from harness.results import Row, cell_key
     from harness.results.provenance import glance

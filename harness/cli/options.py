@@ -9,6 +9,9 @@ import typer
 
 from harness.cli import completion
 from harness.errors import InputError
+from harness.methods.problem import ArchitectureName, DtypeName
+from harness.paper.recipes import ProfileName
+from harness.training.configuration import OptimizerName
 
 if TYPE_CHECKING:
     from harness.cells.own_process import Limits
@@ -29,12 +32,7 @@ def option(panel: str, metavar: str | None, text: str, *names: str, **settings: 
     return typer.Option(*names, metavar=metavar, help=text, rich_help_panel=panel, **settings)
 
 
-# The fixed sets of names stand here once more: the modules that they belong to are slow to import.
-ArchitectureName = Literal["fc", "cnn", "glow", "toy", "multimodal"]
-DtypeName = Literal["float32", "float64", "tf32", "bf16"]
-OptimizerName = Literal["adam", "rmsprop"]
-ProfileName = Literal["quick", "paper"]
-ExecutorName = Literal["serial", "processes", "dask"]
+ExecutorName = Literal["serial", "processes", "dask"]  # as in `harness.cells.workers`, which is slow to import
 
 Architecture = Annotated[
     ArchitectureName, option(MODEL, "NAME", "Architecture of the flow: fc, cnn, glow, toy or multimodal.")

@@ -30,15 +30,8 @@ def run_and_show(
 ) -> None:
     """Run cells under a progress bar, print their tables, and write the tables and figures of the whole store.
 
-    Args:
-        cells: The cells in the order to run.
-        store: The store of finished cells, which gets the new ones.
-        fresh: Whether finished cells are measured again.
-        as_json: Whether rows are printed, and no tables printed or written.
-        quiet: Whether plan and progress are left out.
-        crew: Who runs the cells of a sweep, whose plan is printed first. Without a crew this process runs them, and
-            there is no plan.
-        limits: The limits of every cell, or None.
+    With `as_json` rows are printed instead, and no table is printed or written. With a crew, which runs the cells of a
+    sweep, the plan of the sweep is printed first, unless plan and progress are left out by `quiet`.
 
     Raises:
         InputError: if a cell cannot be run as it is asked for, or the results folder cannot be written.

@@ -12,12 +12,10 @@ from typing import TYPE_CHECKING, Any
 from harness.errors import unknown
 from harness.methods import SCORE_MATCHING
 from harness.paper.plans import Context, Imputations, NormalizerErrors, Plan, Timings, Trainings
+from harness.paper.recipes import PROFILES
 
 if TYPE_CHECKING:
     from harness.cells import Cell
-
-
-PROFILES = ("quick", "paper")
 
 
 @dataclass(frozen=True)
@@ -35,11 +33,6 @@ class Experiment:
     title: str
     plan: Plan
     differs: str = ""
-
-    @property
-    def shortened(self) -> str:
-        """What the quick profile leaves out, in plain words."""
-        return self.plan.shortened()
 
     def cells(self, context: Context) -> Sequence[Cell]:
         """Return the units of work."""
@@ -65,7 +58,7 @@ def statement(name: str, profile: str) -> str:
     """Say in one line how an experiment differs from the publication; empty for a name that is no experiment's."""
     for experiment in EXPERIMENTS:
         if experiment.name == name:
-            parts = [experiment.shortened if profile == "quick" else "", experiment.differs]
+            parts = [experiment.plan.shortened() if profile == "quick" else "", experiment.differs]
             if any(parts):
                 return f"Differs from the publication: {'; '.join(filter(None, parts))}."
     return ""

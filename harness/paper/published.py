@@ -18,14 +18,7 @@ def _tables() -> dict[str, list[dict[str, Any]]]:
 
 
 def _numbers(table: str, column: str, called: str, *keys: str) -> pl.DataFrame:
-    """Return one row for each entry of a table and each name, mostly an objective, that has a number in its column.
-
-    Args:
-        table: The name of the table.
-        column: The column of the table that maps names to numbers.
-        called: What the column of the numbers is called in the frame.
-        keys: The columns of the table to keep, which stand before the name and the number.
-    """
+    """Return one row for each number in a column of a table's entries: keys of the entry, objective and number."""
     rows = [
         (*map(entry.get, keys), name, number)
         for entry in _tables()[table]

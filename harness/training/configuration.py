@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 from harness.errors import InputError, unknown
 
-OPTIMIZERS = ("rmsprop", "adam")
+OptimizerName = Literal["rmsprop", "adam"]
+OPTIMIZERS: tuple[str, ...] = get_args(OptimizerName)
 SCHEDULES = ("steps", "cosine")
 
 

@@ -12,8 +12,9 @@ from harness.errors import InputError
 from harness.methods.registry import registry
 from harness.paper import published
 from harness.paper.configurations import configuration
-from harness.paper.experiments import EXPERIMENTS, PROFILES, Context, statement
+from harness.paper.experiments import EXPERIMENTS, Context, statement
 from harness.paper.plans import configured_cell
+from harness.paper.recipes import PROFILES
 
 OBJECTIVES = ("ml", "sml", "ssm", "dsm", "fdssm")
 
