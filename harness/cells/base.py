@@ -253,10 +253,7 @@ def single(value: float) -> Estimate:
 
 
 def finished_rows(cell: Cell, store: Store, key: str | None = None) -> list[Row]:
-    """Return the rows of a cell that need not run again; none if it is missing, unavailable or failed.
-
-    The key is that of the cell where it runs, if that is not this machine.
-    """
+    """Return the stored rows of a cell, under its key on another machine if one is given; none if it has to run."""
     if cell.always_runs:
         return []
     rows = store.read(cell.experiment, key or cell.key())

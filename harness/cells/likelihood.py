@@ -231,10 +231,8 @@ def _final_metrics(outcome: Likelihood, problem: Problem) -> list[Metric]:
     ]
     metrics += [(name, "nats", single(value)) for name, value in outcome.divergences.items()]
     if report.iterations:
-        metrics += [
-            ("training_seconds", "s", single(report.seconds)),
-            ("training_iterations", "1", single(report.iterations)),
-        ]
+        metrics.append(("training_seconds", "s", single(report.seconds)))
+        metrics.append(("training_iterations", "1", single(report.iterations)))
     if report.skipped is not None:
         metrics.append(("skipped_steps", "1", single(report.skipped)))
     return metrics
@@ -258,8 +256,7 @@ def _against_truth(model: Model, dataset: Dataset, problem: Problem) -> dict[str
     for x, _ in noised(dataset.test, dataset, problem, TEST_SEED):
         with torch.no_grad(), guarded("to_latent"):
             divergence += float((density.log_prob(x.double()) - log_prob(model, x).double()).sum())
-        exact = density.score(x.double())
-        if exact is not None:
+        if (exact := density.score(x.double())) is not None:
             with guarded("the score"):
                 gaps.append(0.5 * float((score(model, x).double() - exact).square().sum()))
     sums = {"kl": divergence} | ({"fisher": sum(gaps)} if gaps else {})

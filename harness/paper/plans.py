@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from harness.cells import Cell, LikelihoodCell
 
 _PAPER_SEEDS, _PAPER_REPEATS, _QUICK_DRAWS = 3, 25, 2
+_SIDES = (16, 20, 24, 28, 32, 36, 40)  # n of the timings
+_DIMENSIONS = (2, 8, 16, 32, 64, 128, 256)  # D of the estimates of log Z
+_QUICK_DIMENSION = 64  # the largest D in the quick profile
 
 
 @dataclass(frozen=True)
@@ -82,14 +85,12 @@ class Timings(Plan):
         channels: C of the C x n x n images.
         quick_repeats: The number of repetitions in the quick profile; the paper's has 25.
         quick_sides: The values of n in the quick profile; none for all.
-        sides: The values of n.
     """
 
     architecture: str
     channels: int
     quick_repeats: int
     quick_sides: tuple[int, ...] = ()
-    sides: tuple[int, ...] = (16, 20, 24, 28, 32, 36, 40)
 
     def cells(self, experiment: str, context: Context) -> Sequence[Cell]:
         """Return one cell a size, with all methods."""
@@ -112,7 +113,7 @@ class Timings(Plan):
                 repeats=self.quick_repeats if context.quick else _PAPER_REPEATS,
                 origin=Origin(context.argv(experiment, methods, context.seed)),
             )
-            for n in (context.quick and self.quick_sides) or self.sides
+            for n in (context.quick and self.quick_sides) or _SIDES
             if methods
         ]
 
@@ -172,9 +173,10 @@ class Trainings(Plan):
             if not ema:
                 cell = overridden(cell, {"ema_decay": None})
             if quick:
-                problem = dict(self.quick_problem)
-                if not method.iterative:
-                    problem.pop("layers", None)  # the closed form has one layer, whatever the others have
+                # The closed form has one layer, whatever the others have.
+                problem = {
+                    name: new for name, new in self.quick_problem.items() if method.iterative or name != "layers"
+                }
                 cell = overridden(cell, {"evaluate_every": 1, **self.quick}, problem)
             else:
                 cell = _budgeted(cell, context)
@@ -255,15 +257,7 @@ class Imputations(Plan):
 
 @dataclass(frozen=True)
 class NormalizerErrors(Plan):
-    """Monte Carlo estimates of log Z against the exact one.
-
-    Args:
-        dimensions: The values of D.
-        quick_limit: The largest D of the quick profile.
-    """
-
-    dimensions: tuple[int, ...] = (2, 8, 16, 32, 64, 128, 256)
-    quick_limit: int = 64
+    """Monte Carlo estimates of log Z against the exact one."""
 
     def cells(self, experiment: str, context: Context) -> Sequence[Cell]:
         """Return one cell a dimension."""
@@ -278,12 +272,12 @@ class NormalizerErrors(Plan):
                 problem=Problem(shape=(size,), dtype="float64", device=context.device, seed=context.seed),
                 origin=Origin(context.argv(experiment, [method.name], context.seed)),
             )
-            for size in self.dimensions
-            if (size <= self.quick_limit or not context.quick) and context.keeps(method)
+            for size in _DIMENSIONS
+            if (size <= _QUICK_DIMENSION or not context.quick) and context.keeps(method)
         ]
 
     def shortened(self) -> str:
-        return f"D up to {self.quick_limit} alone"
+        return f"D up to {_QUICK_DIMENSION} alone"
 
 
 def configured_cell(
