@@ -19,7 +19,7 @@ def step_seconds(name: str, problem: Problem, config: TrainingConfig) -> float:
     if why_unavailable(method) is not None:
         return 0.0
     try:
-        # The probe's batch is too small to whiten.
+        # A start as published, because the probe's batch is too small to whiten.
         trainer, batch = trainer_on_noise(method, problem.replace(seed=0, start="published"), config)
         with guarded("a training step"):
             trainer.step(batch)
