@@ -78,7 +78,7 @@ class TrainedCell(Cell):
         return super().identity() | ({} if own_data is None else {"data": own_data})
 
     def load(self, smooth_noise: float | None = None) -> Dataset:
-        """Load the data with the cell's logit and smooth dequantisation noise of a scale, or uniform noise if it is None.
+        """Load the data with the cell's logit and smooth dequantisation noise of a scale; uniform noise for None.
 
         Raises:
             UnavailableError: If the method is unavailable, or the data are missing and cannot or may not be fetched, or
