@@ -8,7 +8,7 @@ from typing import Literal, get_args
 
 from harness.errors import InputError, unknown
 
-OptimizerName = Literal["rmsprop", "adam"]
+OptimizerName = Literal["adam", "rmsprop"]
 OPTIMIZERS: tuple[str, ...] = get_args(OptimizerName)
 SCHEDULES = ("steps", "cosine")
 
