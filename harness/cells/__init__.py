@@ -3,7 +3,7 @@
 Each kind has a file: seconds an iteration, test NLL, imputation, estimates of log Z.
 """
 
-from harness.cells.base import Cell, Keep, Origin, Outcome, Progress, finished_rows, single
+from harness.cells.base import Cell, Keep, Origin, Progress, single
 from harness.cells.imputation import ImputationCell
 from harness.cells.likelihood import LikelihoodCell
 from harness.cells.normalizer import NormalizerCell
@@ -16,9 +16,7 @@ __all__ = [
     "LikelihoodCell",
     "NormalizerCell",
     "Origin",
-    "Outcome",
     "Progress",
     "RuntimeCell",
-    "finished_rows",
     "single",
 ]

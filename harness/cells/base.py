@@ -30,9 +30,6 @@ Progress = Callable[[int, int, str], None]
 Keep = Callable[[Arrays], None]
 """A function that takes the arrays that are to lie beside a cell's rows."""
 
-RowMaker = Callable[..., Row]
-"""A function from metric, unit, estimate and the remaining columns to a row of one method in one cell."""
-
 APART: Mapping[str, bool] = {"identity": False}
 """Metadata of a field that has no part in what a cell measures, such as the folder where the data lie."""
 
@@ -152,9 +149,8 @@ class Cell(ABC):
         change a number, if only in its last digits. The commit has no part in it, or the change of a comment would have
         everything measured again; a change of the code that changes results raises the version. Rows name their commit.
         """
-        environment = capture(
-            self.problem.device, {library for method in self.competitors for library in method.requires}
-        )
+        libraries = {library for method in self.competitors for library in method.requires}
+        environment = capture(self.problem.device, libraries)
         where = {
             "project": __version__,
             "versions": environment.versions,
@@ -209,11 +205,11 @@ class Cell(ABC):
         """Return the rows of a cell that could not end, one a method, with the reason."""
         return [self.row_maker(method)(*self.main_metric, status=status, reason=reason) for method in self.competitors]
 
-    def row_maker(self, method: Method | None) -> RowMaker:
-        """Return a function that fills in what the rows of one method, or of the machine itself, share."""
+    def row_maker(self, method: Method | None) -> Callable[..., Row]:
+        """Return a function from metric, unit, estimate and other columns to a row of one method, or of the machine."""
         identity, problem = self.identity(), self.problem
         environment = capture(problem.device, method.requires if method else ())
-        settings = _settings(self)
+        config = {"identity": identity, "settings": _settings(self), "origin": dataclasses.asdict(self.origin)}
         template = Row(
             cell=cell_key(identity),
             experiment=self.experiment,
@@ -229,22 +225,13 @@ class Cell(ABC):
             D=problem.dimension,
             L=problem.layers,
             B=problem.batch,
-            parameters=None,
             seed=problem.seed,
             dtype=problem.dtype,
             device=problem.device,
             threads=environment.threads,
             metric="",
-            value=None,
             unit="",
-            ci_low=None,
-            ci_high=None,
-            n=None,
-            status="ok",
-            reason=None,
-            config=json.dumps(
-                {"identity": identity, "settings": settings, "origin": dataclasses.asdict(self.origin)}, sort_keys=True
-            ),
+            config=json.dumps(config, sort_keys=True),
             versions=json.dumps(environment.versions, sort_keys=True),
             cpu=environment.cpu,
             gpu=environment.gpu,
@@ -266,13 +253,7 @@ def single(value: float) -> Estimate:
 
 
 def finished_rows(cell: Cell, store: Store, key: str | None = None) -> list[Row]:
-    """Return the rows of a cell that need not run again; none if it is missing, unavailable or failed.
-
-    Args:
-        cell: The cell that is asked for.
-        store: Where finished cells lie.
-        key: The key of the cell where it runs, if that is not this machine.
-    """
+    """Return the stored rows of a cell, under its key on another machine if one is given; none if it has to run."""
     if cell.always_runs:
         return []
     rows = store.read(cell.experiment, key or cell.key())

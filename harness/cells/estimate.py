@@ -14,17 +14,12 @@ from harness.training.configuration import TrainingConfig
 
 @cache
 def step_seconds(name: str, problem: Problem, config: TrainingConfig) -> float:
-    """Time one training step of a method, the second one; 0 if it cannot run: its row will say why.
-
-    Args:
-        name: The name of the method.
-        problem: The model and the batch; it starts as published, for the probe's batch is too small to whiten.
-        config: Optimiser, clipping, averaging.
-    """
+    """Time one training step of a method, the second one; 0 if it cannot run: its row will say why."""
     method = registry().find(name)
     if why_unavailable(method) is not None:
         return 0.0
     try:
+        # A start as published, because the probe's batch is too small to whiten.
         trainer, batch = trainer_on_noise(method, problem.replace(seed=0, start="published"), config)
         with guarded("a training step"):
             trainer.step(batch)

@@ -65,17 +65,14 @@ class ImputationCell(TrainedCell):
 
     @property
     def title(self) -> str:
-        """Method, data and seed."""
         return f"imputation by {super().title}"
 
     def check(self) -> None:
-        """Try the method's build without computing anything."""
         if not 0 <= self.warmup < self.steps:
             raise InputError(f"a chain of {self.steps} steps has no mean after a warm-up of {self.warmup}; use less")
         super().check()
 
     def measure(self, progress: Progress, keep: Keep, resume: TrainingCheckpoint | None) -> list[Row]:
-        """Train, impute, compare; one row a metric."""
         method = registry().find(self.method)
         row = self.row_maker(method)
         data = self.load()

@@ -54,26 +54,21 @@ class TrainedCell(Cell):
 
     @property
     def method_names(self) -> tuple[str, ...]:
-        """The one method."""
         return (self.method,)
 
     @property
     def data(self) -> str:
-        """The name of the dataset."""
         return self.dataset
 
     @property
     def title(self) -> str:
-        """Method, data and seed."""
         return f"{self.method} on {self.dataset}, {self.problem.architecture}, seed {self.problem.seed}"
 
     @property
     def budget(self) -> float | None:
-        """The seconds that training may take."""
         return self.config.max_seconds
 
     def cost(self) -> float:
-        """Estimate the seconds of training."""
         samples = datasets.training_samples(self.dataset, self.data_dir)
         return training_seconds(self.method, self.problem, self.config, samples)
 
@@ -83,10 +78,7 @@ class TrainedCell(Cell):
         return super().identity() | ({} if own_data is None else {"data": own_data})
 
     def load(self, smooth_noise: float | None = None) -> Dataset:
-        """Load what the method is trained on, with the cell's choice of logit and of dequantisation noise.
-
-        Args:
-            smooth_noise: The scale of smooth dequantisation noise, or None for uniform noise.
+        """Load the data with the cell's logit and smooth dequantisation noise of a scale; uniform noise for None.
 
         Raises:
             UnavailableError: If the method is unavailable, or the data are missing and cannot or may not be fetched, or
@@ -134,18 +126,15 @@ class LikelihoodCell(TrainedCell):
 
     @property
     def always_runs(self) -> bool:
-        """Whether weights are to be kept, which the store does not have."""
         return self.checkpoint is not None
 
     def check(self) -> None:
-        """Try the method's build without computing anything."""
         if self.preprocess:
             super().check()
         else:
             replace(self, preprocess=True, problem=self.problem.replace(raw_pixel_alpha=1.0)).check()
 
     def measure(self, progress: Progress, keep: Keep, resume: TrainingCheckpoint | None) -> list[Row]:
-        """Train the method, and score the best validated weights on the test set."""
         method = registry().find(self.method)
         row = self.row_maker(method)
         data, problem = self.load(self.smooth_noise), self.problem
@@ -175,18 +164,15 @@ class Likelihood:
 
     Args:
         test_nll: Test NLL in nats a sample, one value for each draw of the preprocessing noise.
-        validation_nll: Validation NLL of the weights that were kept, nats a sample.
-        kl: Mean of log p - log q over the test set, nats; None unless the data's density p is known.
-        fisher: Half the mean of |score q - score p|^2; None unless the score of p is of use.
+        divergences: The divergences in nats from the data's density p if that is known, over the test set: ``kl``, the
+            mean of log p - log q, and ``fisher``, half the mean of |score q - score p|^2, if the score of p is of use.
         parameters: The number of trained numbers.
         report: What the training loop tells.
         arrays: What `harness.cells.pictures.learned` sees of the trained model.
     """
 
     test_nll: list[float]
-    validation_nll: float
-    kl: float | None
-    fisher: float | None
+    divergences: dict[str, float]
     parameters: int
     report: TrainingReport
     arrays: Arrays
@@ -230,9 +216,8 @@ def fit_and_score(
     test = [nll(model, dataset.test, dataset, problem, TEST_SEED + draw) for draw in range(draws)]
     if not all(map(math.isfinite, test)):
         raise Divergence("the test NLL is not finite")
-    kl, fisher = _against_truth(model, dataset, problem)
-    arrays = learned(method, model, dataset, problem)
-    return Likelihood(test, report.best_validation, kl, fisher, count_parameters(model), report, arrays)
+    divergences = _against_truth(model, dataset, problem)
+    return Likelihood(test, divergences, count_parameters(model), report, learned(method, model, dataset, problem))
 
 
 def _final_metrics(outcome: Likelihood, problem: Problem) -> list[Metric]:
@@ -242,18 +227,12 @@ def _final_metrics(outcome: Likelihood, problem: Problem) -> list[Metric]:
     metrics = [
         ("nll", "nats", mean_interval(outcome.test_nll)),
         ("bits_per_dim", "bits", mean_interval([value * per_bit for value in outcome.test_nll])),
-        ("validation_nll", "nats", single(outcome.validation_nll)),
+        ("validation_nll", "nats", single(report.best_validation)),
     ]
-    metrics += [
-        (name, "nats", single(value))
-        for name, value in (("kl", outcome.kl), ("fisher", outcome.fisher))
-        if value is not None
-    ]
+    metrics += [(name, "nats", single(value)) for name, value in outcome.divergences.items()]
     if report.iterations:
-        metrics += [
-            ("training_seconds", "s", single(report.seconds)),
-            ("training_iterations", "1", single(report.iterations)),
-        ]
+        metrics.append(("training_seconds", "s", single(report.seconds)))
+        metrics.append(("training_iterations", "1", single(report.iterations)))
     if report.skipped is not None:
         metrics.append(("skipped_steps", "1", single(report.skipped)))
     return metrics
@@ -268,17 +247,17 @@ def _curve_metrics(point: CurvePoint) -> list[Metric]:
     return metrics
 
 
-def _against_truth(model: Model, dataset: Dataset, problem: Problem) -> tuple[float | None, float | None]:
-    """KL and Fisher divergence, nats, from the exact density of the preprocessed data, by its test points."""
+def _against_truth(model: Model, dataset: Dataset, problem: Problem) -> dict[str, float]:
+    """Return the divergences in nats from the exact density of the preprocessed data, by its test points."""
     density = dataset.density
     if density is None:
-        return None, None
+        return {}
     divergence, gaps = 0.0, []
     for x, _ in noised(dataset.test, dataset, problem, TEST_SEED):
         with torch.no_grad(), guarded("to_latent"):
             divergence += float((density.log_prob(x.double()) - log_prob(model, x).double()).sum())
-        exact = density.score(x.double())
-        if exact is not None:
+        if (exact := density.score(x.double())) is not None:
             with guarded("the score"):
                 gaps.append(0.5 * float((score(model, x).double() - exact).square().sum()))
-    return divergence / len(dataset.test), sum(gaps) / len(dataset.test) if gaps else None
+    sums = {"kl": divergence} | ({"fisher": sum(gaps)} if gaps else {})
+    return {name: total / len(dataset.test) for name, total in sums.items()}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -51,16 +51,13 @@ class NormalizerCell(Cell):
 
     @property
     def method_names(self) -> tuple[str, ...]:
-        """The one method."""
         return (self.method,)
 
     @property
     def title(self) -> str:
-        """Method and size."""
         return f"log Z of {self.method}, D = {self.problem.dimension}, L = {self.problem.layers}"
 
     def measure(self, progress: Progress, keep: Keep, resume: TrainingCheckpoint | None) -> list[Row]:
-        """Estimate and compare; three rows an estimator."""
         method = registry().find(self.method)
         row = self.row_maker(method)
         if (missing := why_unavailable(method)) is not None:
@@ -70,32 +67,25 @@ class NormalizerCell(Cell):
             raise UnavailableError(f"{method.name} has no estimates of log Z")
         with guarded("load_linear_layers"):
             model.load_linear_layers(_random_layers(self.problem))
-        size = {"parameters": count_parameters(model)}
-        rows = []
-        for name, estimates in self._estimate(model, progress).items():
-            errors, standard_errors, effective = zip(*estimates, strict=True)
-            rows += [
-                row(f"log_z_error_{name}", "nats", mean_interval(errors), **size),
-                row(f"log_z_standard_error_{name}", "nats", mean_interval(standard_errors), **size),
-                row(f"ess_{name}", "1", mean_interval(effective), **size),
-            ]
-        return rows
-
-    def _estimate(self, model: Any, progress: Progress) -> dict[str, list[tuple[float, float, float]]]:
-        """Return absolute error, standard error and effective samples of every repetition of every estimator."""
         generator = torch.Generator(self.problem.device).manual_seed(self.problem.seed)
         data = _own_samples(model, self.problem, generator)
         with torch.no_grad(), guarded("log_normalizer"):
             exact = float(model.log_normalizer())
-        found: dict[str, list[tuple[float, float, float]]] = {}
+        size = {"parameters": count_parameters(model)}
+        rows = []
         for number, name in enumerate(ESTIMATORS):
-            found[name] = []
+            estimates = []
             for repeat in range(self.repeats):
                 with guarded("estimate_log_normalizer"):
-                    value, standard_error, effective = model.estimate_log_normalizer(name, data, self.draws, generator)
-                found[name].append((abs(value - exact), standard_error, effective))
+                    estimates.append(model.estimate_log_normalizer(name, data, self.draws, generator))
                 progress(number * self.repeats + repeat + 1, len(ESTIMATORS) * self.repeats, name)
-        return found
+            values, standard_errors, effective = zip(*estimates, strict=True)
+            rows += [
+                row(f"log_z_error_{name}", "nats", mean_interval([abs(value - exact) for value in values]), **size),
+                row(f"log_z_standard_error_{name}", "nats", mean_interval(standard_errors), **size),
+                row(f"ess_{name}", "1", mean_interval(effective), **size),
+            ]
+        return rows
 
 
 def _own_samples(model: Model, problem: Problem, generator: torch.Generator) -> Tensor:

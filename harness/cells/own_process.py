@@ -15,8 +15,7 @@ from harness.methods.process_settings import prepare
 from harness.training.checkpoints import TrainingCheckpoint
 
 _LOOK = 0.1  # seconds between two looks at the memory of a process
-_FROM_OUTSIDE = (-9, -15)
-"""SIGKILL and SIGTERM: an operator, or a machine that ran out of memory, ended the process."""
+_FROM_OUTSIDE = (-9, -15)  # SIGKILL and SIGTERM: an operator, or a machine out of memory, ended the process
 
 
 @dataclass(frozen=True)

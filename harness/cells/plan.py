@@ -11,13 +11,7 @@ from harness.results import Store
 
 
 def costs(cells: Sequence[Cell], store: Store, fresh: bool) -> list[float | None]:
-    """Estimate the seconds that every cell of a sweep will take; None for a cell that is there already.
-
-    Args:
-        cells: The cells of the sweep.
-        store: Where finished cells lie.
-        fresh: Whether finished cells are measured anew.
-    """
+    """Estimate the seconds of every cell; None for a cell that the store has already and that is not run afresh."""
     return [cell.cost() if fresh or not finished_rows(cell, store) else None for cell in cells]
 
 
@@ -26,10 +20,6 @@ def plan(cells: Sequence[Cell], costs: Sequence[float | None]) -> pl.DataFrame:
 
     Among the cells that are left, *alone* counts those that need the machine to themselves; *about* is the time of all
     of them, one after another, and *longest* that of the longest one, which no number of workers shortens.
-
-    Args:
-        cells: The cells of the sweep.
-        costs: The seconds of every cell, as the function `costs` returns them.
     """
     rows = []
     costed = list(zip(cells, costs, strict=True))

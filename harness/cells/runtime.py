@@ -39,17 +39,14 @@ class RuntimeCell(Cell):
 
     @property
     def method_names(self) -> tuple[str, ...]:
-        """The names of the methods."""
         return self.methods
 
     @property
     def title(self) -> str:
-        """Architecture and size."""
         return f"{self.problem.architecture}, D = {self.problem.dimension}, L = {self.problem.layers}"
 
     @property
     def exclusive(self) -> bool:
-        """Always: the result is a time."""
         return True
 
     def cost(self) -> float:
@@ -91,7 +88,8 @@ class RuntimeCell(Cell):
         if drifted is not None:
             rows.append(row(DRIFT_METRIC, "1", single(drifted)))
             if drifted > NOISY_DRIFT:
-                return [_noisy(row) for row in rows]
+                timed = ("s", "flop/s", "B/s")
+                return [replace(row, reason=NOISY) if row.status == "ok" and row.unit in timed else row for row in rows]
         return rows
 
     def _iteration_metrics(self, timing: Timing, rates: dict[str, float]) -> list[tuple[str, str, Estimate]]:
@@ -118,8 +116,3 @@ class RuntimeCell(Cell):
                 ("iteration_bound", "s", single(gradient + moved / rates[COPY_METRIC])),
             ]
         return metrics
-
-
-def _noisy(row: Row) -> Row:
-    """Mark a row of a time or a rate."""
-    return replace(row, reason=NOISY) if row.status == "ok" and row.unit in ("s", "flop/s", "B/s") else row

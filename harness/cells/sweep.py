@@ -59,7 +59,12 @@ def run_cells(
     with _submitted(jobs, crew, threads, limits or Limits(), on_start) as futures:
         for future in as_completed(futures):
             job = futures.pop(future)
-            outcome = _outcome(future, job.cell)
+            try:
+                outcome = future.result()
+            except CancelledError:
+                raise InputError("the cluster is lost; the same command goes on with what is missing") from None
+            except Exception as error:  # Dask has tried other workers before it gave up
+                outcome = Outcome(job.cell.without_result("failed", one_line(error)), cut_off=True)
             # A cluster computes again what it has lost with a worker, as long as somebody holds the future.
             del future
             if crew.remote:
@@ -101,7 +106,8 @@ class _Sweep:
         cell = self.cells[number]
         if not self.fresh and (rows := finished_rows(cell, self.store, key)):
             self.on_start(cell, True)
-            self._end(number, rows)
+            self.rows[number] = rows
+            self.on_end(cell, rows)
             return None
         resume = _resumed_from(cell, key, self.store)
         if self.fresh:
@@ -114,11 +120,8 @@ class _Sweep:
         # What was cut off can go on, and so can what lacks its data today.
         if not outcome.cut_off and any(row.status != "unavailable" for row in outcome.rows):
             job.resume.discard()
-        self._end(job.number, outcome.rows)
-
-    def _end(self, number: int, rows: list[Row]) -> None:
-        self.rows[number] = rows
-        self.on_end(self.cells[number], rows)
+        self.rows[job.number] = outcome.rows
+        self.on_end(job.cell, outcome.rows)
 
 
 def follow(cell: LikelihoodCell, store: Store, fresh: bool) -> None:
@@ -156,16 +159,6 @@ def _submitted(
         for future in futures:
             future.cancel()
         stopped.set()
-
-
-def _outcome(future: Future[Outcome], cell: Cell) -> Outcome:
-    """Return what a worker made of a cell; a cell that was lost has a row that says so."""
-    try:
-        return future.result()
-    except CancelledError:
-        raise InputError("the cluster is lost; the same command goes on with what is missing") from None
-    except Exception as error:  # Dask has tried other workers before it gave up
-        return Outcome(cell.without_result("failed", one_line(error)), cut_off=True)
 
 
 def _keys(cells: Sequence[Cell], crew: Crew, threads: int) -> list[str]:

@@ -60,10 +60,9 @@ def hire(name: str, workers: int | None, threads: int | None, scheduler: str | N
         raise InputError("--workers is for --executor processes; a Dask cluster has as many as were started")
     if (scheduler is not None) != (name == "dask"):
         raise InputError("--executor dask and --scheduler ADDRESS go together; give both or neither")
-    if workers is not None and workers < 1:
-        raise InputError(f"workers must be at least 1, not {workers}")
-    if threads is not None and threads < 1:
-        raise InputError(f"threads must be at least 1, not {threads}")
+    for noun, count in (("workers", workers), ("threads", threads)):
+        if count is not None and count < 1:
+            raise InputError(f"{noun} must be at least 1, not {count}")
     if name == "serial":
         yield Crew(threads=threads)
     elif name == "dask":

@@ -7,15 +7,12 @@ import json
 import sys
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from harness.cli import completion
 from harness.errors import InputError
-
-if TYPE_CHECKING:
-    from harness.methods import Method
 
 
 def check(
@@ -36,10 +33,16 @@ def check(
       harness check my_flow.py --json
     """
     from harness.conformance.runner import findings
+    from harness.methods.registry import load_file, registry
 
+    if Path(what).is_dir():
+        raise InputError(f"{what or 'an empty name'} is a folder; give a method, or a .py file that declares some")
     file = Path(what) if what.endswith(".py") else None
+    methods = [registry().find(what)] if file is None else list(load_file(file).methods.values())
+    if not methods:
+        raise InputError(f"{what} declares no method; fill its list METHODS")
     broken = 0
-    for method in _methods(what, file):
+    for method in methods:
         statuses: Counter[str] = Counter()
         for finding in findings(method.name, file):
             statuses[finding.status] += 1
@@ -56,18 +59,6 @@ def check(
             )
     if broken:
         sys.exit(1)
-
-
-def _methods(what: str, file: Path | None) -> list[Method]:
-    """Return the method of a name, or those that a file declares."""
-    from harness.methods.registry import load_file, registry
-
-    if Path(what).is_dir():
-        raise InputError(f"{what or 'an empty name'} is a folder; give a method, or a .py file that declares some")
-    methods = [registry().find(what)] if file is None else list(load_file(file).methods.values())
-    if not methods:
-        raise InputError(f"{what} declares no method; fill its list METHODS")
-    return methods
 
 
 def new_adapter(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -50,7 +50,7 @@ def list_names(
         return
     methods = methods_table(imports)
     experiments = pl.DataFrame(
-        [(experiment.name, experiment.title, experiment.shortened) for experiment in EXPERIMENTS],
+        [(experiment.name, experiment.title, experiment.plan.shortened()) for experiment in EXPERIMENTS],
         schema=["experiment", "what it answers", "quick profile"],
         orient="row",
     )
@@ -71,39 +71,25 @@ def list_names(
 
 
 def methods_table(imports: bool = False) -> pl.DataFrame:
-    """Return a table of the methods, and of the modules of methods that could not be read.
-
-    Args:
-        imports: Whether libraries are imported, and not only looked for.
-    """
+    """Return a table of the methods and of unreadable modules; libraries are imported if asked, and else looked for."""
     import polars as pl
 
     from harness.methods.registry import registry
 
     names = ["method", "objective", "linear", "architectures", "status", "what it is", "paper"]
-    lines = [
-        (
-            m.name,
-            m.objective,
-            m.linear,
-            ", ".join(m.architectures),
-            _reason(m, imports) or "available",
-            "; ".join(filter(None, [m.summary, m.limits])),
-            m.paper,
-        )
-        for m in registry().methods.values()
-    ]
+    lines = []
+    for method in registry().methods.values():
+        status = _reason(method, imports) or "available"
+        what = "; ".join(filter(None, [method.summary, method.limits]))
+        architectures = ", ".join(method.architectures)
+        lines.append((method.name, method.objective, method.linear, architectures, status, what, method.paper))
     broken = registry().broken_modules.items()
     lines += [(f"({module})", "", "", "", f"not readable: {reason}", "", "") for module, reason in broken]
     return pl.DataFrame(lines, schema=names, orient="row")
 
 
 def notes(imports: bool = False) -> list[str]:
-    """Return what importing modules of methods did to the process, one line for each change; all were undone.
-
-    Args:
-        imports: Whether the libraries of the methods are imported too.
-    """
+    """Return a line for each change of the process that importing modules, or libraries too, made; all were undone."""
     from harness.methods.registry import import_notes, registry
 
     lines = [note for of_module in registry().notes.values() for note in of_module]
@@ -113,12 +99,7 @@ def notes(imports: bool = False) -> list[str]:
 
 
 def rows(data_dir: Path | None = None, imports: bool = False) -> list[Row]:
-    """Return everything that has a name as rows with the metric ``available``, and the reason where something is not.
-
-    Args:
-        data_dir: Folder of MNIST and CIFAR-10, or None for the usual place.
-        imports: Whether libraries are imported, and not only looked for.
-    """
+    """Return all that has a name as rows with the metric ``available``, and the reason where something is not."""
     from harness import datasets
     from harness.methods.registry import registry
     from harness.paper.experiments import EXPERIMENTS
@@ -134,13 +115,7 @@ def rows(data_dir: Path | None = None, imports: bool = False) -> list[Row]:
     ]
 
 
-def _row(
-    kind: Literal["method", "dataset", "recipe", "experiment"],
-    name: str,
-    summary: str = "",
-    reason: str | None = None,
-    method: Method | None = None,
-) -> Row:
+def _row(kind: str, name: str, summary: str = "", reason: str | None = None, method: Method | None = None) -> Row:
     """Return the row of one thing: its name is in the column of its kind, and ``config`` says which kind that is."""
     from harness.results import Row, cell_key
     from harness.results.provenance import glance
@@ -150,7 +125,6 @@ def _row(
     unmeasured: dict[str, Any] = {
         **dict.fromkeys(("shape", "dtype", "device"), ""),
         **dict.fromkeys(("D", "L", "B", "seed", "threads"), 0),
-        **dict.fromkeys(("parameters", "ci_low", "ci_high", "n")),
     }
     return Row(
         **unmeasured,

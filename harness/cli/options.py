@@ -9,6 +9,9 @@ import typer
 
 from harness.cli import completion
 from harness.errors import InputError
+from harness.methods.problem import ArchitectureName, DtypeName
+from harness.paper.recipes import ProfileName
+from harness.training.configuration import OptimizerName
 
 if TYPE_CHECKING:
     from harness.cells.own_process import Limits
@@ -25,24 +28,11 @@ RESULTS = Path("results/local")
 
 
 def option(panel: str, metavar: str | None, text: str, *names: str, **settings: Any) -> Any:
-    """Declare an option.
-
-    Args:
-        panel: The panel of the help that shows the option.
-        metavar: What stands for the option's value in the help, or None for a flag.
-        text: The help.
-        names: The names of the option, if it is not called as its parameter.
-        settings: All else that `typer.Option` takes.
-    """
+    """Declare an option that the help shows in a panel; a flag has no metavar."""
     return typer.Option(*names, metavar=metavar, help=text, rich_help_panel=panel, **settings)
 
 
-# The fixed sets of names stand here once more: the modules that they belong to are slow to import.
-ArchitectureName = Literal["fc", "cnn", "glow", "toy", "multimodal"]
-DtypeName = Literal["float32", "float64", "tf32", "bf16"]
-OptimizerName = Literal["adam", "rmsprop"]
-ProfileName = Literal["quick", "paper"]
-ExecutorName = Literal["serial", "processes", "dask"]
+ExecutorName = Literal["serial", "processes", "dask"]  # as in `harness.cells.workers`, which is slow to import
 
 Architecture = Annotated[
     ArchitectureName, option(MODEL, "NAME", "Architecture of the flow: fc, cnn, glow, toy or multimodal.")

@@ -59,11 +59,9 @@ class SweepProgress:
         self._bars.stop()
 
     def start(self, cell: Cell, finished: bool) -> Callback:
-        """Show a cell, and return the function that shows how far it is. Both may be called in any thread.
+        """Show a cell that starts, or whose result is already there, and return the function that shows how far it is.
 
-        Args:
-            cell: A cell of the sweep.
-            finished: Whether its result is already there.
+        Both functions may be called in any thread.
         """
         task = self._bars.add_task(cell.title, total=None, left=lambda: self.cell_seconds_left(cell))
         running = self._running[id(cell)] = _RunningCell(cell, finished, task, self._waiting.pop(id(cell), 0.0))
@@ -88,9 +86,9 @@ class SweepProgress:
             self._pace = self._spent / self._paid
         self._bars.remove_task(ended.task)
         self._bars.advance(self._all)
-        reasons = _reasons(rows)
-        if reasons or not (ended.finished or self._console.is_terminal):
-            self._say(cell, reasons)
+        failures = [] if any(row.status == "ok" for row in rows) else [f"{row.status}: {row.reason}" for row in rows]
+        if failures or not (ended.finished or self._console.is_terminal):
+            self._say(cell, "; ".join(dict.fromkeys(failures)))
 
     def cell_seconds_left(self, cell: Cell) -> float | None:
         """Return the seconds that a running cell still takes, or None if nothing is known yet."""
@@ -139,11 +137,7 @@ class _RunningCell:
             self._first = time.monotonic(), fraction
 
     def seconds_left(self, pace: float | None) -> float | None:
-        """Return the seconds that the cell still takes, or None if nothing is known yet.
-
-        Args:
-            pace: Seconds that a unit of cost takes, or None if that is not known.
-        """
+        """Return the seconds that the cell still takes, or None; the pace is seconds for a unit of cost, if known."""
         now = time.monotonic()
         spent = now - self.started
         if self._first is not None and self.fraction > self._first[1]:
@@ -162,13 +156,6 @@ class _RunningCell:
 def _size(cell: Cell) -> float:
     """Return a cell's cost in a unit of its own: matrix products, and what small problems cost beside them."""
     return float(cell.problem.layers * (cell.problem.dimension + 200) ** 2)
-
-
-def _reasons(rows: Sequence[Row]) -> str:
-    """Return why no row has a number, or nothing if one has."""
-    if any(row.status == "ok" for row in rows):
-        return ""
-    return "; ".join(dict.fromkeys(f"{row.status}: {row.reason}" for row in rows))
 
 
 class _NameColumn(ProgressColumn):

@@ -46,8 +46,7 @@ def tables(
     folder = destination(results_dir, write, output)
     rows, damaged = Store(results_dir).frame()
     rows, notes = publish.with_asv(rows, asv_dir)
-    for line in (*damaged, *notes):
-        screen.say(line)
+    screen.say(*damaged, *notes)
     if rows.is_empty():
         raise InputError(f"no results in {results_dir} or {asv_dir} yet: run `harness reproduce` or `asv run` first")
     if as_json:
@@ -84,8 +83,7 @@ def figures(
         )
     store = Store(results_dir)
     rows, damaged = store.frame()
-    for line in damaged:
-        screen.say(line)
+    screen.say(*damaged)
     if rows.is_empty():
         raise InputError(f"no results in {results_dir} yet: run `harness reproduce` first")
     files = publish.write_figures(rows, store, folder)
@@ -117,6 +115,5 @@ def report(
     if output is None and results_dir != RESULTS:
         raise InputError(f"a report on {results_dir} is not written into that folder unasked; give --output FILE")
     path = output or RESULTS / "report.html"
-    for line in write(Store(results_dir), asv_dir or results_dir / "asv", path):
-        screen.say(line)
+    screen.say(*write(Store(results_dir), asv_dir or results_dir / "asv", path))
     print(path)

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from harness.cli.options import OUTPUT, RESULTS, AsJson, ResultsDir, option
 from harness.errors import InputError
+
+if TYPE_CHECKING:
+    from harness.results import Store
 
 app = typer.Typer(no_args_is_help=True, help="Show, check, merge and pack the results that runs have written.")
 
@@ -38,12 +41,11 @@ def show(
     import polars as pl
 
     from harness.cli import screen
-    from harness.results import SCHEMA, Row, Store
+    from harness.results import SCHEMA, Row
 
-    store = Store(_existing(results_dir))
+    store = _store(results_dir)
     rows, notes = store.frame()
-    for line in notes:
-        screen.say(line)
+    screen.say(*notes)
     chosen = {"experiment": experiment, "method": method, "dataset": dataset, "metric": metric, "status": status}
     for column, names in chosen.items():
         if names is not None:
@@ -66,16 +68,9 @@ def verify(results_dir: ResultsDir = RESULTS) -> None:
     Examples:
       harness results verify --results-dir results/reference
     """
-    from harness.cli import screen
-    from harness.results import Store
-
-    store = Store(_existing(results_dir))
+    store = _store(results_dir)
     good = store.verify()
-    for line in store.notes:
-        screen.say(line)
-    print(f"{good} cells are as they were written, {len(store.notes)} files are not")
-    if store.notes:
-        sys.exit(1)
+    _end(store, f"{good} cells are as they were written, {len(store.notes)} files are not")
 
 
 @app.command()
@@ -97,18 +92,16 @@ def merge(
     from harness.cli import screen
     from harness.results import Store
 
-    stores = [Store(_existing(folder)) for folder in folders]
+    stores = [_store(folder) for folder in folders]
     target = Store(into)
     target.prepare()
     left_out = 0
     for store in stores:
         merged = target.merge(store)
         left_out += merged.left_out
-        for line in (*merged.notes, *store.notes):
-            screen.say(line)
+        screen.say(*merged.notes, *store.notes)
         print(f"{store.folder}: {merged.taken} cells taken, {merged.known} were there, {merged.left_out} left out")
-    for line in target.notes:
-        screen.say(line)
+    screen.say(*target.notes)
     if left_out:
         sys.exit(1)
 
@@ -123,16 +116,8 @@ def pack(results_dir: ResultsDir = RESULTS) -> None:
     Examples:
       harness results pack --results-dir results/reference
     """
-    from harness.cli import screen
-    from harness.results import Store
-
-    store = Store(_existing(results_dir))
-    moved = store.pack()
-    for line in store.notes:
-        screen.say(line)
-    print(f"{moved} cells were packed")
-    if store.notes:
-        sys.exit(1)
+    store = _store(results_dir)
+    _end(store, f"{store.pack()} cells were packed")
 
 
 @app.command()
@@ -150,22 +135,28 @@ def render(
     Examples:
       harness results render --results-dir results/reference --page results/README.md.j2
     """
-    from harness.cli import screen
     from harness.report import numbers, publish
-    from harness.results import Store
 
-    store = Store(_existing(results_dir))
+    store = _store(results_dir)
     files = publish.render(store, results_dir)
     if page is not None:
         files.append(numbers.write_page(page, store.frame()[0]))
-    for line in store.notes:
-        screen.say(line)
-    print(f"{len(files)} files were written")
-    if store.notes:
-        sys.exit(1)
+    _end(store, f"{len(files)} files were written")
 
 
-def _existing(folder: Path) -> Path:
+def _store(folder: Path) -> Store:
+    from harness.results import Store
+
     if not (folder / "cells").is_dir():
         raise InputError(f"{folder} holds no results: it has no folder cells/; give a folder that a run has written")
-    return folder
+    return Store(folder)
+
+
+def _end(store: Store, summary: str) -> None:
+    """Print what was wrong with the files of a store, and a summary; the exit status is 1 if anything was wrong."""
+    from harness.cli import screen
+
+    screen.say(*store.notes)
+    print(summary)
+    if store.notes:
+        sys.exit(1)

@@ -5,21 +5,17 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from contextlib import redirect_stdout
-from typing import TYPE_CHECKING
 
+from harness.cells import Cell
+from harness.cells.own_process import Limits
 from harness.cells.plan import costs, plan
 from harness.cells.sweep import run_cells
+from harness.cells.workers import Crew
 from harness.cli import screen
 from harness.cli.progress import SweepProgress
 from harness.report import publish
-from harness.results import to_frame
+from harness.results import Row, Store, to_frame
 from harness.results.derived import derived
-
-if TYPE_CHECKING:
-    from harness.cells import Cell
-    from harness.cells.own_process import Limits
-    from harness.cells.workers import Crew
-    from harness.results import Row, Store
 
 
 def run_and_show(
@@ -34,15 +30,8 @@ def run_and_show(
 ) -> None:
     """Run cells under a progress bar, print their tables, and write the tables and figures of the whole store.
 
-    Args:
-        cells: The cells in the order to run.
-        store: The store of finished cells, which gets the new ones.
-        fresh: Whether finished cells are measured again.
-        as_json: Whether rows are printed, and no tables printed or written.
-        quiet: Whether plan and progress are left out.
-        crew: Who runs the cells of a sweep, whose plan is printed first. Without a crew this process runs them, and
-            there is no plan.
-        limits: The limits of every cell, or None.
+    With `as_json` rows are printed instead, and no table is printed or written. With a crew, which runs the cells of a
+    sweep, the plan of the sweep is printed first, unless plan and progress are left out by `quiet`.
 
     Raises:
         InputError: if a cell cannot be run as it is asked for, or the results folder cannot be written.
@@ -53,7 +42,12 @@ def run_and_show(
     store.prepare()
     estimated = None
     if crew is not None and not quiet:
-        estimated = _planned(cells, store, crew, fresh, as_json)
+        if not crew.remote:  # the speed of other machines is unknown here
+            estimated = costs(cells, store, fresh)
+            if not as_json:
+                screen.show_table(screen.PLAN, plan(cells, estimated), stderr=True)
+        if crew.note:
+            screen.say(crew.note)
     progress = SweepProgress(cells, estimated, quiet)
     out = sys.stdout
 
@@ -76,17 +70,6 @@ def run_and_show(
         files = publish.render(store, store.folder)
         if not quiet:
             screen.say(f"written: {len(files)} files in {store.folder / 'tables'} and {store.folder / 'figures'}")
-    for line in store.notes:
-        screen.say(line)
+    screen.say(*store.notes)
     if all(row.status != "ok" for row in rows):
         sys.exit(1)
-
-
-def _planned(cells: Sequence[Cell], store: Store, crew: Crew, fresh: bool, as_json: bool) -> list[float | None] | None:
-    """Print what a sweep will do, and return the estimated seconds of its cells if this machine can tell."""
-    estimated = None if crew.remote else costs(cells, store, fresh)  # the speed of other machines is unknown here
-    if estimated is not None and not as_json:
-        screen.show_table(screen.PLAN, plan(cells, estimated), stderr=True)
-    if crew.note:
-        screen.say(crew.note)
-    return estimated

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated
+import itertools
+from typing import Annotated
 
 from harness.cli import options
 from harness.cli.options import MODEL, OUTPUT, RESULTS, option
 from harness.errors import InputError
-
-if TYPE_CHECKING:
-    from harness.methods import Problem
 
 
 def runtime(
@@ -56,20 +53,7 @@ def runtime(
     limits = options.limits(timeout, memory)
     prepare(device, threads)
     depths = [PUBLISHED_LAYERS[architecture]] if layers is None else _integers(layers, "layers")
-    problems = [
-        Problem(
-            architecture=architecture,
-            shape=_shape(architecture, dimension),
-            layers=depth,
-            batch=batch,
-            dtype=dtype,
-            device=device,
-            seed=seed,
-            residual=architecture == "cnn",
-        )
-        for dimension in _integers(dims, "dims")
-        for depth in depths
-    ]
+    sizes = list(itertools.product(_integers(dims, "dims"), depths))
     chosen = registry().select(methods) if methods else registry().available(architecture)
     for method in chosen:
         if not method.iterative:
@@ -79,37 +63,42 @@ def runtime(
                 f"{method.name} has no {architecture} architecture, only {', '.join(method.architectures)}; drop it"
             )
     names = tuple(method.name for method in chosen)
-    config = TrainingConfig(compile=compile_)
-    cells = [
-        RuntimeCell(
+    cells = []
+    for dimension, depth in sizes:
+        problem = Problem(
+            architecture=architecture,
+            shape=_shape(architecture, dimension),
+            layers=depth,
+            batch=batch,
+            dtype=dtype,
+            device=device,
+            seed=seed,
+            residual=architecture == "cnn",
+        )
+        argv = options.words(
+            "runtime",
+            architecture=architecture,
+            dims=dimension,
+            layers=depth,
+            batch=batch,
+            methods=",".join(names),
+            dtype=dtype,
+            repeats=repeats,
+            compile=compile_ or None,
+            seed=seed,
+            device=device,
+        )
+        cell = RuntimeCell(
             experiment="runtime",
             profile="custom",
             methods=names,
             problem=problem,
             repeats=repeats,
-            config=config,
-            origin=Origin(_words(names, problem, repeats, compile_)),
+            config=TrainingConfig(compile=compile_),
+            origin=Origin(argv),
         )
-        for problem in problems
-    ]
+        cells.append(cell)
     run_and_show(cells, Store(results_dir), fresh=fresh, as_json=as_json, quiet=quiet, limits=limits)
-
-
-def _words(methods: Sequence[str], problem: Problem, repeats: int, compiled: bool) -> tuple[str, ...]:
-    """Return the arguments that ask for one problem alone."""
-    return options.words(
-        "runtime",
-        architecture=problem.architecture,
-        dims=problem.dimension,
-        layers=problem.layers,
-        batch=problem.batch,
-        methods=",".join(methods),
-        dtype=problem.dtype,
-        repeats=repeats,
-        compile=compiled or None,
-        seed=problem.seed,
-        device=problem.device,
-    )
 
 
 def _integers(text: str, option: str) -> list[int]:

@@ -42,9 +42,10 @@ def in_terminal() -> bool:
     return sys.stdout.isatty()
 
 
-def say(line: str) -> None:
-    """Print a line that is no result."""
-    print("\n".join(map(printable, line.split("\n"))), file=sys.stderr)
+def say(*lines: str) -> None:
+    """Print lines that are no results, on standard error."""
+    for line in lines:
+        print("\n".join(map(printable, line.split("\n"))), file=sys.stderr)
 
 
 def print_json(rows: Iterable[Row], file: TextIO | None = None) -> None:
@@ -65,12 +66,7 @@ def show_table(title: str, frame: pl.DataFrame, stderr: bool = False) -> None:
 
 
 def show_pages(pages: Sequence[Page], more: str) -> None:
-    """Print every page, or in a terminal the first page of each experiment.
-
-    Args:
-        pages: The pages, as `harness.report.publish.pages` yields them.
-        more: Where the pages are that a terminal does not show.
-    """
+    """Print every page; a terminal gets the first page of each experiment, and is told where the others are."""
     if not in_terminal():
         for page in pages:
             print(f"\n{page.text()}", end="")

@@ -152,11 +152,7 @@ def train(
 
 
 def _available(name: str, architecture: str) -> Method:
-    """Return the method of a name.
-
-    Raises:
-        InputError: if there is no such method here, or it does not have the architecture.
-    """
+    """Return the method of a name, which is available here and has the architecture."""
     from harness.methods.registry import registry, why_unavailable
 
     method = registry().find(name)
@@ -168,11 +164,7 @@ def _available(name: str, architecture: str) -> Method:
 
 
 def _check(cell: LikelihoodCell, data: Dataset) -> None:
-    """Find out before the training what would end it, and make the folder that its weights are written to.
-
-    Raises:
-        InputError: if the weights cannot be written, or the data cannot do without MaP.
-    """
+    """Find out before the training what would end it, and make the folder that its weights are written to."""
     from harness.training.scoring import without_map
 
     if not cell.preprocess:

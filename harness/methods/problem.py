@@ -3,12 +3,15 @@
 import dataclasses
 import math
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, Literal, Self, get_args
 
 from harness.errors import InputError, unknown
 
-ARCHITECTURES = ("fc", "cnn", "glow", "toy", "multimodal")
-DTYPES = ("float32", "float64", "tf32", "bf16")
+ArchitectureName = Literal["fc", "cnn", "glow", "toy", "multimodal"]
+ARCHITECTURES: tuple[str, ...] = get_args(ArchitectureName)
+
+DtypeName = Literal["float32", "float64", "tf32", "bf16"]
+DTYPES: tuple[str, ...] = get_args(DtypeName)
 """tf32 and bf16 keep float32 numbers and compute training's products in less; see `harness.methods.precision`."""
 
 STARTS = ("published", "whitened", "whitened-start")

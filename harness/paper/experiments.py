@@ -5,18 +5,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import unknown
+from harness.methods import SCORE_MATCHING
 from harness.paper.plans import Context, Imputations, NormalizerErrors, Plan, Timings, Trainings
+from harness.paper.recipes import PROFILES
 
 if TYPE_CHECKING:
     from harness.cells import Cell
-
-
-PROFILES = ("quick", "paper")
 
 
 @dataclass(frozen=True)
@@ -34,11 +33,6 @@ class Experiment:
     title: str
     plan: Plan
     differs: str = ""
-
-    @property
-    def shortened(self) -> str:
-        """What the quick profile leaves out, in plain words."""
-        return self.plan.shortened()
 
     def cells(self, context: Context) -> Sequence[Cell]:
         """Return the units of work."""
@@ -64,148 +58,106 @@ def statement(name: str, profile: str) -> str:
     """Say in one line how an experiment differs from the publication; empty for a name that is no experiment's."""
     for experiment in EXPERIMENTS:
         if experiment.name == name:
-            parts = [experiment.shortened if profile == "quick" else "", experiment.differs]
+            parts = [experiment.plan.shortened() if profile == "quick" else "", experiment.differs]
             if any(parts):
                 return f"Differs from the publication: {'; '.join(filter(None, parts))}."
     return ""
 
 
-def _ablation(dataset: str, architecture: str, quick: Mapping[str, Any]) -> Trainings:
-    return Trainings(
-        (dataset,),
-        architecture,
-        objectives=("ssm", "dsm", "fdssm"),
-        own=True,
-        settings=((False, False), (True, False), (False, True), (True, True)),
-        quick=quick,
+def _timings(name: str, architecture: str, channels: int, **quick: Any) -> Experiment:
+    """Return an experiment that times an architecture on C x n x n images."""
+    return Experiment(
+        name,
+        f"seconds an iteration against n, {architecture}, {channels} x n x n",
+        Timings(architecture, channels, **quick),
+        "published seconds were measured on an unnamed GPU by code that computes convolution determinants on the CPU: "
+        "compare shapes of curves, not seconds",
     )
 
 
-_RUNTIME_DIFFERS = (
-    "published seconds were measured on an unnamed GPU by code that computes convolution determinants on the CPU: "
-    "compare shapes of curves, not seconds"
-)
+def _ends(epochs: int, seconds: int) -> dict[str, int]:
+    """Return what ends the trainings of a quick profile: so many epochs, or so many seconds."""
+    return {"epochs": epochs, "max_seconds": seconds}
+
+
+_ABLATION: dict[str, Any] = {
+    "objectives": ("ssm", "dsm", "fdssm"),
+    "own": True,
+    "settings": ((False, False), (True, False), (False, True), (True, True)),
+}
+_POINTS = ("sine", "swirl", "checkerboard")
+_SMALL_TOY = {"batch": 200, "layers": 5}
+_SPACES = ("tuned", "tuned-unrefitted", "tuned-logit-space")
+
 _CIFAR_DIFFERS = "no augmentation, no low-energy regulariser, no spectral normalisation"
 _MAP_DIFFERS = (
     "without MaP, noise leaves the pixel range and the logit is not a number: DSM and FDSSM diverge as published; "
     "the authors' code masks these values"
 )
-
-_SMOOTH_DIFFERS = "smooth noise is another bound of the same likelihood than the uniform noise of the paper"
 _TUNED_DIFFERS = "the networks and parameter counts are the paper's, optimiser, schedule and start are not"
+_SMOOTH_DIFFERS = (
+    f"{_TUNED_DIFFERS}; smooth noise is another bound of the same likelihood than the uniform noise of the paper"
+)
 
 EXPERIMENTS: tuple[Experiment, ...] = (
-    Experiment(
-        "figure2a-fc",
-        "seconds an iteration against n, fc, 1 x n x n",
-        Timings("fc", channels=1, quick_repeats=5, quick_sides=(16, 24, 32, 40)),
-        _RUNTIME_DIFFERS,
-    ),
-    Experiment(
-        "figure2a-cnn",
-        "seconds an iteration against n, cnn, 1 x n x n",
-        Timings("cnn", channels=1, quick_repeats=3),
-        _RUNTIME_DIFFERS,
-    ),
-    Experiment(
-        "figure2a-fc-colour",
-        "seconds an iteration against n, fc, 3 x n x n",
-        Timings("fc", channels=3, quick_repeats=1, quick_sides=(16, 24)),
-        _RUNTIME_DIFFERS,
-    ),
-    Experiment(
-        "figure2a-cnn-colour",
-        "seconds an iteration against n, cnn, 3 x n x n",
-        Timings("cnn", channels=3, quick_repeats=1, quick_sides=(16,)),
-        _RUNTIME_DIFFERS,
-    ),
+    _timings("figure2a-fc", "fc", channels=1, quick_repeats=5, quick_sides=(16, 24, 32, 40)),
+    _timings("figure2a-cnn", "cnn", channels=1, quick_repeats=3),
+    _timings("figure2a-fc-colour", "fc", channels=3, quick_repeats=1, quick_sides=(16, 24)),
+    _timings("figure2a-cnn-colour", "cnn", channels=3, quick_repeats=1, quick_sides=(16,)),
     Experiment(
         "table1-2d",
         "KL and Fisher divergence from the exact density, 2-D sets",
         # The published rates are for 50,000 steps; a short run needs larger ones, the same for every method. A draw of
         # the noise is a test point of its own here, so one draw of 10,000 is what the paper does.
-        Trainings(
-            ("sine", "swirl", "checkerboard"),
-            "toy",
-            quick={"learning_rate": 1e-3, "max_seconds": 4},
-            quick_problem={"batch": 200, "layers": 5},
-            draws=1,
-        ),
+        Trainings(_POINTS, "toy", {"learning_rate": 1e-3, "max_seconds": 4}, quick_problem=_SMALL_TOY, draws=1),
         "divergences are from the exact density of the noised data; the published ones are from a kernel estimate, "
         "and their values could not be obtained",
     ),
     Experiment(
         "digits-fc",
         "NLL on the embedded 8 x 8 digits, fc (not in the paper)",
-        Trainings(("digits",), "fc", quick={"epochs": 40, "evaluate_every": 5}),
+        Trainings(("digits",), "fc", {"epochs": 40, "evaluate_every": 5}),
     ),
+    Experiment("table2-mnist-fc", "NLL on MNIST, fc", Trainings(("mnist",), "fc", _ends(2, 6))),
+    Experiment("table2-mnist-cnn", "NLL on MNIST, cnn", Trainings(("mnist",), "cnn", _ends(2, 4))),
+    Experiment("table2-cifar10-fc", "NLL on CIFAR-10, fc", Trainings(("cifar10",), "fc", _ends(1, 3)), _CIFAR_DIFFERS),
     Experiment(
-        "table2-mnist-fc", "NLL on MNIST, fc", Trainings(("mnist",), "fc", quick={"epochs": 2, "max_seconds": 6})
-    ),
-    Experiment(
-        "table2-mnist-cnn", "NLL on MNIST, cnn", Trainings(("mnist",), "cnn", quick={"epochs": 2, "max_seconds": 4})
-    ),
-    Experiment(
-        "table2-cifar10-fc",
-        "NLL on CIFAR-10, fc",
-        Trainings(("cifar10",), "fc", quick={"epochs": 1, "max_seconds": 3}),
-        _CIFAR_DIFFERS,
-    ),
-    Experiment(
-        "table2-cifar10-cnn",
-        "NLL on CIFAR-10, cnn",
-        Trainings(("cifar10",), "cnn", quick={"epochs": 1, "max_seconds": 3}),
-        _CIFAR_DIFFERS,
+        "table2-cifar10-cnn", "NLL on CIFAR-10, cnn", Trainings(("cifar10",), "cnn", _ends(1, 3)), _CIFAR_DIFFERS
     ),
     Experiment(
         "glow-mnist",
         "NLL on MNIST, glow",
-        Trainings(
-            ("mnist",),
-            "glow",
-            quick_objectives=("ml",),
-            quick={"epochs": 1, "max_seconds": 1},
-            quick_problem={"batch": 4, "layers": 2},
-        ),
+        Trainings(("mnist",), "glow", _ends(1, 1), quick_problem={"batch": 4, "layers": 2}, quick_objectives=("ml",)),
         "the published 728 is one number, for SSM",
     ),
     Experiment(
         "tuned-digits-fc",
         "NLL on the embedded 8 x 8 digits, fc, every method trained as well as we can (not in the paper)",
-        Trainings(("digits",), "fc", ("tuned",), quick={"epochs": 10}),
+        Trainings(("digits",), "fc", {"epochs": 10}, ("tuned",)),
         _TUNED_DIFFERS,
     ),
     Experiment(
         "tuned-mnist-fc",
         "NLL on MNIST, fc, every method trained as well as we can",
-        Trainings(("mnist",), "fc", ("tuned",), quick={"epochs": 1, "max_seconds": 5}),
+        Trainings(("mnist",), "fc", _ends(1, 5), ("tuned",)),
         _TUNED_DIFFERS,
     ),
     Experiment(
         "smooth-mnist-fc",
         "the same, with smooth dequantisation noise (not in the paper)",
-        Trainings(
-            ("mnist",), "fc", ("tuned-smooth",), quick_objectives=("dsm",), quick={"epochs": 1, "max_seconds": 5}
-        ),
-        f"{_TUNED_DIFFERS}; {_SMOOTH_DIFFERS}",
+        Trainings(("mnist",), "fc", _ends(1, 5), ("tuned-smooth",), quick_objectives=("dsm",)),
+        _SMOOTH_DIFFERS,
     ),
     Experiment(
         "tuned-mnist-cnn",
         "NLL on MNIST, cnn, every method trained as well as we can",
-        Trainings(("mnist",), "cnn", ("tuned",), quick_objectives=("ml", "dsm"), quick={"epochs": 1, "max_seconds": 4}),
+        Trainings(("mnist",), "cnn", _ends(1, 4), ("tuned",), quick_objectives=("ml", "dsm")),
         _TUNED_DIFFERS,
     ),
     Experiment(
         "why-nll-rises",
         "score matching from a good start: its NLL with the last layer refitted and not, behind the whitening and not",
-        Trainings(
-            ("digits",),
-            "fc",
-            ("tuned", "tuned-unrefitted", "tuned-logit-space"),
-            ("ml", "ssm", "dsm"),
-            own=True,
-            quick={"epochs": 10},
-        ),
+        Trainings(("digits",), "fc", {"epochs": 10}, _SPACES, ("ml", "ssm", "dsm"), own=True),
         _TUNED_DIFFERS,
     ),
     Experiment(
@@ -214,39 +166,25 @@ EXPERIMENTS: tuple[Experiment, ...] = (
         Trainings(
             ("mnist",),
             "fc",
-            ("tuned", "tuned-unrefitted", "tuned-logit-space", "tuned-smooth", "tuned-smooth-unrefitted"),
+            _ends(1, 2),
+            (*_SPACES, "tuned-smooth", "tuned-smooth-unrefitted"),
             ("ssm", "dsm"),
             quick_objectives=("dsm",),
             own=True,
-            quick={"epochs": 1, "max_seconds": 2},
         ),
-        f"{_TUNED_DIFFERS}; {_SMOOTH_DIFFERS}; losses in the logit space, behind the whitening and with smooth noise "
-        "are three different ones",
+        f"{_SMOOTH_DIFFERS}; losses in the logit space, behind the whitening and with smooth noise are three different "
+        "ones",
     ),
     Experiment(
         "tuned-2d",
         "KL and Fisher divergence from the exact density, 2-D sets, every objective with one recipe (not in the paper)",
-        Trainings(
-            ("sine", "swirl", "checkerboard"),
-            "toy",
-            ("tuned",),
-            quick={"max_seconds": 2},
-            quick_problem={"batch": 200, "layers": 5},
-            draws=1,
-        ),
+        Trainings(_POINTS, "toy", {"max_seconds": 2}, ("tuned",), quick_problem=_SMALL_TOY, draws=1),
         _TUNED_DIFFERS,
     ),
     Experiment(
         "official-lambda-cifar10-fc",
         "NLL on CIFAR-10, fc, with the low-energy regulariser as the authors' code weighs it",
-        Trainings(
-            ("cifar10",),
-            "fc",
-            ("official-lambda",),
-            ("ssm", "tssm", "dsm", "fdssm"),
-            quick_objectives=("dsm",),
-            quick={"epochs": 1, "max_seconds": 3},
-        ),
+        Trainings(("cifar10",), "fc", _ends(1, 3), ("official-lambda",), SCORE_MATCHING, quick_objectives=("dsm",)),
         "no augmentation",
     ),
     Experiment(
@@ -265,19 +203,19 @@ EXPERIMENTS: tuple[Experiment, ...] = (
     Experiment(
         "table4-digits-fc",
         "EMA and MaP, one without the other, embedded digits (not in the paper)",
-        _ablation("digits", "fc", {"epochs": 40, "evaluate_every": 5}),
+        Trainings(("digits",), "fc", {"epochs": 40, "evaluate_every": 5}, **_ABLATION),
         _MAP_DIFFERS,
     ),
     Experiment(
         "table4-mnist-fc",
         "EMA and MaP, one without the other, MNIST",
-        _ablation("mnist", "fc", {"epochs": 1, "max_seconds": 4}),
+        Trainings(("mnist",), "fc", _ends(1, 4), **_ABLATION),
         _MAP_DIFFERS,
     ),
     Experiment(
         "figure-a4-matrices",
         "NLL of a 10-D multimodal density with full, triangular and LU matrices",
-        Trainings(("multimodal10",), "multimodal", quick={"max_seconds": 5}, draws=1),  # no noise: draws are the same
+        Trainings(("multimodal10",), "multimodal", {"max_seconds": 5}, draws=1),  # no noise: draws are the same
         "the base is N(0, I) instead of the authors' Laplace distribution; float64, because in float32 half "
         "of the points lie on hyperplanes; validation picks the weights; the published curves could not be obtained",
     ),

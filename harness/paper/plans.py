@@ -5,7 +5,8 @@ Cells, and with them torch, are imported when they are made: the experiments can
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import itertools
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
     from harness.cells import Cell, LikelihoodCell
 
 _PAPER_SEEDS, _PAPER_REPEATS, _QUICK_DRAWS = 3, 25, 2
+_SIDES = (16, 20, 24, 28, 32, 36, 40)  # n of the timings
+_DIMENSIONS = (2, 8, 16, 32, 64, 128, 256)  # D of the estimates of log Z
+_QUICK_DIMENSION = 64  # the largest D in the quick profile
 
 
 @dataclass(frozen=True)
@@ -49,11 +53,6 @@ class Context:
         """Whether experiments are shortened."""
         return self.profile == "quick"
 
-    @property
-    def all_seeds(self) -> range:
-        """The seeds of the repeated trainings."""
-        return range(self.seed, self.seed + (self.seeds or (1 if self.quick else _PAPER_SEEDS)))
-
     def keeps(self, method: Method) -> bool:
         """Whether a method is asked for."""
         return not self.methods or method.name in self.methods
@@ -78,7 +77,7 @@ class Plan(Protocol):
 
 
 @dataclass(frozen=True)
-class Timings:
+class Timings(Plan):
     """Seconds an iteration of every method on images of several sizes.
 
     Args:
@@ -86,22 +85,18 @@ class Timings:
         channels: C of the C x n x n images.
         quick_repeats: The number of repetitions in the quick profile; the paper's has 25.
         quick_sides: The values of n in the quick profile; none for all.
-        sides: The values of n.
     """
 
     architecture: str
     channels: int
     quick_repeats: int
     quick_sides: tuple[int, ...] = ()
-    sides: tuple[int, ...] = (16, 20, 24, 28, 32, 36, 40)
 
     def cells(self, experiment: str, context: Context) -> Sequence[Cell]:
         """Return one cell a size, with all methods."""
         from harness.cells import Origin, RuntimeCell
 
-        methods = [m.name for m in _methods(self.architecture) if m.iterative and context.keeps(m)]
-        if not methods:
-            return []
+        methods = [method.name for method in _methods(self.architecture, context) if method.iterative]
         return [
             RuntimeCell(
                 experiment=experiment,
@@ -118,116 +113,105 @@ class Timings:
                 repeats=self.quick_repeats if context.quick else _PAPER_REPEATS,
                 origin=Origin(context.argv(experiment, methods, context.seed)),
             )
-            for n in (context.quick and self.quick_sides) or self.sides
+            for n in (context.quick and self.quick_sides) or _SIDES
+            if methods
         ]
 
     def shortened(self) -> str:
-        """Say in words what the quick profile leaves out."""
         sizes = f"n = {_listed([str(n) for n in self.quick_sides])} alone; " if self.quick_sides else ""
         return f"{sizes}{_counted(self.quick_repeats, 'repetition')} of each method instead of {_PAPER_REPEATS}"
 
 
 @dataclass(frozen=True)
-class Trainings:
+class Trainings(Plan):
     """Test likelihoods of every method, seed by seed.
 
     Args:
         datasets: The names of the datasets.
         architecture: The one architecture.
+        quick: Fields of the recipe that the quick profile shortens, with their new values.
         recipes: The names of the configurations.
         objectives: The objectives to train, beside what has a closed form; none for all.
         quick_objectives: The objectives to train in the quick profile, where it trains fewer.
         own: Whether only methods that can start from raw pixels take part, which are this project's own.
         settings: Pairs of EMA and MaP, crossed with all the rest.
-        quick: Fields of the recipe that the quick profile shortens, with their new values.
         quick_problem: Fields of the problem that the quick profile shortens, with their new values.
         draws: K in the paper profile; the quick one makes at most two.
     """
 
     datasets: tuple[str, ...]
     architecture: str
+    quick: Mapping[str, Any]
     recipes: tuple[str, ...] = ("paper",)
     objectives: tuple[str, ...] = ()
     quick_objectives: tuple[str, ...] = ()
     own: bool = False
     settings: tuple[tuple[bool, bool], ...] = ((True, True),)
-    quick: Mapping[str, Any] = field(default_factory=dict)
     quick_problem: Mapping[str, Any] = field(default_factory=dict)
     draws: int = 10
 
     def cells(self, experiment: str, context: Context) -> Sequence[Cell]:
         """Return one cell a recipe, setting, dataset, method and seed."""
-        return [
-            self._cell(experiment, context, dataset, method, recipe, seed, ema=ema, preprocess=preprocess)
-            for recipe in self.recipes
-            for ema, preprocess in self.settings
-            for dataset in self.datasets
-            for method in self._methods(context)
-            for seed in context.all_seeds
+        quick, objectives, draws = context.quick, self.objectives, self.draws
+        if quick:
+            objectives, draws = self.quick_objectives or objectives, min(_QUICK_DRAWS, draws)
+        methods = [
+            method
+            for method in _methods(self.architecture, context)
+            if (not objectives or method.objective in objectives or not method.iterative)
+            and (method.raw_pixels or not self.own)
         ]
+        seeds = range(context.seed, context.seed + (context.seeds or (1 if quick else _PAPER_SEEDS)))
+        cells = []
+        for recipe, (ema, preprocess), dataset, method, seed in itertools.product(
+            self.recipes, self.settings, self.datasets, methods, seeds
+        ):
+            cell = configured_cell(
+                experiment, context, method, dataset, self.architecture, recipe=recipe, seed=seed, draws=draws
+            )
+            cell = replace(cell, preprocess=preprocess, download=not quick)
+            if not ema:
+                cell = overridden(cell, {"ema_decay": None})
+            if quick:
+                # The closed form has one layer, whatever the others have.
+                problem = {
+                    name: new for name, new in self.quick_problem.items() if method.iterative or name != "layers"
+                }
+                cell = overridden(cell, {"evaluate_every": 1, **self.quick}, problem)
+            else:
+                cell = _budgeted(cell, context)
+            cells.append(cell)
+        return cells
 
     def shortened(self) -> str:
-        """Say in words what the quick profile leaves out."""
-        objectives = self.quick_objectives or self.objectives or ("ml", "ssm", "dsm", "fdssm")
         recipes = [
             configuration(dataset, self.architecture, objective, recipe)
             for dataset in self.datasets
-            for objective in objectives
+            for objective in self.quick_objectives or self.objectives or ("ml", "ssm", "dsm", "fdssm")
             for recipe in self.recipes
         ]
+        usual = [vars(recipe.training) | vars(recipe.problem) for recipe in recipes]
+        quick = {**self.quick, **self.quick_problem}
         parts = []
         if self.quick_objectives:
             parts.append(f"{_listed([objective.upper() for objective in self.quick_objectives])} alone")
-        lengths = [_counted(self.quick["epochs"], "epoch")] if "epochs" in self.quick else []
-        lengths += [f"{self.quick['max_seconds']} s of training"] if "max_seconds" in self.quick else []
-        usual = _span([recipe.training.epochs for recipe in recipes])
-        parts.append(f"{' or '.join(lengths)} instead of {usual}{' epochs' if 'max_seconds' in self.quick else ''}")
-        for name, word in (("batch", "batch"), ("layers", "L =")):
-            if name in self.quick_problem:
-                usual = _span([getattr(recipe, name) for recipe in recipes])
-                parts.append(f"{word} {self.quick_problem[name]} instead of {usual}")
-        if "learning_rate" in self.quick:
-            usual = _span([recipe.training.learning_rate for recipe in recipes])
-            parts.append(f"rate {self.quick['learning_rate']:g} instead of {usual}")
+        lengths, epochs = [], _span([settings["epochs"] for settings in usual])
+        if "epochs" in quick:
+            lengths.append(_counted(quick["epochs"], "epoch"))
+        if "max_seconds" in quick:
+            lengths.append(f"{quick['max_seconds']} s of training")
+            epochs += " epochs"
+        parts.append(f"{' or '.join(lengths)} instead of {epochs}")
+        for name, word in (("batch", "batch"), ("layers", "L ="), ("learning_rate", "rate")):
+            if name in quick:
+                parts.append(f"{word} {quick[name]:g} instead of {_span([settings[name] for settings in usual])}")
         if self.draws > _QUICK_DRAWS:
             parts.append(f"{_QUICK_DRAWS} test draws instead of {self.draws}")
         return ", ".join([*parts, "one seed instead of three"])
 
-    def _methods(self, context: Context) -> Iterator[Method]:
-        objectives = (context.quick and self.quick_objectives) or self.objectives
-        for method in _methods(self.architecture):
-            asked = not objectives or method.objective in objectives or not method.iterative
-            if asked and context.keeps(method) and (method.raw_pixels or not self.own):
-                yield method
-
-    def _cell(
-        self,
-        experiment: str,
-        context: Context,
-        dataset: str,
-        method: Method,
-        recipe: str,
-        seed: int,
-        *,
-        ema: bool,
-        preprocess: bool,
-    ) -> LikelihoodCell:
-        draws = min(_QUICK_DRAWS, self.draws) if context.quick else self.draws
-        cell = configured_cell(
-            experiment, context, method, dataset, self.architecture, recipe=recipe, seed=seed, draws=draws
-        )
-        cell = replace(cell, preprocess=preprocess, download=not context.quick)
-        if not ema:
-            cell = overridden(cell, {"ema_decay": None})
-        if not context.quick:
-            return _budgeted(cell, context)
-        # The closed form has one layer, whatever the others have.
-        problem = {name: value for name, value in self.quick_problem.items() if method.iterative or name != "layers"}
-        return overridden(cell, {"evaluate_every": 1, **self.quick}, problem)
-
 
 @dataclass(frozen=True)
-class Imputations:
+class Imputations(Plan):
     """The lower half of held-out MNIST images, filled in by Langevin dynamics.
 
     Args:
@@ -267,22 +251,13 @@ class Imputations:
         return imputations
 
     def shortened(self) -> str:
-        """Say in words what the quick profile leaves out."""
         images, steps, seconds = self.quick
         return f"{images} images instead of 1,000, {steps} steps instead of 600, {seconds:g} s of training"
 
 
 @dataclass(frozen=True)
-class NormalizerErrors:
-    """Monte Carlo estimates of log Z against the exact one.
-
-    Args:
-        dimensions: The values of D.
-        quick_limit: The largest D of the quick profile.
-    """
-
-    dimensions: tuple[int, ...] = (2, 8, 16, 32, 64, 128, 256)
-    quick_limit: int = 64
+class NormalizerErrors(Plan):
+    """Monte Carlo estimates of log Z against the exact one."""
 
     def cells(self, experiment: str, context: Context) -> Sequence[Cell]:
         """Return one cell a dimension."""
@@ -297,13 +272,12 @@ class NormalizerErrors:
                 problem=Problem(shape=(size,), dtype="float64", device=context.device, seed=context.seed),
                 origin=Origin(context.argv(experiment, [method.name], context.seed)),
             )
-            for size in self.dimensions
-            if (size <= self.quick_limit or not context.quick) and context.keeps(method)
+            for size in _DIMENSIONS
+            if (size <= _QUICK_DIMENSION or not context.quick) and context.keeps(method)
         ]
 
     def shortened(self) -> str:
-        """Say in words what the quick profile leaves out."""
-        return f"D up to {self.quick_limit} alone"
+        return f"D up to {_QUICK_DIMENSION} alone"
 
 
 def configured_cell(
@@ -325,28 +299,16 @@ def configured_cell(
     from harness.cells import LikelihoodCell, Origin
 
     chosen = configuration(dataset, architecture, method.objective, recipe)
-    if chosen.start not in method.starts:  # other people's layers start as they do
-        training = replace(chosen.training, start_samples=None, calibrate=False)
-        chosen = replace(chosen, start="published", training=training)
+    if chosen.problem.start not in method.starts:  # other people's layers start as they do
+        chosen = chosen.changed({"start_samples": None, "calibrate": False}, start="published")
+    if not method.iterative:
+        chosen = chosen.changed({}, layers=1)
     return LikelihoodCell(
         experiment=experiment,
         profile=context.profile,
         recipe=recipe,
         method=method.name,
-        problem=Problem(
-            architecture=architecture,
-            shape=datasets.shape(dataset),
-            layers=chosen.layers if method.iterative else 1,
-            batch=chosen.batch,
-            dtype=chosen.dtype,
-            device=context.device,
-            seed=seed,
-            residual=chosen.residual,
-            noise=chosen.noise,
-            start=chosen.start,
-            energy_weight=chosen.energy_weight,
-            frozen_actnorm=chosen.frozen_actnorm,
-        ),
+        problem=chosen.problem.replace(shape=datasets.shape(dataset), device=context.device, seed=seed),
         dataset=dataset,
         config=chosen.training,
         draws=draws,
@@ -389,9 +351,9 @@ def _budgeted(cell: LikelihoodCell, context: Context) -> LikelihoodCell:
     return replace(overridden(cell, {"epochs": context.epochs}), recipe=label)
 
 
-def _methods(architecture: str) -> list[Method]:
-    """Return all methods with this architecture, those that cannot run here included: their rows say why."""
-    return [method for method in registry().methods.values() if architecture in method.architectures]
+def _methods(architecture: str, context: Context) -> list[Method]:
+    """Return the methods to measure with this architecture, also those that cannot run here: their rows say why."""
+    return [m for m in registry().methods.values() if architecture in m.architectures and context.keeps(m)]
 
 
 def _listed(words: Sequence[str]) -> str:

@@ -9,10 +9,22 @@ from typing import Any
 
 import polars as pl
 
+_NETWORK = ("dataset", "architecture")
+
 
 @cache
 def _tables() -> dict[str, list[dict[str, Any]]]:
     return tomllib.loads(files("harness.paper").joinpath("published.toml").read_text())
+
+
+def _numbers(table: str, column: str, called: str, *keys: str) -> pl.DataFrame:
+    """Return one row for each number in a column of a table's entries: keys of the entry, objective and number."""
+    rows = [
+        (*map(entry.get, keys), name, number)
+        for entry in _tables()[table]
+        for name, number in entry.get(column, {}).items()
+    ]
+    return pl.DataFrame(rows, schema=[*keys, "objective", called], orient="row")
 
 
 def likelihood() -> pl.DataFrame:
@@ -20,32 +32,22 @@ def likelihood() -> pl.DataFrame:
 
     The columns of the NLL and of half its interval's width are ``published_nll`` and ``published_ci``.
     """
-    rows = [
-        (entry["dataset"], entry["architecture"], objective, nll, entry.get("ci", {}).get(objective))
-        for entry in _tables()["likelihood"]
-        for objective, nll in entry["nll"].items()
-    ]
-    names = ["dataset", "architecture", "objective", "published_nll", "published_ci"]
-    return pl.DataFrame(rows, schema=names, orient="row")
+    table = _numbers("likelihood", "nll", "published_nll", *_NETWORK)
+    widths = _numbers("likelihood", "ci", "published_ci", *_NETWORK)
+    return table.join(widths, [*_NETWORK, "objective"], "left", maintain_order="left")
 
 
 def priors() -> pl.DataFrame:
     """Return the test NLLs in nats that other people published, one a dataset, architecture and method."""
-    rows = [
-        (entry["dataset"], entry["architecture"], f"{name} ({entry['source']})", nll)
-        for entry in _tables()["prior"]
-        for name, nll in entry["nll"].items()
-    ]
-    return pl.DataFrame(rows, schema=["dataset", "architecture", "method", "published_nll"], orient="row")
+    table = _numbers("prior", "nll", "published_nll", *_NETWORK, "source")
+    method = pl.format("{} ({})", "objective", "source").alias("method")
+    return table.select(*_NETWORK, method, "published_nll")
 
 
 def caveats(dataset: str, architecture: str) -> list[str]:
     """Return the sentences to read before comparing a result on a dataset and architecture with a published number."""
-    return [
-        entry["text"]
-        for entry in _tables()["caveat"]
-        if (entry["dataset"], entry["architecture"]) == (dataset, architecture)
-    ]
+    network = (dataset, architecture)
+    return [entry["text"] for entry in _tables()["caveat"] if (entry["dataset"], entry["architecture"]) == network]
 
 
 def time_to_level() -> pl.DataFrame:
@@ -55,36 +57,18 @@ def time_to_level() -> pl.DataFrame:
         One row a dataset, architecture, objective and level (bits/dim), with published_hours and published_steps; the
         steps are the hours times the published batches a second.
     """
-    speed = {
-        (entry["dataset"], entry["architecture"]): entry.get("batches_per_second", {})
-        for entry in _tables()["likelihood"]
-    }
-    rows = [
-        (
-            entry["dataset"],
-            entry["architecture"],
-            objective,
-            entry["bits_per_dim"],
-            hours,
-            round(hours * 3600 * speed[entry["dataset"], entry["architecture"]][objective]),
-        )
-        for entry in _tables()["time_to_level"]
-        for objective, hours in entry["hours"].items()
-    ]
-    names = ["dataset", "architecture", "objective", "level", "published_hours", "published_steps"]
-    return pl.DataFrame(rows, schema=names, orient="row")
+    hours = _numbers("time_to_level", "hours", "published_hours", *_NETWORK, "bits_per_dim")
+    steps = (pl.col("published_hours") * 3600 * pl.col("batches_per_second")).round().cast(pl.Int64)
+    timed = hours.join(throughput(), [*_NETWORK, "objective"], "left", maintain_order="left")
+    level = pl.col("bits_per_dim").alias("level")
+    return timed.select(*_NETWORK, "objective", level, "published_hours", published_steps=steps)
 
 
 def ablation() -> pl.DataFrame:
     """Return the paper's test NLLs in nats on MNIST, one an architecture, objective, EMA and MaP."""
-    rows = [
-        ("mnist", entry["architecture"], objective, entry["ema"], entry["map"], nll)
-        for entry in _tables()["ablation"]
-        for objective, nll in entry["nll"].items()
-    ]
-    return pl.DataFrame(
-        rows, schema=["dataset", "architecture", "objective", "EMA", "MaP", "published_nll"], orient="row"
-    )
+    table = _numbers("ablation", "nll", "published_nll", "architecture", "ema", "map")
+    dataset = pl.lit("mnist").alias("dataset")
+    return table.select(dataset, "architecture", "objective", EMA="ema", MaP="map", published_nll="published_nll")
 
 
 def runtime() -> pl.DataFrame:
@@ -100,9 +84,4 @@ def runtime() -> pl.DataFrame:
 
 def throughput() -> pl.DataFrame:
     """Return the batches of 100 a second on the authors' GPU, one a dataset, architecture and objective."""
-    rows = [
-        (entry["dataset"], entry["architecture"], objective, rate)
-        for entry in _tables()["likelihood"]
-        for objective, rate in entry.get("batches_per_second", {}).items()
-    ]
-    return pl.DataFrame(rows, schema=["dataset", "architecture", "objective", "batches_per_second"], orient="row")
+    return _numbers("likelihood", "batches_per_second", "batches_per_second", *_NETWORK)

@@ -1,6 +1,11 @@
-"""The training recipes by name, and the depths of the paper's networks: what can be told without torch."""
+"""The profiles and training recipes by name, and the depths of the paper's networks: all that needs no torch."""
 
 from __future__ import annotations
+
+from typing import Literal, get_args
+
+ProfileName = Literal["quick", "paper"]
+PROFILES: tuple[str, ...] = get_args(ProfileName)
 
 PUBLISHED_LAYERS = {"fc": 2, "cnn": 6, "glow": 32, "toy": 11, "multimodal": 11}
 """L of the paper's networks."""

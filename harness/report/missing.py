@@ -32,7 +32,7 @@ def unmeasured(rows: pl.DataFrame) -> pl.DataFrame:
         if not profiles:
             lines.append((experiment.name, experiment.title, "no rows", command))
         elif profiles == ["quick"]:
-            why = f"the quick profile alone: {experiment.shortened}"
+            why = f"the quick profile alone: {experiment.plan.shortened()}"
             lines.append((experiment.name, experiment.title, why, f"{command} --profile paper"))
     return pl.DataFrame(lines, schema=["experiment", "question", "what there is", "command"], orient="row")
 

@@ -18,7 +18,7 @@ DRIFT_METRIC = "reference_gemm_drift"
 STATUSES = ("ok", "diverged", "failed", "unavailable")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Row:
     """One measured number, or the reason why there is none.
 
@@ -57,24 +57,24 @@ class Row:
     D: int
     L: int
     B: int
-    parameters: int | None
+    parameters: int | None = None
     seed: int
     dtype: str
     device: str
     threads: int
     metric: str
-    value: float | None
+    value: float | None = None
     unit: str
-    ci_low: float | None
-    ci_high: float | None
-    n: int | None
-    status: str
-    reason: str | None
+    ci_low: float | None = None
+    ci_high: float | None = None
+    n: int | None = None
+    status: str = "ok"
+    reason: str | None = None
     config: str
     versions: str
     cpu: str
-    gpu: str | None
-    commit: str | None
+    gpu: str | None = None
+    commit: str | None = None
     started_at: str
     iteration: int | None = None
     seconds: float | None = None

@@ -138,7 +138,6 @@ def _rows(content: dict[str, Any]) -> Iterator[Row]:
                 D=dimension,
                 L=layers,
                 B=100,
-                parameters=None,
                 seed=0,
                 dtype="float32",
                 device="cpu",
@@ -154,7 +153,6 @@ def _rows(content: dict[str, Any]) -> Iterator[Row]:
                 config=json.dumps({"env_name": content["env_name"]}),
                 versions=json.dumps(content.get("requirements", {}), sort_keys=True),
                 cpu=f"{machine.get('cpu')}, {machine.get('num_cpu')} cores",
-                gpu=None,
                 commit=content["commit_hash"],
                 started_at=started_at,
             )

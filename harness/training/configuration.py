@@ -2,10 +2,12 @@
 
 import math
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 from harness.errors import InputError, unknown
 
-OPTIMIZERS = ("rmsprop", "adam")
+OptimizerName = Literal["adam", "rmsprop"]
+OPTIMIZERS: tuple[str, ...] = get_args(OptimizerName)
 SCHEDULES = ("steps", "cosine")
 
 

@@ -13,7 +13,8 @@ from baselines.score_matched import METHODS
 from harness.methods import Method, Model, Problem
 from harness.methods.density import build, log_prob
 from harness.methods.registry import registry
-from harness.paper.configurations import configuration, configured_cell
+from harness.paper.configurations import configuration
+from harness.paper.plans import Context, configured_cell
 
 DENSE = [method for method in METHODS if method.linear == "dense"]
 every_method = pytest.mark.parametrize("method", METHODS, ids=lambda m: m.name)
@@ -144,9 +145,9 @@ def test_steps_move_the_librarys_own_parameters(method: Method) -> None:
 @every_method
 @pytest.mark.parametrize("recipe", ["paper", "tuned"])
 def test_recipes_are_those_of_the_objective(method: Method, recipe: str) -> None:
-    cell = configured_cell("nll", "full", method, "mnist", (1, 28, 28), "fc", recipe=recipe)
+    cell = configured_cell("nll", Context("paper"), method, "mnist", "fc", recipe=recipe)
     expected = configuration("mnist", "fc", method.objective, recipe)
-    assert cell.problem.noise == expected.noise
+    assert cell.problem.noise == expected.problem.noise
     assert cell.problem.start == "published"
     assert cell.config.learning_rate == expected.training.learning_rate
     assert cell.config.optimizer == expected.training.optimizer

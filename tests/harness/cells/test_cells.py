@@ -165,8 +165,9 @@ def test_a_last_batch_without_a_finite_gradient_has_no_norm(monkeypatch: pytest.
 
     def skipped_last(*args: Any) -> Any:
         outcome = real(*args)
-        outcome.report.curve[-1] = replace(outcome.report.curve[-1], gradient_norm=math.nan)
-        return outcome
+        *curve, last = outcome.report.curve
+        curve.append(replace(last, gradient_norm=math.nan))
+        return replace(outcome, report=replace(outcome.report, curve=tuple(curve)))
 
     monkeypatch.setattr(likelihood, "fit_and_score", skipped_last)
     rows = TRAINING.run(quiet).rows

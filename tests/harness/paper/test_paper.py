@@ -12,8 +12,9 @@ from harness.errors import InputError
 from harness.methods.registry import registry
 from harness.paper import published
 from harness.paper.configurations import configuration
-from harness.paper.experiments import EXPERIMENTS, PROFILES, Context, statement
+from harness.paper.experiments import EXPERIMENTS, Context, statement
 from harness.paper.plans import configured_cell
+from harness.paper.recipes import PROFILES
 
 OBJECTIVES = ("ml", "sml", "ssm", "dsm", "fdssm")
 
@@ -64,20 +65,20 @@ def test_published_levels_and_caveats() -> None:
 )
 def test_configurations_of_images(dataset: str, architecture: str, objective: str, expected: tuple) -> None:
     found = configuration(dataset, architecture, objective)
-    recipe = found.training
-    assert (recipe.optimizer, recipe.learning_rate, recipe.ema_decay, found.batch) == ("rmsprop", 1e-4, 0.999, 100)
+    recipe, problem = found.training, found.problem
+    assert (recipe.optimizer, recipe.learning_rate, recipe.ema_decay, problem.batch) == ("rmsprop", 1e-4, 0.999, 100)
     assert expected == (
         recipe.decay,
         recipe.decay_epochs,
         recipe.weight_decay,
         recipe.clip_norm,
-        found.noise,
-        found.residual,
+        problem.noise,
+        problem.residual,
         found.logit_alpha,
         recipe.epochs,
         recipe.evaluate_every,
     )
-    assert found.layers == {"fc": 2, "cnn": 6}[architecture]
+    assert problem.layers == {"fc": 2, "cnn": 6}[architecture]
 
 
 @pytest.mark.parametrize(("objective", "noise"), [("ml", 0.1), ("dsm", 0.1), ("fdssm", 1.0)])
@@ -86,19 +87,20 @@ def test_configuration_of_glow(objective: str, noise: float) -> None:
     recipe = found.training
     assert (recipe.optimizer, recipe.learning_rate, recipe.decay, recipe.clip_norm) == ("adam", 1e-5, 1.0, 500.0)
     assert (recipe.epochs, recipe.evaluate_every, recipe.weight_decay) == (80, 1, 0.0)
-    assert (found.noise, found.logit_alpha, found.batch, found.layers) == (noise, 1.0, 100, 32)
+    assert (found.problem.noise, found.logit_alpha, found.problem.batch, found.problem.layers) == (noise, 1.0, 100, 32)
 
 
 def test_configurations_of_points() -> None:
     sine = configuration("sine", "toy", "dsm")
-    assert (sine.training.learning_rate, sine.training.clip_norm, sine.noise) == (1e-4, 1.0, 0.375)
-    assert (sine.batch, sine.dtype, sine.layers, sine.clean_batches) == (2048, "float64", 11, True)
+    problem = sine.problem
+    assert (sine.training.learning_rate, sine.training.clip_norm, problem.noise) == (1e-4, 1.0, 0.375)
+    assert (problem.batch, problem.dtype, problem.layers, sine.clean_batches) == (2048, "float64", 11, True)
     assert 50_001 <= sine.training.epochs * 25 < 50_001 + 25
     assert configuration("sine", "toy", "sml").training.clip_norm is None
     assert configuration("swirl", "toy", "ml").training.learning_rate == 5e-3
-    assert configuration("swirl", "toy", "fdssm").noise == 0.1
+    assert configuration("swirl", "toy", "fdssm").problem.noise == 0.1
     checkerboard = configuration("checkerboard", "toy", "ssm")
-    assert checkerboard.batch == 10_000
+    assert checkerboard.problem.batch == 10_000
     assert 100_001 <= checkerboard.training.epochs * 5 < 100_001 + 5
 
 
@@ -107,7 +109,8 @@ def test_configuration_of_the_matrices() -> None:
     recipe = found.training
     assert (recipe.optimizer, recipe.learning_rate, recipe.decay) == ("adam", 1e-3, 1.0)
     assert (recipe.clip_norm, recipe.ema_decay) == (500, None)
-    assert (found.batch, found.layers, found.dtype, found.residual) == (2048, 11, "float64", False)
+    problem = found.problem
+    assert (problem.batch, problem.layers, problem.dtype, problem.residual) == (2048, 11, "float64", False)
     assert 10_001 <= recipe.epochs * 25 < 10_001 + 25
 
 
@@ -123,8 +126,9 @@ def test_the_matrices_are_compared_on_one_network() -> None:
 
 def test_other_data_gets_the_nearest_configuration() -> None:
     assert configuration("digits", "fc", "tssm") == configuration("digits", "fc", "ssm")
-    assert configuration("mine.npy", "cnn", "ml").residual
-    assert configuration("digits", "glow", "fdssm").noise == configuration("mnist", "glow", "fdssm").noise
+    assert configuration("mine.npy", "cnn", "ml").problem.residual
+    digits, mnist = (configuration(dataset, "glow", "fdssm").problem for dataset in ("digits", "mnist"))
+    assert digits == mnist
 
 
 @pytest.mark.parametrize("profile", PROFILES)
@@ -170,17 +174,17 @@ def test_a_budget_of_epochs_shortens_the_paper_profile_and_is_told() -> None:
 
 def test_recipes() -> None:
     tuned = configuration("mnist", "fc", "dsm", "tuned")
-    assert (tuned.start, tuned.training.calibrate, tuned.training.schedule) == ("whitened", True, "cosine")
+    assert (tuned.problem.start, tuned.training.calibrate, tuned.training.schedule) == ("whitened", True, "cosine")
     assert not configuration("mnist", "fc", "dsm", "tuned-unrefitted").training.calibrate
-    assert configuration("mnist", "fc", "dsm", "tuned-logit-space").start == "whitened-start"
+    assert configuration("mnist", "fc", "dsm", "tuned-logit-space").problem.start == "whitened-start"
     smooth = configuration("mnist", "fc", "dsm", "tuned-smooth")
     assert smooth == replace(tuned, smooth_noise=1.25)
     unrefitted = configuration("mnist", "fc", "dsm", "tuned-smooth-unrefitted")
     assert unrefitted == replace(configuration("mnist", "fc", "dsm", "tuned-unrefitted"), smooth_noise=1.25)
     # The energy weighs 0.001 / C beside a loss a dimension, or 0.001 / epsilon^2.
-    assert configuration("cifar10", "fc", "dsm", "official-lambda").energy_weight == pytest.approx(1e-3 / 3)
-    assert configuration("cifar10", "fc", "fdssm", "official-lambda").energy_weight == pytest.approx(0.1)
-    assert configuration("mnist", "glow", "ssm", "official-actnorm").frozen_actnorm
+    assert configuration("cifar10", "fc", "dsm", "official-lambda").problem.energy_weight == pytest.approx(1e-3 / 3)
+    assert configuration("cifar10", "fc", "fdssm", "official-lambda").problem.energy_weight == pytest.approx(0.1)
+    assert configuration("mnist", "glow", "ssm", "official-actnorm").problem.frozen_actnorm
     for dataset, architecture, objective, recipe in [
         ("mnist", "fc", "dsm", "official-lambda"),
         ("cifar10", "fc", "ml", "official-lambda"),

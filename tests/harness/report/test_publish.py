@@ -64,8 +64,8 @@ def test_what_a_method_declares_stands_under_its_tables(make_row: Callable[..., 
 
 def test_statements_say_what_is_shortened() -> None:
     for experiment in EXPERIMENTS:
-        assert experiment.shortened in statement(experiment.name, "quick")
-        assert experiment.shortened not in statement(experiment.name, "paper")
+        assert experiment.plan.shortened() in statement(experiment.name, "quick")
+        assert experiment.plan.shortened() not in statement(experiment.name, "paper")
         assert experiment.differs in statement(experiment.name, "paper")
     assert statement("runtime", "custom") == ""
 
