@@ -146,22 +146,16 @@ def _published_factors(architecture: str, objective: str) -> dict[int, float]:
     The factors are those of the figure, or else of the table, whose MNIST column fits the figure at 1 x 32 x 32 and not
     at 28 x 28.
     """
-    rates = (
-        published.throughput().filter(architecture=architecture).select("dataset", "objective", "batches_per_second")
-    )
-    rate = {(dataset, name): value for dataset, name, value in rates.rows()}
+
+    def by(table: pl.DataFrame, name: str, column: str, value: str) -> dict[str, float]:
+        own = table.filter(architecture=architecture, objective=name)
+        return dict(own.select(column, value).rows())
+
+    rates = [by(published.throughput(), name, "dataset", "batches_per_second") for name in (objective, "ml")]
+    times = [by(published.runtime(), name, "shape", "published_seconds") for name in (objective, "ml")]
     sizes = {"mnist": 1024, "cifar10": 3072}
-    factors = {
-        size: rate[dataset, objective] / rate[dataset, "ml"]
-        for dataset, size in sizes.items()
-        if (dataset, objective) in rate
-    }
-    figure = published.runtime().filter(architecture=architecture).select("objective", "shape", "published_seconds")
-    seconds = {(name, shape): value for name, shape, value in figure.rows()}
-    for (name, shape), value in seconds.items():
-        if name == objective:
-            factors[math.prod(map(int, shape.split("x")))] = seconds["ml", shape] / value
-    return factors
+    factors = {size: rates[0][dataset] / rates[1][dataset] for dataset, size in sizes.items() if dataset in rates[0]}
+    return factors | {math.prod(map(int, shape.split("x"))): times[1][shape] / times[0][shape] for shape in times[0]}
 
 
 def _where(row: dict[str, Any]) -> str:
