@@ -12,13 +12,14 @@ from harness.paper import published
 from harness.paper.experiments import statement
 from harness.report.figures import drawings
 from harness.report.tables import TABLES
-from harness.report.tables.comparison import compare_across, noise
-from harness.report.tables.sources import sources
+from harness.report.tables.comparison import compare_across, noise, with_setting
 from harness.report.tables.text import file_stem, split_constants, to_markdown
 from harness.results import Store, to_frame
 from harness.results.derived import derived
 from harness.timing import asv_results
 
+_NAMES = ["method", "linear", "recipe", "dataset", "architecture", "shape", "D", "L", "B", "dtype", "device", "threads"]
+_NAMES += ["seed", "cpu", "gpu", "torch", "commit", "EMA", "MaP"]
 _MADE = {"tables": (".md", ".tex"), "figures": (".svg", ".png")}
 """Suffixes of the files that this version or an older one wrote, by their folder."""
 
@@ -72,10 +73,7 @@ def pages(rows: pl.DataFrame, across: Collection[str] = ()) -> Iterator[Page]:
     """
     rows = compare_across(rows, across)
     for (experiment, profile), group in rows.group_by(["experiment", "profile"], maintain_order=True):
-        metrics = set(group["metric"])
         for table in TABLES:
-            if table.metrics and metrics.isdisjoint(table.metrics):
-                continue
             frame = table.build(group)
             if frame.is_empty():
                 continue
@@ -89,8 +87,16 @@ def pages(rows: pl.DataFrame, across: Collection[str] = ()) -> Iterator[Page]:
                 limits=_limits(group),
                 differs=statement(str(experiment), str(profile)),
                 caveats=_caveats(frame) + (noise(group) if table.timed else []),
-                cells=sources(frame, group),
+                cells=_sources(frame, group),
             )
+
+
+def _sources(table: pl.DataFrame, rows: pl.DataFrame) -> list[tuple[str, ...]]:
+    """Return for each line of a table the keys of the cells that agree with it in all that the table says of them."""
+    shared = [name for name in _NAMES if name in table.columns]
+    keys = with_setting(rows).group_by(shared, maintain_order=True).agg(pl.col("cell").unique(maintain_order=True))
+    joined = table.select(shared).join(keys, on=shared, how="left", nulls_equal=True, maintain_order="left")
+    return [tuple(cells or ()) for cells in joined["cell"].to_list()]
 
 
 def _limits(rows: pl.DataFrame) -> list[str]:
