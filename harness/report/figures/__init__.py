@@ -5,14 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from harness.report.figures.drawing import Drawing
-
 if TYPE_CHECKING:
     import polars as pl
 
+    from harness.report.figures.sheet import Drawing
     from harness.results import Store
-
-__all__ = ["Drawing", "drawings"]
 
 
 def drawings(rows: pl.DataFrame, store: Store) -> Iterator[Drawing]:

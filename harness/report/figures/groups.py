@@ -49,11 +49,6 @@ def provenance(group: pl.DataFrame, most: int | None = None) -> str:
     return ", ".join(filter(None, parts))
 
 
-def caption(group: pl.DataFrame, *sentences: str) -> str:
-    """Return the caption of a figure: its sentences without the empty ones, and the provenance of its rows."""
-    return " ".join([*filter(None, sentences), f"{provenance(group)}."])
-
-
 def labelled(group: pl.DataFrame) -> pl.DataFrame:
     """Add a label to every training: its method, its recipe where they differ, and what its method has several of."""
     parts = [pl.col("method")]

@@ -6,10 +6,8 @@ from collections.abc import Iterator
 
 import polars as pl
 
-from harness.report.figures.drawing import Drawing
-from harness.report.figures.groups import caption, cells_of
 from harness.report.figures.runtime import Sweep, draw_times, sweeps
-from harness.report.figures.sheet import Sheet, note
+from harness.report.figures.sheet import Drawing, Sheet, note
 from harness.report.figures.style import FULL_WIDTH, INK, styled
 
 _OURS = "ebflow-dsm"
@@ -27,7 +25,7 @@ def headline(rows: pl.DataFrame) -> Iterator[Drawing]:
 @styled()
 def _draw(sweep: Sweep) -> Drawing:
     title = "Time of a training step as the dimension grows: score matching beside maximum likelihood"
-    sheet = Sheet(sweep.rows, title, 4.3, FULL_WIDTH)
+    sheet = Sheet(sweep.times, title, 4.3, FULL_WIDTH)
     panel = sheet.subplots()
     draw_times(sheet, panel, sweep, _answering(sweep), labelled=True)
     ours, rival = sweep.curve(_OURS), sweep.fastest(sweep.dense_ml)
@@ -38,14 +36,14 @@ def _draw(sweep: Sweep) -> Drawing:
     look = {"va": "center", "fontweight": "bold", "annotation_clip": False}
     note(panel, f"{high / low:.1f} times less", (size, low**0.35 * high**0.65), (7, 0), **look)
     crossing = sweep.overtakes(_OURS)
-    text = caption(
-        sweep.rows,
+    return sheet.drawing(
+        "headline",
+        title,
         f"Median milliseconds of a whole training iteration of the fc network, {sweep.at}; bands are 95 % intervals, "
         f"slopes log-log regressions. At D = {size:,} {_OURS} takes {high / low:.1f} times less than the fastest "
         "maximum likelihood on dense matrices.",
         "" if crossing is None else f"A ring marks the D from which on a method is faster: {crossing:,} for {_OURS}.",
     )
-    return Drawing("headline", title, text, sheet, cells_of(sweep.times))
 
 
 def _answering(sweep: Sweep) -> list[str]:

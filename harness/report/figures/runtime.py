@@ -14,9 +14,8 @@ from matplotlib.ticker import NullLocator
 
 from harness.paper import published
 from harness.paper.recipes import PUBLISHED_LAYERS
-from harness.report.figures.drawing import Drawing
-from harness.report.figures.groups import MACHINE, caption, cells_of, groups
-from harness.report.figures.sheet import Sheet, note, plain_log
+from harness.report.figures.groups import MACHINE, groups
+from harness.report.figures.sheet import Drawing, Sheet, note, plain_log
 from harness.report.figures.style import INK, colour, curve_styles, styled
 from harness.report.tables.comparison import comparisons, newest
 from harness.results.statistics import crossing, log_slope
@@ -110,20 +109,19 @@ def runtime_figures(rows: pl.DataFrame) -> Iterator[Drawing]:
 @styled()
 def _seconds(sweep: Sweep) -> Drawing:
     methods = sweep.times["method"].unique().to_list()
-    sheet = Sheet(sweep.rows, sweep.title, _HEIGHT)
+    sheet = Sheet(sweep.times, sweep.title, _HEIGHT)
     panel = sheet.subplots()
     with_paper = _draw_paper(panel, sweep)
     ringed = draw_times(sheet, panel, sweep, methods, labelled=len(methods) <= _LABELLED)
     level = 99 if sweep.rows["experiment"][0] == "asv" else 95
-    text = caption(
-        sweep.rows,
+    return sheet.drawing(
+        f"{sweep.name}-seconds-over-{sweep.axis}",
+        f"{sweep.title}: time of an iteration against {sweep.axis}",
         "Median of one iteration: noise, loss, backward, optimiser, averaged weights. "
         f"Bands are {level} % intervals; slopes are log-log regressions over every {sweep.axis} shown.",
         "A ring marks the D from which on a method is faster than every dense maximum likelihood." if ringed else "",
         "Pale lines are the paper's, on its authors' GPU." if with_paper else "",
     )
-    title = f"{sweep.title}: time of an iteration against {sweep.axis}"
-    return Drawing(f"{sweep.name}-seconds-over-{sweep.axis}", title, text, sheet, cells_of(sweep.times))
 
 
 def draw_times(sheet: Sheet, panel: Axes, sweep: Sweep, methods: list[str], labelled: bool) -> bool:
@@ -138,8 +136,8 @@ def draw_times(sheet: Sheet, panel: Axes, sweep: Sweep, methods: list[str], labe
     """
     times = sweep.times.filter(pl.col("method").is_in(methods))
     slowest_first = times.group_by("method", maintain_order=True).last().sort("value", descending=True)["method"]
-    styles = _styles(times)
-    ringed, ends = False, []
+    styles = curve_styles(times.with_columns(label="method"))
+    ringed = False
     for method in slowest_first:
         own = times.filter(method=method)
         sizes, milliseconds = own[sweep.axis].to_list(), [1e3 * value for value in own["value"]]
@@ -155,7 +153,6 @@ def draw_times(sheet: Sheet, panel: Axes, sweep: Sweep, methods: list[str], labe
             ringed = True
             ring: dict[str, Any] = {"markerfacecolor": "none", "markeredgecolor": INK, "markeredgewidth": 0.9}
             panel.plot(size, 1e3 * sweep.curve(method)[size], "o", markersize=9, **ring)
-        ends.append((sizes[-1], milliseconds[-1], label, shade))
     panel.set_xscale("log")
     panel.set_yscale("log")
     plain_log(panel.yaxis)
@@ -163,7 +160,7 @@ def draw_times(sheet: Sheet, panel: Axes, sweep: Sweep, methods: list[str], labe
     if ringed:
         text = "○ faster than every dense ML\nfrom here on"
         panel.text(0.99, 0.03, text, ha="right", fontsize=7, transform=panel.transAxes)
-    _finish(sheet, panel, sweep.axis, times[sweep.axis], ends, labelled)
+    _finish(sheet, panel, sweep.axis, times[sweep.axis], labelled)
     return ringed
 
 
@@ -193,43 +190,33 @@ def _bound(sweep: Sweep) -> Drawing:
     times = sweep.times.join(bounds, on=["method", "D"]).sort("method", "D")
     times = times.with_columns(fraction=100 * pl.col("bound") / pl.col("value"))
     methods = times.group_by("method", maintain_order=True).last().sort("fraction", descending=True)["method"].to_list()
-    sheet = Sheet(sweep.rows, sweep.title, _HEIGHT)
+    sheet = Sheet(times, sweep.title, _HEIGHT)
     panel = sheet.subplots()
-    styles = _styles(times)
-    ends = []
+    styles = curve_styles(times.with_columns(label="method"))
     for method in methods:
         points = times.filter(method=method).select("D", "fraction").rows()
         sizes, percents = zip(*points, strict=True)
         texts = [f"{method}, D = {size:,}, {sweep.at}: {percent:.0f} % of the bound" for size, percent in points]
         sheet.curve(panel, sizes, percents, texts, label=method, **styles[method])
-        ends.append((sizes[-1], percents[-1], method, styles[method]["color"]))
     panel.axhline(100, color=INK, linewidth=0.8, linestyle=(0, (4, 2)))
     panel.set_xscale("log")
     panel.set_ylim(bottom=0)
     panel.set_ylabel("bound / measured time, %")
-    _finish(sheet, panel, "D", times["D"], ends, labelled=len(methods) <= _LABELLED)
-    text = caption(
-        sweep.rows,
+    _finish(sheet, panel, "D", times["D"], labelled=len(methods) <= _LABELLED)
+    return sheet.drawing(
+        f"{sweep.name}-bound",
+        f"{sweep.title}: how near an iteration comes to its bound",
         "The bound is the shortest possible time of an iteration: its matrix products at the speed measured in the "
         "same run, plus one pass of optimiser and averaging at memory speed. 100 % is the bound.",
     )
-    title = f"{sweep.title}: how near an iteration comes to its bound"
-    return Drawing(f"{sweep.name}-bound", title, text, sheet, cells_of(times))
 
 
-def _styles(times: pl.DataFrame) -> dict[str, dict[str, Any]]:
-    label = pl.col("method").alias("label")
-    return curve_styles(times.select(label, "method", "objective", "linear").unique().sort("method").rows())
-
-
-def _finish(
-    sheet: Sheet, panel: Axes, axis: str, sizes: pl.Series, ends: list[tuple[float, float, str, Any]], labelled: bool
-) -> None:
+def _finish(sheet: Sheet, panel: Axes, axis: str, sizes: pl.Series, labelled: bool) -> None:
     """Put the measured sizes on the axis, and name the curves at their ends or in a legend."""
     _ticks(panel, sizes.unique().sort().to_list())
     panel.set_xlabel(_AXES[axis])
     if labelled:
-        sheet.label_ends(panel, ends)
+        sheet.label_ends(panel)
     else:
         sheet.legend_below(panel)
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 from zlib import crc32
 
 import matplotlib.style
+import polars as pl
 
 WIDTH = 4.8  # inches, printed at 3.3
 FULL_WIDTH = 7.2
@@ -80,15 +81,12 @@ def marker(method: str) -> str:
     return _MARKERS.get(library) or _OTHER_MARKERS[crc32(library.encode()) % len(_OTHER_MARKERS)]
 
 
-def curve_styles(curves: Iterable[tuple[str, str, str, str]]) -> dict[str, dict[str, Any]]:
-    """Give every curve of a figure its line: colour and marker are its method's, dashes tell apart what shares them.
-
-    Args:
-        curves: Label, method, objective and linear layers of each curve.
-    """
+def curve_styles(rows: pl.DataFrame) -> dict[str, dict[str, Any]]:
+    """Give every label of the rows its line: colour and marker are its method's, dashes tell apart what shares them."""
     seen: dict[tuple[str, str], int] = {}
     styles = {}
-    for label, method, objective, linear in curves:
+    curves = rows.select("label", "method", "objective", "linear").unique(maintain_order=True)
+    for label, method, objective, linear in curves.iter_rows():
         look = colour(objective, linear), marker(method)
         seen[look] = seen.get(look, -1) + 1
         dashes = _DASHES[seen[look] % len(_DASHES)]
