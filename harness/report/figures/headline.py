@@ -17,7 +17,7 @@ _BESIDE = ("ebflow-ssm", "ebflow-fdssm")
 def headline(rows: pl.DataFrame) -> Iterator[Drawing]:
     """Draw the widest sweep over D of fc that holds DSM and maximum likelihood with dense matrices, if there is one."""
     fc = [sweep for sweep in sweeps(rows, "D") if sweep.rows["architecture"][0] == "fc"]
-    answering = [sweep for sweep in fc if sweep.curve(_OURS) and not sweep.dense_ml.is_empty()]
+    answering = [sweep for sweep in fc if sweep.curve(_OURS) and sweep.rival]
     if answering:
         yield _draw(max(answering, key=lambda sweep: (max(sweep.rows["D"]), sweep.rows["D"].n_unique())))
 
@@ -28,7 +28,7 @@ def _draw(sweep: Sweep) -> Drawing:
     sheet = Sheet(sweep.times, title, 4.3, FULL_WIDTH)
     panel = sheet.subplots()
     draw_times(sheet, panel, sweep, _answering(sweep), labelled=True)
-    ours, rival = sweep.curve(_OURS), sweep.fastest(sweep.dense_ml)
+    ours, rival = sweep.curve(_OURS), sweep.rival
     size = max(ours.keys() & rival.keys())
     low, high = 1e3 * ours[size], 1e3 * rival[size]
     arrow = {"arrowstyle": "<->", "color": INK, "shrinkA": 3, "shrinkB": 3}

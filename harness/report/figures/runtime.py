@@ -58,9 +58,11 @@ class Sweep:
         """Return the seconds of a method by size."""
         return dict(self.times.filter(method=method).select(self.axis, "value").rows())
 
-    def fastest(self, methods: pl.DataFrame) -> dict[int, float]:
-        """Return the smallest seconds that any of these methods takes, by size."""
-        return dict(methods.group_by(self.axis).agg(pl.col("value").min()).sort(self.axis).rows())
+    @property
+    def rival(self) -> dict[int, float]:
+        """The smallest seconds that any maximum likelihood with dense matrices takes, by size."""
+        dense = self.times.filter(objective="ml", linear="dense")
+        return dict(dense.group_by(self.axis).agg(pl.col("value").min()).rows())
 
     @cached_property
     def compared(self) -> pl.DataFrame:
@@ -71,11 +73,6 @@ class Sweep:
         """Return the D from which on a method is called faster than maximum likelihood with dense matrices."""
         own = self.compared.filter(method=method)
         return crossing(dict(own.select("D", pl.col("verdict") == "faster").rows()))
-
-    @property
-    def dense_ml(self) -> pl.DataFrame:
-        """The timings of maximum likelihood with dense matrices: the rival."""
-        return self.times.filter(objective="ml", linear="dense")
 
 
 def sweeps(rows: pl.DataFrame, axis: str) -> Iterator[Sweep]:
@@ -127,36 +124,29 @@ def _seconds(sweep: Sweep) -> Drawing:
 def draw_times(sheet: Sheet, panel: Axes, sweep: Sweep, methods: list[str], labelled: bool) -> bool:
     """Draw the curves of these methods, slowest first; return whether a crossing is marked.
 
-    Args:
-        sheet: The sheet of the panel.
-        panel: Where to draw.
-        sweep: The timings.
-        methods: The names of the methods to draw.
-        labelled: Whether curves are named at their ends, or in a legend below.
+    Curves are named at their ends if ``labelled`` is true, or else in a legend below.
     """
     times = sweep.times.filter(pl.col("method").is_in(methods))
+    times = times.with_columns(pl.col("value", "ci_low", "ci_high") * 1e3, label="method")
     slowest_first = times.group_by("method", maintain_order=True).last().sort("value", descending=True)["method"]
-    styles = curve_styles(times.with_columns(label="method"))
+    styles = curve_styles(times)
     ringed = False
     for method in slowest_first:
         own = times.filter(method=method)
-        sizes, milliseconds = own[sweep.axis].to_list(), [1e3 * value for value in own["value"]]
+        points = dict(own.select(sweep.axis, "value").rows())
+        sizes, milliseconds = list(points), list(points.values())
         label = f"{method}, slope {log_slope(sizes, milliseconds).value:.2f}"
-        points = zip(sizes, milliseconds, strict=True)
-        texts = [f"{method}, {sweep.axis} = {size:,}, {sweep.at}: {_in_words(ms)}" for size, ms in points]
+        texts = [f"{method}, {sweep.axis} = {size:,}, {sweep.at}: {_in_words(ms)}" for size, ms in points.items()]
         sheet.curve(panel, sizes, milliseconds, texts, label=label, **styles[method])
-        bounds = own.drop_nulls(["ci_low", "ci_high"])
-        low, high = ([1e3 * value for value in bounds[name]] for name in ("ci_low", "ci_high"))
-        shade = styles[method]["color"]
-        panel.fill_between(bounds[sweep.axis], low, high, color=shade, alpha=0.2 if labelled else 0.07, linewidth=0)
+        band = own.select(sweep.axis, "ci_low", "ci_high").drop_nulls()
+        look = {"color": styles[method]["color"], "alpha": 0.2 if labelled else 0.07, "linewidth": 0}
+        panel.fill_between(*band, **look)
         if own["objective"][0] != "ml" and sweep.axis == "D" and (size := sweep.overtakes(method)) is not None:
             ringed = True
             ring: dict[str, Any] = {"markerfacecolor": "none", "markeredgecolor": INK, "markeredgewidth": 0.9}
-            panel.plot(size, 1e3 * sweep.curve(method)[size], "o", markersize=9, **ring)
-    panel.set_xscale("log")
-    panel.set_yscale("log")
+            panel.plot(size, points[size], "o", markersize=9, **ring)
+    panel.set(xscale="log", yscale="log", ylabel="milliseconds an iteration")
     plain_log(panel.yaxis)
-    panel.set_ylabel("milliseconds an iteration")
     if ringed:
         text = "○ faster than every dense ML\nfrom here on"
         panel.text(0.99, 0.03, text, ha="right", fontsize=7, transform=panel.transAxes)
@@ -188,20 +178,18 @@ def _draw_paper(panel: Axes, sweep: Sweep) -> bool:
 def _bound(sweep: Sweep) -> Drawing:
     bounds = sweep.rows.filter(metric="iteration_bound").select("method", "D", bound="value")
     times = sweep.times.join(bounds, on=["method", "D"]).sort("method", "D")
-    times = times.with_columns(fraction=100 * pl.col("bound") / pl.col("value"))
+    times = times.with_columns(fraction=100 * pl.col("bound") / pl.col("value"), label="method")
     methods = times.group_by("method", maintain_order=True).last().sort("fraction", descending=True)["method"].to_list()
     sheet = Sheet(times, sweep.title, _HEIGHT)
     panel = sheet.subplots()
-    styles = curve_styles(times.with_columns(label="method"))
+    styles = curve_styles(times)
     for method in methods:
         points = times.filter(method=method).select("D", "fraction").rows()
         sizes, percents = zip(*points, strict=True)
         texts = [f"{method}, D = {size:,}, {sweep.at}: {percent:.0f} % of the bound" for size, percent in points]
         sheet.curve(panel, sizes, percents, texts, label=method, **styles[method])
     panel.axhline(100, color=INK, linewidth=0.8, linestyle=(0, (4, 2)))
-    panel.set_xscale("log")
-    panel.set_ylim(bottom=0)
-    panel.set_ylabel("bound / measured time, %")
+    panel.set(xscale="log", ylim=(0, None), ylabel="bound / measured time, %")
     _finish(sheet, panel, "D", times["D"], labelled=len(methods) <= _LABELLED)
     return sheet.drawing(
         f"{sweep.name}-bound",

@@ -92,6 +92,7 @@ class Sheet(Figure):
         super().__init__(figsize=(width, height), layout=self._constrained)
         self.group = group
         self.said: dict[str, list[str]] = {}
+        self._ends: dict[Axes, list[tuple[float, float, str, Any]]] = {}
         self.suptitle(title, x=0.01, ha="left", fontsize=9.5, fontweight="bold")
         footer = provenance(group, _MOST_COMMITS)
         place = self.dpi_scale_trans
@@ -115,6 +116,7 @@ class Sheet(Figure):
         name = f"points-{len(self.said)}"
         line.set_gid(name)
         self.said[name] = list(texts)
+        self._ends.setdefault(panel, []).append((x[-1], y[-1], str(line.get_label()), line.get_color()))
 
     def legend_below(self, panel: Axes, columns: int = 2) -> None:
         """Name the curves of a panel below all panels, in fewer columns if they are too wide; the sheet grows by it."""
@@ -135,15 +137,14 @@ class Sheet(Figure):
         """Name the curves of a panel with its final limits where they end; names that would touch are moved apart."""
         self.draw_without_rendering()
         scale = 72 / self.dpi
-        curves = [line for line in panel.lines if line.get_gid() in self.said]
-        ends = sorted(((line.get_xydata()[-1], line) for line in curves), key=lambda end: end[0][1])
-        heights = [float(panel.transData.transform(end)[1]) * scale for end, _ in ends]
+        ends = sorted(self._ends[panel], key=lambda end: end[1])
+        heights = [float(panel.transData.transform((x, y))[1]) * scale for x, y, _, _ in ends]
         places = _apart(heights, panel.bbox.y0 * scale, panel.bbox.y1 * scale)
-        arrow = {"arrowstyle": "-", "linewidth": 0.6, "shrinkA": 0, "shrinkB": 4, "relpos": (0, 0.5)}
+        line = {"arrowstyle": "-", "linewidth": 0.6, "shrinkA": 0, "shrinkB": 4, "relpos": (0, 0.5)}
         look = {"va": "center", "fontsize": 8, "annotation_clip": False}
-        for (end, line), height, place in zip(ends, heights, places, strict=True):
-            look |= {"color": text_colour(line.get_color()), "arrowprops": {"color": line.get_color(), **arrow}}
-            note(panel, line.get_label(), end, (14, place - height), **look)
+        for (x, y, name, colour), height, place in zip(ends, heights, places, strict=True):
+            arrow = {"color": colour, **line}
+            note(panel, name, (x, y), (14, place - height), color=text_colour(colour), arrowprops=arrow, **look)
 
     def drawing(self, name: str, title: str, *sentences: str) -> Drawing:
         """Finish the figure: its caption is the sentences that are not empty, and what its rows were measured with."""
