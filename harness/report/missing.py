@@ -6,17 +6,14 @@ import polars as pl
 
 from harness.paper.experiments import EXPERIMENTS
 
-Sourced = tuple[pl.DataFrame, list[tuple[str, ...]]]
-"""A table, and for each of its lines the keys of the cells that it comes from."""
 
-
-def without_numbers(rows: pl.DataFrame) -> Sourced:
+def without_numbers(rows: pl.DataFrame) -> pl.DataFrame:
     """Return methods that are unavailable, failed or diverged, with the reason, and the cells that say so."""
     columns = ["status", "experiment", "profile", "method", "reason"]
     return _sourced(rows.filter(pl.col("status") != "ok"), columns, ["status", "experiment", "profile", "method"])
 
 
-def cut_short(rows: pl.DataFrame) -> Sourced:
+def cut_short(rows: pl.DataFrame) -> pl.DataFrame:
     """Return trainings of other profiles than quick that ended before the length of their recipe, and their cells."""
     columns = ["experiment", "profile", "method", "dataset", "recipe"]
     short = rows.filter(pl.col("profile") != "quick", pl.col("shortened"))
@@ -37,7 +34,7 @@ def unmeasured(rows: pl.DataFrame) -> pl.DataFrame:
     return pl.DataFrame(lines, schema=["experiment", "question", "what there is", "command"], orient="row")
 
 
-def _sourced(rows: pl.DataFrame, columns: list[str], order: list[str]) -> Sourced:
-    cells = pl.col("cell").unique(maintain_order=True)
-    table = rows.group_by(columns, maintain_order=True).agg(cells).sort(order)
-    return table.drop("cell"), [tuple(keys) for keys in table["cell"].to_list()]
+def _sourced(rows: pl.DataFrame, columns: list[str], order: list[str]) -> pl.DataFrame:
+    """Return a line for every combination of some columns, with the keys of the cells that it comes from."""
+    keys = pl.col("cell").unique(maintain_order=True).alias("keys")
+    return rows.group_by(columns, maintain_order=True).agg(keys).sort(order)
