@@ -21,7 +21,6 @@ from harness.report import publish
 from harness.report.appendix import cells, links
 from harness.report.claims import CLAIMS, VERDICT_RULE, Claim, Outcome, Verdict, judge
 from harness.report.figures import drawings
-from harness.report.missing import cut_short, unmeasured, without_numbers
 from harness.report.series import series_table
 from harness.report.tables.text import to_html
 from harness.results import Store
@@ -80,9 +79,9 @@ def build(rows: pl.DataFrame, store: Store, history: pl.DataFrame, damaged: Sequ
     )
     style, script = (files("harness.report").joinpath(name).read_text() for name in ("style.css", "script.js"))
     missing = {
-        "Methods without a number": without_numbers(rows),
-        "Trainings that ended before the length of their recipe": cut_short(rows),
-        "Experiments without rows of the paper profile": unmeasured(rows),
+        "Methods without a number": _without_numbers(rows),
+        "Trainings that ended before the length of their recipe": _cut_short(rows),
+        "Experiments without rows of the paper profile": _unmeasured(rows),
     }
     return environment.get_template("page.html.j2").render(
         style=Markup(style),
@@ -145,6 +144,39 @@ def _experiments(rows: pl.DataFrame) -> list[tuple[str, list[tuple[publish.Page,
         table = page.frame.with_columns(pl.Series("keys", page.cells, dtype=pl.List(pl.String)))
         grouped.setdefault(page.experiment, []).append((page, _table(table)))
     return list(grouped.items())
+
+
+def _without_numbers(rows: pl.DataFrame) -> pl.DataFrame:
+    """Return methods that are unavailable, failed or diverged, with the reason, and the cells that say so."""
+    columns = ["status", "experiment", "profile", "method", "reason"]
+    return _sourced(rows.filter(pl.col("status") != "ok"), columns, ["status", "experiment", "profile", "method"])
+
+
+def _cut_short(rows: pl.DataFrame) -> pl.DataFrame:
+    """Return trainings of other profiles than quick that ended before the length of their recipe, and their cells."""
+    columns = ["experiment", "profile", "method", "dataset", "recipe"]
+    short = rows.filter(pl.col("profile") != "quick", pl.col("shortened"))
+    return _sourced(short, columns, ["experiment", "method", "recipe"])
+
+
+def _unmeasured(rows: pl.DataFrame) -> pl.DataFrame:
+    """Return the experiments that have no rows at all, or rows of the quick profile alone, and how to get them."""
+    lines = []
+    for experiment in EXPERIMENTS:
+        profiles = rows.filter(experiment=experiment.name)["profile"].unique().to_list()
+        command = f"harness reproduce {experiment.name}"
+        if not profiles:
+            lines.append((experiment.name, experiment.title, "no rows", command))
+        elif profiles == ["quick"]:
+            why = f"the quick profile alone: {experiment.shortened}"
+            lines.append((experiment.name, experiment.title, why, f"{command} --profile paper"))
+    return pl.DataFrame(lines, schema=["experiment", "question", "what there is", "command"], orient="row")
+
+
+def _sourced(rows: pl.DataFrame, columns: list[str], order: list[str]) -> pl.DataFrame:
+    """Return a line for every combination of some columns, with the keys of the cells that it comes from."""
+    keys = pl.col("cell").unique(maintain_order=True).alias("keys")
+    return rows.group_by(columns, maintain_order=True).agg(keys).sort(order)
 
 
 def _provenance(rows: pl.DataFrame) -> pl.DataFrame:

@@ -140,13 +140,7 @@ def render(store: Store, folder: Path) -> list[Path]:
 
 
 def write_figures(rows: pl.DataFrame, store: Store, folder: Path) -> list[Path]:
-    """Write every figure that rows and arrays fill, as SVG in ``figures`` of a folder; return the files.
-
-    Args:
-        rows: Rows with the columns of `harness.results.derived`.
-        store: Where the arrays of the rows' cells lie.
-        folder: The folder to write in.
-    """
+    """Write every figure that rows and their arrays in a store fill, as SVG in ``figures`` of a folder."""
     return _write(((f"{file_stem(one.name)}.svg", one.svg()) for one in drawings(rows, store)), folder / "figures")
 
 

@@ -13,15 +13,10 @@ if TYPE_CHECKING:
 
 
 def drawings(rows: pl.DataFrame, store: Store) -> Iterator[Drawing]:
-    """Draw everything that rows and arrays have a figure for, one drawing at a time.
+    """Draw everything that rows with derived columns, and a store's arrays of their cells, have a figure for."""
+    from harness.report.figures import curves, likelihood, pictures, runtime
 
-    Args:
-        rows: Rows with the columns of `harness.results.derived`.
-        store: Where the arrays of the rows' cells lie.
-    """
-    from harness.report.figures import curves, headline, likelihood, pictures, runtime
-
-    yield from headline.headline(rows)
+    yield from runtime.headline(rows)
     yield from runtime.runtime_figures(rows)
     yield from likelihood.likelihood_figures(rows)
     yield from curves.curve_figures(rows)

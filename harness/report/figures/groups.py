@@ -32,9 +32,7 @@ def groups(rows: pl.DataFrame, named: Mapping[str, str], rest: Sequence[str]) ->
 def provenance(group: pl.DataFrame, most: int | None = None) -> str:
     """Say what the rows of one figure were measured with: batch, dtype, machine, threads, torch, commits.
 
-    Args:
-        group: The rows of the figure.
-        most: How many commits are named rather than counted; None: all are named.
+    More commits than ``most`` are counted rather than named.
     """
     commits = sorted({_short(commit) for commit in group["commit"]})
     parts = [
@@ -54,11 +52,11 @@ def labelled(group: pl.DataFrame) -> pl.DataFrame:
     parts = [pl.col("method")]
     if group["recipe"].n_unique() > 1:
         parts.append(pl.col("recipe"))
-    for column in ("B", "L", "seed", "EMA", "MaP"):
-        if group.group_by("method").agg(pl.col(column).n_unique())[column].max() == 1:
-            continue
-        flag = pl.when(column).then(pl.lit(column)).otherwise(pl.lit(f"no {column}"))
-        parts.append(flag if column in ("EMA", "MaP") else pl.format(f"{column} {{}}", column))
+    texts = {column: pl.format(f"{column} {{}}", column) for column in ("B", "L", "seed")}
+    texts |= {flag: pl.when(flag).then(pl.lit(flag)).otherwise(pl.lit(f"no {flag}")) for flag in ("EMA", "MaP")}
+    for column, text in texts.items():
+        if group.group_by("method").agg(pl.col(column).n_unique())[column].max() != 1:
+            parts.append(text)
     return group.with_columns(label=pl.concat_str(parts, separator=", ")).sort("label", maintain_order=True)
 
 

@@ -10,11 +10,11 @@ from matplotlib.axes import Axes
 
 from harness.report.figures.groups import TRAININGS, groups, title_of
 from harness.report.figures.sheet import Drawing, Sheet, note, plain_log
-from harness.report.figures.style import INK, colour, marker, styled
+from harness.report.figures.style import BLUE, INK, VERMILION, colour, marker, styled
 from harness.report.tables.trainings import likelihood
 
 _ROW = 0.19  # inches
-_LOOKS = {True: {"color": "#0072B2", "marker": "o"}, False: {"color": "#D55E00", "marker": "s"}}  # with and without MaP
+_LOOKS = {True: {"color": BLUE, "marker": "o"}, False: {"color": VERMILION, "marker": "s"}}  # with and without MaP
 
 
 def likelihood_figures(rows: pl.DataFrame) -> Iterator[Drawing]:

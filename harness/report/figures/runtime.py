@@ -1,4 +1,4 @@
-"""Milliseconds an iteration against D and against L, and how near they come to the bound."""
+"""Milliseconds an iteration: the one figure that answers the question, all sweeps over D and L, and the bound."""
 
 from __future__ import annotations
 
@@ -16,10 +16,12 @@ from harness.paper import published
 from harness.paper.recipes import PUBLISHED_LAYERS
 from harness.report.figures.groups import MACHINE, groups
 from harness.report.figures.sheet import Drawing, Sheet, note, plain_log
-from harness.report.figures.style import INK, colour, curve_styles, styled
+from harness.report.figures.style import FULL_WIDTH, INK, colour, curve_styles, styled
 from harness.report.tables.comparison import comparisons, newest
 from harness.results.statistics import crossing, log_slope
 
+_OURS = "ebflow-dsm"
+_BESIDE = ("ebflow-ssm", "ebflow-fdssm")
 _HEIGHT = 3.6
 _TICK = 0.135  # of the axis, at least, between two numbers
 _LABELLED = 12
@@ -28,7 +30,7 @@ _AXES = {"D": "dimension D", "L": "linear layers L"}
 
 
 @dataclass(frozen=True)
-class Sweep:
+class _Sweep:
     """Timings of some methods along one axis, all else equal.
 
     Args:
@@ -75,13 +77,8 @@ class Sweep:
         return crossing(dict(own.select("D", pl.col("verdict") == "faster").rows()))
 
 
-def sweeps(rows: pl.DataFrame, axis: str) -> Iterator[Sweep]:
-    """Yield every set of timings that differ in one size and in nothing else that makes them comparable.
-
-    Args:
-        rows: Rows with the columns of `harness.results.derived`.
-        axis: The size that differs, D or L.
-    """
+def _sweeps(rows: pl.DataFrame, axis: str) -> Iterator[_Sweep]:
+    """Yield every set of timings that differ in one size, D or L, and in nothing else that makes them comparable."""
     other = "L" if axis == "D" else "D"
     named = {"experiment": "{}", "profile": "{}", "architecture": "{}", other: f"{other}{{}}"}
     rest = ["channels", "B", "dtype", *MACHINE]
@@ -91,25 +88,69 @@ def sweeps(rows: pl.DataFrame, axis: str) -> Iterator[Sweep]:
     sizes = pl.col(axis).filter(metric="seconds_per_iteration")
     rows = rows.filter(sizes.n_unique().over(*named, *rest, "method") > 1)
     for name, group in groups(rows, named, rest):
-        yield Sweep(name, axis, f"{other} = {group[other][0]:,}", newest(group))
+        yield _Sweep(name, axis, f"{other} = {group[other][0]:,}", newest(group))
+
+
+def headline(rows: pl.DataFrame) -> Iterator[Drawing]:
+    """Draw the widest sweep over D of fc that holds DSM and maximum likelihood with dense matrices, if there is one."""
+    fc = [sweep for sweep in _sweeps(rows, "D") if sweep.rows["architecture"][0] == "fc"]
+    answering = [sweep for sweep in fc if sweep.curve(_OURS) and sweep.rival]
+    if answering:
+        yield _headline(max(answering, key=lambda sweep: (max(sweep.rows["D"]), sweep.rows["D"].n_unique())))
+
+
+@styled()
+def _headline(sweep: _Sweep) -> Drawing:
+    title = "Time of a training step as the dimension grows: score matching beside maximum likelihood"
+    sheet = Sheet(sweep.times, title, 4.3, FULL_WIDTH)
+    panel = sheet.subplots()
+    _draw_times(sheet, panel, sweep, _answering(sweep), labelled=True)
+    ours, rival = sweep.curve(_OURS), sweep.rival
+    size = max(ours.keys() & rival.keys())
+    low, high = 1e3 * ours[size], 1e3 * rival[size]
+    arrow = {"arrowstyle": "<->", "color": INK, "shrinkA": 3, "shrinkB": 3}
+    panel.annotate("", (size, low), (size, high), arrowprops=arrow)
+    look = {"va": "center", "fontweight": "bold", "annotation_clip": False}
+    note(panel, f"{high / low:.1f} times less", (size, low**0.35 * high**0.65), (7, 0), **look)
+    crossing = sweep.overtakes(_OURS)
+    return sheet.drawing(
+        "headline",
+        title,
+        f"Median milliseconds of a whole training iteration of the fc network, {sweep.at}; bands are 95 % intervals, "
+        f"slopes log-log regressions. At D = {size:,} {_OURS} takes {high / low:.1f} times less than the fastest "
+        "maximum likelihood on dense matrices.",
+        "" if crossing is None else f"A ring marks the D from which on a method is faster: {crossing:,} for {_OURS}.",
+    )
+
+
+def _answering(sweep: _Sweep) -> list[str]:
+    """Return the objectives of score matching, and the fastest maximum likelihood at the largest D of every kind."""
+    times = sweep.times
+    largest = times.filter(pl.col("D") == pl.col("D").max(), objective="ml").sort("value")
+    own = largest.filter(pl.col("method").str.starts_with("ebflow-"), linear="dense")
+    peers = largest.filter(~pl.col("method").str.starts_with("ebflow-"), linear="dense")
+    restricted = largest.filter(~pl.col("linear").is_in(["dense", "none"]))
+    fastest = pl.concat([kind.head(1) for kind in (own, peers, restricted)])["method"].to_list()
+    present = set(times["method"])
+    return [method for method in (_OURS, *_BESIDE, *fastest) if method in present]
 
 
 def runtime_figures(rows: pl.DataFrame) -> Iterator[Drawing]:
     """Draw seconds against D and against L, and the fraction that the bound is, one figure for every sweep."""
     for axis in ("D", "L"):
-        for sweep in sweeps(rows, axis):
+        for sweep in _sweeps(rows, axis):
             yield _seconds(sweep)
             if axis == "D" and sweep.rows.filter(metric="iteration_bound").height:
                 yield _bound(sweep)
 
 
 @styled()
-def _seconds(sweep: Sweep) -> Drawing:
+def _seconds(sweep: _Sweep) -> Drawing:
     methods = sweep.times["method"].unique().to_list()
     sheet = Sheet(sweep.times, sweep.title, _HEIGHT)
     panel = sheet.subplots()
     with_paper = _draw_paper(panel, sweep)
-    ringed = draw_times(sheet, panel, sweep, methods, labelled=len(methods) <= _LABELLED)
+    ringed = _draw_times(sheet, panel, sweep, methods, labelled=len(methods) <= _LABELLED)
     level = 99 if sweep.rows["experiment"][0] == "asv" else 95
     return sheet.drawing(
         f"{sweep.name}-seconds-over-{sweep.axis}",
@@ -121,7 +162,7 @@ def _seconds(sweep: Sweep) -> Drawing:
     )
 
 
-def draw_times(sheet: Sheet, panel: Axes, sweep: Sweep, methods: list[str], labelled: bool) -> bool:
+def _draw_times(sheet: Sheet, panel: Axes, sweep: _Sweep, methods: list[str], labelled: bool) -> bool:
     """Draw the curves of these methods, slowest first; return whether a crossing is marked.
 
     Curves are named at their ends if ``labelled`` is true, or else in a legend below.
@@ -154,7 +195,7 @@ def draw_times(sheet: Sheet, panel: Axes, sweep: Sweep, methods: list[str], labe
     return ringed
 
 
-def _draw_paper(panel: Axes, sweep: Sweep) -> bool:
+def _draw_paper(panel: Axes, sweep: _Sweep) -> bool:
     """Draw the published curves behind, pale: those of this architecture and its number of channels."""
     first = sweep.rows.row(0, named=True)
     if sweep.axis != "D" or first["B"] != 100 or first["L"] != PUBLISHED_LAYERS.get(first["architecture"]):
@@ -175,7 +216,7 @@ def _draw_paper(panel: Axes, sweep: Sweep) -> bool:
 
 
 @styled()
-def _bound(sweep: Sweep) -> Drawing:
+def _bound(sweep: _Sweep) -> Drawing:
     bounds = sweep.rows.filter(metric="iteration_bound").select("method", "D", bound="value")
     times = sweep.times.join(bounds, on=["method", "D"]).sort("method", "D")
     times = times.with_columns(fraction=100 * pl.col("bound") / pl.col("value"), label="method")

@@ -102,16 +102,7 @@ class Sheet(Figure):
     def curve(
         self, panel: Axes, x: Sequence[float], y: Sequence[float], texts: Sequence[str], *form: str, **look: Any
     ) -> None:
-        """Plot markers and lines as `Axes.plot` does, and give every marker the text that a browser shows for it.
-
-        Args:
-            panel: Where to draw.
-            x: One coordinate a marker.
-            y: The other coordinate.
-            texts: One text a marker, shown when the pointer rests on it.
-            form: The format string of `Axes.plot`, if any.
-            look: Properties of the line.
-        """
+        """Plot markers and lines as `Axes.plot` does; a browser shows the text of a marker under the pointer."""
         (line,) = panel.plot(x, y, *form, **look)
         name = f"points-{len(self.said)}"
         line.set_gid(name)

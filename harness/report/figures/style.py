@@ -12,25 +12,23 @@ import polars as pl
 
 WIDTH = 4.8  # inches, printed at 3.3
 FULL_WIDTH = 7.2
-DPI = 200
 INK = "#333333"
 
 # Okabe and Ito's colours, told apart by readers with any colour vision; the marker says whose code it is.
-_BLUE, _SKY, _GREEN, _VERMILION = "#0072B2", "#56B4E9", "#009E73", "#D55E00"
+BLUE, _SKY, _GREEN, VERMILION = "#0072B2", "#56B4E9", "#009E73", "#D55E00"
 _ORANGE, _PURPLE, _BLACK = "#E69F00", "#CC79A7", "#000000"
-_SCORE_MATCHING = {"dsm": _BLUE, "ssm": _SKY, "tssm": _SKY, "fdssm": _GREEN}
+_SCORE_MATCHING = {"dsm": BLUE, "ssm": _SKY, "tssm": _SKY, "fdssm": _GREEN}
 _MARKERS = {"ebflow": "o", "nflows": "s", "normflows": "D", "zuko": "^"}
 _OTHER_MARKERS = "vPX*<>"
 _DASHES = ("-", (0, (4, 1.5)), (0, (1, 1)), (0, (4, 1, 1, 1)), (0, (7, 2)), (0, (2, 2)), (0, (6, 1, 1, 1, 1, 1)))
 
 _SETTINGS: dict[str, Any] = {
-    "figure.dpi": DPI,  # laid out as it is printed
+    "figure.dpi": 200,  # laid out as it is printed
     "text.hinting": "no_hinting",
     "text.parse_math": False,  # a name with a dollar is no formula
     "font.size": 9,
     "font.sans-serif": ["DejaVu Sans"],
     "axes.titlesize": 9,
-    "axes.labelsize": 9,
     "axes.labelcolor": INK,
     "axes.edgecolor": "#777777",
     "axes.linewidth": 0.6,
@@ -71,7 +69,7 @@ def colour(objective: str, linear: str) -> str:
     replaces or estimates the likelihood's gradient in some other way.
     """
     if objective in ("ml", "sml"):
-        return {"dense": _VERMILION, "none": _PURPLE}.get(linear, _ORANGE)
+        return {"dense": VERMILION, "none": _PURPLE}.get(linear, _ORANGE)
     return _SCORE_MATCHING.get(objective, _BLACK)
 
 
