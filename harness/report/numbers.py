@@ -14,11 +14,7 @@ from harness.report.tables import TABLES
 
 
 class Numbers:
-    """Looks numbers up in rows by their columns; a lookup that does not match exactly one number raises.
-
-    Args:
-        rows: Rows with their derived columns, as `harness.results.Store.frame` returns them.
-    """
+    """Looks numbers up in rows with derived columns; a lookup that does not match exactly one number raises."""
 
     def __init__(self, rows: pl.DataFrame) -> None:
         self.rows = rows
@@ -75,12 +71,10 @@ class Numbers:
 
 
 def render_page(template: str, rows: pl.DataFrame) -> str:
-    """Fill in a page of prose.
+    """Fill a page of prose, a Jinja template, with numbers of the rows.
 
-    Args:
-        template: A Jinja template. It calls the methods of `Numbers` by name and writes numbers by the filter `fixed`,
-            which takes the number of decimals.
-        rows: The rows that its numbers come from.
+    The template calls the methods of `Numbers` by name and writes numbers by the filter `fixed`, which takes the number
+    of decimals.
 
     Raises:
         InputError: if a lookup of the template does not match exactly one number.

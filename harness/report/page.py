@@ -33,15 +33,7 @@ _HALF = 420
 
 
 def write(store: Store, asv_dir: Path, output: Path) -> list[str]:
-    """Write the page of a store and of asv's results.
-
-    Args:
-        store: The results to read.
-        asv_dir: The folder that ``asv run`` wrote its results to.
-        output: The file to write.
-
-    Returns:
-        One line for every file that could not be read.
+    """Write the page of a store and of the folder of asv's results; return a line for every file that is not readable.
 
     Raises:
         InputError: if there are no results, or the page cannot be written.
@@ -62,13 +54,10 @@ def write(store: Store, asv_dir: Path, output: Path) -> list[str]:
 
 
 def build(rows: pl.DataFrame, store: Store, history: pl.DataFrame, damaged: Sequence[str] = ()) -> str:
-    """Return the page.
+    """Return the page of rows with derived columns, at least one, whose arrays lie in the store.
 
-    Args:
-        rows: Rows with the columns of `harness.results.derived`, at least one.
-        store: Where the arrays of the rows' cells lie.
-        history: The history of asv's benchmarks, as `harness.timing.asv_results.history` returns it.
-        damaged: One line for every file that could not be read.
+    The history is that of `harness.timing.asv_results.history`; every file that could not be read has a line in
+    ``damaged``.
     """
     environment = Environment(
         loader=PackageLoader("harness.report", ""),

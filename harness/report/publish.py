@@ -62,14 +62,14 @@ class Page:
 
 
 def pages(rows: pl.DataFrame, across: Collection[str] = ()) -> Iterator[Page]:
-    """Yield every table that the rows fill, experiment by experiment.
+    """Yield every table that rows with derived columns fill, experiment by experiment.
 
     Args:
         rows: Rows with the columns of `harness.results.derived`.
         across: Settings of `harness.report.tables.comparison.ACROSS` in which compared timings may differ.
 
     Raises:
-        InputError: if one of them is no such setting.
+        InputError: if ``across`` names a setting that is not among `ACROSS`.
     """
     rows = compare_across(rows, across)
     for (experiment, profile), group in rows.group_by(["experiment", "profile"], maintain_order=True):
@@ -118,16 +118,9 @@ def with_asv(rows: pl.DataFrame, folder: Path) -> tuple[pl.DataFrame, list[str]]
 
 
 def render(store: Store, folder: Path) -> list[Path]:
-    """Write every table and figure of a store and of asv's results in it; remove those that no longer come out.
+    """Write every table and figure of a store and of asv's results in it into a folder; return the files written.
 
-    The same rows give the same bytes.
-
-    Args:
-        store: The results to read.
-        folder: The folder to write ``tables`` and ``figures`` in.
-
-    Returns:
-        The files written.
+    Tables and figures that no longer come out are removed. The same rows give the same bytes.
     """
     rows, _ = store.frame()
     tables = write_tables(pages(with_asv(rows, store.folder / "asv")[0]), folder)

@@ -58,10 +58,11 @@ def scaling(rows: pl.DataFrame) -> list[Evidence]:
                 outcome = Outcome.FOR
             else:
                 outcome = Outcome.PARTLY if rival - own >= SLOPE else Outcome.AGAINST
+            cells = group.filter(pl.col("method").is_in([method, "ebflow-ml"]))["cell"]
             slopes = f"the time of {method} grows as D to the power {own:.2f}, of ebflow-ml {rival:.2f}"
             text = f"{_where(first)}, D from {LARGE}: {slopes}."
             short = f"{first['architecture']}: slopes in D {own:.2f} ({method}) and {rival:.2f}"
-            evidence.append(Evidence(outcome, short, text, _cells(group, method, "ebflow-ml")))
+            evidence.append(Evidence(outcome, short, text, keys(cells)))
     for _, group in timings.group_by([*runs, "D"], maintain_order=True):
         first = group.row(0, named=True) | {"L": None}
         for method in ("ebflow-dsm", "ebflow-ml"):
@@ -70,7 +71,7 @@ def scaling(rows: pl.DataFrame) -> list[Evidence]:
                 outcome = Outcome.FOR if abs(slope - 1) <= SLOPE else Outcome.AGAINST
                 text = f"{_where(first)}, D = {first['D']:,}: the time of {method} grows as L to the power {slope:.2f}."
                 short = f"{first['architecture']}: slope in L {slope:.2f} ({method})"
-                evidence.append(Evidence(outcome, short, text, _cells(group, method)))
+                evidence.append(Evidence(outcome, short, text, keys(group.filter(method=method)["cell"])))
     return evidence
 
 
@@ -168,10 +169,6 @@ def _listed(points: list[tuple[int, float]]) -> str:
     (first_size, first), *rest = points
     others = [f"{_factor(ratio)} ({size:,})" for size, ratio in rest]
     return ", ".join([f"{_factor(first)} times (D = {first_size:,})", *others])
-
-
-def _cells(group: pl.DataFrame, *methods: str) -> tuple[str, ...]:
-    return keys(group.filter(pl.col("method").is_in(methods))["cell"])
 
 
 def _times(pair: dict[str, Any]) -> str:

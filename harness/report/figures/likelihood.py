@@ -48,12 +48,11 @@ def _dots(name: str, group: pl.DataFrame, table: pl.DataFrame) -> Drawing:
         above = ("data", "axes fraction")
         note(panel, f"one Gaussian, {value:,.1f}", (value, 1.0), (3, 2), xycoords=above, fontsize=7.5)
     panel.set_yticks(range(own.height), own["label"].to_list(), fontsize=7.5)
-    panel.set_ylim(-0.7, own.height - 0.3)
+    panel.set(ylim=(-0.7, own.height - 0.3), xlabel="test NLL, nats a sample (lower is better)")
     values = [*own["NLL nats"].drop_nulls(), *own["published NLL"].drop_nulls()]
     if max(values) > 3 * min(values) > 0:
         panel.set_xscale("log")
         plain_log(panel.xaxis)
-    panel.set_xlabel("test NLL, nats a sample (lower is better)")
     published = own["published NLL"].count() > 0
     return sheet.drawing(
         f"{name}-likelihood",

@@ -31,18 +31,11 @@ _AXES = {"D": "dimension D", "L": "linear layers L"}
 
 @dataclass(frozen=True)
 class _Sweep:
-    """Timings of some methods along one axis, all else equal.
+    """Timings of some methods along one axis, D or L, all else equal: rows of all metrics, as `newest` returns them."""
 
-    Args:
-        name: The beginning of the names of the sweep's files.
-        axis: What is varied, D or L.
-        at: What the other one of D and L is, such as ``L = 2``.
-        rows: The rows of all metrics, as `newest` returns them, with their number of channels.
-    """
-
-    name: str
+    name: str  # the beginning of the names of its figures
     axis: str
-    at: str
+    at: str  # the size that is held, such as L = 2
     rows: pl.DataFrame
 
     @property
@@ -242,22 +235,18 @@ def _bound(sweep: _Sweep) -> Drawing:
 
 def _finish(sheet: Sheet, panel: Axes, axis: str, sizes: pl.Series, labelled: bool) -> None:
     """Put the measured sizes on the axis, and name the curves at their ends or in a legend."""
-    _ticks(panel, sizes.unique().sort().to_list())
+    ticks = sizes.unique().sort().to_list()
+    numbered = [ticks[-1]]
+    for size in ticks[-2::-1]:  # a number stands where it does not touch that of the next larger size
+        if math.log(numbered[-1] / size) > _TICK * math.log(ticks[-1] / ticks[0]) or size == ticks[0]:
+            numbered.append(size)
+    panel.set_xticks(ticks, [str(size) if size in numbered else "" for size in ticks])
+    panel.xaxis.set_minor_locator(NullLocator())
     panel.set_xlabel(_AXES[axis])
     if labelled:
         sheet.label_ends(panel)
     else:
         sheet.legend_below(panel)
-
-
-def _ticks(panel: Axes, sizes: list[int]) -> None:
-    """Put a tick at every size, and its number where that does not touch the number of the next larger one."""
-    numbered = [sizes[-1]]
-    for size in sizes[-2::-1]:
-        if math.log(numbered[-1] / size) > _TICK * math.log(sizes[-1] / sizes[0]) or size == sizes[0]:
-            numbered.append(size)
-    panel.set_xticks(sizes, [str(size) if size in numbered else "" for size in sizes])
-    panel.xaxis.set_minor_locator(NullLocator())
 
 
 def _in_words(milliseconds: float) -> str:

@@ -32,12 +32,7 @@ def file_stem(*parts: str) -> str:
 
 
 def to_html(frame: pl.DataFrame, extra: Mapping[str, Sequence[Markup]] | None = None) -> Markup:
-    """Write a frame as an HTML table in which no value becomes markup.
-
-    Args:
-        frame: Any frame.
-        extra: Columns of markup to add on the right, by name, each with one value a row.
-    """
+    """Write a frame as an HTML table in which no value becomes markup, with extra columns of markup on the right."""
     columns = [(_class(column), column.name, list(map(_shown, column))) for column in frame]
     columns += [(Markup(' class="markup"'), name, list(cells)) for name, cells in (extra or {}).items()]
     head = Markup("").join(Markup('<th scope="col"{}>{}</th>').format(kind, name) for kind, name, _ in columns)
