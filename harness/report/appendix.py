@@ -8,8 +8,7 @@ from typing import Any
 import polars as pl
 from markupsafe import Markup
 
-SHOWN = 8
-"""How many links a list of cells has before the rest is only counted."""
+_SHOWN = 8  # links of a list of cells; the rest is only counted
 
 
 def cells(rows: pl.DataFrame) -> Iterator[dict[str, str]]:
@@ -43,10 +42,10 @@ def links(keys: Sequence[str]) -> Markup:
     """Return links to cells of the appendix."""
     if not keys:
         return Markup("published")
-    anchors = [Markup('<a href="#cell-{}">{}</a>').format(key, key[:8]) for key in keys[:SHOWN]]
+    anchors = [Markup('<a href="#cell-{}">{}</a>').format(key, key[:8]) for key in keys[:_SHOWN]]
     listed = Markup(" ").join(anchors)
-    if len(keys) > SHOWN:
-        listed += Markup(" and {} more").format(len(keys) - SHOWN)
+    if len(keys) > _SHOWN:
+        listed += Markup(" and {} more").format(len(keys) - _SHOWN)
     if len(keys) == 1:
         return listed
     return Markup("<details><summary>{} cells</summary>{}</details>").format(len(keys), listed)

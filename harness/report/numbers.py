@@ -30,8 +30,7 @@ class Numbers:
 
     def nll(self, experiment: str, method: str, **columns: Any) -> float:
         """Return a test NLL in nats a sample, of the profile paper unless `columns` says otherwise."""
-        usual: dict[str, Any] = {"profile": "paper"}
-        return self.value("nll", **usual | {"experiment": experiment, "method": method} | columns)
+        return self.value("nll", **{"profile": "paper", "experiment": experiment, "method": method} | columns)
 
     def ms(self, method: str, D: int, **columns: Any) -> float:
         """Return median milliseconds an iteration, of the uncompiled fc with L = 2 unless `columns` says otherwise."""

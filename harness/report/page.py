@@ -28,8 +28,7 @@ from harness.results.whole_file import put
 from harness.timing import asv_results
 
 _SVG = "http://www.w3.org/2000/svg"
-_HALF = 420
-"""Points up to which two figures stand side by side."""
+_HALF = 420  # points, up to which two figures stand side by side
 
 
 def write(store: Store, asv_dir: Path, output: Path) -> list[str]:
@@ -47,9 +46,8 @@ def write(store: Store, asv_dir: Path, output: Path) -> list[str]:
     try:
         put(output, text.encode())
     except OSError as error:
-        raise InputError(
-            f"the report {output} cannot be written ({error.strerror}); choose another --output"
-        ) from error
+        complaint = f"the report {output} cannot be written ({error.strerror}); choose another --output"
+        raise InputError(complaint) from error
     return damaged
 
 
@@ -59,12 +57,9 @@ def build(rows: pl.DataFrame, store: Store, history: pl.DataFrame, damaged: Sequ
     The history is that of `harness.timing.asv_results.history`; every file that could not be read has a line in
     ``damaged``.
     """
+    loader = PackageLoader("harness.report", "")
     environment = Environment(
-        loader=PackageLoader("harness.report", ""),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
+        loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     style, script = (files("harness.report").joinpath(name).read_text() for name in ("style.css", "script.js"))
     missing = {

@@ -62,7 +62,7 @@ class Page:
 
 
 def pages(rows: pl.DataFrame, across: Collection[str] = ()) -> Iterator[Page]:
-    """Yield every table that rows with derived columns fill, experiment by experiment.
+    """Yield every table that the rows fill, experiment by experiment.
 
     Args:
         rows: Rows with the columns of `harness.results.derived`.

@@ -15,18 +15,7 @@ _NAMES = {
     "seconds_per_log_determinant": "log-determinants of new weights",
     "seconds_per_sampling": "100 samples",
 }
-_COLUMNS = {
-    "benchmark": pl.String,
-    "method": pl.String,
-    "D": pl.Int64,
-    "L": pl.Int64,
-    "cpu": pl.String,
-    "commits": pl.Int64,
-    "newest": pl.String,
-    "ms": pl.Float64,
-    "times the commit before": pl.Float64,
-    "changes": pl.String,
-}
+_COLUMNS = ["benchmark", "method", "D", "L", "cpu", "commits", "newest", "ms", "times the commit before", "changes"]
 
 
 def series_table(history: pl.DataFrame) -> tuple[Markup, str]:
@@ -46,7 +35,7 @@ def series_table(history: pl.DataFrame) -> tuple[Markup, str]:
         names = (_NAMES.get(last["metric"], last["metric"]), last["method"], last["D"], last["L"], last["cpu"])
         newest = (last["commit"][:8], 1e3 * last["value"], last["ratio"])
         lines.append((*names, group.height, *newest, "; ".join(changes) or None))
-    frame, settings = split_constants(pl.DataFrame(lines, schema=_COLUMNS, orient="row"))
+    frame, settings = split_constants(pl.DataFrame(lines, _COLUMNS, orient="row", infer_schema_length=None))
     frame = frame.select(column for column in frame if column.null_count() < frame.height)
     return to_html(frame, {"history": [_sparkline(group) for group in ordered]}), settings
 

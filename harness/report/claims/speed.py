@@ -149,8 +149,7 @@ def _published_factors(architecture: str, objective: str) -> dict[int, float]:
     """
 
     def by(table: pl.DataFrame, name: str, column: str, value: str) -> dict[str, float]:
-        own = table.filter(architecture=architecture, objective=name)
-        return dict(own.select(column, value).rows())
+        return dict(table.filter(architecture=architecture, objective=name).select(column, value).rows())
 
     rates = [by(published.throughput(), name, "dataset", "batches_per_second") for name in (objective, "ml")]
     times = [by(published.runtime(), name, "shape", "published_seconds") for name in (objective, "ml")]

@@ -17,10 +17,8 @@ TRAININGS = dict.fromkeys(("experiment", "profile", "dataset", "architecture"), 
 def groups(rows: pl.DataFrame, named: Mapping[str, str], rest: Sequence[str]) -> Iterator[tuple[str, pl.DataFrame]]:
     """Split rows into those that may stand in one figure, each with the beginning of its name.
 
-    Args:
-        rows: The rows that have a place in some figure.
-        named: Columns whose values are always in the name, with the format of each.
-        rest: Columns that must be the same too; they are in the name where figures differ in nothing else.
+    The values of the columns in ``named`` are always in the name, each in its format. Those of the columns in ``rest``
+    must be the same too; they are in the name where figures differ in nothing else.
     """
     for names, own in rows.group_by(list(named), maintain_order=True):
         shared = [form.format(name) for form, name in zip(named.values(), names, strict=True)]

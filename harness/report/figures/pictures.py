@@ -179,8 +179,7 @@ def _needles(middles: np.ndarray, arrows: np.ndarray, width: float) -> PathPatch
 
 
 def _length(field: np.ndarray) -> np.ndarray:
-    across, up = np.moveaxis(field.astype(float), 2, 0)
-    return np.asarray(np.hypot(across, up))
+    return np.asarray(np.hypot(*np.moveaxis(field.astype(float), 2, 0)))
 
 
 def _side_by_side(images: np.ndarray) -> np.ndarray:
@@ -198,5 +197,4 @@ def _image(panel: Axes, pixels: np.ndarray, levels: np.ndarray) -> None:
         panel.imshow(np.where(pixels == _LINE, top, np.maximum(pixels, 0)) / top)
     panel.set(xticks=[], yticks=[])
     panel.grid(False)
-    panel.spines[:].set_visible(True)
-    panel.spines[:].set(color="#cccccc", linewidth=0.4)
+    panel.spines[:].set(visible=True, color="#cccccc", linewidth=0.4)

@@ -24,8 +24,7 @@ _OURS = "ebflow-dsm"
 _BESIDE = ("ebflow-ssm", "ebflow-fdssm")
 _HEIGHT = 3.6
 _TICK = 0.135  # of the axis, at least, between two numbers
-_LABELLED = 12
-"""Up to so many curves are named at their ends; more have a legend."""
+_LABELLED = 12  # curves are named at their ends; more have a legend
 _AXES = {"D": "dimension D", "L": "linear layers L"}
 
 

@@ -80,11 +80,7 @@ class Drawing:
 class Sheet(Figure):
     """A figure with a title above, a footer below, and points that say what they are.
 
-    Args:
-        group: The rows that are shown; the footer says what they were measured with.
-        title: What is shown.
-        height: The height in inches, without a legend.
-        width: The width in inches.
+    The footer says what the rows of the figure were measured with. Height and width are in inches, without a legend.
     """
 
     def __init__(self, group: pl.DataFrame, title: str, height: float, width: float = WIDTH) -> None:
@@ -95,8 +91,7 @@ class Sheet(Figure):
         self._ends: dict[Axes, list[tuple[float, float, str, Any]]] = {}
         self.suptitle(title, x=0.01, ha="left", fontsize=9.5, fontweight="bold")
         footer = provenance(group, _MOST_COMMITS)
-        place = self.dpi_scale_trans
-        self.text(0.05, 0.04, footer, transform=place, fontsize=6.5, color="#666666", in_layout=False)
+        self.text(0.05, 0.04, footer, transform=self.dpi_scale_trans, fontsize=6.5, color="#666666", in_layout=False)
         self._reserve(_FOOTER)
 
     def curve(

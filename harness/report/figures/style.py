@@ -28,7 +28,6 @@ _SETTINGS: dict[str, Any] = {
     "text.parse_math": False,  # a name with a dollar is no formula
     "font.size": 9,
     "font.sans-serif": ["DejaVu Sans"],
-    "axes.titlesize": 9,
     "axes.labelcolor": INK,
     "axes.edgecolor": "#777777",
     "axes.linewidth": 0.6,
@@ -42,8 +41,6 @@ _SETTINGS: dict[str, Any] = {
     "ytick.labelsize": 8,
     "xtick.color": INK,
     "ytick.color": INK,
-    "xtick.minor.size": 0,
-    "ytick.minor.size": 0,
     "text.color": INK,
     "lines.linewidth": 1.4,
     "lines.markersize": 4.5,

@@ -197,8 +197,7 @@ def _is_crossed() -> pl.Expr:
 
 def _has_divergence(rows: pl.DataFrame) -> pl.Expr:
     """Return whether a row is of a set whose exact density is known."""
-    sets = rows.filter(kind="likelihood", metric="kl")["dataset"].unique()
-    return pl.col("dataset").is_in(sets.to_list())
+    return pl.col("dataset").is_in(rows.filter(kind="likelihood", metric="kl")["dataset"].unique().to_list())
 
 
 def _scored(key: Iterable[Any], own: pl.DataFrame) -> _Scored:
