@@ -14,7 +14,7 @@ from harness.report.tables import TABLES
 
 
 class Numbers:
-    """Looks numbers up in rows with derived columns; a lookup that does not match exactly one number raises."""
+    """Looks numbers up in the rows of a store by their columns; a lookup that does not match exactly one raises."""
 
     def __init__(self, rows: pl.DataFrame) -> None:
         self.rows = rows

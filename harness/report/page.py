@@ -32,7 +32,7 @@ _HALF = 420  # points, up to which two figures stand side by side
 
 
 def write(store: Store, asv_dir: Path, output: Path) -> list[str]:
-    """Write the page of a store and of the folder of asv's results; return a line for every file that is not readable.
+    """Write the page of a store and of a folder of asv's results; return a line for every file that cannot be read.
 
     Raises:
         InputError: if there are no results, or the page cannot be written.
@@ -52,7 +52,7 @@ def write(store: Store, asv_dir: Path, output: Path) -> list[str]:
 
 
 def build(rows: pl.DataFrame, store: Store, history: pl.DataFrame, damaged: Sequence[str] = ()) -> str:
-    """Return the page of rows with derived columns, at least one, whose arrays lie in the store.
+    """Return the page of one row or more with the columns of `harness.results.derived`; a store has their arrays.
 
     The history is that of `harness.timing.asv_results.history`; every file that could not be read has a line in
     ``damaged``.
@@ -184,7 +184,6 @@ def _provenance(rows: pl.DataFrame) -> pl.DataFrame:
 
 
 def _table(frame: pl.DataFrame) -> Markup:
-    """Return a table without empty columns, where the keys of the cells of a line are links to them."""
+    """Return a table where the keys of the cells of a line are links to them."""
     sources = {"rows in": [links(keys) for keys in frame["keys"].to_list()]} if "keys" in frame.columns else None
-    frame = frame.drop("keys", strict=False)
-    return to_html(frame.select(column for column in frame if column.null_count() < frame.height), sources)
+    return to_html(frame.drop("keys", strict=False), sources)

@@ -18,8 +18,8 @@ from harness.results import Store, to_frame
 from harness.results.derived import derived
 from harness.timing import asv_results
 
-_NAMES = ["method", "linear", "recipe", "dataset", "architecture", "shape", "D", "L", "B", "dtype", "device", "threads"]
-_NAMES += ["seed", "cpu", "gpu", "torch", "commit", "EMA", "MaP"]
+_ROW_COLUMNS = ["method", "linear", "recipe", "dataset", "architecture", "shape", "D", "L", "B"]
+_ROW_COLUMNS += ["dtype", "device", "threads", "seed", "cpu", "gpu", "torch", "commit", "EMA", "MaP"]
 _MADE = {"tables": (".md", ".tex"), "figures": (".svg", ".png")}
 """Suffixes of the files that this version or an older one wrote, by their folder."""
 
@@ -93,7 +93,7 @@ def pages(rows: pl.DataFrame, across: Collection[str] = ()) -> Iterator[Page]:
 
 def _sources(table: pl.DataFrame, rows: pl.DataFrame) -> list[tuple[str, ...]]:
     """Return for each line of a table the keys of the cells that agree with it in all that the table says of them."""
-    shared = [name for name in _NAMES if name in table.columns]
+    shared = [name for name in _ROW_COLUMNS if name in table.columns]
     keys = with_setting(rows).group_by(shared, maintain_order=True).agg(pl.col("cell").unique(maintain_order=True))
     joined = table.select(shared).join(keys, on=shared, how="left", nulls_equal=True, maintain_order="left")
     return [tuple(cells or ()) for cells in joined["cell"].to_list()]

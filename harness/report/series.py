@@ -36,7 +36,6 @@ def series_table(history: pl.DataFrame) -> tuple[Markup, str]:
         newest = (last["commit"][:8], 1e3 * last["value"], last["ratio"])
         lines.append((*names, group.height, *newest, "; ".join(changes) or None))
     frame, settings = split_constants(pl.DataFrame(lines, _COLUMNS, orient="row", infer_schema_length=None))
-    frame = frame.select(column for column in frame if column.null_count() < frame.height)
     return to_html(frame, {"history": [_sparkline(group) for group in ordered]}), settings
 
 

@@ -148,14 +148,15 @@ def _published_factors(architecture: str, objective: str) -> dict[int, float]:
     at 28 x 28.
     """
 
-    def by(table: pl.DataFrame, name: str, column: str, value: str) -> dict[str, float]:
+    def numbers(table: pl.DataFrame, name: str, column: str, value: str) -> dict[str, float]:
         return dict(table.filter(architecture=architecture, objective=name).select(column, value).rows())
 
-    rates = [by(published.throughput(), name, "dataset", "batches_per_second") for name in (objective, "ml")]
-    times = [by(published.runtime(), name, "shape", "published_seconds") for name in (objective, "ml")]
+    both = (objective, "ml")
+    rates, ml_rates = (numbers(published.throughput(), name, "dataset", "batches_per_second") for name in both)
+    times, ml_times = (numbers(published.runtime(), name, "shape", "published_seconds") for name in both)
     sizes = {"mnist": 1024, "cifar10": 3072}
-    factors = {size: rates[0][dataset] / rates[1][dataset] for dataset, size in sizes.items() if dataset in rates[0]}
-    return factors | {math.prod(map(int, shape.split("x"))): times[1][shape] / times[0][shape] for shape in times[0]}
+    factors = {size: rates[dataset] / ml_rates[dataset] for dataset, size in sizes.items() if dataset in rates}
+    return factors | {math.prod(map(int, shape.split("x"))): ml_times[shape] / times[shape] for shape in times}
 
 
 def _where(row: dict[str, Any]) -> str:

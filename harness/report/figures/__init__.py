@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def drawings(rows: pl.DataFrame, store: Store) -> Iterator[Drawing]:
-    """Draw everything that rows with derived columns, and a store's arrays of their cells, have a figure for."""
+    """Draw every figure of rows with the columns of `harness.results.derived` and of their arrays in a store."""
     from harness.report.figures import curves, likelihood, pictures, runtime
 
     yield from runtime.headline(rows)

@@ -212,7 +212,7 @@ def _bound(sweep: _Sweep) -> Drawing:
     bounds = sweep.rows.filter(metric="iteration_bound").select("method", "D", bound="value")
     times = sweep.times.join(bounds, on=["method", "D"]).sort("method", "D")
     times = times.with_columns(fraction=100 * pl.col("bound") / pl.col("value"), label="method")
-    methods = times.group_by("method", maintain_order=True).last().sort("fraction", descending=True)["method"].to_list()
+    methods = times.group_by("method", maintain_order=True).last().sort("fraction", descending=True)["method"]
     sheet = Sheet(times, sweep.title, _HEIGHT)
     panel = sheet.subplots()
     styles = curve_styles(times)

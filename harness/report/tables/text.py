@@ -32,8 +32,9 @@ def file_stem(*parts: str) -> str:
 
 
 def to_html(frame: pl.DataFrame, extra: Mapping[str, Sequence[Markup]] | None = None) -> Markup:
-    """Write a frame as an HTML table in which no value becomes markup, with extra columns of markup on the right."""
-    columns = [(_class(column), column.name, list(map(_shown, column))) for column in frame]
+    """Write a frame without its empty columns as an HTML table; no value becomes markup but in the extra columns."""
+    filled = [column for column in frame if column.null_count() < frame.height]
+    columns = [(_class(column), column.name, list(map(_shown, column))) for column in filled]
     columns += [(Markup(' class="markup"'), name, list(cells)) for name, cells in (extra or {}).items()]
     head = Markup("").join(Markup('<th scope="col"{}>{}</th>').format(kind, name) for kind, name, _ in columns)
     cells = [[Markup("<td{}>{}</td>").format(kind, text) for text in texts] for kind, _, texts in columns]

@@ -105,9 +105,8 @@ def ablation(rows: pl.DataFrame) -> pl.DataFrame:
     The gradient norm is the median over all validations of the last batch's norm, before clipping.
     """
     rows = rows.filter(~_has_divergence(rows), _is_crossed(), kind="likelihood")
-    norm = pl.col("value")
-    quantiles = norm.median().alias("gradient norm"), norm.quantile(0.9).alias("its 90 % quantile")
-    norms = rows.filter(metric="gradient_norm").group_by(_STRUCTURE).agg(quantiles)
+    norm = pl.col("value").median().alias("gradient norm"), pl.col("value").quantile(0.9).alias("its 90 % quantile")
+    norms = rows.filter(metric="gradient_norm").group_by(_STRUCTURE).agg(norm)
     return (
         _with_metrics(_over_seeds(rows, "nll"), rows, {"training_iterations": "steps"})
         .join(norms, on=_STRUCTURE, how="left", nulls_equal=True)
