@@ -3,40 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import polars as pl
 from markupsafe import Markup
 
-SHOWN = 8
-"""How many links a list of cells has before the rest is only counted."""
+_SHOWN = 8  # links of a list of cells; the rest is only counted
 
 
-@dataclass(frozen=True)
-class Cell:
-    """One cell as the appendix shows it.
+def cells(rows: pl.DataFrame) -> Iterator[dict[str, str]]:
+    """Yield the cells of rows with the columns of `harness.results.derived`, in order of experiment and key.
 
-    Args:
-        key: The cell's key, which is the name of its file below ``cells/EXPERIMENT/``.
-        summary: Experiment, profile, and what was measured.
-        command: The command that measures the cell again; empty if none is known.
-        made: Commit, machine, version of torch and time, in a line.
-        text: Every row in full precision, the configuration and all versions.
+    A cell has a key (the name of its file below ``cells/EXPERIMENT/``), a summary (experiment, profile, and what was
+    measured), the command that measures it again (empty if none is known), a line on where it was made (commit,
+    machine, version of torch and time), and as a text every row in full precision, the configuration and all versions.
     """
-
-    key: str
-    summary: str
-    command: str
-    made: str
-    text: str
-
-
-def cells(rows: pl.DataFrame) -> Iterator[Cell]:
-    """Yield the cells of rows with the columns of `harness.results.derived`, in order of experiment and key."""
-    for (experiment, key), group in rows.sort("experiment", "cell", maintain_order=True).group_by(
-        ["experiment", "cell"], maintain_order=True
-    ):
+    names = ["experiment", "cell"]
+    for (experiment, key), group in rows.sort(names, maintain_order=True).group_by(names, maintain_order=True):
         first = group.row(0, named=True)
         methods = group.filter(pl.col("method") != "machine")["method"].unique(maintain_order=True).to_list()
         named = methods[0] if len(methods) == 1 else f"{len(methods)} methods"
@@ -44,26 +27,25 @@ def cells(rows: pl.DataFrame) -> Iterator[Cell]:
         what = ", ".join([first["dataset"], first["architecture"], named, *sizes])
         made = [f"commit {first['commit'] or 'unknown'}", first["gpu"] or first["cpu"], f"threads = {first['threads']}"]
         made += [f"torch {first['torch'] or 'unknown'}", f"from {min(group['started_at'])}"]
-        names = ("recipe", "seed", "shape", "B", "parameters", "dtype", "device")
-        settings = ", ".join(f"{name} = {first[name]}" for name in names)
-        lines = [settings, *map(_line, group.iter_rows(named=True)), first["config"], first["versions"]]
-        yield Cell(
-            key=str(key),
-            summary=f"{experiment} ({first['profile']}): {what}",
-            command=first["command"] or "",
-            made=", ".join(made),
-            text="\n".join(lines),
-        )
+        settings = ("recipe", "seed", "shape", "B", "parameters", "dtype", "device")
+        lines = [", ".join(f"{name} = {first[name]}" for name in settings), *map(_line, group.iter_rows(named=True))]
+        yield {
+            "key": str(key),
+            "summary": f"{experiment} ({first['profile']}): {what}",
+            "command": first["command"] or "",
+            "made": ", ".join(made),
+            "text": "\n".join([*lines, first["config"], first["versions"]]),
+        }
 
 
 def links(keys: Sequence[str]) -> Markup:
     """Return links to cells of the appendix."""
     if not keys:
         return Markup("published")
-    anchors = [Markup('<a href="#cell-{}">{}</a>').format(key, key[:8]) for key in keys[:SHOWN]]
+    anchors = [Markup('<a href="#cell-{}">{}</a>').format(key, key[:8]) for key in keys[:_SHOWN]]
     listed = Markup(" ").join(anchors)
-    if len(keys) > SHOWN:
-        listed += Markup(" and {} more").format(len(keys) - SHOWN)
+    if len(keys) > _SHOWN:
+        listed += Markup(" and {} more").format(len(keys) - _SHOWN)
     if len(keys) == 1:
         return listed
     return Markup("<details><summary>{} cells</summary>{}</details>").format(len(keys), listed)

@@ -27,8 +27,7 @@ class Numbers:
 
     def nll(self, experiment: str, method: str, **columns: Any) -> float:
         """Return a test NLL in nats a sample, of the profile paper unless `columns` says otherwise."""
-        usual: dict[str, Any] = {"profile": "paper"}
-        return self.value("nll", **usual | {"experiment": experiment, "method": method} | columns)
+        return self.value("nll", **{"profile": "paper", "experiment": experiment, "method": method} | columns)
 
     def ms(self, method: str, D: int, **columns: Any) -> float:
         """Return median milliseconds an iteration, of the uncompiled fc with L = 2 unless `columns` says otherwise."""
@@ -77,7 +76,7 @@ def write_page(template: Path, rows: pl.DataFrame) -> Path:
 
 
 def render_page(template: str, rows: pl.DataFrame) -> str:
-    """Fill in a page of prose.
+    """Fill a page of prose, a Jinja template, with numbers of the rows.
 
     Args:
         template: A Jinja template that calls the methods of `Numbers` by name. Its filter `fixed` takes the number of

@@ -6,10 +6,10 @@ import base64
 import hashlib
 import xml.etree.ElementTree as ET
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -19,9 +19,8 @@ from harness.errors import InputError
 from harness.paper.experiments import EXPERIMENTS
 from harness.report import publish
 from harness.report.appendix import cells, links
-from harness.report.claims import CLAIMS, VERDICT_RULE, Claim, Evidence, Outcome, Verdict, judge
+from harness.report.claims import CLAIMS, VERDICT_RULE, Claim, Outcome, Verdict, judge
 from harness.report.figures import drawings
-from harness.report.missing import Sourced, cut_short, unmeasured, without_numbers
 from harness.report.series import series_table
 from harness.report.tables.text import to_html
 from harness.results import Store
@@ -29,36 +28,11 @@ from harness.results.whole_file import put
 from harness.timing import asv_results
 
 _SVG = "http://www.w3.org/2000/svg"
-_HALF = 420
-"""Points up to which two figures stand side by side."""
-
-
-@dataclass(frozen=True)
-class _Judged:
-    """A claim with what the rows say of it."""
-
-    claim: Claim
-    verdict: Verdict
-    decided: list[Evidence]
-    open: list[Evidence]
-
-    @property
-    def told(self) -> list[Evidence]:
-        """The first comparison of each outcome: at a glance why the verdict is what it is."""
-        first = {one.outcome: one for one in reversed(self.decided or self.open)}
-        return [first[outcome] for outcome in Outcome if outcome in first]
+_HALF = 420  # points, up to which two figures stand side by side
 
 
 def write(store: Store, asv_dir: Path, output: Path) -> list[str]:
-    """Write the page of a store and of asv's results.
-
-    Args:
-        store: The results to read.
-        asv_dir: The folder that ``asv run`` wrote its results to.
-        output: The file to write.
-
-    Returns:
-        One line for every file that could not be read.
+    """Write the page of a store and of a folder of asv's results; return a line for every file that cannot be read.
 
     Raises:
         InputError: if there are no results, or the page cannot be written.
@@ -72,35 +46,27 @@ def write(store: Store, asv_dir: Path, output: Path) -> list[str]:
     try:
         put(output, text.encode())
     except OSError as error:
-        raise InputError(
-            f"the report {output} cannot be written ({error.strerror}); choose another --output"
-        ) from error
+        complaint = f"the report {output} cannot be written ({error.strerror}); choose another --output"
+        raise InputError(complaint) from error
     return damaged
 
 
 def build(rows: pl.DataFrame, store: Store, history: pl.DataFrame, damaged: Sequence[str] = ()) -> str:
-    """Return the page.
+    """Return the page of one row or more with the columns of `harness.results.derived`; a store has their arrays.
 
-    Args:
-        rows: Rows with the columns of `harness.results.derived`, at least one.
-        store: Where the arrays of the rows' cells lie.
-        history: The history of asv's benchmarks, as `harness.timing.asv_results.history` returns it.
-        damaged: One line for every file that could not be read.
+    The history is that of `harness.timing.asv_results.history`; every file that could not be read has a line in
+    ``damaged``.
     """
+    loader = PackageLoader("harness.report", "")
     environment = Environment(
-        loader=PackageLoader("harness.report", ""),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
+        loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    judged = [_judged(claim, rows) for claim in CLAIMS]
     style, script = (files("harness.report").joinpath(name).read_text() for name in ("style.css", "script.js"))
-    missing = [
-        ("Methods without a number", _table(*without_numbers(rows))),
-        ("Trainings that ended before the length of their recipe", _table(*cut_short(rows))),
-        ("Experiments without rows of the paper profile", _table(unmeasured(rows))),
-    ]
+    missing = {
+        "Methods without a number": _without_numbers(rows),
+        "Trainings that ended before the length of their recipe": _cut_short(rows),
+        "Experiments without rows of the paper profile": _unmeasured(rows),
+    }
     return environment.get_template("page.html.j2").render(
         style=Markup(style),
         script=Markup(script),
@@ -110,13 +76,14 @@ def build(rows: pl.DataFrame, store: Store, history: pl.DataFrame, damaged: Sequ
         cell_count=rows["cell"].n_unique(),
         span=(rows["started_at"].min(), rows["started_at"].max()),
         machines=rows.select(pl.coalesce("gpu", "cpu")).to_series().unique(maintain_order=True).to_list(),
-        judged=judged,
+        judged=[_judged(claim, rows) for claim in CLAIMS],
         verdicts=list(Verdict),
         verdict_rule=VERDICT_RULE,
-        figures=_figures(rows, store),
+        figures=drawings(rows, store),
+        inlined=_inlined,
         experiments=_experiments(rows),
-        provenance=_table(*_provenance(rows)),
-        missing=[(title, table) for title, table in missing if table],
+        provenance=_table(_provenance(rows)),
+        missing=[(title, _table(frame)) for title, frame in missing.items() if not frame.is_empty()],
         damaged=damaged,
         series=series_table(history) if not history.is_empty() else None,
         commits=history["commit"].n_unique(),
@@ -127,15 +94,14 @@ def build(rows: pl.DataFrame, store: Store, history: pl.DataFrame, damaged: Sequ
     )
 
 
-def _judged(claim: Claim, rows: pl.DataFrame) -> _Judged:
+def _judged(claim: Claim, rows: pl.DataFrame) -> dict[str, Any]:
+    """Return a claim with what the rows say of it; the first comparison of each outcome tells it at a glance."""
     evidence = claim.compare(rows)
     still_open = [one for one in evidence if one.outcome is Outcome.OPEN]
-    return _Judged(claim, judge(evidence), [one for one in evidence if one not in still_open], still_open)
-
-
-def _figures(rows: pl.DataFrame, store: Store) -> Iterator[tuple[str, str, str, Markup, tuple[str, ...]]]:
-    for drawing in drawings(rows, store):
-        yield drawing.name, drawing.title, drawing.caption, _inlined(drawing.svg()), drawing.cells
+    decided = [one for one in evidence if one.outcome is not Outcome.OPEN]
+    first = {one.outcome: one for one in reversed(decided or still_open)}
+    told = [first[outcome] for outcome in Outcome if outcome in first]
+    return {"claim": claim, "verdict": judge(evidence), "decided": decided, "open": still_open, "told": told}
 
 
 def _inlined(svg: str) -> Markup:
@@ -159,11 +125,45 @@ def _experiments(rows: pl.DataFrame) -> list[tuple[str, list[tuple[publish.Page,
     rows = rows.sort(pl.col("experiment").replace_strict(order, default=-1, return_dtype=pl.Int64), maintain_order=True)
     grouped: dict[str, list[tuple[publish.Page, Markup]]] = {}
     for page in publish.pages(rows):
-        grouped.setdefault(page.experiment, []).append((page, _table(page.frame, page.cells)))
+        table = page.frame.with_columns(pl.Series("keys", page.cells, dtype=pl.List(pl.String)))
+        grouped.setdefault(page.experiment, []).append((page, _table(table)))
     return list(grouped.items())
 
 
-def _provenance(rows: pl.DataFrame) -> Sourced:
+def _without_numbers(rows: pl.DataFrame) -> pl.DataFrame:
+    """Return methods that are unavailable, failed or diverged, with the reason, and the cells that say so."""
+    columns = ["status", "experiment", "profile", "method", "reason"]
+    return _sourced(rows.filter(pl.col("status") != "ok"), columns, ["status", "experiment", "profile", "method"])
+
+
+def _cut_short(rows: pl.DataFrame) -> pl.DataFrame:
+    """Return trainings of other profiles than quick that ended before the length of their recipe, and their cells."""
+    columns = ["experiment", "profile", "method", "dataset", "recipe"]
+    short = rows.filter(pl.col("profile") != "quick", pl.col("shortened"))
+    return _sourced(short, columns, ["experiment", "method", "recipe"])
+
+
+def _unmeasured(rows: pl.DataFrame) -> pl.DataFrame:
+    """Return the experiments that have no rows at all, or rows of the quick profile alone, and how to get them."""
+    lines = []
+    for experiment in EXPERIMENTS:
+        profiles = rows.filter(experiment=experiment.name)["profile"].unique().to_list()
+        command = f"harness reproduce {experiment.name}"
+        if not profiles:
+            lines.append((experiment.name, experiment.title, "no rows", command))
+        elif profiles == ["quick"]:
+            why = f"the quick profile alone: {experiment.plan.shortened()}"
+            lines.append((experiment.name, experiment.title, why, f"{command} --profile paper"))
+    return pl.DataFrame(lines, schema=["experiment", "question", "what there is", "command"], orient="row")
+
+
+def _sourced(rows: pl.DataFrame, columns: list[str], order: list[str]) -> pl.DataFrame:
+    """Return a line for every combination of some columns, with the keys of the cells that it comes from."""
+    keys = pl.col("cell").unique(maintain_order=True).alias("keys")
+    return rows.group_by(columns, maintain_order=True).agg(keys).sort(order)
+
+
+def _provenance(rows: pl.DataFrame) -> pl.DataFrame:
     """Return a table of the seeds, commits, machines and versions of every experiment, and the cells of its lines."""
     joined = {
         "seeds": pl.col("seed").cast(pl.String),
@@ -172,23 +172,18 @@ def _provenance(rows: pl.DataFrame) -> Sourced:
         "threads": pl.col("threads").cast(pl.String),
         "torch": pl.col("torch").fill_null("unknown"),
     }
-    table = (
-        rows.group_by(["experiment", "profile"], maintain_order=True)
-        .agg(
-            pl.col("cell").n_unique().cast(pl.Int64).alias("cells"),
-            *(value.unique().sort().str.join(", ").alias(name) for name, value in joined.items()),
-            pl.col("started_at").min().str.slice(0, 10).alias("from"),
-            pl.col("started_at").max().str.slice(0, 10).alias("to"),
-            pl.col("cell").unique(maintain_order=True).alias("keys"),
-        )
-        .sort("experiment", "profile")
+    day = pl.col("started_at").str.slice(0, 10)
+    table = rows.group_by(["experiment", "profile"], maintain_order=True).agg(
+        pl.col("cell").n_unique().cast(pl.Int64).alias("cells"),
+        *(value.unique().sort().str.join(", ").alias(name) for name, value in joined.items()),
+        day.min().alias("from"),
+        day.max().alias("to"),
+        pl.col("cell").unique(maintain_order=True).alias("keys"),
     )
-    return table.drop("keys"), [tuple(keys) for keys in table["keys"].to_list()]
+    return table.sort("experiment", "profile")
 
 
-def _table(frame: pl.DataFrame, sources: Sequence[tuple[str, ...]] | None = None) -> Markup:
-    """Return a table with links to the cells of its rows, without empty columns; nothing for an empty one."""
-    if frame.is_empty():
-        return Markup("")
-    frame = frame.select(column for column in frame if column.null_count() < frame.height)
-    return to_html(frame, None if sources is None else {"rows in": [links(keys) for keys in sources]})
+def _table(frame: pl.DataFrame) -> Markup:
+    """Return a table where the keys of the cells of a line are links to them."""
+    sources = {"rows in": [links(keys) for keys in frame["keys"].to_list()]} if "keys" in frame.columns else None
+    return to_html(frame.drop("keys", strict=False), sources)

@@ -12,13 +12,14 @@ from harness.paper import published
 from harness.paper.experiments import statement
 from harness.report.figures import drawings
 from harness.report.tables import TABLES
-from harness.report.tables.comparison import compare_across, noise
-from harness.report.tables.sources import sources
+from harness.report.tables.comparison import compare_across, noise, with_setting
 from harness.report.tables.text import file_stem, split_constants, to_markdown
 from harness.results import Store, to_frame
 from harness.results.derived import derived
 from harness.timing import asv_results
 
+_ROW_COLUMNS = ["method", "linear", "recipe", "dataset", "architecture", "shape", "D", "L", "B"]
+_ROW_COLUMNS += ["dtype", "device", "threads", "seed", "cpu", "gpu", "torch", "commit", "EMA", "MaP"]
 _MADE = {"tables": (".md", ".tex"), "figures": (".svg", ".png")}
 """Suffixes of the files that this version or an older one wrote, by their folder."""
 
@@ -68,14 +69,11 @@ def pages(rows: pl.DataFrame, across: Collection[str] = ()) -> Iterator[Page]:
         across: Settings of `harness.report.tables.comparison.ACROSS` in which compared timings may differ.
 
     Raises:
-        InputError: if one of them is no such setting.
+        InputError: if ``across`` names a setting that is not among `ACROSS`.
     """
     rows = compare_across(rows, across)
     for (experiment, profile), group in rows.group_by(["experiment", "profile"], maintain_order=True):
-        metrics = set(group["metric"])
         for table in TABLES:
-            if table.metrics and metrics.isdisjoint(table.metrics):
-                continue
             frame = table.build(group)
             if frame.is_empty():
                 continue
@@ -89,8 +87,16 @@ def pages(rows: pl.DataFrame, across: Collection[str] = ()) -> Iterator[Page]:
                 limits=_limits(group),
                 differs=statement(str(experiment), str(profile)),
                 caveats=_caveats(frame) + (noise(group) if table.timed else []),
-                cells=sources(frame, group),
+                cells=_sources(frame, group),
             )
+
+
+def _sources(table: pl.DataFrame, rows: pl.DataFrame) -> list[tuple[str, ...]]:
+    """Return for each line of a table the keys of the cells that agree with it in all that the table says of them."""
+    shared = [name for name in _ROW_COLUMNS if name in table.columns]
+    keys = with_setting(rows).group_by(shared, maintain_order=True).agg(pl.col("cell").unique(maintain_order=True))
+    joined = table.select(shared).join(keys, on=shared, how="left", nulls_equal=True, maintain_order="left")
+    return [tuple(cells or ()) for cells in joined["cell"].to_list()]
 
 
 def _limits(rows: pl.DataFrame) -> list[str]:
@@ -112,16 +118,9 @@ def with_asv(rows: pl.DataFrame, folder: Path) -> tuple[pl.DataFrame, list[str]]
 
 
 def render(store: Store, folder: Path) -> list[Path]:
-    """Write every table and figure of a store and of asv's results in it; remove those that no longer come out.
+    """Write every table and figure of a store and of asv's results in it into a folder; return the files written.
 
-    The same rows give the same bytes.
-
-    Args:
-        store: The results to read.
-        folder: The folder to write ``tables`` and ``figures`` in.
-
-    Returns:
-        The files written.
+    Tables and figures that no longer come out are removed. The same rows give the same bytes.
     """
     rows, _ = store.frame()
     tables = write_tables(pages(with_asv(rows, store.folder / "asv")[0]), folder)
@@ -134,13 +133,7 @@ def render(store: Store, folder: Path) -> list[Path]:
 
 
 def write_figures(rows: pl.DataFrame, store: Store, folder: Path) -> list[Path]:
-    """Write every figure that rows and arrays fill, as SVG in ``figures`` of a folder; return the files.
-
-    Args:
-        rows: Rows with the columns of `harness.results.derived`.
-        store: Where the arrays of the rows' cells lie.
-        folder: The folder to write in.
-    """
+    """Write every figure that rows and their arrays in a store fill, as SVG in ``figures`` of a folder."""
     return _write(((f"{file_stem(one.name)}.svg", one.svg()) for one in drawings(rows, store)), folder / "figures")
 
 

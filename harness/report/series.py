@@ -15,18 +15,7 @@ _NAMES = {
     "seconds_per_log_determinant": "log-determinants of new weights",
     "seconds_per_sampling": "100 samples",
 }
-_COLUMNS = {
-    "benchmark": pl.String,
-    "method": pl.String,
-    "D": pl.Int64,
-    "L": pl.Int64,
-    "cpu": pl.String,
-    "commits": pl.Int64,
-    "newest": pl.String,
-    "ms": pl.Float64,
-    "times the commit before": pl.Float64,
-    "changes": pl.String,
-}
+_COLUMNS = ["benchmark", "method", "D", "L", "cpu", "commits", "newest", "ms", "times the commit before", "changes"]
 
 
 def series_table(history: pl.DataFrame) -> tuple[Markup, str]:
@@ -34,30 +23,20 @@ def series_table(history: pl.DataFrame) -> tuple[Markup, str]:
 
     Series that got slower stand first.
     """
-    rows, sparklines = [], []
     groups = history.group_by(["metric", "method", "D", "L", "cpu", "env"], maintain_order=True)
     ordered = sorted((group for _, group in groups), key=lambda group: -(group["change"] == "slower").sum())
+    lines = []
     for group in ordered:
         last = group.row(-1, named=True)
         changes = [
-            f"{row['change']} at {row['commit'][:8]} ({row['ratio']:.2f} times)"
-            for row in group.filter(pl.col("change").is_not_null()).iter_rows(named=True)
+            f"{change} at {commit[:8]} ({ratio:.2f} times)"
+            for change, commit, ratio in group.drop_nulls("change").select("change", "commit", "ratio").rows()
         ]
-        rows.append(
-            (
-                _NAMES.get(last["metric"], last["metric"]),
-                *(last[name] for name in ("method", "D", "L", "cpu")),
-                group.height,
-                last["commit"][:8],
-                1e3 * last["value"],
-                last["ratio"],
-                "; ".join(changes) or None,
-            )
-        )
-        sparklines.append(_sparkline(group))
-    frame, settings = split_constants(pl.DataFrame(rows, schema=_COLUMNS, orient="row"))
-    frame = frame.select(column for column in frame if column.null_count() < frame.height)
-    return to_html(frame, {"history": sparklines}), settings
+        names = (_NAMES.get(last["metric"], last["metric"]), last["method"], last["D"], last["L"], last["cpu"])
+        newest = (last["commit"][:8], 1e3 * last["value"], last["ratio"])
+        lines.append((*names, group.height, *newest, "; ".join(changes) or None))
+    frame, settings = split_constants(pl.DataFrame(lines, _COLUMNS, orient="row", infer_schema_length=None))
+    return to_html(frame, {"history": [_sparkline(group) for group in ordered]}), settings
 
 
 def _sparkline(group: pl.DataFrame) -> Markup:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+import itertools
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -87,7 +88,6 @@ def judge(evidence: Iterable[Evidence]) -> Verdict:
     return Verdict.LIMITED
 
 
-def keys(*cells: str | Sequence[str]) -> tuple[str, ...]:
-    """Put keys of cells, single or several, into one tuple, each once, in order."""
-    flat = [key for some in cells for key in ([some] if isinstance(some, str) else some)]
-    return tuple(dict.fromkeys(flat))
+def keys(*cells: Iterable[str]) -> tuple[str, ...]:
+    """Put several lists of cells' keys into one tuple, each key once, in order."""
+    return tuple(dict.fromkeys(itertools.chain(*cells)))

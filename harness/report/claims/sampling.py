@@ -36,23 +36,22 @@ def normalizer(rows: pl.DataFrame) -> list[Evidence]:
             "log Z was computed afterwards, from the linear layers' determinants."
         )
         short = f"{matched.height:,} trainings scored exactly afterwards"
-        evidence.append(Evidence(Outcome.FOR, short, text, keys(matched["cell"].to_list())))
+        evidence.append(Evidence(Outcome.FOR, short, text, keys(matched["cell"])))
     estimates = newest(rows.filter(pl.col("metric").str.contains("^(log_z_error|ess)_"), pl.col("status") == "ok"))
     for name, described in _ESTIMATORS.items():
         errors = estimates.filter(metric=f"log_z_error_{name}").sort("D")
         if errors.is_empty():
             continue
-        fine = errors.filter(pl.col("value") < ERROR)
-        outcome = Outcome.FOR if fine.height == errors.height else Outcome.PARTLY if fine.height else Outcome.AGAINST
+        fine = (errors["value"] < ERROR).sum()
+        outcome = Outcome.FOR if fine == errors.height else Outcome.PARTLY if fine else Outcome.AGAINST
         effective = dict(estimates.filter(metric=f"ess_{name}").select("D", "value").rows())
-        at_ends = [
-            f"{text_of(error)} nats at D = {size:,}"
-            + (f" ({effective[size]:,.0f} effective draws)" if size in effective else "")
-            for size, error in errors.select("D", "value").rows()[:: max(errors.height - 1, 1)]
-        ]
-        share = f"below {ERROR:g} nat at {fine.height} of {errors.height} measured D"
+        at_ends = []
+        for size, error in errors.select("D", "value").rows()[:: max(errors.height - 1, 1)]:
+            draws = f" ({effective[size]:,.0f} effective draws)" if size in effective else ""
+            at_ends.append(f"{text_of(error)} nats at D = {size:,}{draws}")
+        share = f"below {ERROR:g} nat at {fine} of {errors.height} measured D"
         text = f"{described}: error {' and '.join(at_ends)}; {share}."
-        evidence.append(Evidence(outcome, f"{name}: {share}", text, keys(errors["cell"].to_list())))
+        evidence.append(Evidence(outcome, f"{name}: {share}", text, keys(errors["cell"])))
     return evidence
 
 
@@ -66,10 +65,8 @@ def imputation(rows: pl.DataFrame) -> list[Evidence]:
         gain = values.get("psnr_gain")
         if gain is None:
             continue
-        if gain >= GAIN:
-            outcome = Outcome.FOR
-        elif gain > 0:
-            outcome = Outcome.PARTLY
+        if gain > 0:
+            outcome = Outcome.FOR if gain >= GAIN else Outcome.PARTLY
         else:
             outcome = Outcome.OPEN if shortened else Outcome.AGAINST
         numbers = [f"{name} {text_of(values[metric])} dB" for metric, name in _IMPUTED.items() if metric in values]

@@ -48,16 +48,30 @@ def scaling(rows: pl.DataFrame) -> list[Evidence]:
     runs = [*_MACHINE, "experiment", "profile"]
     evidence = []
     for _, group in timings.group_by([*runs, "L"], maintain_order=True):
+        first = group.row(0, named=True)
         rival = _slope(group, "ebflow-ml", "D")
         for method in _MATCHED[:2]:
             own = _slope(group, method, "D")
-            if own is not None and rival is not None:
-                evidence.append(_in_d(group, method, own, rival))
+            if own is None or rival is None:
+                continue
+            if own <= 2 + SLOPE and rival >= 3 - 2 * SLOPE:
+                outcome = Outcome.FOR
+            else:
+                outcome = Outcome.PARTLY if rival - own >= SLOPE else Outcome.AGAINST
+            cells = group.filter(pl.col("method").is_in([method, "ebflow-ml"]))["cell"]
+            slopes = f"the time of {method} grows as D to the power {own:.2f}, of ebflow-ml {rival:.2f}"
+            text = f"{_where(first)}, D from {LARGE}: {slopes}."
+            short = f"{first['architecture']}: slopes in D {own:.2f} ({method}) and {rival:.2f}"
+            evidence.append(Evidence(outcome, short, text, keys(cells)))
     for _, group in timings.group_by([*runs, "D"], maintain_order=True):
+        first = group.row(0, named=True) | {"L": None}
         for method in ("ebflow-dsm", "ebflow-ml"):
             slope = _slope(group, method, "L")
             if slope is not None:
-                evidence.append(_in_l(group, method, slope))
+                outcome = Outcome.FOR if abs(slope - 1) <= SLOPE else Outcome.AGAINST
+                text = f"{_where(first)}, D = {first['D']:,}: the time of {method} grows as L to the power {slope:.2f}."
+                short = f"{first['architecture']}: slope in L {slope:.2f} ({method})"
+                evidence.append(Evidence(outcome, short, text, keys(group.filter(method=method)["cell"])))
     return evidence
 
 
@@ -90,53 +104,33 @@ def _beside(timings: pl.DataFrame, method: str, rivals: pl.Expr) -> pl.DataFrame
 def _same_layers(pairs: pl.DataFrame, method: str) -> Evidence:
     factors = _published_factors(pairs["architecture"][0], method.removeprefix("ebflow-"))
     measured = pairs.select("D", "ratio").rows()
-    reached = [ratio >= factors[size] for size, ratio in measured if size in factors]
+    goals = [(size, factors[size]) for size, _ in measured if size in factors]
     last = pairs.row(-1, named=True)
     if not last["faster"]:
         outcome = Outcome.AGAINST
+    elif pairs["faster"].all() and all(ratio >= factors.get(size, 0) for size, ratio in measured):
+        outcome = Outcome.FOR
     else:
-        outcome = Outcome.FOR if pairs["faster"].all() and all(reached) else Outcome.PARTLY
-    goals = [(size, factors[size]) for size, _ in measured if size in factors]
-    times = f"{_ms(last['value_rival'])} ms against {_ms(last['value'])} at D = {last['D']:,}"
+        outcome = Outcome.PARTLY
     published_times = f"; published {_listed(goals)}" if goals else ""
-    text = f"{_where(last)}: ebflow-ml takes {_listed(measured)} as long as {method} ({times}){published_times}."
-    goal = f", published {_times(factors[last['D']])}" if last["D"] in factors else ""
-    short = f"{last['architecture']}: {method} {_times(last['ratio'])} times faster at D = {last['D']:,}{goal}"
-    return Evidence(outcome, short, text, keys(pairs["cell"].to_list()))
+    at = f"D = {last['D']:,}"
+    text = f"ebflow-ml takes {_listed(measured)} as long as {method} ({_times(last)} at {at}){published_times}."
+    goal = f", published {_factor(factors[last['D']])}" if last["D"] in factors else ""
+    short = f"{last['architecture']}: {method} {_factor(last['ratio'])} times faster at {at}{goal}"
+    return Evidence(outcome, short, f"{_where(last)}: {text}", keys(pairs["cell"]))
 
 
 def _restricted(last: dict[str, Any]) -> Evidence:
     """Weigh the largest D at which the fastest maximum likelihood with restricted matrices was timed."""
     ratio = last["ratio"]
     outcome = Outcome.FOR if ratio >= REACH else Outcome.PARTLY if ratio >= 1 else Outcome.AGAINST
-    rival = f"{last['method_rival']} ({last['linear_rival']})"
-    times = f"{_ms(last['value_rival'])} ms against {_ms(last['value'])}"
+    rival, at = f"{last['method_rival']} ({last['linear_rival']})", f"D = {last['D']:,}"
     text = (
         f"{_where(last)}: the fastest maximum likelihood with restricted matrices, {rival}, "
-        f"takes {_times(ratio)} times as long as ebflow-dsm at D = {last['D']:,} ({times})."
+        f"takes {_factor(ratio)} times as long as ebflow-dsm at {at} ({_times(last)})."
     )
-    short = f"{last['architecture']}: ebflow-dsm {_times(ratio)} times faster than {rival} at D = {last['D']:,}"
+    short = f"{last['architecture']}: ebflow-dsm {_factor(ratio)} times faster than {rival} at {at}"
     return Evidence(outcome, short, text, (last["cell"],))
-
-
-def _in_d(group: pl.DataFrame, method: str, own: float, rival: float) -> Evidence:
-    if own <= 2 + SLOPE and rival >= 3 - 2 * SLOPE:
-        outcome = Outcome.FOR
-    else:
-        outcome = Outcome.PARTLY if rival - own >= SLOPE else Outcome.AGAINST
-    first = group.row(0, named=True)
-    slopes = f"the time of {method} grows as D to the power {own:.2f}, of ebflow-ml {rival:.2f}"
-    short = f"{first['architecture']}: slopes in D {own:.2f} ({method}) and {rival:.2f}"
-    return Evidence(outcome, short, f"{_where(first)}, D from {LARGE}: {slopes}.", _cells(group, method, "ebflow-ml"))
-
-
-def _in_l(group: pl.DataFrame, method: str, slope: float) -> Evidence:
-    outcome = Outcome.FOR if abs(slope - 1) <= SLOPE else Outcome.AGAINST
-    first = group.row(0, named=True)
-    where = f"{_where(first | {'L': None})}, D = {first['D']:,}"
-    text = f"{where}: the time of {method} grows as L to the power {slope:.2f}."
-    short = f"{first['architecture']}: slope in L {slope:.2f} ({method})"
-    return Evidence(outcome, short, text, _cells(group, method))
 
 
 def _slope(timings: pl.DataFrame, method: str, column: str) -> float | None:
@@ -153,18 +147,16 @@ def _published_factors(architecture: str, objective: str) -> dict[int, float]:
     The factors are those of the figure, or else of the table, whose MNIST column fits the figure at 1 x 32 x 32 and not
     at 28 x 28.
     """
-    factors: dict[int, float] = {}
-    table = published.throughput().filter(architecture=architecture)
-    rates = {(row["dataset"], row["objective"]): row["batches_per_second"] for row in table.to_dicts()}
-    for dataset, size in (("mnist", 1024), ("cifar10", 3072)):
-        if (dataset, objective) in rates:
-            factors[size] = rates[dataset, objective] / rates[dataset, "ml"]
-    figure = published.runtime().filter(architecture=architecture)
-    seconds = {(row["objective"], row["shape"]): row["published_seconds"] for row in figure.to_dicts()}
-    for (name, shape), value in seconds.items():
-        if name == objective:
-            factors[math.prod(map(int, shape.split("x")))] = seconds["ml", shape] / value
-    return factors
+
+    def numbers(table: pl.DataFrame, name: str, column: str, value: str) -> dict[str, float]:
+        return dict(table.filter(architecture=architecture, objective=name).select(column, value).rows())
+
+    both = (objective, "ml")
+    rates, ml_rates = (numbers(published.throughput(), name, "dataset", "batches_per_second") for name in both)
+    times, ml_times = (numbers(published.runtime(), name, "shape", "published_seconds") for name in both)
+    sizes = {"mnist": 1024, "cifar10": 3072}
+    factors = {size: rates[dataset] / ml_rates[dataset] for dataset, size in sizes.items() if dataset in rates}
+    return factors | {math.prod(map(int, shape.split("x"))): ml_times[shape] / times[shape] for shape in times}
 
 
 def _where(row: dict[str, Any]) -> str:
@@ -175,17 +167,13 @@ def _where(row: dict[str, Any]) -> str:
 
 def _listed(points: list[tuple[int, float]]) -> str:
     (first_size, first), *rest = points
-    others = [f"{_times(ratio)} ({size:,})" for size, ratio in rest]
-    return ", ".join([f"{_times(first)} times (D = {first_size:,})", *others])
+    others = [f"{_factor(ratio)} ({size:,})" for size, ratio in rest]
+    return ", ".join([f"{_factor(first)} times (D = {first_size:,})", *others])
 
 
-def _cells(group: pl.DataFrame, *methods: str) -> tuple[str, ...]:
-    return keys(group.filter(pl.col("method").is_in(methods))["cell"].to_list())
+def _times(pair: dict[str, Any]) -> str:
+    return f"{text_of(1e3 * pair['value_rival'])} ms against {text_of(1e3 * pair['value'])}"
 
 
-def _ms(seconds: float) -> str:
-    return text_of(1e3 * seconds)
-
-
-def _times(ratio: float) -> str:
+def _factor(ratio: float) -> str:
     return f"{ratio:.1f}" if ratio < 10 else f"{ratio:.0f}"

@@ -5,26 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from harness.report.figures.drawing import Drawing
-
 if TYPE_CHECKING:
     import polars as pl
 
+    from harness.report.figures.sheet import Drawing
     from harness.results import Store
-
-__all__ = ["Drawing", "drawings"]
 
 
 def drawings(rows: pl.DataFrame, store: Store) -> Iterator[Drawing]:
-    """Draw everything that rows and arrays have a figure for, one drawing at a time.
+    """Draw every figure of rows with the columns of `harness.results.derived` and of their arrays in a store."""
+    from harness.report.figures import curves, likelihood, pictures, runtime
 
-    Args:
-        rows: Rows with the columns of `harness.results.derived`.
-        store: Where the arrays of the rows' cells lie.
-    """
-    from harness.report.figures import curves, headline, likelihood, pictures, runtime
-
-    yield from headline.headline(rows)
+    yield from runtime.headline(rows)
     yield from runtime.runtime_figures(rows)
     yield from likelihood.likelihood_figures(rows)
     yield from curves.curve_figures(rows)

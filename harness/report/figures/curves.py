@@ -7,9 +7,8 @@ from collections.abc import Iterator
 
 import polars as pl
 
-from harness.report.figures.drawing import Drawing
-from harness.report.figures.groups import MACHINE, TRAININGS, caption, cells_of, groups, labelled, title_of
-from harness.report.figures.sheet import Sheet, plain_log
+from harness.report.figures.groups import MACHINE, TRAININGS, groups, labelled, title_of
+from harness.report.figures.sheet import Drawing, Sheet, plain_log
 from harness.report.figures.style import curve_styles, styled
 
 # Seconds are compared: what they depend on is the same, the commit aside, for a long experiment spans several.
@@ -52,31 +51,27 @@ def _draw(name: str, group: pl.DataFrame, metric: str) -> Drawing:
     what = title_of(group)
     sheet = Sheet(group, what, 5.0)
     panels = sheet.subplots(2, 1, sharey=True)
-    styles = curve_styles(curves.select("label", "method", "objective", "linear").unique(maintain_order=True).rows())
-    ends = []
+    styles = curve_styles(curves)
     for (_, text), curve in curves.group_by(["cell", "label"], maintain_order=True):
         curve = curve.sort("iteration")
         points = curve.select("value", "iteration", "seconds").rows()
         texts = [f"{text}: {form.format(value)} at step {step:,}, {seconds:,.0f} s" for value, step, seconds in points]
-        look = {"label": text, "markersize": 3, **styles[str(text)]}
         for panel, axis in zip(panels, _AXES, strict=True):
-            sheet.curve(panel, curve[axis].to_list(), curve["value"].to_list(), texts, **look)
-        ends.append((points[-1][1], points[-1][0], str(text), look["color"]))
-    for panel, axis in zip(panels, _AXES, strict=True):
-        panel.set_xlabel(_AXES[axis])
-        panel.set_ylabel(label)
+            look = styles[str(text)]
+            sheet.curve(panel, curve[axis].to_list(), curve["value"].to_list(), texts, label=text, markersize=3, **look)
+    for panel, name_of_axis in zip(panels, _AXES.values(), strict=True):
+        panel.set(xlabel=name_of_axis, ylabel=label)
     if metric == "gradient_norm":
         panels[0].set_yscale("log")
         plain_log(panels[0].yaxis)
-    if len(ends) <= _LABELLED and all(len(text) <= _SHORT for _, _, text, _ in ends):
+    if curves["cell"].n_unique() <= _LABELLED and all(len(text) <= _SHORT for text in styles):
         # Over seconds curves end anywhere, and names would lie on other curves.
-        sheet.label_ends(panels[0], ends)
+        sheet.label_ends(panels[0])
     else:
         sheet.legend_below(panels[0])
     highest = f"{top:,.0f}" if metric == "validation_curve" else f"{top:.3g}"
     cut = "" if curves.height == group.height else f"Points above {highest} are left out."
-    text = caption(group, _CAPTIONS[metric], cut)
-    return Drawing(f"{name}-{short}", f"{what}: {label} through training", text, sheet, cells_of(group))
+    return sheet.drawing(f"{name}-{short}", f"{what}: {label} through training", _CAPTIONS[metric], cut)
 
 
 def _top(group: pl.DataFrame) -> float:

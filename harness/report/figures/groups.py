@@ -17,10 +17,8 @@ TRAININGS = dict.fromkeys(("experiment", "profile", "dataset", "architecture"), 
 def groups(rows: pl.DataFrame, named: Mapping[str, str], rest: Sequence[str]) -> Iterator[tuple[str, pl.DataFrame]]:
     """Split rows into those that may stand in one figure, each with the beginning of its name.
 
-    Args:
-        rows: The rows that have a place in some figure.
-        named: Columns whose values are always in the name, with the format of each.
-        rest: Columns that must be the same too; they are in the name where figures differ in nothing else.
+    The values of the columns in ``named`` are always in the name, each in its format. Those of the columns in ``rest``
+    must be the same too; they are in the name where figures differ in nothing else.
     """
     for names, own in rows.group_by(list(named), maintain_order=True):
         shared = [form.format(name) for form, name in zip(named.values(), names, strict=True)]
@@ -32,9 +30,7 @@ def groups(rows: pl.DataFrame, named: Mapping[str, str], rest: Sequence[str]) ->
 def provenance(group: pl.DataFrame, most: int | None = None) -> str:
     """Say what the rows of one figure were measured with: batch, dtype, machine, threads, torch, commits.
 
-    Args:
-        group: The rows of the figure.
-        most: How many commits are named rather than counted; None: all are named.
+    More commits than ``most`` are counted rather than named.
     """
     commits = sorted({_short(commit) for commit in group["commit"]})
     parts = [
@@ -49,21 +45,16 @@ def provenance(group: pl.DataFrame, most: int | None = None) -> str:
     return ", ".join(filter(None, parts))
 
 
-def caption(group: pl.DataFrame, *sentences: str) -> str:
-    """Return the caption of a figure: its sentences without the empty ones, and the provenance of its rows."""
-    return " ".join([*filter(None, sentences), f"{provenance(group)}."])
-
-
 def labelled(group: pl.DataFrame) -> pl.DataFrame:
     """Add a label to every training: its method, its recipe where they differ, and what its method has several of."""
     parts = [pl.col("method")]
     if group["recipe"].n_unique() > 1:
         parts.append(pl.col("recipe"))
-    for column in ("B", "L", "seed", "EMA", "MaP"):
-        if group.group_by("method").agg(pl.col(column).n_unique())[column].max() == 1:
-            continue
-        flag = pl.when(column).then(pl.lit(column)).otherwise(pl.lit(f"no {column}"))
-        parts.append(flag if column in ("EMA", "MaP") else pl.format(f"{column} {{}}", column))
+    texts = {column: pl.format(f"{column} {{}}", column) for column in ("B", "L", "seed")}
+    texts |= {flag: pl.when(flag).then(pl.lit(flag)).otherwise(pl.lit(f"no {flag}")) for flag in ("EMA", "MaP")}
+    for column, text in texts.items():
+        if group.group_by("method").agg(pl.col(column).n_unique())[column].max() != 1:
+            parts.append(text)
     return group.with_columns(label=pl.concat_str(parts, separator=", ")).sort("label", maintain_order=True)
 
 

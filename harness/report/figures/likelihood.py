@@ -8,14 +8,13 @@ from typing import Any
 import polars as pl
 from matplotlib.axes import Axes
 
-from harness.report.figures.drawing import Drawing
-from harness.report.figures.groups import TRAININGS, caption, cells_of, groups, title_of
-from harness.report.figures.sheet import Sheet, note, plain_log
-from harness.report.figures.style import INK, colour, marker, styled
+from harness.report.figures.groups import TRAININGS, groups, title_of
+from harness.report.figures.sheet import Drawing, Sheet, note, plain_log
+from harness.report.figures.style import BLUE, INK, VERMILION, colour, marker, styled
 from harness.report.tables.trainings import likelihood
 
 _ROW = 0.19  # inches
-_LOOKS = {True: {"color": "#0072B2", "marker": "o"}, False: {"color": "#D55E00", "marker": "s"}}  # with and without MaP
+_LOOKS = {True: {"color": BLUE, "marker": "o"}, False: {"color": VERMILION, "marker": "s"}}  # with and without MaP
 
 
 def likelihood_figures(rows: pl.DataFrame) -> Iterator[Drawing]:
@@ -49,21 +48,20 @@ def _dots(name: str, group: pl.DataFrame, table: pl.DataFrame) -> Drawing:
         above = ("data", "axes fraction")
         note(panel, f"one Gaussian, {value:,.1f}", (value, 1.0), (3, 2), xycoords=above, fontsize=7.5)
     panel.set_yticks(range(own.height), own["label"].to_list(), fontsize=7.5)
-    panel.set_ylim(-0.7, own.height - 0.3)
+    panel.set(ylim=(-0.7, own.height - 0.3), xlabel="test NLL, nats a sample (lower is better)")
     values = [*own["NLL nats"].drop_nulls(), *own["published NLL"].drop_nulls()]
     if max(values) > 3 * min(values) > 0:
         panel.set_xscale("log")
         plain_log(panel.xaxis)
-    panel.set_xlabel("test NLL, nats a sample (lower is better)")
     published = own["published NLL"].count() > 0
-    text = caption(
-        group,
+    return sheet.drawing(
+        f"{name}-likelihood",
+        f"{what}: test NLL",
         "Test NLL in the data's own space; lines are 95 % intervals over seeds, or over draws of the dequantisation "
         "noise where there is one seed.",
         "Open diamonds are published values, the paper's and those of other systems." if published else "",
         "The dashed line is one full-covariance Gaussian in closed form." if len(gaussian) else "",
     )
-    return Drawing(f"{name}-likelihood", f"{what}: test NLL", text, sheet, cells_of(group))
 
 
 def _label(table: pl.DataFrame) -> pl.Expr:
@@ -114,10 +112,9 @@ def _gradients(name: str, group: pl.DataFrame) -> Drawing:
     for panel in panels[:, 0]:
         panel.set_ylabel("gradient norm")
     sheet.legend_below(panels[0, 0])
-    text = caption(
-        group,
+    return sheet.drawing(
+        f"{name}-gradient-by-map",
+        f"{what}: gradient norm with and without MaP",
         "Norm of the last batch's gradient before clipping, with preprocessing before matching (MaP) and inside the "
         "model, one curve a training.",
     )
-    title = f"{what}: gradient norm with and without MaP"
-    return Drawing(f"{name}-gradient-by-map", title, text, sheet, cells_of(group))

@@ -13,9 +13,8 @@ from matplotlib.axes import Axes
 from matplotlib.patches import PathPatch
 from matplotlib.path import Path
 
-from harness.report.figures.drawing import Drawing
-from harness.report.figures.groups import TRAININGS, caption, groups, labelled, title_of
-from harness.report.figures.sheet import Sheet
+from harness.report.figures.groups import TRAININGS, groups, labelled, title_of
+from harness.report.figures.sheet import Drawing, Sheet
 from harness.report.figures.style import styled
 from harness.results import Store
 
@@ -57,12 +56,10 @@ def picture_figures(rows: pl.DataFrame, store: Store) -> Iterator[Drawing]:
             with_it = [one for one in seen if array in one.arrays]
             with_it.sort(key=lambda one: (one.values.get(metric, np.inf), one.label))
             if with_it:
-                keys = tuple(sorted(one.cell for one in with_it))
-                shown = group.filter(pl.col("cell").is_in(keys))
+                shown = group.filter(pl.col("cell").is_in([one.cell for one in with_it]))
                 with styled():
                     sheet, what, sentences = draw(shown, with_it)
-                    text = caption(shown, sentences)
-                    drawing = Drawing(f"{name}-{suffix}", f"{title_of(shown)}: {what}", text, sheet, keys)
+                    drawing = sheet.drawing(f"{name}-{suffix}", f"{title_of(shown)}: {what}", sentences)
                 yield drawing
 
 
@@ -79,13 +76,12 @@ def _seen(group: pl.DataFrame, store: Store) -> list[_Seen]:
 def _densities(group: pl.DataFrame, seen: Sequence[_Seen]) -> tuple[Sheet, str, str]:
     truth = np.exp(seen[0].arrays["true_log_density"])
     low, high = map(float, seen[0].arrays["extent"])
-    sheet, panels = _panels(group, 1 + len(seen))
-    titles = ["true", *(one.title("kl", "KL {:.3f} nats") for one in seen)]
+    sheet, panels = _panels(group, ["true", *(one.title("kl", "KL {:.3f} nats") for one in seen)])
     densities = [truth, *(np.exp(one.arrays["log_density"]) for one in seen)]
     look: dict[str, Any] = {"origin": "lower", "extent": (low, high, low, high), "cmap": "cividis"}
-    for panel, title, values in zip(panels, titles, densities, strict=False):
+    for panel, values in zip(panels, densities, strict=False):
         image = panel.imshow(values, vmin=0, vmax=truth.max(), **look)
-        _square(panel, title, seen[0])
+        _square(panel, low, high)
     bar = sheet.colorbar(image, ax=panels, location="bottom", aspect=50, shrink=0.6, pad=0.02)
     bar.set_label("density, per unit of area", fontsize=7)
     bar.ax.tick_params(labelsize=6.5)
@@ -101,17 +97,15 @@ def _scores(group: pl.DataFrame, seen: Sequence[_Seen]) -> tuple[Sheet, str, str
     at = ((np.arange(len(truth)) + 0.5) * len(density) / len(truth)).astype(int)
     near = density[np.ix_(at, at)]
     half = float(np.median(_length(truth)[near > near.max() - 4]))
-    sheet, panels = _panels(group, 1 + len(seen))
-    titles = ["true", *(one.title("fisher", "Fisher {:.3g}") for one in seen)]
+    sheet, panels = _panels(group, ["true", *(one.title("fisher", "Fisher {:.3g}") for one in seen)])
     low, high = seen[0].arrays["extent"]
     step = (high - low) / len(truth)
     middles = low + (np.arange(len(truth)) + 0.5) * step
-    for panel, title, field in zip(panels, titles, [truth, *(one.arrays["score"] for one in seen)], strict=False):
+    for panel, field in zip(panels, [truth, *(one.arrays["score"] for one in seen)], strict=False):
         arrows = field * (1.3 * step / np.maximum(_length(field) + half, 1e-9))[..., None]
         panel.add_patch(_needles(middles, arrows, 0.25 * step))
-        _square(panel, title, seen[0])
-        panel.set_xlim(low, high)
-        panel.set_ylim(low, high)
+        _square(panel, low, high)
+        panel.set(xlim=(low, high), ylim=(low, high))
     sentences = (
         f"Gradient of log p; a needle points uphill, and has half of its greatest length at {half:.3g} nats per unit "
         "of the data, the median where data lie. "
@@ -124,12 +118,10 @@ def _samples(group: pl.DataFrame, seen: Sequence[_Seen]) -> tuple[Sheet, str, st
     real = seen[0].arrays["real"]
     side = int((_PIXELS / ((1 + len(seen)) * real[0, 0].size)) ** 0.5)
     side = max(2, min(side, int(len(real) ** 0.5), 8))
-    sheet, panels = _panels(group, 1 + len(seen))
-    titles = ["test images", *(one.title("nll", "{:,.1f} nats") for one in seen)]
-    for panel, title, images in zip(panels, titles, [real, *(one.arrays["samples"] for one in seen)], strict=False):
+    sheet, panels = _panels(group, ["test images", *(one.title("nll", "{:,.1f} nats") for one in seen)])
+    for panel, images in zip(panels, [real, *(one.arrays["samples"] for one in seen)], strict=False):
         lines = [_side_by_side(images[start : start + side]) for start in range(0, side * side, side)]
         _image(panel, np.concatenate(lines), seen[0].arrays["levels"])
-        panel.set_title(title, fontsize=6.5)
     return sheet, "samples beside test images", "Samples, not chosen, with the test NLL of each method."
 
 
@@ -152,26 +144,24 @@ def _imputations(group: pl.DataFrame, seen: Sequence[_Seen]) -> tuple[Sheet, str
     return sheet, "the missing lower half of test images, filled in", sentences
 
 
-def _panels(group: pl.DataFrame, count: int) -> tuple[Sheet, list[Axes]]:
-    """Lay out so many square panels, four in a row."""
-    columns = min(_COLUMNS, count)
-    lines = -(-count // columns)
+def _panels(group: pl.DataFrame, titles: Sequence[str]) -> tuple[Sheet, list[Axes]]:
+    """Lay out a square panel for every title, four in a row."""
+    columns = min(_COLUMNS, len(titles))
+    lines = -(-len(titles) // columns)
     sheet = Sheet(group, title_of(group), 0.55 + _PANEL * lines * _COLUMNS / max(columns, 3))
     panels = list(sheet.subplots(lines, columns, squeeze=False).flat)
-    for empty in panels[count:]:
+    for panel, title in zip(panels, titles, strict=False):
+        panel.set_title(title, fontsize=6.5)
+    for empty in panels[len(titles) :]:
         empty.set_visible(False)
     return sheet, panels
 
 
-def _square(panel: Axes, title: str, one: _Seen) -> None:
-    """Give a square panel its title, and the first one of a figure the ends of its axes."""
-    low, high = one.arrays["extent"]
-    panel.set_title(title, fontsize=6.5)
-    panel.set_aspect("equal")
+def _square(panel: Axes, low: float, high: float) -> None:
+    """Make a panel square, and write the ends of its axes at the first one of a figure."""
     place = panel.get_subplotspec()
     ends = [low, high] if place and place.is_first_col() and place.is_first_row() else []
-    panel.set_xticks(ends)
-    panel.set_yticks(ends)
+    panel.set(aspect="equal", xticks=ends, yticks=ends)
     panel.tick_params(labelsize=6, length=2, pad=1.5)
     panel.grid(False)
     panel.spines[:].set_visible(True)
@@ -189,8 +179,7 @@ def _needles(middles: np.ndarray, arrows: np.ndarray, width: float) -> PathPatch
 
 
 def _length(field: np.ndarray) -> np.ndarray:
-    across, up = np.moveaxis(field.astype(float), 2, 0)
-    return np.asarray(np.hypot(across, up))
+    return np.asarray(np.hypot(*np.moveaxis(field.astype(float), 2, 0)))
 
 
 def _side_by_side(images: np.ndarray) -> np.ndarray:
@@ -206,8 +195,6 @@ def _image(panel: Axes, pixels: np.ndarray, levels: np.ndarray) -> None:
         panel.imshow(np.ma.masked_equal(pixels[..., 0], _LINE), cmap=_GREY, vmin=0, vmax=top)
     else:
         panel.imshow(np.where(pixels == _LINE, top, np.maximum(pixels, 0)) / top)
-    panel.set_xticks([])
-    panel.set_yticks([])
+    panel.set(xticks=[], yticks=[])
     panel.grid(False)
-    panel.spines[:].set_visible(True)
-    panel.spines[:].set(color="#cccccc", linewidth=0.4)
+    panel.spines[:].set(visible=True, color="#cccccc", linewidth=0.4)

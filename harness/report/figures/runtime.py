@@ -1,4 +1,4 @@
-"""Milliseconds an iteration against D and against L, and how near they come to the bound."""
+"""Milliseconds an iteration: the one figure that answers the question, all sweeps over D and L, and the bound."""
 
 from __future__ import annotations
 
@@ -14,34 +14,27 @@ from matplotlib.ticker import NullLocator
 
 from harness.paper import published
 from harness.paper.recipes import PUBLISHED_LAYERS
-from harness.report.figures.drawing import Drawing
-from harness.report.figures.groups import MACHINE, caption, cells_of, groups
-from harness.report.figures.sheet import Sheet, note, plain_log
-from harness.report.figures.style import INK, colour, curve_styles, styled
+from harness.report.figures.groups import MACHINE, groups
+from harness.report.figures.sheet import Drawing, Sheet, note, plain_log
+from harness.report.figures.style import FULL_WIDTH, INK, colour, curve_styles, styled
 from harness.report.tables.comparison import comparisons, newest
 from harness.results.statistics import crossing, log_slope
 
+_OURS = "ebflow-dsm"
+_BESIDE = ("ebflow-ssm", "ebflow-fdssm")
 _HEIGHT = 3.6
 _TICK = 0.135  # of the axis, at least, between two numbers
-_LABELLED = 12
-"""Up to so many curves are named at their ends; more have a legend."""
+_LABELLED = 12  # curves are named at their ends; more have a legend
 _AXES = {"D": "dimension D", "L": "linear layers L"}
 
 
 @dataclass(frozen=True)
-class Sweep:
-    """Timings of some methods along one axis, all else equal.
+class _Sweep:
+    """Timings of some methods along one axis, D or L, all else equal: rows of all metrics, as `newest` returns them."""
 
-    Args:
-        name: The beginning of the names of the sweep's files.
-        axis: What is varied, D or L.
-        at: What the other one of D and L is, such as ``L = 2``.
-        rows: The rows of all metrics, as `newest` returns them, with their number of channels.
-    """
-
-    name: str
+    name: str  # the beginning of the names of its figures
     axis: str
-    at: str
+    at: str  # the size that is held, such as L = 2
     rows: pl.DataFrame
 
     @property
@@ -59,9 +52,11 @@ class Sweep:
         """Return the seconds of a method by size."""
         return dict(self.times.filter(method=method).select(self.axis, "value").rows())
 
-    def fastest(self, methods: pl.DataFrame) -> dict[int, float]:
-        """Return the smallest seconds that any of these methods takes, by size."""
-        return dict(methods.group_by(self.axis).agg(pl.col("value").min()).sort(self.axis).rows())
+    @property
+    def rival(self) -> dict[int, float]:
+        """The smallest seconds that any maximum likelihood with dense matrices takes, by size."""
+        dense = self.times.filter(objective="ml", linear="dense")
+        return dict(dense.group_by(self.axis).agg(pl.col("value").min()).rows())
 
     @cached_property
     def compared(self) -> pl.DataFrame:
@@ -73,19 +68,9 @@ class Sweep:
         own = self.compared.filter(method=method)
         return crossing(dict(own.select("D", pl.col("verdict") == "faster").rows()))
 
-    @property
-    def dense_ml(self) -> pl.DataFrame:
-        """The timings of maximum likelihood with dense matrices: the rival."""
-        return self.times.filter(objective="ml", linear="dense")
 
-
-def sweeps(rows: pl.DataFrame, axis: str) -> Iterator[Sweep]:
-    """Yield every set of timings that differ in one size and in nothing else that makes them comparable.
-
-    Args:
-        rows: Rows with the columns of `harness.results.derived`.
-        axis: The size that differs, D or L.
-    """
+def _sweeps(rows: pl.DataFrame, axis: str) -> Iterator[_Sweep]:
+    """Yield every set of timings that differ in one size, D or L, and in nothing else that makes them comparable."""
     other = "L" if axis == "D" else "D"
     named = {"experiment": "{}", "profile": "{}", "architecture": "{}", other: f"{other}{{}}"}
     rest = ["channels", "B", "dtype", *MACHINE]
@@ -95,79 +80,114 @@ def sweeps(rows: pl.DataFrame, axis: str) -> Iterator[Sweep]:
     sizes = pl.col(axis).filter(metric="seconds_per_iteration")
     rows = rows.filter(sizes.n_unique().over(*named, *rest, "method") > 1)
     for name, group in groups(rows, named, rest):
-        yield Sweep(name, axis, f"{other} = {group[other][0]:,}", newest(group))
+        yield _Sweep(name, axis, f"{other} = {group[other][0]:,}", newest(group))
+
+
+def headline(rows: pl.DataFrame) -> Iterator[Drawing]:
+    """Draw the widest sweep over D of fc that holds DSM and maximum likelihood with dense matrices, if there is one."""
+    fc = [sweep for sweep in _sweeps(rows, "D") if sweep.rows["architecture"][0] == "fc"]
+    answering = [sweep for sweep in fc if sweep.curve(_OURS) and sweep.rival]
+    if answering:
+        yield _headline(max(answering, key=lambda sweep: (max(sweep.rows["D"]), sweep.rows["D"].n_unique())))
+
+
+@styled()
+def _headline(sweep: _Sweep) -> Drawing:
+    title = "Time of a training step as the dimension grows: score matching beside maximum likelihood"
+    sheet = Sheet(sweep.times, title, 4.3, FULL_WIDTH)
+    panel = sheet.subplots()
+    _draw_times(sheet, panel, sweep, _answering(sweep), labelled=True)
+    ours, rival = sweep.curve(_OURS), sweep.rival
+    size = max(ours.keys() & rival.keys())
+    low, high = 1e3 * ours[size], 1e3 * rival[size]
+    arrow = {"arrowstyle": "<->", "color": INK, "shrinkA": 3, "shrinkB": 3}
+    panel.annotate("", (size, low), (size, high), arrowprops=arrow)
+    look = {"va": "center", "fontweight": "bold", "annotation_clip": False}
+    note(panel, f"{high / low:.1f} times less", (size, low**0.35 * high**0.65), (7, 0), **look)
+    crossing = sweep.overtakes(_OURS)
+    return sheet.drawing(
+        "headline",
+        title,
+        f"Median milliseconds of a whole training iteration of the fc network, {sweep.at}; bands are 95 % intervals, "
+        f"slopes log-log regressions. At D = {size:,} {_OURS} takes {high / low:.1f} times less than the fastest "
+        "maximum likelihood on dense matrices.",
+        "" if crossing is None else f"A ring marks the D from which on a method is faster: {crossing:,} for {_OURS}.",
+    )
+
+
+def _answering(sweep: _Sweep) -> list[str]:
+    """Return the objectives of score matching, and the fastest maximum likelihood at the largest D of every kind."""
+    times = sweep.times
+    largest = times.filter(pl.col("D") == pl.col("D").max(), objective="ml").sort("value")
+    own = largest.filter(pl.col("method").str.starts_with("ebflow-"), linear="dense")
+    peers = largest.filter(~pl.col("method").str.starts_with("ebflow-"), linear="dense")
+    restricted = largest.filter(~pl.col("linear").is_in(["dense", "none"]))
+    fastest = pl.concat([kind.head(1) for kind in (own, peers, restricted)])["method"].to_list()
+    present = set(times["method"])
+    return [method for method in (_OURS, *_BESIDE, *fastest) if method in present]
 
 
 def runtime_figures(rows: pl.DataFrame) -> Iterator[Drawing]:
     """Draw seconds against D and against L, and the fraction that the bound is, one figure for every sweep."""
     for axis in ("D", "L"):
-        for sweep in sweeps(rows, axis):
+        for sweep in _sweeps(rows, axis):
             yield _seconds(sweep)
             if axis == "D" and sweep.rows.filter(metric="iteration_bound").height:
                 yield _bound(sweep)
 
 
 @styled()
-def _seconds(sweep: Sweep) -> Drawing:
+def _seconds(sweep: _Sweep) -> Drawing:
     methods = sweep.times["method"].unique().to_list()
-    sheet = Sheet(sweep.rows, sweep.title, _HEIGHT)
+    sheet = Sheet(sweep.times, sweep.title, _HEIGHT)
     panel = sheet.subplots()
     with_paper = _draw_paper(panel, sweep)
-    ringed = draw_times(sheet, panel, sweep, methods, labelled=len(methods) <= _LABELLED)
+    ringed = _draw_times(sheet, panel, sweep, methods, labelled=len(methods) <= _LABELLED)
     level = 99 if sweep.rows["experiment"][0] == "asv" else 95
-    text = caption(
-        sweep.rows,
+    return sheet.drawing(
+        f"{sweep.name}-seconds-over-{sweep.axis}",
+        f"{sweep.title}: time of an iteration against {sweep.axis}",
         "Median of one iteration: noise, loss, backward, optimiser, averaged weights. "
         f"Bands are {level} % intervals; slopes are log-log regressions over every {sweep.axis} shown.",
         "A ring marks the D from which on a method is faster than every dense maximum likelihood." if ringed else "",
         "Pale lines are the paper's, on its authors' GPU." if with_paper else "",
     )
-    title = f"{sweep.title}: time of an iteration against {sweep.axis}"
-    return Drawing(f"{sweep.name}-seconds-over-{sweep.axis}", title, text, sheet, cells_of(sweep.times))
 
 
-def draw_times(sheet: Sheet, panel: Axes, sweep: Sweep, methods: list[str], labelled: bool) -> bool:
+def _draw_times(sheet: Sheet, panel: Axes, sweep: _Sweep, methods: list[str], labelled: bool) -> bool:
     """Draw the curves of these methods, slowest first; return whether a crossing is marked.
 
-    Args:
-        sheet: The sheet of the panel.
-        panel: Where to draw.
-        sweep: The timings.
-        methods: The names of the methods to draw.
-        labelled: Whether curves are named at their ends, or in a legend below.
+    Curves are named at their ends if ``labelled`` is true, or else in a legend below.
     """
     times = sweep.times.filter(pl.col("method").is_in(methods))
+    times = times.with_columns(pl.col("value", "ci_low", "ci_high") * 1e3, label="method")
     slowest_first = times.group_by("method", maintain_order=True).last().sort("value", descending=True)["method"]
-    styles = _styles(times)
-    ringed, ends = False, []
+    styles = curve_styles(times)
+    ringed = False
     for method in slowest_first:
         own = times.filter(method=method)
-        sizes, milliseconds = own[sweep.axis].to_list(), [1e3 * value for value in own["value"]]
+        points = dict(own.select(sweep.axis, "value").rows())
+        sizes, milliseconds = list(points), list(points.values())
         label = f"{method}, slope {log_slope(sizes, milliseconds).value:.2f}"
-        points = zip(sizes, milliseconds, strict=True)
-        texts = [f"{method}, {sweep.axis} = {size:,}, {sweep.at}: {_in_words(ms)}" for size, ms in points]
+        texts = [f"{method}, {sweep.axis} = {size:,}, {sweep.at}: {_in_words(ms)}" for size, ms in points.items()]
         sheet.curve(panel, sizes, milliseconds, texts, label=label, **styles[method])
-        bounds = own.drop_nulls(["ci_low", "ci_high"])
-        low, high = ([1e3 * value for value in bounds[name]] for name in ("ci_low", "ci_high"))
-        shade = styles[method]["color"]
-        panel.fill_between(bounds[sweep.axis], low, high, color=shade, alpha=0.2 if labelled else 0.07, linewidth=0)
+        band = own.select(sweep.axis, "ci_low", "ci_high").drop_nulls()
+        look = {"color": styles[method]["color"], "alpha": 0.2 if labelled else 0.07, "linewidth": 0}
+        panel.fill_between(*band, **look)
         if own["objective"][0] != "ml" and sweep.axis == "D" and (size := sweep.overtakes(method)) is not None:
             ringed = True
             ring: dict[str, Any] = {"markerfacecolor": "none", "markeredgecolor": INK, "markeredgewidth": 0.9}
-            panel.plot(size, 1e3 * sweep.curve(method)[size], "o", markersize=9, **ring)
-        ends.append((sizes[-1], milliseconds[-1], label, shade))
-    panel.set_xscale("log")
-    panel.set_yscale("log")
+            panel.plot(size, points[size], "o", markersize=9, **ring)
+    panel.set(xscale="log", yscale="log", ylabel="milliseconds an iteration")
     plain_log(panel.yaxis)
-    panel.set_ylabel("milliseconds an iteration")
     if ringed:
         text = "○ faster than every dense ML\nfrom here on"
         panel.text(0.99, 0.03, text, ha="right", fontsize=7, transform=panel.transAxes)
-    _finish(sheet, panel, sweep.axis, times[sweep.axis], ends, labelled)
+    _finish(sheet, panel, sweep.axis, times[sweep.axis], labelled)
     return ringed
 
 
-def _draw_paper(panel: Axes, sweep: Sweep) -> bool:
+def _draw_paper(panel: Axes, sweep: _Sweep) -> bool:
     """Draw the published curves behind, pale: those of this architecture and its number of channels."""
     first = sweep.rows.row(0, named=True)
     if sweep.axis != "D" or first["B"] != 100 or first["L"] != PUBLISHED_LAYERS.get(first["architecture"]):
@@ -188,60 +208,44 @@ def _draw_paper(panel: Axes, sweep: Sweep) -> bool:
 
 
 @styled()
-def _bound(sweep: Sweep) -> Drawing:
+def _bound(sweep: _Sweep) -> Drawing:
     bounds = sweep.rows.filter(metric="iteration_bound").select("method", "D", bound="value")
     times = sweep.times.join(bounds, on=["method", "D"]).sort("method", "D")
-    times = times.with_columns(fraction=100 * pl.col("bound") / pl.col("value"))
-    methods = times.group_by("method", maintain_order=True).last().sort("fraction", descending=True)["method"].to_list()
-    sheet = Sheet(sweep.rows, sweep.title, _HEIGHT)
+    times = times.with_columns(fraction=100 * pl.col("bound") / pl.col("value"), label="method")
+    methods = times.group_by("method", maintain_order=True).last().sort("fraction", descending=True)["method"]
+    sheet = Sheet(times, sweep.title, _HEIGHT)
     panel = sheet.subplots()
-    styles = _styles(times)
-    ends = []
+    styles = curve_styles(times)
     for method in methods:
         points = times.filter(method=method).select("D", "fraction").rows()
         sizes, percents = zip(*points, strict=True)
         texts = [f"{method}, D = {size:,}, {sweep.at}: {percent:.0f} % of the bound" for size, percent in points]
         sheet.curve(panel, sizes, percents, texts, label=method, **styles[method])
-        ends.append((sizes[-1], percents[-1], method, styles[method]["color"]))
     panel.axhline(100, color=INK, linewidth=0.8, linestyle=(0, (4, 2)))
-    panel.set_xscale("log")
-    panel.set_ylim(bottom=0)
-    panel.set_ylabel("bound / measured time, %")
-    _finish(sheet, panel, "D", times["D"], ends, labelled=len(methods) <= _LABELLED)
-    text = caption(
-        sweep.rows,
+    panel.set(xscale="log", ylim=(0, None), ylabel="bound / measured time, %")
+    _finish(sheet, panel, "D", times["D"], labelled=len(methods) <= _LABELLED)
+    return sheet.drawing(
+        f"{sweep.name}-bound",
+        f"{sweep.title}: how near an iteration comes to its bound",
         "The bound is the shortest possible time of an iteration: its matrix products at the speed measured in the "
         "same run, plus one pass of optimiser and averaging at memory speed. 100 % is the bound.",
     )
-    title = f"{sweep.title}: how near an iteration comes to its bound"
-    return Drawing(f"{sweep.name}-bound", title, text, sheet, cells_of(times))
 
 
-def _styles(times: pl.DataFrame) -> dict[str, dict[str, Any]]:
-    label = pl.col("method").alias("label")
-    return curve_styles(times.select(label, "method", "objective", "linear").unique().sort("method").rows())
-
-
-def _finish(
-    sheet: Sheet, panel: Axes, axis: str, sizes: pl.Series, ends: list[tuple[float, float, str, Any]], labelled: bool
-) -> None:
+def _finish(sheet: Sheet, panel: Axes, axis: str, sizes: pl.Series, labelled: bool) -> None:
     """Put the measured sizes on the axis, and name the curves at their ends or in a legend."""
-    _ticks(panel, sizes.unique().sort().to_list())
+    ticks = sizes.unique().sort().to_list()
+    numbered = [ticks[-1]]
+    for size in ticks[-2::-1]:  # a number stands where it does not touch that of the next larger size
+        if math.log(numbered[-1] / size) > _TICK * math.log(ticks[-1] / ticks[0]) or size == ticks[0]:
+            numbered.append(size)
+    panel.set_xticks(ticks, [str(size) if size in numbered else "" for size in ticks])
+    panel.xaxis.set_minor_locator(NullLocator())
     panel.set_xlabel(_AXES[axis])
     if labelled:
-        sheet.label_ends(panel, ends)
+        sheet.label_ends(panel)
     else:
         sheet.legend_below(panel)
-
-
-def _ticks(panel: Axes, sizes: list[int]) -> None:
-    """Put a tick at every size, and its number where that does not touch the number of the next larger one."""
-    numbered = [sizes[-1]]
-    for size in sizes[-2::-1]:
-        if math.log(numbered[-1] / size) > _TICK * math.log(sizes[-1] / sizes[0]) or size == sizes[0]:
-            numbered.append(size)
-    panel.set_xticks(sizes, [str(size) if size in numbered else "" for size in sizes])
-    panel.xaxis.set_minor_locator(NullLocator())
 
 
 def _in_words(milliseconds: float) -> str:

@@ -2,34 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 from zlib import crc32
 
 import matplotlib.style
+import polars as pl
 
 WIDTH = 4.8  # inches, printed at 3.3
 FULL_WIDTH = 7.2
-DPI = 200
 INK = "#333333"
 
 # Okabe and Ito's colours, told apart by readers with any colour vision; the marker says whose code it is.
-_BLUE, _SKY, _GREEN, _VERMILION = "#0072B2", "#56B4E9", "#009E73", "#D55E00"
+BLUE, _SKY, _GREEN, VERMILION = "#0072B2", "#56B4E9", "#009E73", "#D55E00"
 _ORANGE, _PURPLE, _BLACK = "#E69F00", "#CC79A7", "#000000"
-_SCORE_MATCHING = {"dsm": _BLUE, "ssm": _SKY, "tssm": _SKY, "fdssm": _GREEN}
+_SCORE_MATCHING = {"dsm": BLUE, "ssm": _SKY, "tssm": _SKY, "fdssm": _GREEN}
 _MARKERS = {"ebflow": "o", "nflows": "s", "normflows": "D", "zuko": "^"}
 _OTHER_MARKERS = "vPX*<>"
 _DASHES = ("-", (0, (4, 1.5)), (0, (1, 1)), (0, (4, 1, 1, 1)), (0, (7, 2)), (0, (2, 2)), (0, (6, 1, 1, 1, 1, 1)))
 
 _SETTINGS: dict[str, Any] = {
-    "figure.dpi": DPI,  # laid out as it is printed
+    "figure.dpi": 200,  # laid out as it is printed
     "text.hinting": "no_hinting",
     "text.parse_math": False,  # a name with a dollar is no formula
     "font.size": 9,
     "font.sans-serif": ["DejaVu Sans"],
-    "axes.titlesize": 9,
-    "axes.labelsize": 9,
     "axes.labelcolor": INK,
     "axes.edgecolor": "#777777",
     "axes.linewidth": 0.6,
@@ -43,8 +41,6 @@ _SETTINGS: dict[str, Any] = {
     "ytick.labelsize": 8,
     "xtick.color": INK,
     "ytick.color": INK,
-    "xtick.minor.size": 0,
-    "ytick.minor.size": 0,
     "text.color": INK,
     "lines.linewidth": 1.4,
     "lines.markersize": 4.5,
@@ -70,7 +66,7 @@ def colour(objective: str, linear: str) -> str:
     replaces or estimates the likelihood's gradient in some other way.
     """
     if objective in ("ml", "sml"):
-        return {"dense": _VERMILION, "none": _PURPLE}.get(linear, _ORANGE)
+        return {"dense": VERMILION, "none": _PURPLE}.get(linear, _ORANGE)
     return _SCORE_MATCHING.get(objective, _BLACK)
 
 
@@ -80,15 +76,12 @@ def marker(method: str) -> str:
     return _MARKERS.get(library) or _OTHER_MARKERS[crc32(library.encode()) % len(_OTHER_MARKERS)]
 
 
-def curve_styles(curves: Iterable[tuple[str, str, str, str]]) -> dict[str, dict[str, Any]]:
-    """Give every curve of a figure its line: colour and marker are its method's, dashes tell apart what shares them.
-
-    Args:
-        curves: Label, method, objective and linear layers of each curve.
-    """
+def curve_styles(rows: pl.DataFrame) -> dict[str, dict[str, Any]]:
+    """Give every label of the rows its line: colour and marker are its method's, dashes tell apart what shares them."""
     seen: dict[tuple[str, str], int] = {}
     styles = {}
-    for label, method, objective, linear in curves:
+    curves = rows.select("label", "method", "objective", "linear").unique(maintain_order=True)
+    for label, method, objective, linear in curves.iter_rows():
         look = colour(objective, linear), marker(method)
         seen[look] = seen.get(look, -1) + 1
         dashes = _DASHES[seen[look] % len(_DASHES)]

@@ -24,14 +24,12 @@ class Table:
         name: The table's part of its files' names.
         title: What the table shows, with units.
         build: From the rows of one experiment to the table, which is empty where no row fills it.
-        metrics: Where no row has one of these metrics the table is empty, and is not built; empty: it is always built.
         timed: Whether the table shows times, which a noisy machine taints.
     """
 
     name: str
     title: str
     build: Callable[[pl.DataFrame], pl.DataFrame]
-    metrics: tuple[str, ...] = ()
     timed: bool = False
 
 
@@ -41,14 +39,12 @@ TABLES: tuple[Table, ...] = (
         "median milliseconds an iteration (noise, loss, backward, optimiser, averaging), and in brackets the share "
         "that its matrix products and one pass of the optimiser take at the machine's own rates",
         runtime,
-        ("seconds_per_iteration",),
         timed=True,
     ),
     Table(
         "slopes",
         "log-log slopes of the time of an iteration, and the D from which a method overtakes maximum likelihood",
         slopes,
-        ("seconds_per_iteration",),
         timed=True,
     ),
     Table(
@@ -56,34 +52,26 @@ TABLES: tuple[Table, ...] = (
         "seconds an iteration divided by those of the reference, paired repetition by repetition, with 95 % interval; "
         "a method is called faster or slower at p < 0.05, corrected by Holm's method for all comparisons of a problem",
         ratios,
-        ("seconds_of_repetition",),
         timed=True,
     ),
     Table(
         "bounds",
         "time of loss and backward, and of the whole iteration, beside the bound of each at the machine's rates",
         bounds,
-        ("gradient_bound",),
         timed=True,
     ),
     Table("timings", "every timing in milliseconds, with 95 % interval (99 % in asv's results)", timings, timed=True),
-    Table("likelihood", "test negative log-likelihood, nats a sample in the data's own space", likelihood, ("nll",)),
+    Table("likelihood", "test negative log-likelihood, nats a sample in the data's own space", likelihood),
     Table(
         "differences",
         "test negative log-likelihood minus that of the best method, paired, nats with 95 % interval; a method is "
         "called higher at p < 0.05, corrected by Holm's method",
         differences,
-        ("nll",),
     ),
-    Table("points", "divergence from the exact density, nats", points, ("kl",)),
-    Table(
-        "ablation",
-        "test negative log-likelihood in nats and gradient norm, with and without EMA and MaP",
-        ablation,
-        ("nll",),
-    ),
+    Table("points", "divergence from the exact density, nats", points),
+    Table("ablation", "test negative log-likelihood in nats and gradient norm, with and without EMA and MaP", ablation),
     Table("imputation", "PSNR of the missing pixels, dB (gain: posterior mean over mean image)", imputation),
     Table("log-z", "absolute error of estimates of log Z in nats, and their effective sample sizes (ESS)", normalizer),
-    Table("curves", "validation NLL through training, nats", curves, ("validation_curve",)),
-    Table("time-to-level", "training until a level of validation bits/dim", time_to_level, ("validation_curve",)),
+    Table("curves", "validation NLL through training, nats", curves),
+    Table("time-to-level", "training until a level of validation bits/dim", time_to_level),
 )

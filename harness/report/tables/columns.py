@@ -17,6 +17,11 @@ def status() -> pl.Expr:
     return pl.concat_str("status", "reason", separator=": ", ignore_nulls=True).alias("status")
 
 
+def half_width() -> pl.Expr:
+    """Return half of the width of an interval of a mean, which is symmetric."""
+    return (pl.col("high") - pl.col("low")) / 2
+
+
 def is_noisy() -> pl.Expr:
     """Return whether the machine drifted while a row was measured."""
     return (pl.col("status") == "ok") & (pl.col("reason") == NOISY).fill_null(False)

@@ -21,18 +21,11 @@ PLACE = ("architecture", "shape", "D", "L", *SETTING)
 ACROSS = tuple(name for name in SETTING if name != "torch")
 """The settings that a user may ask to compare across."""
 
-_Repetitions = dict[tuple[str, str], dict[int, float]]
-"""The seconds of every repetition, by its number, for every cell and method."""
-
 
 def newest(rows: pl.DataFrame, *others: str) -> pl.DataFrame:
     """Keep the rows of the newest run of each method in each place, named by `with_setting`.
 
-    Runs of different commits are in different places.
-
-    Args:
-        rows: Rows with the columns of `harness.results.derived`.
-        others: More columns that tell two runs apart.
+    Runs of different commits are in different places. Other columns may tell two runs apart too.
     """
     return (
         with_setting(rows)
@@ -52,21 +45,15 @@ def compare_across(rows: pl.DataFrame, columns: Collection[str]) -> pl.DataFrame
 
     The settings become null in the rows of timings. What was a dtype stays in the column ``number_dtype``.
 
-    Args:
-        rows: Rows with the columns of `harness.results.derived`.
-        columns: Names of settings among `ACROSS`.
-
     Raises:
-        InputError: if a name is not among `ACROSS`.
+        InputError: if the name of a setting is not among `ACROSS`.
     """
     texts = {
         "B": pl.format("B = {}", "B"),
         "threads": pl.format("{} threads", "threads"),
         "commit": _short(pl.col("commit")),
     }
-    timed = pl.col("cell").is_in(
-        rows.filter(pl.col("metric").str.starts_with("seconds_per"))["cell"].unique().to_list()
-    )
+    timed = pl.col("metric").str.starts_with("seconds_per").any().over("cell")
     for column in columns:
         if column not in ACROSS:
             raise unknown("setting to compare across", column, ACROSS)
@@ -94,10 +81,10 @@ def comparisons(rows: pl.DataFrame) -> pl.DataFrame:
         interval, and ``verdict``: faster, slower or not told apart.
     """
     fine = rows.filter(pl.col("status") == "ok")
-    repetitions: _Repetitions = {}
-    timed = fine.filter(metric="seconds_of_repetition").select("cell", "method", "iteration", "value")
-    for cell, method, number, value in timed.iter_rows():
-        repetitions.setdefault((cell, method), {})[number] = value
+    repetitions = {
+        key: dict(own.select("iteration", "value").rows())
+        for key, own in fine.filter(metric="seconds_of_repetition").group_by("cell", "method")
+    }
     lines = []
     timings = fine.filter(metric="seconds_per_iteration").with_columns(noisy=is_noisy())
     for place, group in timings.group_by(*PLACE, "compiled", maintain_order=True):
@@ -155,7 +142,7 @@ def _pairs(timed: list[dict[str, Any]]) -> Iterator[tuple[dict[str, Any], str, d
                 yield own, against, rival
 
 
-def _ratio(own: dict[str, Any], rival: dict[str, Any], repetitions: _Repetitions) -> Comparison:
+def _ratio(own: dict[str, Any], rival: dict[str, Any], repetitions: dict[Any, dict[int, float]]) -> Comparison:
     """Return the paired ratio where one run has repetitions of both methods, or else that of the medians alone."""
     if own["cell"] == rival["cell"]:
         ours, theirs = (repetitions.get((line["cell"], line["method"]), {}) for line in (own, rival))

@@ -27,10 +27,9 @@ def runtime(rows: pl.DataFrame) -> pl.DataFrame:
     # A noisy timing is no gap.
     reasons = pl.when(pl.col("status") == "ok").then(pl.lit("ok")).otherwise(status())
     statuses = timings.group_by(index, maintain_order=True).agg(
-        reasons.unique(maintain_order=True).str.join("; ").alias("status")
+        reasons.unique(maintain_order=True).str.join("; ").alias("status"),
+        pl.col("value").filter(D=max(sizes, default=0)).first().alias("order"),
     )
-    order = pl.col("value").filter(D=sizes[-1]).first() if sizes else pl.col("value").first()
-    statuses = statuses.join(timings.group_by(index).agg(order.alias("order")), on=index, nulls_equal=True)
     bounds = rows.filter(metric="iteration_bound").select("method", *PLACE, bound="value")
     return (
         timings.with_columns(noisy=is_noisy())

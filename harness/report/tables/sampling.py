@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import polars as pl
 
-from harness.report.tables.columns import status
+from harness.report.tables.columns import half_width, status
 from harness.report.tables.comparison import SETTING, newest
 
 _IMPUTATION = {
@@ -25,18 +25,15 @@ _IMPUTATION = {
 def imputation(rows: pl.DataFrame) -> pl.DataFrame:
     """Return the PSNR in dB of the missing pixels, means over n images, one line a method."""
     index = ["dataset", "architecture", "method", "recipe", "L", "seed"]
-    wide = _wide(rows, "imputation", index)
-    if wide.is_empty():
-        return wide
+    wide = _wide(rows, "imputation", index).sort(index[:3], maintain_order=True)
     numbers = [pl.col(metric).alias(name) for metric, name in _IMPUTATION.items() if metric in wide.columns]
-    return wide.sort(index[:3], maintain_order=True).select(*index, *numbers, *SETTING, "status")
+    return wide.select(*index, *numbers, *SETTING, "status")
 
 
 def normalizer(rows: pl.DataFrame) -> pl.DataFrame:
     """Return the mean absolute error in nats of each estimator over n repetitions, with its effective sample size."""
-    wide = _wide(rows, "normalizer", ["method", "L", "D", "seed"])
-    if wide.is_empty():
-        return wide
+    index = ["method", "L", "D", "seed"]
+    wide = _wide(rows, "normalizer", index).sort("method", "D", maintain_order=True)
     numbers = []
     for name in wide.columns:
         if name.startswith("value_log_z_error_"):
@@ -44,10 +41,8 @@ def normalizer(rows: pl.DataFrame) -> pl.DataFrame:
             half = pl.col(f"half_log_z_error_{estimator}")
             numbers += [pl.col(name).alias(f"error nats, {estimator}"), half.alias(f"error nats, {estimator} +-")]
     numbers += [pl.col(name).name.replace("^value_ess_", "ESS, ") for name in wide.columns if "value_ess_" in name]
-    n = pl.max_horizontal("^n_log_z_error_.*$").alias("n")
-    return wide.sort("method", "D", maintain_order=True).select(
-        *("method", "L", "D", "seed"), *numbers, n, *SETTING, "status"
-    )
+    numbers += [pl.max_horizontal("^n_log_z_error_.*$").alias("n")] if numbers else []
+    return wide.select(*index, *numbers, *SETTING, "status")
 
 
 def _wide(rows: pl.DataFrame, kind: str, index: list[str]) -> pl.DataFrame:
@@ -55,9 +50,6 @@ def _wide(rows: pl.DataFrame, kind: str, index: list[str]) -> pl.DataFrame:
 
     The columns of a metric are ``value_METRIC``, ``half_METRIC`` and ``n_METRIC``.
     """
-    own = newest(rows, "dataset", "recipe", "seed").filter(kind=kind)
-    if own.is_empty():
-        return pl.DataFrame()
-    half = ((pl.col("ci_high") - pl.col("ci_low")) / 2).alias("half")
-    own = own.select(*index, status(), *SETTING, "metric", "value", half, "n")
+    own = newest(rows, "dataset", "recipe", "seed").filter(kind=kind).rename({"ci_low": "low", "ci_high": "high"})
+    own = own.select(*index, status(), *SETTING, "metric", "value", half_width().alias("half"), "n")
     return own.pivot("metric", index=[*index, "status", *SETTING], values=["value", "half", "n"])

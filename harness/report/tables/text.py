@@ -21,7 +21,7 @@ _SETTINGS = [
 
 def to_markdown(frame: pl.DataFrame) -> str:
     """Write a frame as a table in GitHub's Markdown."""
-    rows = [["" if value is None else text_of(value).replace("|", "\\|") for value in row] for row in frame.rows()]
+    rows = [[_shown(value).replace("|", "\\|") for value in row] for row in frame.rows()]
     alignment = ["right" if holds_numbers(column) else "left" for column in frame]
     return str(tabulate(rows, headers=frame.columns, tablefmt="github", disable_numparse=True, colalign=alignment))
 
@@ -32,35 +32,21 @@ def file_stem(*parts: str) -> str:
 
 
 def to_html(frame: pl.DataFrame, extra: Mapping[str, Sequence[Markup]] | None = None) -> Markup:
-    """Write a frame as an HTML table in which no value becomes markup.
-
-    Args:
-        frame: Any frame.
-        extra: Columns of markup to add on the right, by name, each with one value a row.
-    """
-    kinds = [_kind(column) for column in frame]
-    extra = extra or {}
-    names = [*zip(kinds, frame.columns, strict=True), *(("markup", name) for name in extra)]
-    head = Markup("").join(Markup('<th scope="col"{}>{}</th>').format(_class(kind), name) for kind, name in names)
-    body = []
-    for index, row in enumerate(frame.iter_rows()):
-        texts = ["" if value is None else text_of(value) for value in row]
-        cells = [*zip(kinds, texts, strict=True), *(("markup", column[index]) for column in extra.values())]
-        line = Markup("").join(Markup("<td{}>{}</td>").format(_class(kind), cell) for kind, cell in cells)
-        body.append(Markup("<tr>{}</tr>").format(line))
-    lines = Markup("\n").join(body)
+    """Write a frame without its empty columns as an HTML table; no value becomes markup but in the extra columns."""
+    filled = [column for column in frame if column.null_count() < frame.height]
+    columns = [(_class(column), column.name, list(map(_shown, column))) for column in filled]
+    columns += [(Markup(' class="markup"'), name, list(cells)) for name, cells in (extra or {}).items()]
+    head = Markup("").join(Markup('<th scope="col"{}>{}</th>').format(kind, name) for kind, name, _ in columns)
+    cells = [[Markup("<td{}>{}</td>").format(kind, text) for text in texts] for kind, _, texts in columns]
+    lines = Markup("\n").join(Markup("<tr>{}</tr>").format(Markup("").join(line)) for line in zip(*cells, strict=True))
     return Markup("<table>\n<thead><tr>{}</tr></thead>\n<tbody>\n{}\n</tbody>\n</table>").format(head, lines)
 
 
-def _kind(column: pl.Series) -> str:
+def _class(column: pl.Series) -> Markup:
     if holds_numbers(column):
-        return "number"
+        return Markup(' class="number"')
     is_long = column.dtype == pl.String and (column.str.len_chars() > _LONG).any()
-    return "long" if is_long else ""
-
-
-def _class(kind: str) -> Markup:
-    return Markup(' class="{}"').format(kind) if kind else Markup("")
+    return Markup(' class="long"' if is_long else "")
 
 
 def split_constants(frame: pl.DataFrame) -> tuple[pl.DataFrame, str]:
@@ -77,6 +63,10 @@ def text_of(value: object) -> str:
     if isinstance(value, float):
         return f"{value:.4g}" if abs(value) < 100 else f"{value:,.1f}"
     return f"{value:,}" if isinstance(value, int) else printable(" ".join(str(value).split()))
+
+
+def _shown(value: object) -> str:
+    return "" if value is None else text_of(value)
 
 
 def holds_numbers(column: pl.Series) -> bool:

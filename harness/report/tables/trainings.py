@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import polars as pl
 
 from harness.paper import published
-from harness.report.tables.columns import of_ebflow, status
+from harness.report.tables.columns import half_width, of_ebflow, status
 from harness.results.statistics import LEVEL, Comparison, Estimate, holm, mean_interval, paired_difference
 
 _NETWORK = ("dataset", "architecture", "method", "recipe")
@@ -34,23 +34,18 @@ def likelihood(rows: pl.DataFrame) -> pl.DataFrame:
 
     `points` has the sets whose exact density is known, and `ablation` the methods that were trained without MaP too.
     """
-    rows = rows.filter(pl.col("kind") == "likelihood", ~_has_divergence(rows), ~_is_crossed())
+    rows = rows.filter(~_has_divergence(rows), ~_is_crossed(), kind="likelihood")
     others = {"bits_per_dim": "bits/dim", "training_iterations": "steps", "training_seconds": "training s"}
     return (
         _with_metrics(_over_seeds(rows, "nll"), rows, others)
         .join(of_ebflow(published.likelihood()), on=["dataset", "architecture", "method"], how="left")
         .pipe(_with_priors)
         .sort("dataset", "architecture", pl.coalesce("value", "prior"), nulls_last=True)
+        .with_columns(_STEPS, pl.coalesce("published_nll", "prior").alias("published NLL"))
+        .rename({"value": "NLL nats", "published_ci": "published +-"})
         .select(
-            *_NETWORK,
-            *("EMA", "L", "B", "dtype", "device", "parameters"),
-            pl.col("value").alias("NLL nats"),
-            *("low", "high", "seeds", "bits/dim"),
-            pl.coalesce("published_nll", "prior").alias("published NLL"),
-            pl.col("published_ci").alias("published +-"),
-            _STEPS,
-            "training s",
-            "status",
+            *(*_NETWORK, "EMA", "L", "B", "dtype", "device", "parameters", "NLL nats", "low", "high", "seeds"),
+            *("bits/dim", "published NLL", "published +-", "steps", "training s", "status"),
         )
     )
 
@@ -87,16 +82,16 @@ def differences(rows: pl.DataFrame) -> pl.DataFrame:
 def points(rows: pl.DataFrame) -> pl.DataFrame:
     """Return test NLL, KL and Fisher divergence (nats) of the synthetic sets, from their exact density."""
     rows = rows.filter(pl.col("kind") == "likelihood", _has_divergence(rows))
-    table = pl.concat([_over_seeds(rows, "kl"), _over_seeds(rows.filter(pl.col("status") != "ok"), "nll")])
+    scored = pl.concat([_over_seeds(rows, "kl"), _over_seeds(rows.filter(pl.col("status") != "ok"), "nll")])
     others = {"nll": "NLL nats", "fisher": "Fisher", "skipped_steps": "skipped steps"}
     table = (
-        _with_metrics(table, rows, others)
+        _with_metrics(scored, rows, others)
         .sort("dataset", "value", nulls_last=True)
+        .with_columns(half_width().alias("KL nats +-"))
+        .rename({"value": "KL nats"})
         .select(
-            *(*_NETWORK, "L", "B", "NLL nats", "NLL nats +-"),
-            pl.col("value").alias("KL nats"),
-            _half().alias("KL nats +-"),
-            *("Fisher", "Fisher +-", "skipped steps", "seeds", "status"),
+            *(*_NETWORK, "L", "B", "NLL nats", "NLL nats +-", "KL nats", "KL nats +-", "Fisher", "Fisher +-"),
+            *("skipped steps", "seeds", "status"),
         )
     )
     # One seed has no interval of what is measured once, and most trainings skip no step: no column for them.
@@ -109,7 +104,7 @@ def ablation(rows: pl.DataFrame) -> pl.DataFrame:
 
     The gradient norm is the median over all validations of the last batch's norm, before clipping.
     """
-    rows = rows.filter(pl.col("kind") == "likelihood", ~_has_divergence(rows), _is_crossed())
+    rows = rows.filter(~_has_divergence(rows), _is_crossed(), kind="likelihood")
     norm = pl.col("value").median().alias("gradient norm"), pl.col("value").quantile(0.9).alias("its 90 % quantile")
     norms = rows.filter(metric="gradient_norm").group_by(_STRUCTURE).agg(norm)
     return (
@@ -117,14 +112,10 @@ def ablation(rows: pl.DataFrame) -> pl.DataFrame:
         .join(norms, on=_STRUCTURE, how="left", nulls_equal=True)
         .join(of_ebflow(published.ablation()), on=["dataset", "architecture", "method", "EMA", "MaP"], how="left")
         .sort(*_NETWORK, "MaP", "EMA")
+        .rename({"value": "NLL nats", "published_nll": "published NLL"})
         .select(
-            *(*_NETWORK, "EMA", "MaP"),
-            pl.col("value").alias("NLL nats"),
-            *("low", "high", "seeds"),
-            pl.col("published_nll").alias("published NLL"),
-            *("gradient norm", "its 90 % quantile"),
-            _STEPS,
-            "status",
+            *(*_NETWORK, "EMA", "MaP", "NLL nats", "low", "high", "seeds", "published NLL", "gradient norm"),
+            *("its 90 % quantile", _STEPS, "status"),
         )
     )
 
@@ -137,7 +128,7 @@ def time_to_level(rows: pl.DataFrame) -> pl.DataFrame:
     published_levels = of_ebflow(published.time_to_level())
     levels = published_levels.select("dataset", "architecture", "level").unique()
     curve = (
-        rows.filter(pl.col("MaP"), pl.col("kind") == "likelihood", pl.col("metric") == "validation_curve")
+        rows.filter("MaP", kind="likelihood", metric="validation_curve")
         .join(levels, on=["dataset", "architecture"])
         .with_columns(bits=pl.col("value") / (pl.col("D") * math.log(2)))
         .sort("iteration")
@@ -150,14 +141,12 @@ def time_to_level(rows: pl.DataFrame) -> pl.DataFrame:
         .join(reached, on=keys, how="left", nulls_equal=True, maintain_order="left")
         .join(published_levels, on=["dataset", "architecture", "method", "level"], how="left")
         .sort("dataset", "architecture", "recipe", "method", "seed", "level", maintain_order=True)
+        .with_columns((3600 * pl.col("published_hours")).alias("published seconds (GPU)"))
+        .rename({"level": "bits/dim", "iteration": "steps to it", "seconds": "seconds to it"})
+        .rename({"published_steps": "published steps (10 %)"})
         .select(
-            *(*_NETWORK, "seed"),
-            pl.col("level").alias("bits/dim"),
-            pl.col("iteration").alias("steps to it"),
-            pl.col("seconds").alias("seconds to it"),
-            pl.col("published_steps").alias("published steps (10 %)"),
-            (3600 * pl.col("published_hours")).alias("published seconds (GPU)"),
-            *("best bits/dim", "steps in all"),
+            *(*_NETWORK, "seed", "bits/dim", "steps to it", "seconds to it", "published steps (10 %)"),
+            *("published seconds (GPU)", "best bits/dim", "steps in all"),
         )
     )
 
@@ -207,8 +196,7 @@ def _is_crossed() -> pl.Expr:
 
 def _has_divergence(rows: pl.DataFrame) -> pl.Expr:
     """Return whether a row is of a set whose exact density is known."""
-    sets = rows.filter(kind="likelihood", metric="kl")["dataset"].unique()
-    return pl.col("dataset").is_in(sets.to_list())
+    return pl.col("dataset").is_in(rows.filter(kind="likelihood", metric="kl")["dataset"].unique().to_list())
 
 
 def _scored(key: Iterable[Any], own: pl.DataFrame) -> _Scored:
@@ -230,16 +218,11 @@ def _paired(own: _Scored, best: _Scored) -> tuple[Comparison, str]:
     return paired_difference([own.draws[draw] for draw in draws], [best.draws[draw] for draw in draws]), "draws"
 
 
-def _half() -> pl.Expr:
-    """Return half of the width of an interval of a mean, which is symmetric."""
-    return (pl.col("high") - pl.col("low")) / 2
-
-
 def _with_metrics(table: pl.DataFrame, rows: pl.DataFrame, names: Mapping[str, str]) -> pl.DataFrame:
     """Add the means over seeds of more metrics, each under its name, and half the interval under the name and +-."""
     for metric, name in names.items():
         means = _over_seeds(rows, metric)
-        means = means.select(*_STRUCTURE, pl.col("value").alias(name), _half().alias(f"{name} +-"))
+        means = means.select(*_STRUCTURE, pl.col("value").alias(name), half_width().alias(f"{name} +-"))
         table = table.join(means, on=_STRUCTURE, how="left", nulls_equal=True)
     return table
 
@@ -263,7 +246,6 @@ def _over_seeds(rows: pl.DataFrame, metric: str) -> pl.DataFrame:
             status().unique(maintain_order=True).str.join("; "),
         )
         .with_columns(estimate.struct.unnest())
-        .with_columns(low=pl.when(single).then("ci_low").otherwise("low"))
-        .with_columns(high=pl.when(single).then("ci_high").otherwise("high"))
+        .with_columns(pl.when(single).then(f"ci_{end}").otherwise(end).alias(end) for end in ("low", "high"))
         .select(*_STRUCTURE, "value", "low", "high", "seeds", "parameters", "status")
     )

@@ -14,7 +14,8 @@ import pytest
 from matplotlib.text import Text
 from stored import stored_config
 
-from harness.report.figures import Drawing, drawings
+from harness.report.figures import drawings
+from harness.report.figures.sheet import Drawing
 from harness.results import Row, Store, to_frame
 from harness.results.derived import derived
 
