@@ -14,7 +14,7 @@ import grimp
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("baselines", "ebflow", "harness")
 FILES = [path for package in PACKAGES for path in sorted((ROOT / package).rglob("*.py"))]
-ROLES = {"runtime", "likelihood", "curves", "pictures", "sampling", "results"}
+ROLES = {"runtime", "likelihood", "curves", "pictures", "sampling", "trainings"}
 """Names that modules of several rooms share, because they are about the same thing: how it is measured, and shown."""
 
 

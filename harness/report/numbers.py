@@ -11,7 +11,7 @@ from jinja2 import Environment, StrictUndefined
 
 from harness.errors import InputError
 from harness.paper import published
-from harness.report.tables import TABLES
+from harness.report.tables.index import TABLES
 
 
 class Numbers:

@@ -11,8 +11,8 @@ import polars as pl
 from harness.paper import published
 from harness.paper.experiments import statement
 from harness.report.figures import drawings
-from harness.report.tables import TABLES
 from harness.report.tables.comparison import compare_across, noise, with_setting
+from harness.report.tables.index import TABLES
 from harness.report.tables.text import file_stem, split_constants, to_markdown
 from harness.results import Store, to_frame
 from harness.results.derived import derived

@@ -13,8 +13,8 @@ import pytest
 from stored import stored_config
 
 from harness.errors import InputError
-from harness.report.tables import TABLES
 from harness.report.tables.comparison import compare_across, noise
+from harness.report.tables.index import TABLES
 from harness.report.tables.text import split_constants, to_html, to_markdown
 from harness.results import Row, to_frame
 from harness.results.derived import derived
