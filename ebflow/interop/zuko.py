@@ -50,7 +50,7 @@ class LazyLayer(LazyTransform):
     """A layer of ours as a lazy transform, the kind that zuko's flows are made of.
 
     Args:
-        layer: As for `LayerTransform`.
+        layer: A layer whose Jacobian depends on the input, or whose log|det J| is zero.
     """
 
     def __init__(self, layer: Layer) -> None:

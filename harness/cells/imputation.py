@@ -78,7 +78,10 @@ class ImputationCell(TrainedCell):
         data = self.load()
         if not isinstance(data.preprocessing, LogitPreprocessing):
             raise UnavailableError(f"{data.name} holds no images to fill in")
-        model = build(method, self.problem)
+        try:
+            model = build(method, self.problem)
+        except InputError as error:
+            raise UnavailableError(str(error)) from error
         if not isinstance(model, Imputes):
             raise UnavailableError(f"{method.name} cannot impute")
         metrics = self._impute(model, data, data.preprocessing, progress, keep, resume)

@@ -139,6 +139,7 @@ def render(
 
     store = _store(results_dir)
     files = publish.render(store, results_dir)
+    publish.remove_others(results_dir, files)
     if page is not None:
         files.append(numbers.write_page(page, store.frame()[0]))
     _end(store, f"{len(files)} files were written")

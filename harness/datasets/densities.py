@@ -71,6 +71,7 @@ class SmoothedDensity(Density):
         """Return log w_k + log f_k(x), `(B, K)`, and the gradient of log f_k at x, `(B, K, 2)`."""
 
 
+@dataclass(frozen=True)
 class Sine(SmoothedDensity):
     r"""A sine wave with vertical noise.
 
@@ -93,6 +94,7 @@ class Sine(SmoothedDensity):
         return torch.log(weight / 16) + log_density.sum(2), score
 
 
+@dataclass(frozen=True)
 class Swirl(SmoothedDensity):
     r"""A spiral of $1\tfrac12$ turns, thickened by a small square.
 
@@ -118,6 +120,7 @@ class Swirl(SmoothedDensity):
         return torch.log(weight * 2 * m / (3 * math.pi) ** 2) + log_density, score
 
 
+@dataclass(frozen=True)
 class Checkerboard(SmoothedDensity):
     r"""The eight dark squares, of side 3, of a 4 x 4 board.
 

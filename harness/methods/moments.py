@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Moments:
-    """Of n samples the mean, shape (D,), and the covariance (divided by n), shape (D, D), in float64."""
+    """The mean of n samples, shape (D,), and their covariance (divided by n), shape (D, D), in float64."""
 
     n: int
     mean: Tensor

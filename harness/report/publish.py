@@ -120,16 +120,19 @@ def with_asv(rows: pl.DataFrame, folder: Path) -> tuple[pl.DataFrame, list[str]]
 def render(store: Store, folder: Path) -> list[Path]:
     """Write every table and figure of a store and of asv's results in it into a folder; return the files written.
 
-    Tables and figures that no longer come out are removed. The same rows give the same bytes.
+    The same rows give the same bytes.
     """
     rows, _ = store.frame()
     tables = write_tables(pages(with_asv(rows, store.folder / "asv")[0]), folder)
-    written = [*tables, *write_figures(rows, store, folder)]
+    return [*tables, *write_figures(rows, store, folder)]
+
+
+def remove_others(folder: Path, written: Collection[Path]) -> None:
+    """Remove the tables and figures below a folder that are not among the files written."""
     for part, suffixes in _MADE.items():
         for path in sorted((folder / part).glob("*")):
             if path.suffix in suffixes and path not in written:
-                path.unlink()
-    return written
+                path.unlink(missing_ok=True)
 
 
 def write_figures(rows: pl.DataFrame, store: Store, folder: Path) -> list[Path]:

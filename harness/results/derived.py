@@ -30,7 +30,7 @@ def derived(frame: pl.DataFrame) -> pl.DataFrame:
     were scored), ``MaP`` (whether matching came after preprocessing), ``smooth_noise`` (the scale of smooth
     dequantisation noise), ``compiled`` (whether the loss went through `torch.compile`), ``torch`` (its version),
     ``base`` (the recipe's name without what was changed), ``shortened`` (whether a training had less than the length
-    of its recipe), ``training`` (its configuration without the seed, as JSON), and ``command`` (what measures the cell
+    of its recipe), ``training`` (what determined it but the seed, as JSON), and ``command`` (what measures the cell
     again). EMA, MaP, shortened and training are null where nothing was trained.
     """
     cells = frame.select(_MADE_OF).unique(maintain_order=True)
@@ -46,7 +46,7 @@ def _facts(row: dict[str, Any]) -> dict[str, Any]:
     config = _part(settings, "config")
     kind = "asv" if row["experiment"] == "asv" else identity.get("kind")
     trained = kind in ("likelihood", "imputation")
-    problem = {name: value for name, value in _part(settings, "problem").items() if name != "seed"}
+    problem = {name: value for name, value in _part(identity, "problem").items() if name != "seed"}
     return {
         "kind": kind,
         "EMA": config.get("ema_decay") is not None if trained else None,
@@ -56,8 +56,8 @@ def _facts(row: dict[str, Any]) -> dict[str, Any]:
         "torch": versions.get("torch"),
         "base": origin.get("recipe"),
         "shortened": origin.get("shortened"),
-        "training": json.dumps(settings | {"problem": problem}, sort_keys=True) if trained else None,
-        "command": _command(row, origin),
+        "training": json.dumps(identity | {"problem": problem}, sort_keys=True) if trained else None,
+        "command": _command(row, origin, identity.get("processes")),
     }
 
 
@@ -75,10 +75,13 @@ def _part(content: dict[str, Any], name: str) -> dict[str, Any]:
     return part if isinstance(part, dict) else {}
 
 
-def _command(row: dict[str, Any], origin: dict[str, Any]) -> str | None:
+def _command(row: dict[str, Any], origin: dict[str, Any], processes: Any) -> str | None:
     if row["experiment"] == "asv":
         return shlex.join(["asv", "run", f"{row['commit']}^!"])
     argv = origin.get("argv")
     if not isinstance(argv, list) or not argv:
         return None
-    return shlex.join(["harness", *map(str, argv), "--threads", str(row["threads"])])
+    program = ["harness"]
+    if isinstance(processes, int) and processes > 1:
+        program = ["torchrun", "--nproc-per-node", str(processes), "-m", "harness.cli"]
+    return shlex.join([*program, *map(str, argv), "--threads", str(row["threads"])])

@@ -80,13 +80,15 @@ def _origin(kind: str, label: str, row: Mapping[str, Any], settings: Mapping[str
     words: list[Any]
     if row["experiment"] == "train":
         if not budget:
-            overrides = dict(change.split(" ", 1) for change in changes)
+            changed = {**settings["problem"], **config}
+            overrides = {name: changed[name] for name in (change.split(" ")[0] for change in changes)}
         if recipe == "paper" and config["epochs"] < 80:  # the fewest published, of glow; the first labels had no epochs
             overrides = {"epochs": config["epochs"], **overrides}
         words = ["train", "--method", methods[0], "--architecture", row["architecture"], "--dataset", row["dataset"]]
         words += ["--recipe", recipe, "--draws", settings["draws"], "--dtype", row["dtype"]]
+        flags = {"ema_decay": ["--no-ema"], "compile": ["--compile"]}
         for name, value in overrides.items():
-            words += ["--no-ema"] if name == "ema_decay" else [f"--{name.replace('_', '-')}", value]
+            words += flags.get(name, [f"--{name.replace('_', '-')}", value])
         words += [] if settings["preprocess"] else ["--without-map"]
     elif row["experiment"] == "runtime":
         words = ["runtime", "--architecture", row["architecture"], "--dims", row["D"], "--layers", row["L"]]

@@ -29,7 +29,7 @@ class Row:
         recipe: How it was trained: a name of `harness.paper.configurations`, and what was changed; none for a timing.
         method: Name of the method, with its objective and the form of its linear layers beside it; or ``machine``.
         dataset: Name of the data, or ``normal`` for the synthetic batches of a timing.
-        architecture: With D the dimension, L the linear layers, B the batch.
+        architecture: Name of the network; D is the dimension, L the number of linear layers, B the batch size.
         parameters: Number of trained numbers.
         metric: What was measured, in `unit`; ci_low and ci_high bound a 95 % interval from n repetitions.
         iteration: For a metric that is followed through training, the step where this value was seen; for one of
@@ -39,9 +39,9 @@ class Row:
         status: ok, diverged, failed or unavailable; the last three have no value and a reason. The reason of an ok row
             is none, or `NOISY`.
         config: Everything else that determines the cell, as JSON.
-        versions: Of Python, torch and the method's libraries, as JSON.
-        commit: Of this project, a + where files differed from it.
-        started_at: UTC, ISO 8601.
+        versions: Versions of Python, torch and the method's libraries, as JSON.
+        commit: Commit of this project, with a + where files differed from it.
+        started_at: Time at which the cell was started, UTC, ISO 8601.
     """
 
     cell: str

@@ -168,7 +168,7 @@ def _beside_ml(runs: pl.DataFrame) -> Iterator[tuple[_Training, _Training]]:
 def _crossed(runs: pl.DataFrame, switch: str) -> Iterator[tuple[_Training, _Training]]:
     """Pair each run with the one of its experiment that differs in a switch alone: on first, then off.
 
-    Of several such pairs for a network and method the longest counts.
+    Where a network and method have several such pairs, the longest training counts.
     """
     same = [name for name in _RUN if name != switch]
     off = runs.filter(~pl.col(switch))

@@ -102,7 +102,7 @@ def test_everything_is_written(tmp_path: Path, make_row: Callable[..., Row]) -> 
     assert {path.name for path in store.folder.iterdir()} == {"cells"}
 
 
-def test_what_is_rendered_again_is_the_same_and_nothing_stale_stays(
+def test_what_is_rendered_again_is_the_same_and_what_is_stale_goes_when_asked(
     tmp_path: Path, make_row: Callable[..., Row]
 ) -> None:
     store = kept(sweep(make_row), tmp_path)
@@ -112,8 +112,10 @@ def test_what_is_rendered_again_is_the_same_and_nothing_stale_stays(
     for path in [*stale, tmp_path / "tables" / "mine.txt"]:
         path.write_text("")
     assert {path: path.read_bytes() for path in publish.render(store, tmp_path)} == first
+    assert all(path.exists() for path in stale)
+    publish.remove_others(tmp_path, files)
     assert not any(path.exists() for path in stale)
-    assert (tmp_path / "tables" / "mine.txt").exists()
+    assert all(path.exists() for path in [*files, tmp_path / "tables" / "mine.txt"])
 
 
 def test_what_asv_wrote_in_the_folder_has_tables_too(tmp_path: Path, make_row: Callable[..., Row]) -> None:

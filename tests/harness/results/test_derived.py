@@ -48,6 +48,27 @@ def test_a_training_says_how_it_was_made(make_row: MakeRow) -> None:
     assert facts["command"] == "harness train --dataset 'my data.npy' --layers 8 --threads 2"
 
 
+def test_other_data_machines_and_libraries_are_other_trainings(make_row: MakeRow) -> None:
+    same = {"method": "ebflow-ssm", "problem": {"layers": 2}, "cpu": "one", "versions": {"torch": "2.13.0"}}
+    others = [
+        same,
+        same | {"problem": {"layers": 2, "seed": 1}},
+        same | {"cpu": "another"},
+        same | {"versions": {"torch": "2.12.0"}},
+        same | {"data": "c0ffee"},
+        same | {"processes": 2},
+    ]
+    rows = [make_row(experiment="train", config=stored_config("likelihood", **other)) for other in others]
+    assert len({_facts(row)["training"] for row in rows[:2]}) == 1
+    assert len({_facts(row)["training"] for row in rows}) == len(others) - 1
+
+
+def test_a_training_by_several_processes_is_started_by_torchrun(make_row: MakeRow) -> None:
+    config = stored_config("likelihood", origin={"argv": ["train", "--layers", "8"]}, processes=2)
+    command = _facts(make_row(experiment="train", config=config))["command"]
+    assert command == "torchrun --nproc-per-node 2 -m harness.cli train --layers 8 --threads 2"
+
+
 def test_a_timing_has_no_training(make_row: MakeRow) -> None:
     facts = _facts(make_row())
     assert facts["kind"] == "runtime"
