@@ -130,16 +130,20 @@ def render(
 ) -> None:
     """Write every table and figure of a results folder again, into its tables/ and figures/.
 
-    Equal rows give equal files. A table or figure that the rows no longer give is removed.
+    Equal rows give equal files. A table or figure that the rows no longer give is named and removed, unless some
+    cells could not be read.
 
     Examples:
       harness results render --results-dir results/reference --page results/README.md.j2
     """
+    from harness.cli import screen
     from harness.report import numbers, publish
 
     store = _store(results_dir)
     files = publish.render(store, results_dir)
-    publish.remove_others(results_dir, files)
+    if not store.notes:  # what could not be read may have given some of the others
+        removed = publish.remove_others(results_dir, files)
+        screen.say(*(f"{path}: removed, because the rows do not give it" for path in removed))
     if page is not None:
         files.append(numbers.write_page(page, store.frame()[0]))
     _end(store, f"{len(files)} files were written")

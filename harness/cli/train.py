@@ -11,6 +11,8 @@ from harness.cli.options import MODEL, OUTPUT, RESULTS, TRAINING, option
 from harness.errors import InputError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from harness.cells import LikelihoodCell
     from harness.datasets.dataset import Dataset
     from harness.methods import Method
@@ -128,13 +130,12 @@ def train(
     )
     if not ema:
         changed_config["ema_decay"] = None
-    changes = [f"{name} {value}" for name, value in (changed_config | changed_problem).items()]
     context = Context("custom", device, data_dir=data_dir)
     cell = configured_cell("train", context, chosen, dataset, architecture, recipe=recipe, seed=seed, draws=draws)
     cell = overridden(cell, changed_config, {"dtype": dtype, **changed_problem})
     cell = dataclasses.replace(
         cell,
-        recipe=", ".join([recipe, *changes]),
+        recipe=_label(recipe, changed_config | changed_problem),
         preprocess=map_,
         download=True,
         checkpoint=checkpoint,
@@ -149,6 +150,12 @@ def train(
             run_and_show([cell], store, fresh=fresh, as_json=as_json, quiet=quiet, limits=limits)
         else:
             follow(cell, store, fresh)
+
+
+def _label(recipe: str, changed: Mapping[str, Any]) -> str:
+    """Return what tables call a recipe of which some fields were changed."""
+    words = {"ema_decay": "no EMA", "compile": "compiled"}
+    return ", ".join([recipe, *(words.get(name, f"{name} {value}") for name, value in changed.items())])
 
 
 def _available(name: str, architecture: str) -> Method:

@@ -28,7 +28,10 @@ def cells(rows: pl.DataFrame) -> Iterator[dict[str, str]]:
         made = [f"commit {first['commit'] or 'unknown'}", first["gpu"] or first["cpu"], f"threads = {first['threads']}"]
         made += [f"torch {first['torch'] or 'unknown'}", f"from {min(group['started_at'])}"]
         settings = ("recipe", "seed", "shape", "B", "parameters", "dtype", "device")
-        lines = [", ".join(f"{name} = {first[name]}" for name in settings), *map(_line, group.iter_rows(named=True))]
+        lines = [
+            ", ".join(f"{name} = {first[name]}" for name in settings if first[name] is not None),
+            *map(_line, group.iter_rows(named=True)),
+        ]
         yield {
             "key": str(key),
             "summary": f"{experiment} ({first['profile']}): {what}",
@@ -54,7 +57,7 @@ def links(keys: Sequence[str]) -> Markup:
 def _line(row: dict[str, Any]) -> str:
     words = [row["method"], row["metric"]]
     if row["iteration"] is not None:
-        words.append(f"at step {row['iteration']} ({row['seconds']} s)")
+        words.append(f"at step {row['iteration']}" + ("" if row["seconds"] is None else f" ({row['seconds']} s)"))
     if row["value"] is None:
         return " ".join([*words, row["status"], row["reason"] or ""])
     words += ["=", repr(row["value"]), row["unit"]]

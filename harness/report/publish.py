@@ -127,12 +127,15 @@ def render(store: Store, folder: Path) -> list[Path]:
     return [*tables, *write_figures(rows, store, folder)]
 
 
-def remove_others(folder: Path, written: Collection[Path]) -> None:
-    """Remove the tables and figures below a folder that are not among the files written."""
+def remove_others(folder: Path, written: Collection[Path]) -> list[Path]:
+    """Remove the tables and figures below a folder that are not among the files written; return those removed."""
+    removed = []
     for part, suffixes in _MADE.items():
         for path in sorted((folder / part).glob("*")):
             if path.suffix in suffixes and path not in written:
                 path.unlink(missing_ok=True)
+                removed.append(path)
+    return removed
 
 
 def write_figures(rows: pl.DataFrame, store: Store, folder: Path) -> list[Path]:

@@ -71,7 +71,8 @@ class Store:
     ``cells/EXPERIMENT.parquet`` and ``cells/EXPERIMENT.safetensors``. Every method reads both; of a cell that is in
     both places the single file counts, because it is newer. Files are written beside their place, synced and renamed,
     so a kill loses at most the running cell, and of two processes that write one cell the later wins, whole. A damaged
-    file is named in `notes` and moved to the folder's ``damaged``; the others are read.
+    file is named in `notes`, and moved to the folder's ``damaged`` where the folder is not only read; the others are
+    read.
 
     Args:
         folder: The results folder. It is created when the first cell is written.
@@ -128,8 +129,11 @@ class Store:
         return [Row(**row) for row in self._rows(experiment, cell).iter_rows(named=True)]
 
     def frame(self) -> tuple[pl.DataFrame, list[str]]:
-        """Return all rows with the columns of `derived`, and a line for every file or cell that could not be read."""
-        cells = self._cells(self._report, unchecked=True)
+        """Return all rows with the columns of `derived`, and a line for every file or cell that could not be read.
+
+        The folder is only read: a damaged file stays where it is.
+        """
+        cells = self._cells(partial(self._report, only_read=True), unchecked=True)
         return derived(pl.concat([to_frame([]), *(cell.rows for _, cell in cells)])), self.notes
 
     def verify(self) -> int:
@@ -324,15 +328,20 @@ class Store:
             self._packs[path] = mark, parse(_content(path))
         return self._packs[path][1]
 
-    def _report(self, path: Path, error: OSError | UnreadableFileError, mark: _Mark | None) -> None:
-        """Name a file or a packed cell that cannot be used, and set a damaged file aside."""
+    def _report(
+        self, path: Path, error: OSError | UnreadableFileError, mark: _Mark | None, only_read: bool = False
+    ) -> None:
+        """Name a file or a packed cell that cannot be used; set a damaged file aside if it is not only read."""
         if isinstance(error, (NewerFileError, OSError)):
             self._note(f"{path}: not read: {error}")
         elif mark is None:
             self._note(f"{path}: not readable: {error}; the other cells are, and a run with --fresh replaces this one")
         else:
             kind = "pack" if path.parent == self.folder / "cells" else "cell"
-            self._note(f"{path}: not a readable {kind} ({error}): {self._move_aside(path, mark)}")
+            where = "left where it is, until a run needs it or harness results verify sets it aside"
+            if not only_read:
+                where = self._move_aside(path, mark)
+            self._note(f"{path}: not a readable {kind} ({error}): {where}")
 
     def _move_aside(self, path: Path, mark: _Mark | None) -> str:
         """Move a damaged file to the folder's ``damaged``, and say where it is now."""

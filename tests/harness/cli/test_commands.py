@@ -281,11 +281,11 @@ def test_reproduce_one_experiment(
     ended = run("reproduce", "tiny", "--seed", "4", "--results-dir", str(tmp_path / "r"))
     assert ended.status == 0
     assert ended.err.splitlines()[-1].startswith(f"{foreign}: not a readable cell (")
-    assert (tmp_path / "r" / "damaged" / "old" / "foreign.parquet").read_text() == "{}"
+    assert foreign.read_text() == "{}"
     assert "## tiny (quick): median milliseconds an iteration" in ended.out
     assert "## tiny (quick): test negative log-likelihood" in ended.out
     assert "Differs from the publication: almost everything; all else." in ended.out
-    assert len(cells_in(tmp_path / "r")) == 2
+    assert len(cells_in(tmp_path / "r")) == 3
     # The environment names the folder as well as the option does.
     monkeypatch.setenv("HARNESS_RESULTS_DIR", str(tmp_path / "r"))
     rows = run("reproduce", "--seed", "4", "--json").rows
@@ -319,6 +319,7 @@ def test_tables_of_what_is_there(run: Run, make_row: Callable[..., Row], tmp_pat
     assert "| ebflow-ml " in ended.out
     assert ended.err.splitlines()[0].startswith("results/local/cells/runtime/bad.parquet: not a readable cell (")
     assert ended.err.splitlines()[1].startswith("written: 3 files in results/local/tables")
+    assert damaged.read_text() == "[{]"
     as_rows = run("tables", "--json")
     assert [row["D"] for row in as_rows.rows] == [16, 64]
     assert all(list(row) == list(SCHEMA) for row in as_rows.rows)

@@ -113,7 +113,7 @@ def test_what_is_rendered_again_is_the_same_and_what_is_stale_goes_when_asked(
         path.write_text("")
     assert {path: path.read_bytes() for path in publish.render(store, tmp_path)} == first
     assert all(path.exists() for path in stale)
-    publish.remove_others(tmp_path, files)
+    assert sorted(publish.remove_others(tmp_path, files)) == sorted(stale)
     assert not any(path.exists() for path in stale)
     assert all(path.exists() for path in [*files, tmp_path / "tables" / "mine.txt"])
 

@@ -147,15 +147,17 @@ def test_a_file_that_is_no_cell_is_named_and_the_others_are_read(
     frame, damaged = store.frame()
     assert frame["cell"].to_list() == ["0123456789abcdef"]
     assert len(damaged) == 1
-    aside = tmp_path / "damaged" / "runtime" / "bad.parquet"
     assert damaged[0].startswith(f"{bad}: not a readable cell (")
-    assert damaged[0].endswith(f"): moved to {aside}")
-    assert aside.read_bytes() == content(make_row())
-    assert not bad.exists()
+    assert damaged[0].endswith("): left where it is, until a run needs it or harness results verify sets it aside")
     assert "\n" not in damaged[0]
     assert any(part in damaged[0] for part in reason.split("|"))
-    # Asked for by itself it counts as never measured.
+    assert bad.read_bytes() == content(make_row())
+    # A run that asks for it counts it as never measured, and keeps it elsewhere.
     assert store.read("runtime", "bad") == []
+    aside = tmp_path / "damaged" / "runtime" / "bad.parquet"
+    assert store.notes[-1].endswith(f"): moved to {aside}")
+    assert aside.read_bytes() == content(make_row())
+    assert not bad.exists()
 
 
 def test_a_cell_without_rows_is_named(tmp_path: Path, make_row: MakeRow) -> None:
@@ -331,7 +333,8 @@ def test_of_a_folder_that_cannot_be_written_damage_is_named(
         raise OSError(30, "Read-only file system")
 
     monkeypatch.setattr(Path, "mkdir", refuse)
-    assert store.frame()[1][0].endswith("it cannot be moved; delete it to have it measured again")
+    assert store.verify() == 0
+    assert store.notes[0].endswith("it cannot be moved; delete it to have it measured again")
     assert bad.exists()
 
 
