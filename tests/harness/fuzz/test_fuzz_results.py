@@ -118,6 +118,9 @@ _HOSTILE = st.one_of(
 _NUMBERS = st.floats(1e-6, 1e6)
 _WHOLE = st.integers(1, 5000)
 
+_KINDS = {"float": _NUMBERS, "int": _WHOLE, "str": _HOSTILE}
+_TYPES = {field.name: field.type.split(" ")[0] for field in fields(Row)}
+
 
 @st.composite
 def hostile_rows(draw: st.DrawFn, make_row: Callable[..., Row]) -> list[Row]:
@@ -127,10 +130,8 @@ def hostile_rows(draw: st.DrawFn, make_row: Callable[..., Row]) -> list[Row]:
     }
     fixed = ("cell", "experiment", "metric", "value", "status", "reason", "iteration")
     names = [field.name for field in fields(Row) if field.name not in fixed]
-    kinds = {"float": _NUMBERS, "int": _WHOLE, "str": _HOSTILE}
-    types = {field.name: field.type.split(" ")[0] for field in fields(Row)}
     for name in draw(st.lists(st.sampled_from(names), max_size=4, unique=True)):
-        shared[name] = draw(kinds[types[name]])
+        shared[name] = draw(_KINDS[_TYPES[name]])
     rows = []
     for index, metric in enumerate(draw(st.lists(st.sampled_from(_METRICS), min_size=1, max_size=4))):
         status = draw(st.sampled_from(["ok", "ok", "ok", "diverged", "failed", "unavailable"]))
