@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import fields
 from html.parser import HTMLParser
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 import numpy as np
 import pytest
@@ -118,8 +118,10 @@ _HOSTILE = st.one_of(
 _NUMBERS = st.floats(1e-6, 1e6)
 _WHOLE = st.integers(1, 5000)
 
-_KINDS = {"float": _NUMBERS, "int": _WHOLE, "str": _HOSTILE}
-_TYPES = {field.name: field.type.split(" ")[0] for field in fields(Row)}
+_KINDS = {float: _NUMBERS, int: _WHOLE, str: _HOSTILE}
+_TYPES = {
+    name: next(kind for kind in _KINDS if kind in (own, *get_args(own))) for name, own in get_type_hints(Row).items()
+}
 
 
 @st.composite
