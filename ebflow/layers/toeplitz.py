@@ -51,7 +51,7 @@ def log_abs_det(kernel: Tensor, height: int, width: int) -> Tensor:
     while left > 2 * reach:
         columns = min(3 * reach, left) * row
         window = torch.cat([pad(carried, (0, columns - carried.shape[1])), fresh[:, :columns]])
-        carried, term = _Elimination.apply(window, reach * row)  # type: ignore[no-untyped-call]  # torch has it untyped
+        carried, term = _Elimination.apply(window, reach * row)
         terms.append(term)
         left -= reach
     rest = torch.cat([carried, fresh[: max(0, left - reach) * row, : left * row]])

@@ -54,7 +54,9 @@ def conformance_check(request: pytest.FixtureRequest) -> Callable[[], None]:
         with guarded(f"the check {check.name} of {method.name}"):
             finding = run_check(method, check)
         if finding.status == "inapplicable":
-            pytest.skip(finding.text)  # nothing to run, such as samples of a method that declares that it has none
+            # The method declares that it cannot do what the check tries, such as draw samples, so nothing was run that
+            # could pass or fail; the finding's text names that declaration to the user.
+            pytest.skip(reason=finding.text)
         if finding.status == "broken":
             pytest.fail(finding.text, pytrace=False)
 
