@@ -87,9 +87,5 @@ class DenseModel(EnergyModel):
         return [layer for layer in self.module.layers if isinstance(layer, Dense)]
 
     def load_linear_layers(self, layers: Sequence[tuple[Tensor, Tensor]]) -> None:
-        import torch
-
-        with torch.no_grad():
-            for dense, (weight, bias) in zip(self.dense_layers, layers, strict=True):
-                for name, value in {"weight": weight, "bias": bias}.items():
-                    dense.get_parameter(name).copy_(value)
+        for dense, (weight, bias) in zip(self.dense_layers, layers, strict=True):
+            dense.load_state_dict({"weight": weight, "bias": bias})

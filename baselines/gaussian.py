@@ -41,9 +41,7 @@ class GaussianModel(EnergyModel):
             raise ValueError(f"the covariance of {data.n} samples in {len(mean)} dimensions is singular: use more data")
         identity = torch.eye(len(mean), dtype=mean.dtype, device=mean.device)
         whitening = torch.linalg.solve_triangular(factor, identity, upper=False)
-        with torch.no_grad():
-            for name, value in {"weight": whitening, "bias": -whitening @ mean}.items():
-                self.module.layers[-1].get_parameter(name).copy_(value)
+        self.module.layers[-1].load_state_dict({"weight": whitening, "bias": -whitening @ mean})
 
     def training_loss(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
         raise NotImplementedError("the Gaussian is fitted in closed form and has no training step")

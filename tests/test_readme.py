@@ -212,7 +212,7 @@ def test_the_page_on_architecture_names_the_rooms_that_there_are() -> None:
 @pytest.mark.parametrize(
     "heading", ["A batch, from data file to row", "An adapter, from its file to a line of a table"]
 )
-def test_the_walks_go_down_the_layers_through_at_most_fifteen_files(heading: str) -> None:
+def test_the_walks_go_down_the_layers_by_at_most_fifteen_main_files(heading: str) -> None:
     contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
     (layers,) = [contract["layers"] for contract in contracts if contract["type"] == "layers"]
     floors = {room: floor for floor, rooms in enumerate(layers) for room in re.findall(r"\w+", rooms)}

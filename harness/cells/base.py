@@ -19,6 +19,7 @@ from harness.methods.density import refusal
 from harness.methods.registry import registry, why_unavailable
 from harness.results import Row, Store, cell_key
 from harness.results.provenance import capture
+from harness.results.schema import FINISHED
 from harness.results.statistics import Estimate
 from harness.training.checkpoints import TrainingCheckpoint
 from harness.training.loop import Divergence
@@ -257,7 +258,7 @@ def finished_rows(cell: Cell, store: Store, key: str | None = None) -> list[Row]
     if cell.always_runs:
         return []
     rows = store.read(cell.experiment, key or cell.key())
-    return rows if all(row.status in ("ok", "diverged") for row in rows) else []
+    return rows if all(row.status in FINISHED for row in rows) else []
 
 
 def _fields(thing: Any) -> Iterable[dataclasses.Field[Any]]:

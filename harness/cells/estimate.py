@@ -12,15 +12,21 @@ from harness.timing.interleaved import time_block, trainer_on_noise
 from harness.training.configuration import TrainingConfig
 
 
-@cache
 def step_seconds(name: str, problem: Problem, config: TrainingConfig) -> float:
-    """Time one training step of a method, the second one; 0 if it cannot run: its row will say why."""
+    """Time one training step of a method, the second one, once for all seeds; 0 if it cannot run: its row will say why.
+
+    The start is the published one, because the probe's batch is too small to whiten.
+    """
+    return _step_seconds(name, problem.replace(seed=0, start="published"), config)
+
+
+@cache
+def _step_seconds(name: str, problem: Problem, config: TrainingConfig) -> float:
     method = registry().find(name)
     if why_unavailable(method) is not None:
         return 0.0
     try:
-        # A start as published, because the probe's batch is too small to whiten.
-        trainer, batch = trainer_on_noise(method, problem.replace(seed=0, start="published"), config)
+        trainer, batch = trainer_on_noise(method, problem, config)
         with guarded("a training step"):
             trainer.step(batch)
             return time_block(lambda: trainer.step(batch), 1, problem.device)

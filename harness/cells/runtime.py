@@ -13,6 +13,7 @@ from harness.methods.cost import optimizer_bytes
 from harness.methods.precision import stored
 from harness.methods.registry import why_unavailable
 from harness.results import DRIFT_METRIC, NOISY, Row
+from harness.results.schema import TIMED_UNITS
 from harness.results.statistics import NOISY_DRIFT, Estimate, drift, median_interval
 from harness.timing.interleaved import Timing, measure
 from harness.timing.machine import COPY_METRIC, CUBE_METRIC, REFERENCE_METRIC, product_metric
@@ -88,8 +89,10 @@ class RuntimeCell(Cell):
         if drifted is not None:
             rows.append(row(DRIFT_METRIC, "1", single(drifted)))
             if drifted > NOISY_DRIFT:
-                timed = ("s", "flop/s", "B/s")
-                return [replace(row, reason=NOISY) if row.status == "ok" and row.unit in timed else row for row in rows]
+                return [
+                    replace(row, reason=NOISY) if row.status == "ok" and row.unit in TIMED_UNITS else row
+                    for row in rows
+                ]
         return rows
 
     def _iteration_metrics(self, timing: Timing, rates: dict[str, float]) -> list[tuple[str, str, Estimate]]:

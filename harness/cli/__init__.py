@@ -1,4 +1,5 @@
 """The program: one module for each command or group of commands, and what the commands share.
 
-Nothing heavy is imported at the top of these modules, so that help and completion are quick.
+The modules of commands import nothing heavy at their top, so that help and completion are quick. `running`, `progress`
+and `screen` do; they are imported when a command runs.
 """

@@ -92,7 +92,7 @@ def notes(imports: bool = False) -> list[str]:
     """Return a line for each change of the process that importing modules, or libraries too, made; all were undone."""
     from harness.methods.registry import import_notes, registry
 
-    lines = [note for of_module in registry().notes.values() for note in of_module]
+    lines = list(registry().notes)
     if imports:
         lines += [note for method in registry().methods.values() for note in import_notes(method)]
     return list(dict.fromkeys(lines))

@@ -62,8 +62,9 @@ def show(
 def verify(results_dir: ResultsDir = RESULTS) -> None:
     """Check every file of a results folder for damage, and every cell for having the name of its configuration.
 
-    A damaged file is named and moved to the folder's damaged/, and the next run measures its cells again. The exit
-    status is 1 if anything is wrong.
+    A damaged file of rows is named and moved to the folder's damaged/, and the next run measures its cells again.
+    Damaged arrays and damaged cells of a pack are named, and a run with --fresh replaces them. The exit status is 1 if
+    anything is wrong.
 
     Examples:
       harness results verify --results-dir results/reference

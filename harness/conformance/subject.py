@@ -36,20 +36,24 @@ class Subject:
 
     method: Method
 
-    def problems(self, **changes: object) -> list[Problem]:
-        """Return the small problems that the method takes, of every architecture, in float64 if not told otherwise.
+    def problems(self) -> list[Problem]:
+        """Return the small problems that the method takes, of every architecture.
 
         Raises:
             Broken: if the method takes no problem of an architecture that it declares.
         """
-        return [p for architecture in self.method.architectures for p in self.of_architecture(architecture, **changes)]
+        return [p for architecture in self.method.architectures for p in self.of_architecture(architecture)]
 
     def one_of_each(self, **changes: object) -> list[Problem]:
         """Return the largest problem of every architecture."""
         return [self.of_architecture(architecture, **changes)[-1] for architecture in self.method.architectures]
 
     def of_architecture(self, architecture: str, **changes: object) -> list[Problem]:
-        """Return the small problems of one architecture that the method takes; see `problems`."""
+        """Return the small problems of one architecture that the method takes, in float64 if not told otherwise.
+
+        Raises:
+            Broken: if the method takes none of them.
+        """
         layers = 2 if architecture == "glow" else 3
         plain = Problem(architecture, layers=layers, dtype="float64", noise=0.5, batch=7)
         problems = [plain.replace(shape=shape, **changes) for shape in _SHAPES[architecture]]
@@ -63,9 +67,9 @@ class Subject:
         """Return the first problem that the method takes."""
         return self.of_architecture(self.method.architectures[0], **changes)[0]
 
-    def largest(self, **changes: object) -> Problem:
+    def largest(self) -> Problem:
         """Return the last problem of the first architecture: in 2-D, estimates of the log-determinant are exact."""
-        return self.of_architecture(self.method.architectures[0], **changes)[-1]
+        return self.of_architecture(self.method.architectures[0])[-1]
 
     def started(self, problem: Problem) -> Model:
         """Build a model, and start it from data or fit it in closed form, as a training does."""

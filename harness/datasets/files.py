@@ -7,7 +7,6 @@ import hashlib
 import io
 import os
 import tarfile
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -114,12 +113,10 @@ def untar(archive: Archive, folder: Path) -> None:
         InputError: if the archive is not the published one, a member is not as declared, or the folder cannot be
             written.
     """
+    from harness.results.whole_file import put
+
     content = archive.content(folder)
-    with (
-        writing(folder),
-        tarfile.open(fileobj=io.BytesIO(content)) as tar,
-        tempfile.TemporaryDirectory(prefix=".unpacking-", dir=folder) as beside,
-    ):
+    with writing(folder), tarfile.open(fileobj=io.BytesIO(content)) as tar:
         for file in archive.missing(folder):
             member = next((member for member in tar if member.name == file.place), None)
             if member is None or not member.isreg() or member.size != file.size:
@@ -127,10 +124,7 @@ def untar(archive: Archive, folder: Path) -> None:
                 raise InputError(f"{folder / archive.place}: its {name} is no file of images; {_AGAIN}")
             extracted = tar.extractfile(member)
             assert extracted is not None  # as for every regular member
-            unpacked = Path(beside) / "file"
-            unpacked.write_bytes(extracted.read())
-            (folder / file.place).parent.mkdir(exist_ok=True)
-            unpacked.replace(folder / file.place)
+            put(folder / file.place, extracted.read())
 
 
 def data_folder(data_dir: Path | None) -> Path:

@@ -28,12 +28,12 @@ class Registry:
     Args:
         methods: Methods by name.
         broken_modules: Reasons why modules could not be read, by module.
-        notes: What a method's module did to the process at import, by method, for methods with such a module.
+        notes: A line for each change of the process that importing a module made and that was undone.
     """
 
     methods: dict[str, Method]
     broken_modules: dict[str, str]
-    notes: dict[str, list[str]] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
 
     def find(self, name: str) -> Method:
         """Return the method of this name.
@@ -124,6 +124,7 @@ def _collect(modules: dict[str, Callable[[], ModuleType]]) -> Registry:
         except Exception as error:  # a foreign module may fail in any way, and must not take the others down
             collected.broken_modules[name] = one_line(error)
             continue
+        collected.notes.extend(f"importing {name} {note}" for note in notes)
         for method in declared:
             if method.name in collected.methods:
                 collected.broken_modules[name] = (
@@ -132,8 +133,6 @@ def _collect(modules: dict[str, Callable[[], ModuleType]]) -> Registry:
                 continue
             places[method.name] = name
             collected.methods[method.name] = method
-            if notes:
-                collected.notes[method.name] = [f"importing {name} {note}" for note in notes]
     return collected
 
 

@@ -74,12 +74,12 @@ def ablation() -> pl.DataFrame:
 def runtime() -> pl.DataFrame:
     """Return the seconds that the authors' GPU took for a batch of 100, one an architecture, objective and shape."""
     rows = [
-        (entry["architecture"], objective, f"{entry['channels']}x{n}x{n}", seconds)
+        (entry["architecture"], objective, f"{entry['channels']}x{n}x{n}", entry["channels"] * n * n, seconds)
         for entry in _tables()["runtime"]
         for objective in ("ml", "sml", "ssm", "dsm", "fdssm")
         for n, seconds in zip(entry["n"], entry.get(objective, []), strict=False)
     ]
-    return pl.DataFrame(rows, schema=["architecture", "objective", "shape", "published_seconds"], orient="row")
+    return pl.DataFrame(rows, schema=["architecture", "objective", "shape", "D", "published_seconds"], orient="row")
 
 
 def throughput() -> pl.DataFrame:

@@ -9,7 +9,7 @@ from typing import Any
 import polars as pl
 from jinja2 import Environment, StrictUndefined
 
-from harness.errors import InputError
+from harness.errors import InputError, unknown
 from harness.paper import published
 from harness.report.tables.index import TABLES
 
@@ -41,8 +41,12 @@ class Numbers:
     def table(self, name: str, experiment: str, profile: str) -> pl.DataFrame:
         """Build one of the report's tables from the rows of an experiment and a profile."""
         if (name, experiment, profile) not in self._tables:
-            build = {table.name: table.build for table in TABLES}[name]
-            self._tables[name, experiment, profile] = build(self.rows.filter(experiment=experiment, profile=profile))
+            builds = {table.name: table.build for table in TABLES}
+            if name not in builds:
+                raise unknown("table", name, builds)
+            self._tables[name, experiment, profile] = builds[name](
+                self.rows.filter(experiment=experiment, profile=profile)
+            )
         return self._tables[name, experiment, profile]
 
     def entry(self, name: str, column: str, experiment: str, profile: str = "paper", **columns: Any) -> Any:
@@ -53,7 +57,7 @@ class Numbers:
         """Return a published number on MNIST: an NLL in nats, or another `column` of the published likelihoods."""
         wanted = {"dataset": "mnist", "architecture": architecture, "objective": objective} | columns
         tables = (published.likelihood(), published.throughput(), published.ablation())
-        frame = next(table for table in tables if {column, *columns} <= set(table.columns))
+        frame = next((table for table in tables if {column, *columns} <= set(table.columns)), tables[0])
         return float(_only(frame, column, wanted))
 
     def prior(self, method: str) -> float:
@@ -96,9 +100,9 @@ def render_page(template: str, rows: pl.DataFrame) -> str:
 
 
 def _only(frame: pl.DataFrame, column: str, wanted: dict[str, Any]) -> Any:
-    unknown = sorted({column, *wanted} - set(frame.columns))
-    if unknown:
-        raise InputError(f"there is no column {', '.join(unknown)}")
+    missing = sorted({column, *wanted} - set(frame.columns))
+    if missing:
+        raise InputError(f"there is no column {', '.join(missing)}")
     values = frame.filter(**wanted)[column].unique() if wanted else frame[column]
     if len(values) != 1 or values[0] is None:
         raise InputError(f"{len(values)} values of {column} match {wanted}, where one must: {values.to_list()[:5]}")

@@ -109,7 +109,7 @@ def _inlined(svg: str) -> Markup:
     root = ET.fromstring(svg)
     for parent in list(root.iter()):
         for child in list(parent):
-            if child.tag in (f"{{{_SVG}}}style", f"{{{_SVG}}}metadata"):
+            if child.tag == f"{{{_SVG}}}style":
                 parent.remove(child)
     width = root.attrib.pop("width")
     root.set("style", f"--width: {width}")
@@ -125,8 +125,8 @@ def _experiments(rows: pl.DataFrame) -> list[tuple[str, list[tuple[publish.Page,
     rows = rows.sort(pl.col("experiment").replace_strict(order, default=-1, return_dtype=pl.Int64), maintain_order=True)
     grouped: dict[str, list[tuple[publish.Page, Markup]]] = {}
     for page in publish.pages(rows):
-        table = page.frame.with_columns(pl.Series("keys", page.cells, dtype=pl.List(pl.String)))
-        grouped.setdefault(page.experiment, []).append((page, _table(table)))
+        table = to_html(page.frame, {"rows in": list(map(links, page.cells))})
+        grouped.setdefault(page.experiment, []).append((page, table))
     return list(grouped.items())
 
 

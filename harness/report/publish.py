@@ -73,6 +73,7 @@ def pages(rows: pl.DataFrame, across: Collection[str] = ()) -> Iterator[Page]:
     """
     rows = compare_across(rows, across)
     for (experiment, profile), group in rows.group_by(["experiment", "profile"], maintain_order=True):
+        limits, differs, noisy = _limits(group), statement(str(experiment), str(profile)), noise(group)
         for table in TABLES:
             frame = table.build(group)
             if frame.is_empty():
@@ -84,9 +85,9 @@ def pages(rows: pl.DataFrame, across: Collection[str] = ()) -> Iterator[Page]:
                 title=f"{experiment} ({profile}): {table.title}",
                 frame=shown,
                 settings=settings,
-                limits=_limits(group),
-                differs=statement(str(experiment), str(profile)),
-                caveats=_caveats(frame) + (noise(group) if table.timed else []),
+                limits=limits,
+                differs=differs,
+                caveats=_caveats(frame) + (noisy if table.timed else []),
                 cells=_sources(frame, group),
             )
 

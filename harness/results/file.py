@@ -83,15 +83,13 @@ def load_pack(content: bytes, experiment: str) -> tuple[dict[str, pl.DataFrame],
 
 
 def _load(content: bytes, cell: str | None) -> pl.DataFrame:
-    sealed = _SEALED in content or KEY.encode() in content
+    sealed = _SEALED in content or KEY.encode() in content  # either may be what is damaged
     try:
         if sealed:  # before a parser sees it
             check_seal(content)
         with nullcontext() if sealed else _rust_says_nothing():
             frame = pl.read_parquet(io.BytesIO(content))
             version = _version(pl.read_parquet_metadata(io.BytesIO(content)))
-        if version > 1:  # the seal itself may be what is damaged
-            check_seal(content)
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
         raise UnreadableFileError(f"no Parquet file: {one_line(error)}") from None
     except UnreadableFileError:

@@ -16,6 +16,10 @@ DRIFT_METRIC = "reference_gemm_drift"
 """By how much it drifted: the metric of the machine's row that says it."""
 
 STATUSES = ("ok", "diverged", "failed", "unavailable")
+FINISHED = ("ok", "diverged")
+"""Statuses of rows that no further run would alter."""
+TIMED_UNITS = ("s", "flop/s", "B/s")
+"""Units of what depends on how busy the machine is."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,5 +107,5 @@ def cell_key(identity: dict[str, Any]) -> str:
 
 def reproducible(rows: pl.DataFrame) -> pl.DataFrame:
     """Leave what two runs of the same cells must agree on, in one order: no times of day, durations, rates, commits."""
-    of_the_clock = pl.col("unit").is_in(["s", "flop/s", "B/s"]) | (pl.col("metric") == DRIFT_METRIC)
+    of_the_clock = pl.col("unit").is_in(TIMED_UNITS) | (pl.col("metric") == DRIFT_METRIC)
     return rows.filter(~of_the_clock).drop("started_at", "seconds", "commit").sort(pl.all())

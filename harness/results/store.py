@@ -18,7 +18,7 @@ from safetensors import SafetensorError
 from harness.errors import InputError, printable
 from harness.results.derived import derived
 from harness.results.file import NewerFileError, UnreadableFileError, altered, complaint, dump, load, load_pack
-from harness.results.schema import Row, reproducible, to_frame
+from harness.results.schema import FINISHED, Row, reproducible, to_frame
 from harness.results.seal import BLANK, KEY, check_seal, seal
 from harness.results.whole_file import put
 
@@ -198,14 +198,14 @@ class Store:
     def _pack(self, experiment: str) -> int:
         path = self.pack_path(experiment)
         cells = self._cells_of(experiment, self._report)
+        single = {key: cell for key, cell in cells.items() if cell.mark}
+        arrays = {key: self._arrays(experiment, cell.name) for key, cell in single.items()}
         # A cell whose arrays are damaged stays where it is.
-        moved = {
-            key: cell for key, cell in cells.items() if cell.mark and self._arrays(experiment, cell.name) is not None
-        }
+        moved = {key: (single[key].rows, own) for key, own in arrays.items() if own is not None}
         if (moved and not self._extend_pack(experiment, moved)) or not path.exists():
             return 0
-        for cell in moved.values():
-            cell.path.unlink()
+        for key in moved:
+            single[key].path.unlink()
         # The arrays of the cells above have no rows beside them now, and nor have those that a kill has left.
         for arrays_path in path.with_suffix("").glob(f"*{_ARRAYS}"):
             if not arrays_path.with_suffix(_ROWS).exists():
@@ -214,17 +214,17 @@ class Store:
             path.with_suffix("").rmdir()
         return len(moved)
 
-    def _extend_pack(self, experiment: str, added: Mapping[str, _Cell]) -> bool:
-        """Write a pack with more cells; return whether that was possible."""
+    def _extend_pack(self, experiment: str, added: Mapping[str, tuple[pl.DataFrame, Mapping[str, np.ndarray]]]) -> bool:
+        """Write a pack with more cells, given by key as rows and arrays; return whether that was possible."""
         path = self.pack_path(experiment)
         pack, arrays_path = self._load(path), path.with_suffix(_ARRAYS)
         if "" in pack.errors and path.exists():
             return False  # what cannot be read is not replaced
         if self._arrays(experiment, "") is None:
             self._note(f"{arrays_path}: {self._move_aside(arrays_path, _mark(arrays_path))}")
-        rows = pack.cells | {key: cell.rows for key, cell in added.items()}
-        names = {key: key for key in pack.cells} | {key: cell.name for key, cell in added.items()}
-        arrays = {key: self._arrays(experiment, name) or {} for key, name in names.items()}
+        rows = pack.cells | {key: own for key, (own, _) in added.items()}
+        arrays: dict[str, Mapping[str, np.ndarray]] = {key: self._arrays(experiment, key) or {} for key in pack.cells}
+        arrays |= {key: own for key, (_, own) in added.items()}
         contents = {
             arrays_path: _dump_arrays({f"{key}/{name}": own[name] for key, own in arrays.items() for name in own}),
             path: dump(pl.concat([rows[key] for key in sorted(rows)], rechunk=True)),
@@ -399,7 +399,7 @@ def _load_arrays(content: bytes) -> dict[str, np.ndarray]:
 
 
 def _finished(rows: pl.DataFrame) -> bool:
-    return rows["status"].is_in(["ok", "diverged"]).all()
+    return rows["status"].is_in(FINISHED).all()
 
 
 def _place(path: Path, content: bytes) -> None:

@@ -122,8 +122,10 @@ def measure(
     for timing in timings:
         with _failure_noted(timing):
             turns.append((timing, _warm_up(timing, problem, config)))
+    if not turns:
+        return Measurement(timings, [])
     costs = [timing.method.fc_cost for timing, _ in turns if timing.method.fc_cost]
-    machine = [(rate, Block(rate.metric, rate.call, problem.device)) for rate in rates(problem, costs)] if turns else []
+    machine = [(rate, Block(rate.metric, rate.call, problem.device)) for rate in rates(problem, costs)]
     for _, block in machine:
         block.call()
         block.calibrate()
@@ -134,7 +136,7 @@ def measure(
     watch.repeat()
     spent = 0.0  # seconds that methods have run since the reference product was last timed
     for repetition in range(repeats):
-        turn = repetition % max(1, len(turns))
+        turn = repetition % len(turns)
         for timing, blocks in turns[turn:] + turns[:turn]:
             if timing.failure is None:
                 with _failure_noted(timing):
@@ -147,8 +149,7 @@ def measure(
             progress()
         for _, block in machine:
             block.repeat()
-    if turns:
-        machine.append((reference_rate, watch))
+    machine.append((reference_rate, watch))
     measured = [(rate, [rate.amount / seconds for seconds in block.seconds]) for rate, block in machine]
     return Measurement(timings, measured)
 

@@ -32,8 +32,6 @@ def declaration(subject: Subject) -> None:
     missing = [name for name in members if not callable(getattr(model, name, None))]
     if missing:
         raise Broken(f"the model lacks {', '.join(missing)}")
-    if not isinstance(getattr(model, "module", None), torch.nn.Module):
-        raise Broken("the model's `module` is no torch.nn.Module, so nothing can be moved, saved or trained")
 
 
 @check(

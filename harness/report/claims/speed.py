@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import polars as pl
@@ -148,15 +147,15 @@ def _published_factors(architecture: str, objective: str) -> dict[int, float]:
     at 28 x 28.
     """
 
-    def numbers(table: pl.DataFrame, name: str, column: str, value: str) -> dict[str, float]:
+    def numbers(table: pl.DataFrame, name: str, column: str, value: str) -> dict[Any, float]:
         return dict(table.filter(architecture=architecture, objective=name).select(column, value).rows())
 
     both = (objective, "ml")
     rates, ml_rates = (numbers(published.throughput(), name, "dataset", "batches_per_second") for name in both)
-    times, ml_times = (numbers(published.runtime(), name, "shape", "published_seconds") for name in both)
+    times, ml_times = (numbers(published.runtime(), name, "D", "published_seconds") for name in both)
     sizes = {"mnist": 1024, "cifar10": 3072}
     factors = {size: rates[dataset] / ml_rates[dataset] for dataset, size in sizes.items() if dataset in rates}
-    return factors | {math.prod(map(int, shape.split("x"))): ml_times[shape] / times[shape] for shape in times}
+    return factors | {size: ml_times[size] / times[size] for size in times}
 
 
 def _where(row: dict[str, Any]) -> str:

@@ -15,7 +15,7 @@ from matplotlib.path import Path
 
 from harness.report.figures.groups import TRAININGS, groups, labelled, title_of
 from harness.report.figures.sheet import Drawing, Sheet
-from harness.report.figures.style import styled
+from harness.report.figures.style import BLUE, styled
 from harness.results import Store
 
 _COLUMNS = 4
@@ -175,7 +175,7 @@ def _needles(middles: np.ndarray, arrows: np.ndarray, width: float) -> PathPatch
     tail, tip = middle - arrow / 2, middle + arrow / 2
     corners = np.stack([tail + aside, tip, tail - aside, tail + aside], axis=1)
     codes = [Path.MOVETO, Path.LINETO, Path.LINETO, Path.CLOSEPOLY] * len(middle)
-    return PathPatch(Path(corners.reshape(-1, 2), codes), facecolor="#0072B2", linewidth=0)
+    return PathPatch(Path(corners.reshape(-1, 2), codes), facecolor=BLUE, linewidth=0)
 
 
 def _length(field: np.ndarray) -> np.ndarray:

@@ -196,7 +196,7 @@ def _draw_paper(panel: Axes, sweep: _Sweep) -> bool:
     own = own.filter(pl.col("shape").str.starts_with(f"{first['channels'] or 1}x"))
     starts = []
     for (objective,), curve in own.group_by(["objective"], maintain_order=True):
-        sizes = [math.prod(map(int, shape.split("x"))) for shape in curve["shape"]]
+        sizes = curve["D"].to_list()
         milliseconds = [1e3 * value for value in curve["published_seconds"]]
         panel.plot(sizes, milliseconds, color=colour(str(objective), "dense"), alpha=0.35, linewidth=2.5, zorder=1)
         starts.append((milliseconds[0], sizes[0]))

@@ -21,6 +21,10 @@ from harness.training.checkpoints import TrainingCheckpoint
 from harness.training.signals import Stopped
 
 
+def quiet(done: int, total: int, note: str) -> None:
+    """A progress that nobody watches."""
+
+
 @dataclass(frozen=True)
 class Ending(Cell):
     """A cell that ends as its name of `ENDINGS` says; those that leave traces leave them in a folder."""

@@ -38,10 +38,6 @@ TRAINING = LikelihoodCell(
 )
 
 
-def quiet(done: int, total: int, note: str) -> None:
-    """A progress that nobody watches."""
-
-
 @pytest.fixture(autouse=True)
 def _fake_is_registered(with_methods: Callable[..., None], fake_method: Callable[..., Method]) -> None:
     with_methods(fake_method())
@@ -115,7 +111,7 @@ def test_a_machine_that_drifts_marks_the_rows_of_its_speed(
 ) -> None:
     product = chain([0.002] * 15, repeat(0.002 * slower))
     clock({"method": lambda: 0.02, "reference": lambda: next(product), "rate": lambda: 0.02})
-    rows = replace(TIMING, repeats=150).run(quiet).rows
+    rows = replace(TIMING, repeats=150).run().rows
     (drifted,) = (row for row in rows if row.metric == "reference_gemm_drift")
     assert (drifted.method, drifted.value, drifted.reason) == ("machine", pytest.approx(slower), None)
     (watched,) = (row for row in rows if row.metric == "reference_gemm")
@@ -132,13 +128,13 @@ def test_bounds_follow_from_the_cost_and_the_machine(
     with_methods: Callable[..., None], fake_method: Callable[..., Method]
 ) -> None:
     with_methods(fake_method(fc_cost=LayerCost(3, cubic=2)))
-    rows = {row.metric: row for row in TIMING.run(quiet).rows}
+    rows = {row.metric: row for row in TIMING.run().rows}
     flops, moved = 2 * (6 * 4 * 9 + 2 * 27), 6 * 4 * 10  # L = 2, B = 4, D = 3; six parameters of four bytes
     assert (rows["flops"].value, rows["optimizer_bytes"].value) == (flops, moved)
     gradient = 432 / rows["gemm_rate"].value + 108 / rows["gemm_rate_square"].value
     assert rows["gradient_bound"].value == pytest.approx(gradient)
     assert rows["iteration_bound"].value == pytest.approx(gradient + moved / rows["copy_bandwidth"].value)
-    without_average = replace(TIMING, config=TrainingConfig(ema_decay=None)).run(quiet).rows
+    without_average = replace(TIMING, config=TrainingConfig(ema_decay=None)).run().rows
     assert {row.metric: row.value for row in without_average}["optimizer_bytes"] == 6 * 4 * 7
 
 
@@ -148,16 +144,16 @@ def test_a_compiled_loss_tells_its_first_iteration(
     compiled = []
     monkeypatch.setattr(torch, "compile", lambda loss, **_: compiled.append(loss) or loss)
     with_methods(fake_method())
-    rows = {row.metric: row for row in replace(TIMING, config=TrainingConfig(compile=True)).run(quiet).rows}
+    rows = {row.metric: row for row in replace(TIMING, config=TrainingConfig(compile=True)).run().rows}
     assert len(compiled) == 1
     assert rows["seconds_of_first_iteration"].value > 0
-    assert "seconds_of_first_iteration" not in {row.metric for row in TIMING.run(quiet).rows}
+    assert "seconds_of_first_iteration" not in {row.metric for row in TIMING.run().rows}
     assert len(compiled) == 1
 
 
 def test_skipped_steps_have_a_row_where_they_may_be_skipped() -> None:
     skipping = replace(TRAINING, config=replace(TRAINING.config, skip_not_finite=True))
-    assert [row.value for row in skipping.run(quiet).rows if row.metric == "skipped_steps"] == [0]
+    assert [row.value for row in skipping.run().rows if row.metric == "skipped_steps"] == [0]
 
 
 def test_a_last_batch_without_a_finite_gradient_has_no_norm(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -170,20 +166,20 @@ def test_a_last_batch_without_a_finite_gradient_has_no_norm(monkeypatch: pytest.
         return replace(outcome, report=replace(outcome.report, curve=tuple(curve)))
 
     monkeypatch.setattr(likelihood, "fit_and_score", skipped_last)
-    rows = TRAINING.run(quiet).rows
+    rows = TRAINING.run().rows
     assert {"nll", "validation_curve"} <= {row.metric for row in rows}
     assert "gradient_norm" not in {row.metric for row in rows}
     assert {row.status for row in rows} == {"ok"}
 
 
 def test_score_matching_has_its_own_loss_beside_the_nll() -> None:
-    rows = [row for row in replace(TRAINING, method="ebflow-dsm").run(quiet).rows if row.iteration is not None]
+    rows = [row for row in replace(TRAINING, method="ebflow-dsm").run().rows if row.iteration is not None]
     nll, loss = ([row for row in rows if row.metric == metric] for metric in ("validation_curve", "validation_loss"))
     assert [(row.iteration, row.seconds) for row in nll] == [(row.iteration, row.seconds) for row in loss]
 
 
 def test_training_makes_one_row_a_metric() -> None:
-    everything = TRAINING.run(quiet).rows
+    everything = TRAINING.run().rows
     rows = {row.metric: row for row in everything}
     assert {metric: row.unit for metric, row in rows.items()} == {
         "nll": "nats",
@@ -221,7 +217,7 @@ def test_densities_make_divergence_rows() -> None:
     cell = replace(
         TRAINING, method="gaussian", dataset="sine", problem=Problem(architecture="toy", shape=(2,), layers=1), draws=1
     )
-    rows = {row.metric: row for row in cell.run(quiet).rows}
+    rows = {row.metric: row for row in cell.run().rows}
     assert list(rows) == ["nll", "bits_per_dim", "validation_nll", "kl", "fisher", "nll_of_draw"]
     assert rows["kl"].value > 0
     assert rows["fisher"].value > 0
@@ -238,7 +234,7 @@ def test_matrices_train_on_the_multimodal_set(matrix: str, parameters: int) -> N
         config=TrainingConfig(optimizer="adam", learning_rate=1e-2, decay=1.0, ema_decay=None, epochs=2),
         draws=1,
     )
-    rows = {row.metric: row for row in cell.run(quiet).rows}
+    rows = {row.metric: row for row in cell.run().rows}
     # The score of this density has no finite estimate.
     assert rows.keys() >= {"nll", "kl"}
     assert "fisher" not in rows
@@ -265,7 +261,7 @@ def test_a_training_that_goes_wrong_is_a_row(
     with_methods: Callable[..., None],
 ) -> None:
     with_methods(saying("bad", effect))
-    (row,) = replace(TRAINING, method="bad").run(quiet).rows
+    (row,) = replace(TRAINING, method="bad").run().rows
     assert (row.metric, row.status, row.reason, row.value) == ("nll", status, reason, None)
 
 
@@ -273,9 +269,9 @@ def test_what_is_missing_is_a_row(
     with_methods: Callable[..., None], fake_method: Callable[..., Method], tmp_path: Path
 ) -> None:
     with_methods(fake_method("gone", requires=("no_such_library",)))
-    (row,) = replace(TRAINING, method="gone").run(quiet).rows
+    (row,) = replace(TRAINING, method="gone").run().rows
     assert (row.status, row.reason) == ("unavailable", "no_such_library is not installed: pip install no_such_library")
-    (row,) = replace(TRAINING, dataset="mnist", data_dir=tmp_path).run(quiet).rows
+    (row,) = replace(TRAINING, dataset="mnist", data_dir=tmp_path).run().rows
     assert row.status == "unavailable"
     assert row.reason.startswith(f"{tmp_path}/mnist/train-images-idx3-ubyte is missing")
 
@@ -285,7 +281,7 @@ def test_data_that_cannot_be_fetched_are_a_row(monkeypatch: pytest.MonkeyPatch) 
         raise InputError("could not download it: connect to the network")
 
     monkeypatch.setattr(datasets, "load", load)
-    (row,) = replace(TRAINING, download=True).run(quiet).rows
+    (row,) = replace(TRAINING, download=True).run().rows
     assert (row.status, row.reason) == ("unavailable", "could not download it: connect to the network")
 
 
@@ -332,7 +328,7 @@ def test_logit_scale_and_place_are_the_cell_s(monkeypatch: pytest.MonkeyPatch) -
         {"smooth_noise": 1.5},
         {"smooth_noise": 1.5, "preprocess": False},
     ):
-        replace(TRAINING, method="ebflow-dsm", **changes).run(quiet)
+        replace(TRAINING, method="ebflow-dsm", **changes).run()
     plain, scaled, inside, clean, smooth, smooth_inside = seen
     assert plain[0] is None
     assert plain[1].alpha == 0.5
@@ -350,7 +346,7 @@ def test_smooth_noise_is_of_grey_levels() -> None:
     points = replace(
         TRAINING, dataset="sine", smooth_noise=1.5, problem=TRAINING.problem.replace(architecture="toy", shape=(2,))
     )
-    (row,) = points.run(quiet).rows
+    (row,) = points.run().rows
     reason = "sine has no grey levels to add smooth noise to; use a recipe without it"
     assert (row.status, row.reason) == ("unavailable", reason)
 

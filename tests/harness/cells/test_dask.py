@@ -12,7 +12,7 @@ import dask
 import pytest
 import torch
 from distributed import Client, LocalCluster
-from endings import Ending
+from endings import Ending, quiet
 
 from harness.cells.own_process import Limits
 from harness.cells.sweep import run_cells
@@ -21,10 +21,6 @@ from harness.errors import InputError
 from harness.results import Row, Store, reproducible
 
 SWEEP = [Ending("draw", number) for number in range(4)]
-
-
-def quiet(done: int, total: int, note: str) -> None:
-    """A progress that nobody watches."""
 
 
 @pytest.fixture(scope="module")

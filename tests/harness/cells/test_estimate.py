@@ -28,7 +28,7 @@ TRAINING = LikelihoodCell(
 @pytest.fixture
 def a_step_takes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(estimate, "time_block", lambda call, number, device: 0.5)
-    estimate.step_seconds.cache_clear()
+    estimate._step_seconds.cache_clear()
 
 
 @pytest.mark.usefixtures("a_step_takes")
@@ -95,5 +95,5 @@ def test_the_plan_counts_what_is_left(tmp_path: Path, make_row: Callable[..., Ro
 
 
 def test_a_step_is_really_taken() -> None:
-    estimate.step_seconds.cache_clear()
+    estimate._step_seconds.cache_clear()
     assert 0 < TRAINING.cost() < 60

@@ -30,12 +30,8 @@ CELL = ImputationCell(
 )
 
 
-def quiet(done: int, total: int, note: str) -> None:
-    """A progress that nobody watches."""
-
-
 def test_a_gaussian_s_chain_finds_the_posterior_mean() -> None:
-    rows = {row.metric: row for row in CELL.run(quiet).rows}
+    rows = {row.metric: row for row in CELL.run().rows}
     assert list(rows) == [
         "psnr_mean_image",
         "psnr_gaussian",
@@ -68,8 +64,8 @@ def test_a_network_from_whitened_data_and_plain_chains() -> None:
         steps=20,
         warmup=10,
     )
-    adjusted = {row.metric: row.value for row in cell.run(quiet).rows}
-    plain = {row.metric: row.value for row in replace(cell, preconditioned=False, adjusted=False).run(quiet).rows}
+    adjusted = {row.metric: row.value for row in cell.run().rows}
+    plain = {row.metric: row.value for row in replace(cell, preconditioned=False, adjusted=False).run().rows}
     assert plain["accepted"] == 1
     assert plain["psnr_posterior_mean"] != adjusted["psnr_posterior_mean"]
     assert plain["psnr_mean_image"] == adjusted["psnr_mean_image"]
@@ -97,7 +93,7 @@ def test_the_lower_half_is_missing_and_the_upper_half_known(
     asked = Asked(fake_model, 1.0)
     with_methods(fake_method("asked", asked.model))
     cell = replace(CELL, method="asked", step_size=0.25, adjusted=False)
-    rows = {row.metric: row.value for row in cell.run(quiet).rows}
+    rows = {row.metric: row.value for row in cell.run().rows}
     assert rows["accepted"] == 0
     assert rows["psnr_last_iterate"] == pytest.approx(rows["psnr_posterior_mean"])  # all iterates are the start
     (call,) = asked.calls
@@ -113,7 +109,7 @@ def test_a_chain_that_ends_in_no_number_diverges(
     fake_method: Callable[..., Method], fake_model: type, with_methods: Callable[..., None]
 ) -> None:
     with_methods(fake_method("nan", Asked(fake_model, math.nan).model))
-    (row,) = replace(CELL, method="nan").run(quiet).rows
+    (row,) = replace(CELL, method="nan").run().rows
     assert (row.status, row.reason) == ("diverged", "the chain is not finite: use a smaller step")
 
 
@@ -123,7 +119,7 @@ def test_what_cannot_be_done_is_a_row(
     with_methods(fake_method("gone", requires=("no_such_library",)), fake_method())
 
     def failure(**changes: Any) -> tuple[str, str]:
-        (row,) = replace(CELL, **changes).run(quiet).rows
+        (row,) = replace(CELL, **changes).run().rows
         return row.status, row.reason
 
     assert failure(method="gone") == ("unavailable", "no_such_library is not installed: pip install no_such_library")

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from endings import quiet
 
 from harness.cells import LikelihoodCell, RuntimeCell
 from harness.cells.sweep import run_cells
@@ -34,10 +35,6 @@ TRAINING = LikelihoodCell(
 LIMIT = "took longer than 600 s, the limit for one call (HARNESS_CALL_LIMIT)"
 
 Rows = list[tuple[str, str, str | None]]
-
-
-def quiet(done: int, total: int, note: str) -> None:
-    """A progress that nobody watches."""
 
 
 def hang(*arguments: Any) -> None:

@@ -19,10 +19,6 @@ CELL = NormalizerCell(
 )
 
 
-def quiet(done: int, total: int, note: str) -> None:
-    """A progress that nobody watches."""
-
-
 def test_every_estimator_makes_three_rows() -> None:
     told: list[tuple[int, int, str]] = []
     rows = CELL.run(lambda *step: told.append(step)).rows
@@ -41,10 +37,7 @@ def test_every_estimator_makes_three_rows() -> None:
 
 def test_the_naive_error_grows_with_the_dimension() -> None:
     small, large = (
-        {
-            row.metric: row.value
-            for row in replace(CELL, problem=Problem(shape=(size,), dtype="float64")).run(quiet).rows
-        }
+        {row.metric: row.value for row in replace(CELL, problem=Problem(shape=(size,), dtype="float64")).run().rows}
         for size in (4, 32)
     )
     assert large["log_z_error_prior"] > small["log_z_error_prior"] + 5
@@ -72,7 +65,7 @@ def test_errors_are_absolute_and_from_the_exact_value(
             return {"prior": 1.0, "gaussian": 4.0, "bridge": 3.0}[estimator], 0.5, 7.0
 
     with_methods(fake_method("known", Known))
-    found = {row.metric: row.value for row in replace(CELL, method="known").run(quiet).rows}
+    found = {row.metric: row.value for row in replace(CELL, method="known").run().rows}
     assert [found[f"log_z_error_{name}"] for name in ("prior", "gaussian", "bridge")] == [2, 1, 0]
     assert (found["log_z_standard_error_prior"], found["ess_prior"]) == (0.5, 7)
 
@@ -91,7 +84,7 @@ def test_what_cannot_be_done_is_a_row(
     with_methods(fake_method(), fake_method("gone", requires=("no_such_library",)), fake_method("broken", Broken))
     reasons = {}
     for name in ("fake", "gone", "broken"):
-        (row,) = replace(CELL, method=name).run(quiet).rows
+        (row,) = replace(CELL, method=name).run().rows
         reasons[name] = (row.status, row.reason)
     assert reasons == {
         "fake": ("unavailable", "fake has no estimates of log Z"),

@@ -10,15 +10,11 @@ import time
 from pathlib import Path
 
 import pytest
-from endings import Ending
+from endings import Ending, quiet
 
 from harness.cells.own_process import Abandoned, Limits, alone
 
 NONE = Limits()
-
-
-def nobody(done: int, total: int, note: str) -> None:
-    """A progress that nobody watches."""
 
 
 def wait_until_gone(pid: int) -> None:
@@ -95,7 +91,7 @@ def test_stopping_ends_the_process(tmp_path: Path) -> None:
 def test_no_cell_outlives_the_program(tmp_path: Path) -> None:
     code = f"""
 from pathlib import Path
-from endings import Ending
+from endings import Ending, quiet
 from harness.cells.own_process import Limits, alone
 alone(Ending("hang", folder=Path({str(tmp_path)!r})), Limits(), 1)
 """
@@ -120,5 +116,5 @@ alone(Ending("hang", folder=Path({str(tmp_path)!r})), Limits(), 1)
     ],
 )
 def test_in_this_process_too(ending: str, reason: str) -> None:
-    (row,) = Ending(ending).run(nobody).rows
+    (row,) = Ending(ending).run(quiet).rows
     assert (row.status, row.reason) == ("failed", reason)

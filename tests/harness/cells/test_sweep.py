@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from endings import Ending
+from endings import Ending, quiet
 
 from harness.cells import Cell, Keep, LikelihoodCell, Progress
 from harness.cells.own_process import Limits
@@ -20,10 +20,6 @@ from harness.methods import Problem
 from harness.results import Row, Store, cell_key, reproducible
 from harness.training.checkpoints import TrainingCheckpoint
 from harness.training.configuration import TrainingConfig
-
-
-def quiet(done: int, total: int, note: str) -> None:
-    """A progress that nobody watches."""
 
 
 class Counted(Cell):

@@ -40,7 +40,7 @@ def test_what_is_written_is_found_timed_and_trained(run: Callable[..., Any]) -> 
     assert "dapter" not in text.replace("harness", "")
 
     found = load_file(Path("my_flow.py"))
-    assert found.notes == {}
+    assert found.notes == []
     method = found.find("my-flow-ml")
     (timing,) = measure([method], Problem(shape=(6,)), repeats=2, config=CONFIG).timings
     assert timing.failure is None

@@ -211,7 +211,7 @@ def test_a_file_is_read_wherever_it_lies(tmp_path: Path) -> None:
     path.write_text(head + MODULE_OF_METHODS.format(name="mine-ml", requires=()))
     found = load_file(path)
     assert list(found.methods) == ["mine-ml"]
-    assert found.broken_modules == found.notes == {}
+    assert (found.broken_modules, found.notes) == ({}, [])
     assert "mine-ml" not in registry().methods
 
 
