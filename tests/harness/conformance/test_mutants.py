@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from mutants import MUTANTS, RIGHT
 
 from harness.conformance.checks import CHECKS, run_check
 from harness.methods import Method
+from harness.methods.registry import registry
 
 
 @pytest.mark.parametrize("method", RIGHT, ids=lambda method: method.name)
@@ -25,6 +28,12 @@ def test_the_check_names_the_fault(name: str) -> None:
     assert finding.text.startswith(CHECKS[check].promise)
     assert f"Usual cause: {CHECKS[check].cause}" in finding.text
     assert "\n" not in finding.text
+
+
+@pytest.mark.parametrize("architectures", [("cnn", "fc"), ("toy", "fc")])
+def test_the_order_of_architectures_is_no_fault(architectures: tuple[str, ...]) -> None:
+    method = replace(registry().find("ebflow-ml"), architectures=architectures)
+    assert run_check(method, CHECKS["log-det"]).status == "passed"
 
 
 def test_every_check_has_a_mutant() -> None:
