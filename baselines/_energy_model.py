@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from ebflow import EBFlow
     from ebflow.layers import Dense
 
-__all__ = ["DenseModel", "EnergyModel"]
+__all__ = ["DenseModel", "EnergyModel", "StartedFromData"]
 
 
 class EnergyModel(Model):
@@ -89,3 +89,17 @@ class DenseModel(EnergyModel):
     def load_linear_layers(self, layers: Sequence[tuple[Tensor, Tensor]]) -> None:
         for dense, (weight, bias) in zip(self.dense_layers, layers, strict=True):
             dense.load_state_dict({"weight": weight, "bias": bias})
+
+
+class StartedFromData(EnergyModel):
+    """What makes a model of dense layers start from data, behind a whitening, and refit its last layer."""
+
+    def init_batch(self, x: Tensor) -> None:
+        from ebflow import initialization
+
+        initialization.from_data(self.module, x)
+
+    def calibrate(self, x: Tensor) -> None:
+        from ebflow import initialization
+
+        initialization.calibrate(self.module, x)

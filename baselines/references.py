@@ -7,10 +7,12 @@ step; ``autograd-dsm`` differentiates the energy twice. Both compute what ``ebfl
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
-from baselines import ebflow
+from baselines._ebflow_network import network
+from baselines._energy_model import EnergyModel
 from harness.methods import Method, Model, Problem
 
 if TYPE_CHECKING:
@@ -23,18 +25,31 @@ if TYPE_CHECKING:
 __all__ = ["METHODS"]
 
 
+class PlainModel(EnergyModel):
+    """The network of `baselines.ebflow` with a loss that is no objective of the library.
+
+    Args:
+        flow: The network.
+        loss: A function from the network, a batch and a generator to a scalar.
+    """
+
+    def __init__(self, flow: EBFlow, loss: Callable[[EBFlow, Tensor, torch.Generator | None], Tensor]) -> None:
+        super().__init__(flow)
+        self.loss = loss
+
+    def training_loss(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        return self.loss(self.module, x, generator)
+
+
 def _toeplitz_ml(problem: Problem) -> Model:
-    model = ebflow.build("ml", problem)
-    for layer in _convolutions(model.module):
+    flow = network(problem)
+    for layer in _convolutions(flow):
         layer.register_buffer("places", _places(layer.shape, layer.weight.shape[-1]), persistent=False)
-    model.objective = _toeplitz_loss
-    return model
+    return PlainModel(flow, _toeplitz_loss)
 
 
 def _autograd_dsm(problem: Problem) -> Model:
-    model = ebflow.build("dsm", problem)
-    model.objective = partial(_autograd_loss, problem.noise)
-    return model
+    return PlainModel(network(problem), partial(_autograd_loss, problem.noise))
 
 
 def _toeplitz_loss(flow: EBFlow, x: Tensor, generator: torch.Generator | None = None) -> Tensor:

@@ -18,8 +18,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from baselines._energy_model import DenseModel
-from harness.methods import LayerCost, Method, Problem
+from baselines._energy_model import DenseModel, StartedFromData
+from harness.methods import STARTS, LayerCost, Method, Problem
 
 if TYPE_CHECKING:
     import torch
@@ -39,7 +39,8 @@ class RelativeGradientModel(DenseModel):
     def __init__(self, problem: Problem, affine: Callable[..., tuple[Tensor, Tensor]]) -> None:
         from ebflow import architectures
 
-        super().__init__(architectures.fc(problem.shape, problem.layers, residual=problem.residual))
+        build = architectures.fc if problem.start == "published" else architectures.whitened_fc
+        super().__init__(build(problem.shape, problem.layers, residual=problem.residual))
         self.affine = affine
 
     def training_loss(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
@@ -49,6 +50,10 @@ class RelativeGradientModel(DenseModel):
             x, term = self.affine(x, layer.weight, layer.bias) if layer in dense else layer(x)
             log_det = log_det + term
         return (0.5 * x.square().sum(1) - log_det).mean()
+
+
+class WhitenedRelativeGradientModel(StartedFromData, RelativeGradientModel):
+    """The same, started from data and trained behind the whitening."""
 
 
 def _build(problem: Problem) -> RelativeGradientModel:
@@ -76,7 +81,8 @@ def _build(problem: Problem) -> RelativeGradientModel:
             of_weight = (delta.mT @ pulled).to(weight.dtype).addcmul_(weight, of_log_det)
             return of_x, of_weight, delta.sum(0)
 
-    return RelativeGradientModel(problem, Affine.apply)
+    model = RelativeGradientModel if problem.start == "published" else WhitenedRelativeGradientModel
+    return model(problem, Affine.apply)
 
 
 METHODS = [
@@ -85,6 +91,7 @@ METHODS = [
         objective="relative-gradient",
         linear="dense",
         build=_build,
+        starts=STARTS,
         paper="https://arxiv.org/abs/2006.15090",
         fc_cost=LayerCost(4, rows=2),  # forward, y W beside the gradient of the input, gradient of the weights
         summary="maximum likelihood along the gradient times W^T W: no determinant, one product more",

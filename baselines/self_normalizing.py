@@ -22,8 +22,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from baselines._energy_model import DenseModel
-from harness.methods import LayerCost, Method, Problem
+from baselines._energy_model import DenseModel, StartedFromData
+from harness.methods import STARTS, LayerCost, Method, Problem
 
 if TYPE_CHECKING:
     import torch
@@ -45,14 +45,16 @@ class SelfNormalizingModel(DenseModel):
 
         from ebflow import architectures
 
-        super().__init__(architectures.fc(problem.shape, problem.layers, residual=problem.residual))
+        build = architectures.fc if problem.start == "published" else architectures.whitened_fc
+        super().__init__(build(problem.shape, problem.layers, residual=problem.residual))
         self.affine = affine
         matrices = [torch.empty_like(dense.weight) for dense in self.dense_layers]
         self.inverses = torch.nn.ParameterList(matrices)
         self.module.register_module("inverses", self.inverses)
-        self._invert()
+        self.invert()
 
-    def _invert(self) -> None:
+    def invert(self) -> None:
+        """Set every S to the exact W^-T."""
         import torch
 
         with torch.no_grad():
@@ -61,7 +63,7 @@ class SelfNormalizingModel(DenseModel):
 
     def load_linear_layers(self, layers: Sequence[tuple[Tensor, Tensor]]) -> None:
         super().load_linear_layers(layers)
-        self._invert()
+        self.invert()
 
     def training_loss(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Return the NLL less its constants (log Z and that of the base) plus the reconstruction errors, in nats."""
@@ -75,6 +77,14 @@ class SelfNormalizingModel(DenseModel):
                 x, term = layer(x)
             log_det = log_det + term
         return (0.5 * x.square().sum(1) - log_det).mean() + error
+
+
+class WhitenedSelfNormalizingModel(StartedFromData, SelfNormalizingModel):
+    """The same, started from data and trained behind the whitening."""
+
+    def init_batch(self, x: Tensor) -> None:
+        super().init_batch(x)
+        self.invert()
 
 
 def _build(problem: Problem) -> SelfNormalizingModel:
@@ -108,7 +118,8 @@ def _build(problem: Problem) -> SelfNormalizingModel:
             of_inverse = of_inverse.to(inverse.dtype).addcmul_(weight, of_log_det, value=-0.5)
             return of_x, of_weight, delta.sum(0), of_inverse
 
-    return SelfNormalizingModel(problem, Affine.apply)
+    model = SelfNormalizingModel if problem.start == "published" else WhitenedSelfNormalizingModel
+    return model(problem, Affine.apply)
 
 
 METHODS = [
@@ -117,6 +128,7 @@ METHODS = [
         objective="self-normalizing",
         linear="dense",
         build=_build,
+        starts=STARTS,
         paper="https://arxiv.org/abs/2011.07248",
         fc_cost=LayerCost(6),  # forward, reconstruction, its gradient and that of the input, gradients of W and R
         summary="maximum likelihood with a learned inverse beside every W: no determinant, twice the weights",

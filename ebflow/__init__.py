@@ -9,6 +9,7 @@ on the input contribute a constant to the log-density, so score matching trains 
 """
 
 from ebflow import architectures, initialization, langevin, layers, normalizer, objectives
+from ebflow.amortized import AmortizedML
 from ebflow.flow import EBFlow, SingularJacobianError
 from ebflow.objectives import DSM, FDSSM, ML, SML, SSM, Behind, ExactSM, LowEnergy, Objective, TaylorSSM
 
@@ -18,6 +19,7 @@ __all__ = [
     "ML",
     "SML",
     "SSM",
+    "AmortizedML",
     "Behind",
     "EBFlow",
     "ExactSM",

@@ -9,7 +9,7 @@ from itertools import chain
 import torch
 from torch import Tensor
 
-from ebflow.layers.base import ClosedForm, Layer, Shape
+from ebflow.layers.base import ClosedForm, ConstantLayer, Layer, Shape
 from ebflow.layers.chain import Chain
 
 __all__ = ["EBFlow", "SingularJacobianError"]
@@ -191,17 +191,27 @@ class EBFlow(Chain):
         _require_samples(x, self.shape)
         super().initialize(x)
 
+    def require_regular(self, layer: ConstantLayer, log_abs_det: Tensor, *gradients: Tensor) -> None:
+        """Raise an error that names the layer if its log|det J|, of either sign, or the gradient of it is not finite.
+
+        Raises:
+            SingularJacobianError: if one is not; a meta tensor holds no value to check.
+        """
+        tensors = [tensor for tensor in (log_abs_det, *gradients) if not tensor.is_meta]
+        if all(bool(tensor.isfinite().all()) for tensor in tensors):
+            return
+        name = next(name for name, module in self.named_modules() if module is layer).removeprefix("layers.")
+        raise SingularJacobianError(
+            f"layer {name} ({type(layer).__name__}) is singular, so log Z is infinite: train from "
+            "other weights or with a smaller step"
+        )
+
     def _checked(self, log_normalizer: Tensor) -> Tensor:
         """Return log Z, or name the singular layer; a meta tensor holds no value to check."""
-        if log_normalizer.device.type == "meta" or bool(torch.isfinite(log_normalizer)):
+        if log_normalizer.is_meta or bool(torch.isfinite(log_normalizer)):
             return log_normalizer
-        names = {module: name.removeprefix("layers.") for name, module in self.named_modules()}
         for layer in self.constant_layers():
-            if not bool(torch.isfinite(layer.log_abs_det())):
-                raise SingularJacobianError(
-                    f"layer {names[layer]} ({type(layer).__name__}) is singular, so log Z is infinite: train from "
-                    "other weights or with a smaller step"
-                )
+            self.require_regular(layer, layer.log_abs_det())
         raise SingularJacobianError("the layers' log-determinants overflow when added up: use float64")
 
 

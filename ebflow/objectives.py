@@ -8,6 +8,7 @@ makes the loss non-finite, and the training loop reports it.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -31,6 +32,18 @@ class Objective(ABC):
             x: A batch, shape (B, *flow.shape), in the space that the flow models.
             generator: Source of all noise, on x's device.
         """
+
+    def get_state(self) -> dict[str, Tensor]:
+        """Return what the objective remembers from step to step, by name; most remember nothing."""
+        return {}
+
+    def set_state(self, state: Mapping[str, Tensor]) -> None:
+        """Take up what `get_state` returned, so that training goes on with the same steps."""
+        return
+
+    def observations(self, flow: EBFlow) -> dict[str, float]:
+        """Return what the objective tells of its own state after a step, by name; most tell nothing."""
+        return {}
 
 
 @dataclass(frozen=True)
@@ -161,7 +174,23 @@ class FDSSM(Objective):
 
 
 @dataclass(frozen=True)
-class Behind(Objective):
+class _OnAnother(Objective):
+    """An objective made of another one, whose memory is its own."""
+
+    objective: Objective
+
+    def get_state(self) -> dict[str, Tensor]:
+        return self.objective.get_state()
+
+    def set_state(self, state: Mapping[str, Tensor]) -> None:
+        self.objective.set_state(state)
+
+    def observations(self, flow: EBFlow) -> dict[str, float]:
+        return self.objective.observations(flow)
+
+
+@dataclass(frozen=True)
+class Behind(_OnAnother):
     """Another objective in the space behind the first layers, which are taken as they are and not trained.
 
     It does not change what maximum likelihood learns, but score matching depends on the space.
@@ -171,18 +200,26 @@ class Behind(Objective):
         layers: Number of layers in front.
     """
 
-    objective: Objective
     layers: int
 
     def __call__(self, flow: EBFlow, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
         with torch.no_grad():
             for layer in flow.layers[: self.layers]:
                 x, _ = layer(x)
-        return self.objective(EBFlow(tuple(x.shape[1:]), flow.layers[self.layers :]), x, generator)
+        return self.objective(self._rest(flow), x, generator)
+
+    def observations(self, flow: EBFlow) -> dict[str, float]:
+        return self.objective.observations(self._rest(flow))
+
+    def _rest(self, flow: EBFlow) -> EBFlow:
+        shape = flow.shape
+        for layer in flow.layers[: self.layers]:
+            shape = layer.output_shape(shape)
+        return EBFlow(shape, flow.layers[self.layers :])
 
 
 @dataclass(frozen=True)
-class LowEnergy(Objective):
+class LowEnergy(_OnAnother):
     """Another objective plus weight times the mean energy: the regulariser that the authors' code adds.
 
     The energy is unbounded below in the constant layers, so a large weight drives the model away from the data's
@@ -193,7 +230,6 @@ class LowEnergy(Objective):
         weight: Weight of the mean energy, in the objective's own scale: nats a dimension for score matching.
     """
 
-    objective: Objective
     weight: float
 
     def __call__(self, flow: EBFlow, x: Tensor, generator: torch.Generator | None = None) -> Tensor:

@@ -13,9 +13,10 @@ from harness.training.configuration import TrainingConfig
 
 
 def step_seconds(name: str, problem: Problem, config: TrainingConfig) -> float:
-    """Time one training step of a method, the second one, once for all seeds; 0 if it cannot run: its row will say why.
+    """Time a training step of a method, after the first, once for all seeds; 0 if it cannot run: its row will say why.
 
-    The start is the published one, because the probe's batch is too small to whiten.
+    Where steps are not alike it is the mean over a period. The start is the published one, because the probe's batch is
+    too small to whiten.
     """
     return _step_seconds(name, problem.replace(seed=0, start="published"), config)
 
@@ -29,7 +30,7 @@ def _step_seconds(name: str, problem: Problem, config: TrainingConfig) -> float:
         trainer, batch = trainer_on_noise(method, problem, config)
         with guarded("a training step"):
             trainer.step(batch)
-            return time_block(lambda: trainer.step(batch), 1, problem.device)
+            return time_block(lambda: trainer.step(batch), method.period(problem), problem.device)
     except Exception:  # a competitor may fail in any way
         return 0.0
 

@@ -77,12 +77,12 @@ class TrainedCell(Cell):
         own_data = datasets.fingerprint(self.dataset)
         return super().identity() | ({} if own_data is None else {"data": own_data})
 
-    def load(self, smooth_noise: float | None = None) -> Dataset:
+    def load(self, smooth_noise: float | None = None, augment: bool = False) -> Dataset:
         """Load the data with the cell's logit and smooth dequantisation noise of a scale; uniform noise for None.
 
         Raises:
             UnavailableError: If the method is unavailable, or the data are missing and cannot or may not be fetched, or
-                have no grey levels for smooth noise.
+                have no grey levels for smooth noise, or are no images and cannot be augmented.
         """
         missing = why_unavailable(registry().find(self.method))
         if missing is None and not self.download:
@@ -93,7 +93,11 @@ class TrainedCell(Cell):
             data = datasets.load(self.dataset, self.data_dir)
         except InputError as error:
             raise UnavailableError(str(error)) from error
-        preprocessing = data.preprocessing
+        if augment and len(data.shape) != 3:
+            raise UnavailableError(
+                f"{self.dataset} has no images to mirror and move; use a recipe without augmentation"
+            )
+        data, preprocessing = replace(data, augment=augment), data.preprocessing
         if isinstance(preprocessing, LogitPreprocessing):
             alpha = preprocessing.alpha if self.logit_alpha is None else self.logit_alpha
             return replace(data, preprocessing=replace(preprocessing, alpha=alpha, smooth=smooth_noise))
@@ -110,6 +114,7 @@ class LikelihoodCell(TrainedCell):
         draws: K, the number of test passes with fresh noise.
         smooth_noise: The scale of smooth dequantisation noise, or None for uniform noise.
         preprocess: Whether scaling and logit come before the model; False moves them into it (the ablation of MaP).
+        augment: Whether training images are mirrored and moved at random.
         clean_batches: Whether training data lack the preprocessing's noise, as for DSM in 2-D, whose own noise of the
             same scale takes its place.
         checkpoint: The file that keeps the best weights, or None.
@@ -120,6 +125,7 @@ class LikelihoodCell(TrainedCell):
 
     draws: int
     smooth_noise: float | None = None
+    augment: bool = False
     preprocess: bool = True
     clean_batches: bool = False
     checkpoint: Path | None = field(default=None, metadata=APART)
@@ -137,7 +143,7 @@ class LikelihoodCell(TrainedCell):
     def measure(self, progress: Progress, keep: Keep, resume: TrainingCheckpoint | None) -> list[Row]:
         method = registry().find(self.method)
         row = self.row_maker(method)
-        data, problem = self.load(self.smooth_noise), self.problem
+        data, problem = self.load(self.smooth_noise, self.augment), self.problem
         if not self.preprocess:
             data, problem = without_map(data, problem)
         batches = replace(data, preprocessing=Identity()) if self.clean_batches else data
@@ -233,6 +239,8 @@ def _final_metrics(outcome: Likelihood, problem: Problem) -> list[Metric]:
     if report.iterations:
         metrics.append(("training_seconds", "s", single(report.seconds)))
         metrics.append(("training_iterations", "1", single(report.iterations)))
+    if report.curve and (refreshes := report.curve[-1].observations.get("refreshes")):
+        metrics.append(("steps_per_refresh", "1", single(report.curve[-1].iteration / refreshes)))
     if report.skipped is not None:
         metrics.append(("skipped_steps", "1", single(report.skipped)))
     return metrics
@@ -241,7 +249,8 @@ def _final_metrics(outcome: Likelihood, problem: Problem) -> list[Metric]:
 def _curve_metrics(point: CurvePoint) -> list[Metric]:
     """List the metrics of one validation; a norm or loss that is not finite, as after a skipped step, is left out."""
     metrics = [("validation_curve", "nats", single(point.validation_nll))]
-    for metric, value in (("gradient_norm", point.gradient_norm), ("validation_loss", point.validation_loss)):
+    others = {"gradient_norm": point.gradient_norm, "validation_loss": point.validation_loss, **point.observations}
+    for metric, value in others.items():
         if value is not None and math.isfinite(value):
             metrics.append((metric, "1", single(value)))
     return metrics

@@ -105,15 +105,20 @@ class RuntimeCell(Cell):
             ("seconds_per_gradient", "s", median_interval(timing.gradient_seconds)),
             ("peak_memory", "B", single(timing.peak_bytes)),
         ]
+        if timing.refresh_seconds:
+            metrics.append(("steps_per_refresh", "1", single(timing.period)))
+            metrics.append(("seconds_of_refresh_step", "s", median_interval(timing.refresh_seconds)))
         if self.config.compile:
             metrics.append(("seconds_of_first_iteration", "s", single(timing.first_seconds)))
         cost = timing.method.fc_cost
         if self.problem.architecture == "fc" and cost is not None:
-            gradient = cost.seconds(self.problem, rates[product_metric(cost.rows)], rates.get(CUBE_METRIC, math.inf))
+            rate, cubes = rates[product_metric(cost.rows)], rates.get(CUBE_METRIC, math.inf)
+            gradient = cost.seconds(self.problem, rate, cubes, timing.period)
             item = stored(self.problem.dtype).itemsize
-            moved = optimizer_bytes(timing.parameters, item, self.config.ema_decay is not None)
+            averaged = self.config.ema_decay is not None
+            moved = optimizer_bytes(timing.parameters, item, timing.moments, averaged)
             metrics += [
-                ("flops", "1", single(cost.flops(self.problem))),
+                ("flops", "1", single(cost.flops(self.problem, timing.period))),
                 ("optimizer_bytes", "B", single(moved)),
                 ("gradient_bound", "s", single(gradient)),
                 ("iteration_bound", "s", single(gradient + moved / rates[COPY_METRIC])),

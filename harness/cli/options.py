@@ -60,6 +60,16 @@ Profile = Annotated[
 Optimizer = Annotated[
     OptimizerName | None, option(TRAINING, "NAME", "Optimiser, rmsprop or adam; the recipe's if not given.")
 ]
+Refresh = Annotated[
+    int | None,
+    option(
+        TRAINING,
+        "K",
+        "Number of steps from one refresh of log Z to the next, for amortised maximum likelihood. If not given, its "
+        "drift decides, and in timings the mean of a real training.",
+        min=1,
+    ),
+]
 Compile = Annotated[
     bool, option(TRAINING, None, "Compile the loss (torch.compile); the first step is slow.", "--compile")
 ]

@@ -23,6 +23,7 @@ def runtime(
     methods: options.Methods = None,
     dtype: options.Dtype = "float32",
     repeats: Annotated[int, option(OUTPUT, "N", "Number of interleaved repetitions of every method.", min=1)] = 15,
+    refresh: options.Refresh = None,
     compile_: options.Compile = False,
     device: options.Device = "cpu",
     threads: options.Threads = None,
@@ -74,6 +75,7 @@ def runtime(
             device=device,
             seed=seed,
             residual=architecture == "cnn",
+            refresh=refresh,
         )
         argv = options.words(
             "runtime",
@@ -84,6 +86,7 @@ def runtime(
             methods=",".join(names),
             dtype=dtype,
             repeats=repeats,
+            refresh=refresh,
             compile=compile_ or None,
             seed=seed,
             device=device,

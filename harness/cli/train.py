@@ -55,6 +55,7 @@ def train(
         float | None,
         option(TRAINING, "SCALE", "Noise scale, DSM's sigma or FDSSM's epsilon; the recipe's if not given."),
     ] = None,
+    refresh: options.Refresh = None,
     patience: Annotated[
         int | None, option(TRAINING, "N", "Number of validations without improvement that ends the training.")
     ] = None,
@@ -112,7 +113,7 @@ def train(
         max_seconds=max_seconds,
         compile=compile_ or None,
     )
-    changed_problem = _given(layers=layers, batch=batch, noise=noise)
+    changed_problem = _given(layers=layers, batch=batch, noise=noise, refresh=refresh)
     argv = options.words(
         "train",
         method=method,

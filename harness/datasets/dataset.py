@@ -68,6 +68,7 @@ class Dataset:
         test: Raw test samples, `(N, *shape)`.
         preprocessing: The random map from raw samples to model space, the same for every method.
         density: Exact density of the *preprocessed* samples, where it is known (the synthetic sets).
+        augment: Whether training images are mirrored and moved at random (`harness.datasets.augmentation`).
     """
 
     name: str
@@ -77,6 +78,7 @@ class Dataset:
     test: Tensor
     preprocessing: Preprocessing
     density: Density | None = None
+    augment: bool = False
 
     @property
     def dimension(self) -> int:

@@ -12,6 +12,7 @@ from harness.methods.contract import (
     Method,
     Model,
     NormalizerEstimates,
+    Observed,
     SharedWeights,
     Stateful,
 )
@@ -32,6 +33,7 @@ __all__ = [
     "Model",
     "Moments",
     "NormalizerEstimates",
+    "Observed",
     "Problem",
     "SharedWeights",
     "Stateful",

@@ -8,8 +8,8 @@ and a missing library disables only the methods that need it.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from harness.errors import InputError, unknown
@@ -103,6 +103,18 @@ class Stateful(Protocol):
 
 
 @runtime_checkable
+class Observed(Protocol):
+    """A model that tells numbers of its own at every validation."""
+
+    def observations(self) -> dict[str, float]:
+        """Return plain numbers by the name of a metric, for the weights and gradients that the last step has left.
+
+        Every training keeps them as rows of its curve, and a metric ``refreshes``, the number of refreshes of a method
+        whose steps are not alike, also as the steps that a refresh lasts.
+        """
+
+
+@runtime_checkable
 class Imputes(Protocol):
     """A model that fills in missing components by Langevin dynamics."""
 
@@ -177,6 +189,9 @@ class Method:
         starts: The starts that the method offers, out of `harness.methods.STARTS`.
         raw_pixels: Whether `build` honours `Problem.raw_pixel_alpha`.
         fc_cost: Cost of one linear layer of the fc architecture. With it, tables compare timings with a lower bound.
+        periods: For a method whose steps are not alike, the number of steps after which its work repeats, by
+            architecture. Blocks of timing hold whole periods. Where the method decides by itself, it is the mean of a
+            real training, and the summary says which; `Problem.refresh` sets another.
         paper: Link to the publication of the method.
         samples: Whether the method can draw samples. If not, `to_data` is never called.
         exact_log_prob: Whether `to_latent` returns the exact log|det|. If not, it returns an estimate that differs from
@@ -199,6 +214,7 @@ class Method:
     starts: tuple[str, ...] = ("published",)
     raw_pixels: bool = False
     fc_cost: LayerCost | None = None
+    periods: Mapping[str, int] = field(default_factory=dict, hash=False)
     paper: str = ""
     samples: bool = True
     exact_log_prob: bool = True
@@ -211,18 +227,25 @@ class Method:
             )
         if not callable(self.build):
             raise InputError(f"{self.name}: build must be a function of a Problem, not {self.build!r}")
-        for field in ("objective", "linear", "summary", "paper"):
-            if not isinstance(getattr(self, field), str):
-                raise InputError(f"{self.name}: {field} must be a text, not {getattr(self, field)!r}")
+        for name in ("objective", "linear", "summary", "paper"):
+            if not isinstance(getattr(self, name), str):
+                raise InputError(f"{self.name}: {name} must be a text, not {getattr(self, name)!r}")
         if not self.architectures:
             raise InputError(f"{self.name}: architectures must name at least one of {', '.join(ARCHITECTURES)}")
-        for field, known in (("requires", None), ("architectures", ARCHITECTURES), ("starts", STARTS)):
-            values = getattr(self, field)
+        for name, period in self.periods.items():
+            if name not in self.architectures or not isinstance(period, int) or period < 1:
+                raise InputError(f"{self.name}: periods must give steps by architecture, not {self.periods!r}")
+        for name, known in (("requires", None), ("architectures", ARCHITECTURES), ("starts", STARTS)):
+            values = getattr(self, name)
             if not isinstance(values, tuple) or not all(isinstance(value, str) for value in values):
-                raise InputError(f"{self.name}: {field} must be a tuple of strings such as ('fc',), not {values!r}")
+                raise InputError(f"{self.name}: {name} must be a tuple of strings such as ('fc',), not {values!r}")
             for value in values:
                 if known is not None and value not in known:
-                    raise InputError(f"{self.name}: {unknown(field[:-1], value, known)}")
+                    raise InputError(f"{self.name}: {unknown(name[:-1], value, known)}")
+
+    def period(self, problem: Problem) -> int:
+        """Return the number of steps after which the work of a step repeats; 1 for steps that are all alike."""
+        return (problem.refresh or self.periods.get(problem.architecture, 1)) if self.periods else 1
 
     @property
     def limits(self) -> str | None:

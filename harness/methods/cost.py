@@ -24,19 +24,20 @@ class LayerCost:
     cubic: float = 0.0
     rows: int = 1
 
-    def flops(self, problem: Problem) -> float:
-        """Return the flops of loss and backward pass over all layers."""
-        return self._of_products(problem) + self._of_cubes(problem)
+    def flops(self, problem: Problem, period: int = 1) -> float:
+        """Return the flops of loss and backward pass over all layers, in the mean of so many steps."""
+        return self._of_products(problem) + self._of_cubes(problem) / period
 
-    def seconds(self, problem: Problem, product_rate: float, cube_rate: float) -> float:
+    def seconds(self, problem: Problem, product_rate: float, cube_rate: float, period: int = 1) -> float:
         """Return the seconds that these flops take.
 
         Args:
             problem: The problem, which gives D, L and B.
             product_rate: Flops per second of products with `rows` times B rows.
             cube_rate: Flops per second of D x D by D x D products, which no factorisation surpasses.
+            period: Number of steps, one of which does the cubic work.
         """
-        return self._of_products(problem) / product_rate + self._of_cubes(problem) / cube_rate
+        return self._of_products(problem) / product_rate + self._of_cubes(problem) / cube_rate / period
 
     def _of_products(self, problem: Problem) -> float:
         return problem.layers * 2 * self.products * problem.batch * problem.dimension**2
@@ -45,15 +46,16 @@ class LayerCost:
         return problem.layers * self.cubic * problem.dimension**3
 
 
-def optimizer_bytes(parameters: int, item: int, averaged: bool) -> int:
+def optimizer_bytes(parameters: int, item: int, moments: int, averaged: bool) -> int:
     """Return the bytes that an optimiser and an average of the weights move in one pass each.
 
-    The optimiser reads weights, gradients and two moments and writes all but the gradients. The average reads itself
-    and the weights and is written.
+    The optimiser reads weights, gradients and moments, and writes weights and moments. The average reads itself and the
+    weights and is written.
 
     Args:
         parameters: Number of trained parameters.
         item: Bytes of one parameter.
+        moments: Number of moments of the gradient that the optimiser keeps.
         averaged: Whether the weights are averaged.
     """
-    return parameters * item * (10 if averaged else 7)
+    return parameters * item * (3 + 2 * moments + (3 if averaged else 0))

@@ -38,6 +38,7 @@ class Problem:
         start: Where the weights start and in which space losses are taken, one of `STARTS`.
         energy_weight: Weight of the low-energy regulariser in a score-matching loss; 0 for none.
         frozen_actnorm: Whether ActNorm keeps its data-dependent start.
+        refresh: Number of steps after which an amortised objective computes anew what it keeps; None for its own rule.
 
     Raises:
         InputError: if a size is below one or absurd, a name is unknown, or the device does not have the dtype.
@@ -57,6 +58,7 @@ class Problem:
     start: str = "published"
     energy_weight: float = 0.0
     frozen_actnorm: bool = False
+    refresh: int | None = None
 
     def __post_init__(self) -> None:
         for name, known in (("architecture", ARCHITECTURES), ("start", STARTS), ("dtype", DTYPES)):
@@ -81,6 +83,8 @@ class Problem:
                 raise InputError(f"{name} must be at most {most}, not {size}")
         if not 0 <= self.seed < 2**62:
             raise InputError(f"the seed must be at least 0 and below 2^62, not {self.seed}")
+        if self.refresh is not None and self.refresh < 1:
+            raise InputError(f"refresh must be a number of steps, at least 1, not {self.refresh}")
         if not 0 < self.noise < math.inf:
             raise InputError(f"the noise scale must be a number above 0, not {self.noise}")
 

@@ -27,6 +27,7 @@ class Configuration:
         problem: The problem, but for shape, device and seed.
         logit_alpha: The divisor of the logit; None for data without a logit.
         smooth_noise: The scale of smooth dequantisation noise, or None for uniform noise.
+        augment: Whether training images are mirrored and moved at random.
         clean_batches: Whether the objective's noise takes the place of the data's.
     """
 
@@ -34,6 +35,7 @@ class Configuration:
     problem: Problem
     logit_alpha: float | None = None
     smooth_noise: float | None = None
+    augment: bool = False
     clean_batches: bool = False
 
     def changed(self, training: Mapping[str, Any], **problem: Any) -> Configuration:
@@ -82,6 +84,9 @@ def _changed(published: Configuration, recipe: str, dataset: str, objective: str
             return published
         scale = published.problem.noise**2 if objective == "fdssm" else 3
         return published.changed({}, energy_weight=1e-3 / scale)
+    augment = recipe == "tuned-augmented"
+    if augment and published.logit_alpha is None:
+        return published  # no images
     smooth, unrefitted = recipe.startswith("tuned-smooth"), recipe.endswith("-unrefitted")
     if architecture != "fc" and (unrefitted or recipe == "tuned-logit-space"):
         return published  # no other architecture is refitted, or starts whitened
@@ -92,7 +97,9 @@ def _changed(published: Configuration, recipe: str, dataset: str, objective: str
         tuned = tuned.changed({}, start="whitened-start")
     if unrefitted:
         tuned = tuned.changed({"calibrate": False})
-    return replace(tuned, smooth_noise=1.25) if smooth else tuned
+    if augment and published.problem.architecture == "fc":  # three copies of CIFAR-10
+        tuned = tuned.changed({"start_samples": 120_000, "learning_rate": 3e-5, "epochs": 8, "evaluate_every": 1})
+    return replace(tuned, smooth_noise=1.25 if smooth else None, augment=augment)
 
 
 def _tuned(published: Configuration, large: bool, objective: str) -> Configuration:

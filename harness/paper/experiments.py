@@ -89,6 +89,11 @@ _POINTS = ("sine", "swirl", "checkerboard")
 _SMALL_TOY = {"batch": 200, "layers": 5}
 _SPACES = ("tuned", "tuned-unrefitted", "tuned-logit-space")
 
+_RIVALS = (
+    *("ebflow-ml", "ebflow-aml", "relative-gradient-ml", "self-normalizing-ml", "ebflow-ssm", "ebflow-dsm"),
+    *("nflows-dense-aml", "normflows-dense-aml", "zuko-dense-aml"),
+)
+
 _CIFAR_DIFFERS = "no augmentation, no low-energy regulariser, no spectral normalisation"
 _MAP_DIFFERS = (
     "without MaP, noise leaves the pixel range and the logit is not a number: DSM and FDSSM diverge as published; "
@@ -147,6 +152,31 @@ EXPERIMENTS: tuple[Experiment, ...] = (
         "the same, with smooth dequantisation noise (not in the paper)",
         Trainings(("mnist",), "fc", _ends(1, 5), ("tuned-smooth",), quick_objectives=("dsm",)),
         _SMOOTH_DIFFERS,
+    ),
+    Experiment(
+        "amortised-digits-fc",
+        "NLL on the digits, fc, by maximum likelihood whose log Z is refreshed by drift or every k steps (not in the "
+        "paper)",
+        Trainings(("digits",), "fc", {"epochs": 10}, ("tuned",), methods=_RIVALS, refreshes=(None, 1, 5, 20, 50, 100)),
+        _TUNED_DIFFERS,
+    ),
+    Experiment(
+        "amortised-mnist-fc",
+        "the same on MNIST",
+        Trainings(("mnist",), "fc", _ends(1, 5), ("tuned",), methods=_RIVALS, refreshes=(None, 1, 5, 20, 50, 100)),
+        _TUNED_DIFFERS,
+    ),
+    Experiment(
+        "amortised-mnist-cnn",
+        "the same on MNIST, cnn",
+        Trainings(("mnist",), "cnn", _ends(1, 4), ("tuned",), methods=_RIVALS, refreshes=(None, 5, 20)),
+        _TUNED_DIFFERS,
+    ),
+    Experiment(
+        "amortised-cifar10-fc",
+        "the same on CIFAR-10, with the augmentation of the authors' code",
+        Trainings(("cifar10",), "fc", _ends(1, 3), ("tuned-augmented",), methods=("gaussian", *_RIVALS)),
+        _TUNED_DIFFERS,
     ),
     Experiment(
         "tuned-mnist-cnn",

@@ -133,6 +133,9 @@ class Trainings(Plan):
         recipes: The names of the configurations.
         objectives: The objectives to train, beside what has a closed form; none for all.
         quick_objectives: The objectives to train in the quick profile, where it trains fewer.
+        methods: The names of the methods that take part; none for all.
+        refreshes: For methods whose steps are not alike, the numbers of steps from one refresh to the next; None stands
+            for the method's own rule.
         own: Whether only methods that can start from raw pixels take part, which are this project's own.
         settings: Pairs of EMA and MaP, crossed with all the rest.
         quick_problem: Fields of the problem that the quick profile shortens, with their new values.
@@ -145,6 +148,8 @@ class Trainings(Plan):
     recipes: tuple[str, ...] = ("paper",)
     objectives: tuple[str, ...] = ()
     quick_objectives: tuple[str, ...] = ()
+    methods: tuple[str, ...] = ()
+    refreshes: tuple[int | None, ...] = (None,)
     own: bool = False
     settings: tuple[tuple[bool, bool], ...] = ((True, True),)
     quick_problem: Mapping[str, Any] = field(default_factory=dict)
@@ -160,16 +165,21 @@ class Trainings(Plan):
             for method in _methods(self.architecture, context)
             if (not objectives or method.objective in objectives or not method.iterative)
             and (method.raw_pixels or not self.own)
+            and (not self.methods or method.name in self.methods)
         ]
         seeds = range(context.seed, context.seed + (context.seeds or (1 if quick else _PAPER_SEEDS)))
         cells = []
-        for recipe, (ema, preprocess), dataset, method, seed in itertools.product(
-            self.recipes, self.settings, self.datasets, methods, seeds
+        for recipe, (ema, preprocess), dataset, method, refresh, seed in itertools.product(
+            self.recipes, self.settings, self.datasets, methods, self.refreshes, seeds
         ):
+            if refresh is not None and not method.periods:
+                continue
             cell = configured_cell(
                 experiment, context, method, dataset, self.architecture, recipe=recipe, seed=seed, draws=draws
             )
             cell = replace(cell, preprocess=preprocess, download=not quick)
+            if refresh is not None:
+                cell = replace(overridden(cell, {}, {"refresh": refresh}), recipe=f"{recipe}, refresh {refresh}")
             if not ema:
                 cell = overridden(cell, {"ema_decay": None})
             if quick:
@@ -314,6 +324,7 @@ def configured_cell(
         draws=draws,
         logit_alpha=chosen.logit_alpha,
         smooth_noise=chosen.smooth_noise,
+        augment=chosen.augment,
         clean_batches=chosen.clean_batches,
         data_dir=context.data_dir,
         origin=Origin(context.argv(experiment, [method.name], seed), recipe, shortened=False),

@@ -19,6 +19,8 @@ RECIPES = {
     "tuned-smooth": "tuned, but with smooth dequantisation noise: the sigmoid of N(0, 1.25^2) instead of uniform; its "
     "density counts in the NLL, which bounds the same number",
     "tuned-smooth-unrefitted": "tuned-smooth, but the last layer stays as the objective trained it",
+    "tuned-augmented": "tuned, but training images are mirrored and moved by a pixel at random, as in the authors' "
+    "code for CIFAR-10; fc starts from 120,000 such images and learns slowly",
     "official-lambda": "adds the mean energy to the loss with the weight that the authors' code comes to on CIFAR-10: "
     "0.001 / C for SSM and DSM, and 0.001 / epsilon^2 for FDSSM, 300 times as much",
     "official-actnorm": "leaves ActNorm at its data-dependent start, as in the authors' code, where it is not trained",

@@ -1,8 +1,11 @@
 """Times an iteration of all methods side by side, and the machine's own rates beside them.
 
 An iteration is everything between two batches: noise, loss, backward, clipping, optimiser, averaging. The batch lies in
-memory. Methods are interleaved repetition by repetition, in an order that rotates, so that a machine that drifts drifts
-for all. A small matrix product, always the same, is timed between the turns and tells whether the machine drifted.
+memory. Where steps are not alike, blocks hold whole periods of them, and their mean is the time of an iteration: a
+median of single steps would leave the dear ones out.
+
+Methods are interleaved repetition by repetition, in an order that rotates, so that a machine that drifts drifts for
+all. A small matrix product, always the same, is timed between the turns and tells whether the machine drifted.
 """
 
 import math
@@ -41,7 +44,8 @@ class Block:
         call: Function that does it once.
         device: Device that it runs on, as torch names it.
         number: Number of calls in a row that are timed together.
-        seconds: Seconds of one call, one value for each repetition.
+        seconds: Seconds of one call, the mean of those in a row, one value for each repetition.
+        period: Number of calls after which their work repeats; a block holds whole periods.
     """
 
     name: str
@@ -49,10 +53,11 @@ class Block:
     device: str
     number: int = 1
     seconds: list[float] = field(default_factory=list)
+    period: int = 1
 
     def calibrate(self, shortest: float = _SHORTEST_BLOCK) -> None:
         """Choose the number of calls in a row that takes at least so many seconds."""
-        self.number = max(1, math.ceil(shortest / self.time(1)))
+        self.number = self.period * max(1, math.ceil(shortest / self.time(self.period) / self.period))
 
     def repeat(self) -> None:
         """Measure one more repetition."""
@@ -72,18 +77,25 @@ class Timing:
         method: The method.
         seconds: Seconds of an iteration, one value for each repetition.
         gradient_seconds: Seconds of loss and backward pass alone, one value for each repetition.
+        period: Number of steps after which the work of a step repeats; the seconds are means over whole periods.
+        refresh_seconds: Seconds of an iteration that does all the work of a period, one value for each repetition;
+            empty where all steps are alike.
         first_seconds: Seconds of the first iteration, which compiles where the recipe asks for it.
         peak_bytes: The most bytes that an iteration holds in memory.
         parameters: Number of trained parameters.
+        moments: Number of moments of the gradient that the optimiser keeps.
         failure: Why the method could not be timed, in one line, or None.
     """
 
     method: Method
     seconds: list[float] = field(default_factory=list)
     gradient_seconds: list[float] = field(default_factory=list)
+    period: int = 1
+    refresh_seconds: list[float] = field(default_factory=list)
     first_seconds: float | None = None
     peak_bytes: int | None = None
     parameters: int | None = None
+    moments: int = 0
     failure: str | None = None
 
 
@@ -165,27 +177,38 @@ def _failure_noted(timing: Timing) -> Iterator[None]:
 
 def _warm_up(timing: Timing, problem: Problem, config: TrainingConfig) -> list[Block]:
     """Build a method, take its first, slow steps, note what they tell, and return the blocks to repeat."""
+    period = timing.period = timing.method.period(problem)
     trainer, batch = trainer_on_noise(timing.method, problem, config)
-    timing.parameters = count_parameters(trainer.model)
+    timing.parameters, timing.moments = count_parameters(trainer.model), trainer.optimizer.moments
     name, device = timing.method.name, problem.device
-    whole = Block(f"{name} iteration", lambda: trainer.step(batch), device, seconds=timing.seconds)
-    gradient = Block(f"{name} gradient", lambda: trainer.gradient(batch), device, seconds=timing.gradient_seconds)
+    whole = Block(f"{name} iteration", lambda: trainer.step(batch), device, 1, timing.seconds, period)
+    gradient = Block(f"{name} gradient", lambda: trainer.gradient(batch), device, 1, timing.gradient_seconds, period)
+    blocks, dearest = [whole, gradient], trainer
+    if period > 1:
+        dearest, _ = trainer_on_noise(timing.method, problem.replace(refresh=1), config)
+        blocks.append(Block(f"{name} refresh", lambda: dearest.step(batch), device, 1, timing.refresh_seconds))
     timing.first_seconds = whole.time(1)
     with guarded("a training step") as renew:
-        for _ in range(_WARM_UP_STEPS - 1):
-            renew()
-            loss = whole.call()
-        if not bool(loss.isfinite()):
-            raise ArithmeticError("the loss is not finite during warm-up")
+        for block in blocks:
+            for _ in range(_WARM_UP_STEPS - 1):
+                renew()
+                loss = block.call()
+            if not bool(loss.isfinite()):
+                raise ArithmeticError("the loss is not finite during warm-up")
         renew()
-        timing.peak_bytes = peak_bytes(trainer, batch)
-    for block in (whole, gradient):
+        timing.peak_bytes = peak_bytes(dearest, batch)
+    for block in blocks:
         block.calibrate()
-    return [whole, gradient]
+    return blocks
 
 
 def trainer_on_noise(method: Method, problem: Problem, config: TrainingConfig) -> tuple[Trainer, Tensor]:
-    """Return a trainer of the method, and a batch of shape (B, *event) drawn from N(0, I), on which it is timed."""
+    """Return a trainer of the method, and a batch of shape (B, *event) drawn from N(0, I), on which it is timed.
+
+    A method whose steps are not alike repeats its work after `Method.period` steps, whatever its own rule says here.
+    """
+    if (period := method.period(problem)) > 1:
+        problem = problem.replace(refresh=period)
     generator = torch.Generator(problem.device).manual_seed(problem.seed)
     dtype = stored(problem.dtype)
     batch = torch.randn(problem.batch, *problem.shape, generator=generator, device=problem.device, dtype=dtype)

@@ -21,7 +21,7 @@ def peak_bytes(trainer: Trainer, batch: Tensor) -> int:
         trainer: A trainer that has taken a step before, so that its optimiser holds its state.
         batch: A batch of shape (B, *event).
     """
-    trainer.optimizer.zero_grad(set_to_none=True)
+    trainer.optimizer.zero_grad()
     kept = _bytes_held(trainer, batch)
     if batch.device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(batch.device)
@@ -48,9 +48,8 @@ def _changes(trainer: Trainer, batch: Tensor) -> list[int]:
 
 def _bytes_held(trainer: Trainer, batch: Tensor) -> int:
     """Return the bytes of all tensors that outlive a step, each storage counted once."""
-    modules = [trainer.model.module, *([] if trainer.average is None else [trainer.average])]
-    tensors = [batch, *chain.from_iterable(chain(module.parameters(), module.buffers()) for module in modules)]
-    states = (state.values() for state in trainer.optimizer.state.values())
-    tensors += [value for value in chain.from_iterable(states) if isinstance(value, Tensor)]
+    module = trainer.model.module
+    tensors = [batch, *module.parameters(), *module.buffers(), *(trainer.average or [])]
+    tensors += chain.from_iterable(state.values() for state in trainer.optimizer.state)
     storages = {tensor.untyped_storage().data_ptr(): tensor.untyped_storage().nbytes() for tensor in tensors}
     return sum(storages.values())

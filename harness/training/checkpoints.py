@@ -20,7 +20,7 @@ from harness.results.seal import BLANK, KEY, check_seal, seal
 from harness.results.whole_file import leftovers, put
 
 _INTERVAL = 60.0  # seconds that a kill costs at most; the largest state, 0.4 GB at D = 3072, is written in seconds
-_FORMAT = "3"  # of the training state; a file of another format is not read
+_FORMAT = "4"  # of the training state; a file of another format is not read
 
 
 class TrainingCheckpoint:

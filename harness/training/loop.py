@@ -10,9 +10,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from harness.datasets.augmentation import augmented
 from harness.datasets.dataset import Dataset
 from harness.errors import InputError
-from harness.methods import Calibrated, Model, Problem
+from harness.methods import Calibrated, Model, Observed, Problem
 from harness.methods.calls import guarded
 from harness.methods.precision import stored
 from harness.training.checkpoints import TrainingCheckpoint, digest, save_weights
@@ -124,8 +125,10 @@ class Training:
             raise InputError("this model has no closed form for its last layer; use a recipe without calibration")
         began = time.perf_counter()
         self.model.module.train()
-        first = min(config.start_samples or problem.batch, len(self.samples))
-        self.first_batch = self.batch(torch.arange(first, device=problem.device))
+        first = config.start_samples or problem.batch
+        if not self.dataset.augment:  # which makes more samples than there are
+            first = min(first, len(self.samples))
+        self.first_batch = self.batch(torch.arange(first, device=problem.device) % len(self.samples))
         with guarded("init_batch"):
             self.model.init_batch(self.first_batch)
         self.trainer = Trainer(self.model, config, self.generator, problem.dtype)
@@ -133,7 +136,10 @@ class Training:
 
     def batch(self, index: Tensor) -> Tensor:
         """Return the preprocessed training samples of these indices, with fresh noise."""
-        return self.dataset.preprocessing.draw(self.samples[index], self.generator, stored(self.problem.dtype))
+        raw = self.samples[index]
+        if self.dataset.augment:
+            raw = augmented(raw, self.generator)
+        return self.dataset.preprocessing.draw(raw, self.generator, stored(self.problem.dtype))
 
     def restore(self, resume: TrainingCheckpoint) -> None:
         """Take up the state that an earlier run of the same training has saved, if there is one."""
@@ -191,8 +197,7 @@ class Training:
             factor = 0.5 * (1 + math.cos(math.pi * state.iterations / (config.epochs * steps_an_epoch)))
         else:
             factor = config.decay ** min(state.iterations // steps_an_epoch, config.decay_epochs - 1)
-        for group in self.trainer.optimizer.param_groups:
-            group["lr"] = config.learning_rate * factor
+        self.trainer.optimizer.learning_rate = config.learning_rate * factor
         index, state.left = state.left[: self.problem.batch], state.left[self.problem.batch :]
         loss = self.trainer.step(self.batch(index))
         state.iterations += 1
@@ -213,6 +218,10 @@ class Training:
     def look(self) -> None:
         """Validate the averaged weights, note the point on the curve, and keep the weights if they are the best."""
         state = self.state
+        told: dict[str, float] = {}
+        if isinstance(self.model, Observed) and state.iterations:
+            with guarded("observations"):
+                told = self.model.observations()
         self.model.module.eval()
         with self.trainer.evaluated_weights():
             if self.config.calibrate and isinstance(self.model, Calibrated):
@@ -221,7 +230,7 @@ class Training:
             value = self.validate()
             norm = self.trainer.gradient_norm() if state.iterations else None
             loss = self.own_loss() if self.own_loss is not None else None
-            state.curve.append(CurvePoint(state.iterations, state.seconds, value, norm, loss))
+            state.curve.append(CurvePoint(state.iterations, state.seconds, value, norm, loss, told))
             if not state.stale:
                 state.best_weights = {name: tensor.clone() for name, tensor in self.model.module.state_dict().items()}
                 if self.checkpoint is not None:

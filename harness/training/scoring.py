@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from harness.datasets.augmentation import augmented
 from harness.datasets.dataset import Dataset
 from harness.datasets.preprocessing import Dequantize, LogitPreprocessing
 from harness.errors import InputError
@@ -20,6 +21,7 @@ from harness.training.configuration import TrainingConfig
 from harness.training.loop import Training, TrainingReport
 
 _SAMPLES_AT_ONCE = 1000
+_AUGMENTED_COPIES = 3  # of the training set, which a closed form sees
 _VALIDATION_SEED, TEST_SEED = 1_000_003, 2_000_003  # far from the training seeds 0, 1, 2, ...
 
 
@@ -44,10 +46,18 @@ def fit(
     validate = partial(nll, model, dataset.validation, dataset, problem, _VALIDATION_SEED)
     if isinstance(model, ClosedForm):
         with guarded("fit"):
-            model.fit(x for x, _ in noised(dataset.train, dataset, problem, problem.seed))
+            model.fit(x for x, _ in noised(_training_samples(dataset, problem), dataset, problem, problem.seed))
         return TrainingReport(validate(), "closed form")
     own_loss = partial(validation_loss, model, batches, problem) if watch_loss else None
     return Training(model, problem, batches, config, validate, progress, checkpoint, resume, own_loss).run()
+
+
+def _training_samples(dataset: Dataset, problem: Problem) -> Tensor:
+    """Return the raw samples that a closed form is fitted to: the training set, or several augmented copies of it."""
+    if not dataset.augment:
+        return dataset.train
+    generator = torch.Generator().manual_seed(problem.seed)
+    return torch.cat([augmented(dataset.train, generator) for _ in range(_AUGMENTED_COPIES)])
 
 
 def validation_loss(model: Model, batches: Dataset, problem: Problem) -> float:

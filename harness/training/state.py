@@ -22,6 +22,7 @@ class CurvePoint:
         validation_nll: NLL of the evaluated (averaged) weights on the validation set, in nats per sample.
         gradient_norm: Norm of the last batch's gradient before clipping; None before the first step.
         validation_loss: The objective's own loss of the same weights; None where nobody watches it.
+        observations: What an `Observed` model tells of the trained weights, by metric; nothing before the first step.
     """
 
     iteration: int
@@ -29,6 +30,7 @@ class CurvePoint:
     validation_nll: float
     gradient_norm: float | None
     validation_loss: float | None = None
+    observations: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass
@@ -74,9 +76,9 @@ class TrainingState:
         tensors = {"generator": trainer.generator.get_state(), "left": self.left}
         tensors |= _prefixed("best", self.best_weights) | _prefixed("model", trainer.model.module.state_dict())
         if trainer.average is not None:
-            tensors |= _prefixed("average", dict(trainer.average.module.named_parameters()))
-        for number, parameter in enumerate(trainer.parameters):
-            tensors |= _prefixed(f"optimizer.{number}", trainer.optimizer.state.get(parameter, {}))
+            tensors |= {f"average.{number}": tensor for number, tensor in enumerate(trainer.average)}
+        for number, state in enumerate(trainer.optimizer.state):
+            tensors |= _prefixed(f"optimizer.{number}", state)
         if isinstance(trainer.model, Stateful):
             tensors |= _prefixed("extra", trainer.model.get_extra_state())
         numbers = {name: getattr(self, name) for name in ("iterations", "seconds", "epochs", "ended")}
@@ -90,20 +92,14 @@ class TrainingState:
             ValueError: if the state is that of another model; then nothing is changed.
         """
         trainer = self.trainer
-        optimizer = [_part(f"optimizer.{number}", tensors) for number in range(len(trainer.parameters))]
-        self._check_fit(tensors, optimizer)
+        self._check_fit(tensors)
         trainer.generator.set_state(tensors["generator"])
         trainer.model.module.load_state_dict(_part("model", tensors))
-        if trainer.average is not None:
-            with torch.no_grad():
-                for name, parameter in trainer.average.module.named_parameters():
-                    parameter.copy_(tensors[f"average.{name}"])
-        for parameter, saved in zip(trainer.parameters, optimizer, strict=True):
-            for key, value in saved.items():
-                # In the weights' own order in memory, which the fused kernels and their rounding follow.
-                like = parameter if value.shape == parameter.shape else value
-                place = torch.empty_like(like, dtype=value.dtype, device=parameter.device)
-                trainer.optimizer.state[parameter][key] = place.copy_(value)
+        for number, average in enumerate(trainer.average or []):
+            average.copy_(tensors[f"average.{number}"])
+        for number, state in enumerate(trainer.optimizer.state):
+            for name, tensor in state.items():
+                tensor.copy_(tensors[f"optimizer.{number}.{name}"])
         if isinstance(trainer.model, Stateful):
             trainer.model.set_extra_state(_part("extra", tensors))
         trainer.steps, trainer.skipped_in_a_row = numbers["steps"], numbers["skipped_in_a_row"]
@@ -113,17 +109,11 @@ class TrainingState:
         self.curve = [CurvePoint(*point) for point in numbers["curve"]]
         self.best_weights = _part("best", tensors)
 
-    def _check_fit(self, tensors: Mapping[str, Tensor], optimizer: list[dict[str, Tensor]]) -> None:
-        # An optimiser has its state from the first step on, as large as the weights but for counters.
-        odd = [
-            f"optimizer.{number}.{key}"
-            for number, (parameter, saved) in enumerate(zip(self.trainer.parameters, optimizer, strict=True))
-            for key, value in saved.items()
-            if value.shape not in (parameter.shape, ())
-        ]
-        own = {name: tensor for name, tensor in self.packed()[0].items() if name.startswith(("model.", "average."))}
-        odd += [name for name, tensor in own.items() if name not in tensors or tensors[name].shape != tensor.shape]
-        odd += [name for name in _part("model", tensors) if f"model.{name}" not in own]
+    def _check_fit(self, tensors: Mapping[str, Tensor]) -> None:
+        kinds = ("model.", "average.", "optimizer.")
+        own = {name: tensor for name, tensor in self.packed()[0].items() if name.startswith(kinds)}
+        odd = [name for name, tensor in own.items() if name not in tensors or tensors[name].shape != tensor.shape]
+        odd += [name for name in tensors if name.startswith(kinds) and name not in own]
         if odd:
             raise ValueError(f"it does not fit in {odd[0]}")
 

@@ -6,7 +6,6 @@ from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel
 
 from harness.errors import InputError
 from harness.methods import Model
@@ -14,8 +13,6 @@ from harness.methods.precision import bf16_where_declared, tf32_where_declared
 from harness.training.configuration import TrainingConfig
 from harness.training.optimizers import CONSTRUCTORS
 from harness.training.processes import processes, shared_loss
-
-_Tensors = tuple[Tensor, ...] | list[Tensor]
 
 
 class Trainer:
@@ -50,11 +47,12 @@ class Trainer:
             self.loss = torch.compile(model.training_loss, dynamic=False)
         self.parameters = [p for p in model.module.parameters() if p.requires_grad]
         optimizer = CONSTRUCTORS[config.optimizer]
-        self.optimizer = optimizer(self.parameters, lr=config.learning_rate, weight_decay=config.weight_decay)
+        self.optimizer = optimizer(self.parameters, config.learning_rate, config.weight_decay)
         self.steps = 0
         self.skipped_in_a_row = 0
         self._unclipped_norm: Tensor | None = None
-        self.average = None if config.ema_decay is None else self._moving_average(config.ema_decay)
+        self.weights: list[Tensor] = list(model.module.parameters())
+        self.average = None if config.ema_decay is None else [weight.detach().clone() for weight in self.weights]
 
     def gradient(self, x: Tensor) -> Tensor:
         """Draw noise, put the gradient of the loss of a batch, shape (B, *event), into the parameters; return the loss.
@@ -62,7 +60,7 @@ class Trainer:
         Raises:
             TypeError: if the loss is no real scalar.
         """
-        self.optimizer.zero_grad(set_to_none=True)
+        self.optimizer.zero_grad()
         with tf32_where_declared(self.dtype):
             with bf16_where_declared(self.dtype, x.device):
                 loss = self.loss(x, self.generator)
@@ -86,19 +84,12 @@ class Trainer:
         self.optimizer.step()
         self.steps += 1
         self.model.after_step()
-        if self.average is not None:
-            self.average.update_parameters(self.model.module)
+        if self.average is not None and self.config.ema_decay is not None:
+            # With the warm-up that the paper's code uses. Buffers are not trained, and so not averaged.
+            decay = min(self.config.ema_decay, (1 + self.steps) / (10 + self.steps))
+            with torch.no_grad():
+                torch._foreach_lerp_(self.average, self.weights, 1 - decay)
         return loss
-
-    def _moving_average(self, decay: float) -> AveragedModel:
-        """Average with the warm-up that the paper's code uses; the average starts at the initial weights."""
-
-        def update(averaged: _Tensors, current: _Tensors, _: Tensor | int) -> None:
-            torch._foreach_lerp_(averaged, current, 1 - min(decay, (1 + self.steps) / (10 + self.steps)))
-
-        average = AveragedModel(self.model.module, multi_avg_fn=update)
-        average.update_parameters(self.model.module)
-        return average
 
     def gradient_norm(self) -> float:
         """Return the Euclidean norm of the last batch's gradient over all parameters, before clipping."""
@@ -111,7 +102,7 @@ class Trainer:
         """Put the averaged weights into the model while the context lasts, and the trained ones back at its end."""
         live = [p.detach().clone() for p in self.model.module.parameters()]
         if self.average is not None:
-            _copy(self.average.module.parameters(), self.model.module)
+            _copy(self.average, self.model.module)
         try:
             yield
         finally:

@@ -133,10 +133,9 @@ def fit(subject: Subject) -> None:
         model.module.train()
         config = TrainingConfig(optimizer="adam", learning_rate=learning_rate, ema_decay=None, clip_norm=100.0)
         trainer = Trainer(model, config, torch.Generator().manual_seed(1))
-        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(trainer.optimizer, 200)
-        for _ in range(200):
+        for step in range(200):
+            trainer.optimizer.learning_rate = learning_rate * 0.5 * (1 + math.cos(math.pi * step / 200))
             trainer.step(data(_BATCH))
-            schedule.step()
         excesses.append(excess(model))
         if excesses[-1] < max(0.2 * dimension, 0.4 * before):
             return

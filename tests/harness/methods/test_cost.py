@@ -19,8 +19,11 @@ def test_flops_grow_as_they_should() -> None:
     assert cost.flops(Problem(shape=(4,), layers=5, batch=7)) == 5 * (3 * 2 * 7 * 16 + 2 * 64)
     expected = 5 * (3 * 2 * 7 * 16 / 10 + 2 * 64 / 20)
     assert cost.seconds(Problem(shape=(4,), layers=5, batch=7), 10, 20) == pytest.approx(expected)
-    assert optimizer_bytes(100, 4, averaged=True) == 4_000
-    assert optimizer_bytes(100, 8, averaged=False) == 5_600
+    assert cost.flops(Problem(shape=(4,), layers=5, batch=7), period=8) == 5 * (3 * 2 * 7 * 16 + 2 * 64 / 8)
+    amortised = cost.seconds(Problem(shape=(4,), layers=5, batch=7), 10, 20, period=8)
+    assert amortised == pytest.approx(5 * (3 * 2 * 7 * 16 / 10 + 2 * 64 / 20 / 8))
+    assert optimizer_bytes(100, 4, moments=2, averaged=True) == 4_000
+    assert optimizer_bytes(100, 8, moments=1, averaged=False) == 4_000
 
 
 def test_every_shipped_fc_method_declares_its_cost() -> None:

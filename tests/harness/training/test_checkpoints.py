@@ -316,7 +316,7 @@ class TestWhatIsNoState:
         with pytest.raises(Killed):
             trained("ebflow-ssm", recipe(), Often(state.with_name("other"), 1, 7), layers=3)
         state.with_name("other").replace(state)
-        self.assert_set_aside(Often(state), "it does not fit in layers.", capsys)
+        self.assert_set_aside(Often(state), "it does not fit in ", capsys)
 
     def test_one_bit_is_another(self, state: Path, capsys: pytest.CaptureFixture[str]) -> None:
         whole = state.read_bytes()

@@ -204,7 +204,7 @@ def test_the_rate_falls_every_epoch_and_then_stays(dataset: Dataset, monkeypatch
 
     class Watched(Trainer):
         def step(self, x: Tensor) -> Tensor:
-            rates.append(self.optimizer.param_groups[0]["lr"])
+            rates.append(self.optimizer.learning_rate)
             return super().step(x)
 
     monkeypatch.setattr(training, "Trainer", Watched)
@@ -219,7 +219,7 @@ def test_the_cosine_falls_to_zero_over_all_epochs(dataset: Dataset, monkeypatch:
 
     class Watched(Trainer):
         def step(self, x: Tensor) -> Tensor:
-            rates.append(self.optimizer.param_groups[0]["lr"])
+            rates.append(self.optimizer.learning_rate)
             return super().step(x)
 
     monkeypatch.setattr(training, "Trainer", Watched)

@@ -1,4 +1,4 @@
-"""Flows of other libraries by score matching: what ebflow does on equal weights, and the library's own density."""
+"""Flows of other libraries by objectives of ebflow: what ebflow does on equal weights, and the library's own density."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from baselines.score_matched import METHODS
+from baselines.other_objectives import METHODS
 from harness.methods import Method, Model, Problem
 from harness.methods.density import build, log_prob
 from harness.methods.registry import registry
@@ -101,9 +101,16 @@ def decompositions(model: Model) -> list[str]:
     return mode.calls
 
 
-@every_method
-def test_training_computes_no_determinant(method: Method) -> None:
+@pytest.mark.parametrize("method", [m for m in METHODS if m.objective != "aml"], ids=lambda m: m.name)
+def test_score_matching_computes_no_determinant(method: Method) -> None:
     assert decompositions(build(method, problem())) == []
+
+
+@pytest.mark.parametrize("method", [m for m in METHODS if m.objective == "aml"], ids=lambda m: m.name)
+def test_amortised_likelihood_computes_one_now_and_then(method: Method) -> None:
+    model = build(method, problem(refresh=3))
+    counts = [decompositions(model).count("_linalg_slogdet") for _ in range(7)]
+    assert counts == [3, 0, 0, 3, 0, 0, 3]  # one a layer
 
 
 def test_maximum_likelihood_on_the_same_matrices_does() -> None:

@@ -1,7 +1,9 @@
-"""Flows of other libraries, trained by score matching instead of maximum likelihood (https://arxiv.org/abs/2305.15267).
+"""Flows of other libraries, trained by objectives of ebflow instead of their own.
 
 A model is the one that the library's own maximum-likelihood method builds, and its log-density stays the library's. The
-loss alone is another: an objective of ebflow on the same parameters, which needs no determinant of a linear layer.
+loss alone is another: an objective of ebflow on the same parameters. Score matching
+(https://arxiv.org/abs/2305.15267) needs no determinant of a linear layer, and amortised maximum likelihood one now and
+then.
 """
 
 from __future__ import annotations
@@ -13,10 +15,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from baselines import nflows, normflows, normflows_luperm, zuko
+from baselines._objective_model import ObjectiveModel
+from baselines.ebflow import PERIODS, objective_of
 from harness.methods import LayerCost, Method, Model, Problem, SharedWeights
 
 if TYPE_CHECKING:
-    import torch
     from torch import Tensor
 
     from ebflow import EBFlow, Objective
@@ -24,7 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["METHODS"]
 
 
-class ScoreMatchedModel(Model):
+class PeerModel(ObjectiveModel):
     """A library's model with an objective on the view of its flow as an `ebflow.EBFlow`.
 
     Args:
@@ -37,11 +40,12 @@ class ScoreMatchedModel(Model):
         self.peer, self.view, self.objective = peer, view, objective
         self.module = peer.module
 
+    @property
+    def trained_flow(self) -> EBFlow:
+        return self.view
+
     def init_batch(self, x: Tensor) -> None:
         self.peer.init_batch(x)
-
-    def training_loss(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        return self.objective(self.view, x.flatten(1), generator)
 
     def after_step(self) -> None:
         self.peer.after_step()
@@ -58,11 +62,9 @@ class ScoreMatchedModel(Model):
 
 
 def _build(likelihood: Method, library: str, objective: str, problem: Problem) -> Model:
-    from baselines.ebflow import objective_of
-
     peer = likelihood.build(problem)
     view = import_module(f"ebflow.interop.{library}").from_flow(peer.module, (problem.dimension,))
-    return ScoreMatchedModel(peer, view, objective_of(objective, problem))
+    return PeerModel(peer, view, objective_of(objective, problem))
 
 
 def _method(name: str, cost: LayerCost, form: str) -> Method:
@@ -74,24 +76,32 @@ def _method(name: str, cost: LayerCost, form: str) -> Method:
         objective=objective,
         build=partial(_build, likelihood, library, objective),
         fc_cost=cost,
-        summary=f"{form}, trained by {_OBJECTIVES[objective]}: no determinant",
-        paper="https://arxiv.org/abs/2305.15267",
+        periods={"fc": PERIODS["fc"]} if objective == "aml" else {},
+        summary=f"{form}, trained by {_OBJECTIVES[objective]}",
+        paper="" if objective == "aml" else "https://arxiv.org/abs/2305.15267",
     )
 
 
 _LIKELIHOOD = {
     method.name: method for method in (*nflows.METHODS, *normflows.METHODS, *normflows_luperm.METHODS, *zuko.METHODS)
 }
-_OBJECTIVES = {"ssm": "sliced score matching", "dsm": "denoising score matching"}
+_OBJECTIVES = {
+    "ssm": "sliced score matching: no determinant",
+    "dsm": "denoising score matching: no determinant",
+    "aml": "maximum likelihood whose log Z is differentiated now and then",
+}
 
 # Products as for ebflow's own network; two triangular factors are twice as many as one matrix.
 METHODS = [
     _method("nflows-dense-ssm", LayerCost(9, rows=2), "NaiveLinear"),
     _method("nflows-dense-dsm", LayerCost(6), "NaiveLinear"),
+    _method("nflows-dense-aml", LayerCost(3, cubic=2), "NaiveLinear"),
     _method("nflows-lu-dsm", LayerCost(12), "LULinear"),
     _method("normflows-dense-ssm", LayerCost(9, rows=2), "InvertibleAffine"),
     _method("normflows-dense-dsm", LayerCost(6), "InvertibleAffine"),
+    _method("normflows-dense-aml", LayerCost(3, cubic=2), "InvertibleAffine"),
     _method("normflows-luperm-dsm", LayerCost(12), "LULinearPermute"),
     _method("zuko-dense-ssm", LayerCost(9, rows=2), "a dense transform"),
     _method("zuko-dense-dsm", LayerCost(6), "a dense transform"),
+    _method("zuko-dense-aml", LayerCost(3, cubic=2), "a dense transform"),
 ]
