@@ -1,4 +1,4 @@
-"""The paper's networks for a problem: no competitor, but the network that `baselines.ebflow` trains six ways."""
+"""The paper's networks for a problem: no competitor, but what several of them train."""
 
 from __future__ import annotations
 
@@ -13,10 +13,18 @@ __all__ = ["network"]
 
 
 def network(problem: Problem) -> EBFlow:
-    """Make the network of a problem, started as published."""
+    """Make the network of a problem; one that starts from data has a whitening in front.
+
+    Raises:
+        ValueError: if a network is to start from data that is no fc, or takes raw pixels.
+    """
     from ebflow import architectures
     from ebflow.layers import ActNorm, Layer
 
+    if problem.start != "published":
+        if problem.architecture != "fc" or problem.raw_pixel_alpha is not None:
+            raise ValueError("only fc starts from whitened data, and not without MaP")
+        return architectures.whitened_fc(problem.shape, problem.layers, residual=problem.residual)
     before: tuple[Layer, ...] = ()
     if problem.raw_pixel_alpha is not None:
         before = architectures.raw_pixels(problem.shape, levels=problem.levels, alpha=problem.raw_pixel_alpha)

@@ -40,21 +40,16 @@ class WhitenedModel(StartedFromData, EBFlowModel):
 
 def build(name: str, problem: Problem) -> EBFlowModel:
     """Make the network of a problem with the objective of this name."""
-    objective = objective_of(name, problem)
-    if problem.start != "published":
-        return _whitened(objective, problem)
-    return EBFlowModel(network(problem), objective)
-
-
-def _whitened(objective: Objective, problem: Problem) -> WhitenedModel:
-    from ebflow import Behind, architectures
+    from ebflow import Behind
     from ebflow.layers import Whitening
 
-    if problem.architecture != "fc" or problem.raw_pixel_alpha is not None:
-        raise ValueError("only fc starts from whitened data, and not without MaP")
-    flow = architectures.whitened_fc(problem.shape, problem.layers, residual=problem.residual)
-    whitening = next(index for index, layer in enumerate(flow.layers) if isinstance(layer, Whitening))
-    return WhitenedModel(flow, Behind(objective, whitening + 1) if problem.start == "whitened" else objective)
+    flow, objective = network(problem), objective_of(name, problem)
+    if problem.start == "published":
+        return EBFlowModel(flow, objective)
+    if problem.start == "whitened":
+        whitening = next(index for index, layer in enumerate(flow.layers) if isinstance(layer, Whitening))
+        objective = Behind(objective, whitening + 1)
+    return WhitenedModel(flow, objective)
 
 
 def objective_of(name: str, problem: Problem) -> Objective:

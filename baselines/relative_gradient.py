@@ -18,6 +18,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from baselines._ebflow_network import network
 from baselines._energy_model import DenseModel, StartedFromData
 from harness.methods import STARTS, LayerCost, Method, Problem
 
@@ -37,10 +38,7 @@ class RelativeGradientModel(DenseModel):
     """
 
     def __init__(self, problem: Problem, affine: Callable[..., tuple[Tensor, Tensor]]) -> None:
-        from ebflow import architectures
-
-        build = architectures.fc if problem.start == "published" else architectures.whitened_fc
-        super().__init__(build(problem.shape, problem.layers, residual=problem.residual))
+        super().__init__(network(problem))
         self.affine = affine
 
     def training_loss(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:

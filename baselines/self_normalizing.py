@@ -22,6 +22,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from baselines._ebflow_network import network
 from baselines._energy_model import DenseModel, StartedFromData
 from harness.methods import STARTS, LayerCost, Method, Problem
 
@@ -43,27 +44,26 @@ class SelfNormalizingModel(DenseModel):
     def __init__(self, problem: Problem, affine: Callable[..., tuple[Tensor, Tensor, Tensor]]) -> None:
         import torch
 
-        from ebflow import architectures
-
-        build = architectures.fc if problem.start == "published" else architectures.whitened_fc
-        super().__init__(build(problem.shape, problem.layers, residual=problem.residual))
+        super().__init__(network(problem))
         self.affine = affine
-        matrices = [torch.empty_like(dense.weight) for dense in self.dense_layers]
-        self.inverses = torch.nn.ParameterList(matrices)
+        self.inverses = torch.nn.ParameterList(torch.empty_like(dense.weight) for dense in self.dense_layers)
         self.module.register_module("inverses", self.inverses)
-        self.invert()
+        self._invert()
 
-    def invert(self) -> None:
-        """Set every S to the exact W^-T."""
+    def _invert(self) -> None:
         import torch
 
         with torch.no_grad():
             for inverse, dense in zip(self.inverses, self.dense_layers, strict=True):
                 inverse.copy_(torch.linalg.inv(dense.weight).mT)
 
+    def init_batch(self, x: Tensor) -> None:
+        super().init_batch(x)
+        self._invert()
+
     def load_linear_layers(self, layers: Sequence[tuple[Tensor, Tensor]]) -> None:
         super().load_linear_layers(layers)
-        self.invert()
+        self._invert()
 
     def training_loss(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Return the NLL less its constants (log Z and that of the base) plus the reconstruction errors, in nats."""
@@ -79,12 +79,8 @@ class SelfNormalizingModel(DenseModel):
         return (0.5 * x.square().sum(1) - log_det).mean() + error
 
 
-class WhitenedSelfNormalizingModel(StartedFromData, SelfNormalizingModel):
+class WhitenedSelfNormalizingModel(SelfNormalizingModel, StartedFromData):
     """The same, started from data and trained behind the whitening."""
-
-    def init_batch(self, x: Tensor) -> None:
-        super().init_batch(x)
-        self.invert()
 
 
 def _build(problem: Problem) -> SelfNormalizingModel:

@@ -1,4 +1,4 @@
-"""Flows of other libraries by objectives of ebflow: what ebflow does on equal weights, and the library's own density."""
+"""Flows of other libraries by objectives of ebflow: ebflow's loss on equal weights, and the library's own density."""
 
 from __future__ import annotations
 

@@ -218,7 +218,7 @@ def test_what_is_learned_beside_the_density_is_trained_averaged_and_kept(name: s
     before = [p.detach().clone() for p in model.module.parameters()]
     trainer.step(draw())
     assert all(bool((p != old).any()) for p, old in zip(model.module.parameters(), before, strict=True))
-    assert len(list(trainer.average.module.parameters())) == len(before)
+    assert len(trainer.average) == len(before)
     for parameter, old in zip(other.module.parameters(), before, strict=True):
         assert torch.equal(parameter, old)
 
