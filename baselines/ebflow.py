@@ -77,7 +77,7 @@ def objective_of(name: str, problem: Problem) -> Objective:
     return objective
 
 
-PERIODS = {"fc": 25, "cnn": 4, "glow": 25, "toy": 25}
+PERIODS = {"fc": 24, "cnn": 4, "glow": 24, "toy": 24}
 """Steps from one refresh to the next in the timings of amortised maximum likelihood."""
 
 # Products of a layer: DSM makes one forward and one back for the score, and the backward pass makes two of each. SSM

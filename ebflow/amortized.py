@@ -27,8 +27,8 @@ from ebflow.objectives import Objective
 
 __all__ = ["AmortizedML"]
 
-_TOLERANCE = 0.1  # at 0.3 the cnn of `docs/amortized.md` falls behind, at 0.03 nothing is gained
-_LONGEST = 1000  # calls after which a layer is refreshed in any case
+_TOLERANCE = 0.05  # chosen by experiment: see docs/amortized.md
+_LONGEST = 100  # steps after which a layer is refreshed in any case
 
 
 @dataclass
@@ -76,12 +76,12 @@ class AmortizedML(Objective):
     the gradient of the layer's log-determinant since the refresh. It is predicted from how far the layer's weights have
     moved and from how much the gradient changed for such a move between the last two refreshes. Edits of the weights
     from outside move them too, and are seen at the next look; the older the refresh, the rarer are the looks, and
-    after 1,000 steps a layer is refreshed in any case. An object serves one flow. The loss holds log Z as of the last
+    after 100 steps a layer is refreshed in any case. An object serves one flow. The loss holds log Z as of the last
     refresh.
 
     Args:
         every: Number k of steps from one refresh to the next; None for no such period.
-        tolerance: Drift at which a layer is refreshed. None stands for 0.1 where no period is given, and else for no
+        tolerance: Drift at which a layer is refreshed. None stands for 0.05 where no period is given, and else for no
             look at the drift.
 
     Raises:
@@ -107,7 +107,8 @@ class AmortizedML(Objective):
         Raises:
             SingularJacobianError: if a layer that is refreshed is singular, or its gradient is not finite.
         """
-        return flow.energy(x).mean() + self._log_z(flow)
+        log_z = self._log_z(flow)  # first, so that a compiled loss is cut in two pieces and not in three
+        return flow.energy(x).mean() + log_z
 
     @torch.compiler.disable  # type: ignore[untyped-decorator]  # torch does not type it
     def _log_z(self, flow: EBFlow) -> Tensor:
@@ -155,7 +156,7 @@ class AmortizedML(Objective):
 
     def set_state(self, state: Mapping[str, Tensor]) -> None:
         """Take up what `get_state` returned for a flow of the same layers."""
-        self._kept, self._saved = [], state
+        self._kept, self._saved = [], state if len(state["layers"]) else None
 
     @torch.no_grad()
     def _refresh(self, flow: EBFlow) -> None:
@@ -217,13 +218,17 @@ def _gradients(layer: ConstantLayer) -> tuple[Tensor, list[Tensor]]:
     parameters = _trained(layer)
     with torch.enable_grad():
         log_z = -layer.log_abs_det()
-    gradients = [torch.zeros_like(parameter) for parameter in parameters]
+    taken: Sequence[Tensor | None] = [None] * len(parameters)
     if log_z.requires_grad:
         taken = torch.autograd.grad(log_z, parameters, allow_unused=True)
-        for gradient, exact in zip(gradients, taken, strict=True):
-            if exact is not None:
-                gradient.copy_(exact)  # a step would add matrices of two layouts slowly
-    return log_z.detach(), gradients
+    return log_z.detach(), [_laid_out_like(p, gradient) for p, gradient in zip(parameters, taken, strict=True)]
+
+
+def _laid_out_like(parameter: Tensor, gradient: Tensor | None) -> Tensor:
+    """Return a gradient, or zeros for None, in the memory layout of its parameter: steps add them up in no time."""
+    if gradient is None:
+        return torch.zeros_like(parameter)
+    return gradient if gradient.stride() == parameter.stride() else torch.empty_like(parameter).copy_(gradient)
 
 
 def _restored(state: Mapping[str, Tensor], layers: Sequence[ConstantLayer]) -> list[_Kept]:

@@ -197,8 +197,9 @@ class EBFlow(Chain):
         Raises:
             SingularJacobianError: if one is not; a meta tensor holds no value to check.
         """
-        tensors = [tensor for tensor in (log_abs_det, *gradients) if not tensor.is_meta]
-        if all(bool(tensor.isfinite().all()) for tensor in tensors):
+        # One number that is not finite makes the sum so.
+        sums = [tensor.sum() for tensor in (log_abs_det, *gradients) if not tensor.is_meta]
+        if all(bool(total.isfinite()) for total in sums):
             return
         name = next(name for name, module in self.named_modules() if module is layer).removeprefix("layers.")
         raise SingularJacobianError(

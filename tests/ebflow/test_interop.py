@@ -23,7 +23,7 @@ from normflows import flows as nf
 from torch import Tensor, nn
 
 import ebflow.interop
-from ebflow import DSM, ML, SSM, EBFlow
+from ebflow import DSM, ML, SSM, AmortizedML, EBFlow
 from ebflow.interop.shared import Affine, Scaling
 from ebflow.layers import Bias, ClosedForm, ConstantLayer, Dense, SmoothLeakyReLU, Squeeze
 
@@ -347,6 +347,11 @@ def test_maximum_likelihood_of_the_view_is_the_librarys(case: Case, randomise) -
     ours = torch.autograd.grad(ML()(case.view(flow), x), parameters)
     theirs = torch.autograd.grad(-own_log_prob(case, flow, x).mean(), parameters)
     torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-10)
+    amortised = AmortizedML(every=2)
+    refreshed = torch.autograd.grad(amortised(case.view(flow), x), parameters)
+    torch.testing.assert_close(refreshed, ours, rtol=1e-12, atol=1e-12)
+    kept = torch.autograd.grad(amortised(case.view(flow), x), parameters)
+    torch.testing.assert_close(kept, ours, rtol=1e-12, atol=1e-12)
 
 
 @every_constant

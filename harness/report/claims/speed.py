@@ -6,6 +6,7 @@ from typing import Any
 
 import polars as pl
 
+from harness.methods import SCORE_MATCHING
 from harness.paper import published
 from harness.paper.recipes import PUBLISHED_LAYERS
 from harness.report.claims.evidence import Evidence, Outcome, keys
@@ -21,6 +22,9 @@ SLOPE = 0.25
 POINTS = 3
 """How many sizes a slope needs."""
 
+AMORTISED = ("aml", "relative-gradient", "self-normalizing")
+"""Objectives that maximise the likelihood of dense layers and do not compute a determinant at every step."""
+
 _MATCHED = ("ebflow-dsm", "ebflow-ssm", "ebflow-fdssm")
 _MACHINE = ["architecture", "B", "dtype", "device", "threads", "cpu", "gpu"]
 
@@ -31,13 +35,39 @@ def speedup(rows: pl.DataFrame) -> list[Evidence]:
     for (architecture, *_), group in _timings(rows).group_by(_MACHINE, maintain_order=True):
         group = group.filter(L=PUBLISHED_LAYERS.get(str(architecture), 0))
         for method in _MATCHED:
-            pairs = _beside(group, method, pl.col("method") == "ebflow-ml")
+            pairs = _beside(group, pl.col("method") == method, pl.col("method") == "ebflow-ml")
             if not pairs.is_empty():
                 evidence.append(_same_layers(pairs, method))
         restricted = (pl.col("objective") == "ml") & ~pl.col("linear").is_in(["dense", "none", ""])
-        pairs = _beside(group, "ebflow-dsm", restricted)
+        pairs = _beside(group, pl.col("method") == "ebflow-dsm", restricted)
         if not pairs.is_empty():
             evidence.append(_restricted(pairs.row(-1, named=True)))
+    return evidence
+
+
+def without_matching(rows: pl.DataFrame) -> list[Evidence]:
+    """Compare the fastest likelihood training of dense layers without a determinant at every step with score matching.
+
+    Both are the fastest of their kind at each D of a run.
+    """
+    evidence = []
+    for (architecture, *_), group in _timings(rows).group_by(_MACHINE, maintain_order=True):
+        group = group.filter(pl.col("linear") == "dense", L=PUBLISHED_LAYERS.get(str(architecture), 0))
+        pairs = _beside(group, pl.col("objective").is_in(SCORE_MATCHING), pl.col("objective").is_in(AMORTISED))
+        if pairs.is_empty():
+            continue
+        last = pairs.row(-1, named=True)
+        rival = last["method_rival"]
+        against = (pairs["ratio"] <= 1).to_list()
+        outcome = Outcome.AGAINST if all(against) else Outcome.PARTLY if against[-1] else Outcome.FOR
+        at = f"D = {last['D']:,}"
+        ratios = _listed(pairs.select("D", "ratio").rows())
+        text = (
+            f"{_where(last)}: maximum likelihood of dense layers without a determinant at every step takes {ratios} as "
+            f"long as the fastest score matching ({rival} and {last['method']} at {at}: {_times(last)})."
+        )
+        short = f"{last['architecture']}: {rival} takes {last['ratio']:.0%} of {last['method']} at {at}"
+        evidence.append(Evidence(outcome, short, text, keys(pairs["cell"])))
     return evidence
 
 
@@ -85,13 +115,15 @@ def _timings(rows: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def _beside(timings: pl.DataFrame, method: str, rivals: pl.Expr) -> pl.DataFrame:
-    """Return one row a D: the method's time and its fastest rival's of the same run, which are timed in turns."""
+def _beside(timings: pl.DataFrame, methods: pl.Expr, rivals: pl.Expr) -> pl.DataFrame:
+    """Return one row a D: the fastest method's time and its fastest rival's of the same run, timed in turns."""
     run = ["cell", "D", "L"]
-    rival = timings.filter(rivals).sort("value").unique(run, keep="first", maintain_order=True)
+    own, rival = (
+        timings.filter(which).sort("value").unique(run, keep="first", maintain_order=True)
+        for which in (methods, rivals)
+    )
     return (
-        timings.filter(method=method)
-        .join(rival.select(*run, "method", "linear", "value", "ci_low"), on=run, suffix="_rival")
+        own.join(rival.select(*run, "method", "linear", "value", "ci_low"), on=run, suffix="_rival")
         .with_columns(ratio=pl.col("value_rival") / pl.col("value"))
         .with_columns(faster=(pl.col("ci_high") < pl.col("ci_low_rival")).fill_null(pl.col("ratio") > 1))
         .sort("started_at")
@@ -175,4 +207,6 @@ def _times(pair: dict[str, Any]) -> str:
 
 
 def _factor(ratio: float) -> str:
+    if ratio < 1:
+        return f"{ratio:.2f}"
     return f"{ratio:.1f}" if ratio < 10 else f"{ratio:.0f}"

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 import polars as pl
 
+from harness.report.tables import trainings
 from harness.report.tables.comparison import ratios
-from harness.report.tables.runtime import bounds, runtime, slopes, timings
+from harness.report.tables.runtime import bounds, refreshes, runtime, slopes, timings
 from harness.report.tables.sampling import imputation, normalizer
 from harness.report.tables.trainings import ablation, curves, differences, likelihood, points, time_to_level
 
@@ -45,6 +46,12 @@ TABLES: tuple[Table, ...] = (
         timed=True,
     ),
     Table(
+        "refreshes",
+        "milliseconds of a step that keeps the gradient of log Z, of one that refreshes it, and of their mean",
+        refreshes,
+        timed=True,
+    ),
+    Table(
         "ratios",
         "seconds an iteration divided by those of the reference, paired repetition by repetition, with 95 % interval; "
         "a method is called faster or slower at p < 0.05, corrected by Holm's method for all comparisons of a problem",
@@ -64,6 +71,11 @@ TABLES: tuple[Table, ...] = (
         "test negative log-likelihood minus that of the best method, paired, nats with 95 % interval; a method is "
         "called higher at p < 0.05, corrected by Holm's method",
         differences,
+    ),
+    Table(
+        "amortised",
+        "how often trainings refreshed log Z, the relative error of its kept gradient, and the cosine of the whole one",
+        trainings.refreshes,
     ),
     Table("points", "divergence from the exact density, nats", points),
     Table("ablation", "test negative log-likelihood in nats and gradient norm, with and without EMA and MaP", ablation),

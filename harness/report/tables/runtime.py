@@ -70,6 +70,24 @@ def bounds(rows: pl.DataFrame) -> pl.DataFrame:
     )
 
 
+def refreshes(rows: pl.DataFrame) -> pl.DataFrame:
+    """Return the milliseconds of a cheap step, a dear one and the mean, for methods whose steps are not alike."""
+    rows = newest(rows).filter(status="ok")
+    wide = rows.filter(metric="seconds_per_iteration").select("method", *PLACE, mean="value")
+    for metric, name in {"steps_per_refresh": "steps a refresh", "seconds_of_refresh_step": "dear"}.items():
+        values = rows.filter(metric=metric, kind="runtime").select("method", *PLACE, pl.col("value").alias(name))
+        wide = wide.join(values, on=["method", *PLACE], how="inner", nulls_equal=True)
+    period, mean, dear = pl.col("steps a refresh"), pl.col("mean"), pl.col("dear")
+    return wide.sort("architecture", "D", "L", *SETTING, "mean").select(
+        "method",
+        *(name for name in PLACE if name != "shape"),
+        period.cast(pl.Int64),
+        ((period * mean - dear) / (period - 1) * 1e3).alias("cheap step ms"),
+        (dear * 1e3).alias("step with refresh ms"),
+        (mean * 1e3).alias("mean ms"),
+    )
+
+
 def timings(rows: pl.DataFrame) -> pl.DataFrame:
     """Return every timing in milliseconds, with its interval and the published time of the same image size."""
     names = {

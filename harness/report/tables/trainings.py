@@ -9,6 +9,7 @@ from statistics import fmean
 from typing import Any, NamedTuple
 
 import polars as pl
+import polars.selectors as cs
 
 from harness.paper import published
 from harness.report.tables.columns import half_width, of_ebflow, status
@@ -179,6 +180,37 @@ def curves(rows: pl.DataFrame) -> pl.DataFrame:
         .select("method", "recipe", "dataset", "architecture", pl.exclude(*_NETWORK, *_STRUCTURE[4:11], "training"))
     )
     return table if table["last loss"].count() else table.drop("loss there", "last loss")
+
+
+def refreshes(rows: pl.DataFrame) -> pl.DataFrame:
+    """Return how often trainings refreshed log Z, how far its kept gradient was off, and the cosine of the whole one.
+
+    The error is relative to the exact gradient of log Z. The cosine is between the gradient of a step and what it would
+    have been with the exact gradient of log Z. Both are looked at after the last step before each validation.
+    """
+    rows = rows.filter(kind="likelihood")
+    error, cosine = (
+        rows.filter(metric=metric).group_by(_STRUCTURE).agg(*columns)
+        for metric, columns in {
+            "log_z_gradient_error": (
+                pl.col("value").median().alias("error, median"),
+                pl.col("value").max().alias("error, largest"),
+            ),
+            "gradient_cosine": (
+                pl.col("value").median().alias("cosine, median"),
+                pl.col("value").min().alias("cosine, smallest"),
+            ),
+        }.items()
+    )
+    others = {"nll": "NLL nats", "training_seconds": "training s"}
+    return (
+        _with_metrics(_over_seeds(rows, "steps_per_refresh"), rows, others)
+        .join(error, on=_STRUCTURE, how="left", nulls_equal=True)
+        .join(cosine, on=_STRUCTURE, how="left", nulls_equal=True)
+        .sort(*_NETWORK)
+        .rename({"value": "steps a refresh"})
+        .select(*_NETWORK, "L", "B", "steps a refresh", cs.contains("error", "cosine"), *others.values(), "seeds")
+    )
 
 
 def _with_priors(table: pl.DataFrame) -> pl.DataFrame:

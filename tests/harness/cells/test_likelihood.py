@@ -54,6 +54,39 @@ def normal() -> Dataset:
     return Dataset("normal", (2,), *parts, GaussianNoise(0.5), KnownNormal(0.5))
 
 
+def test_a_closed_form_and_a_start_see_several_augmented_copies(digits: Dataset) -> None:
+    seen = []
+
+    class Counted(registry().find("gaussian").build):
+        def fit(self, batches: Any) -> None:
+            seen.append(torch.cat(list(batches)))
+            super().fit([seen[-1]])
+
+    augmented = replace(digits, augment=True)
+    for data in (digits, augmented):
+        method = replace(registry().find("gaussian"), build=Counted)
+        fit_and_score(method, DIGITS, data, data, TrainingConfig(), 1)
+    assert [len(x) for x in seen] == [len(digits.train), 3 * len(digits.train)]
+    assert not torch.equal(seen[1][: len(digits.train)], seen[0])
+    starts = []
+
+    class Started(registry().find("ebflow-ml").build(DIGITS).__class__):
+        def init_batch(self, x: Tensor) -> None:
+            starts.append(len(x))
+
+    config = TrainingConfig(epochs=1, evaluate_every=1, start_samples=3000)
+    method = replace(registry().find("ebflow-ml"), build=lambda problem: Started(*_network_and_objective(problem)))
+    for data in (digits, augmented):
+        fit_and_score(method, DIGITS, data, data, config, 1)
+    assert starts == [len(digits.train), 3000]
+
+
+def _network_and_objective(problem: Problem) -> tuple[Any, Any]:
+    from ebflow import ML, architectures
+
+    return architectures.fc(problem.shape, problem.layers), ML()
+
+
 def fit(method: str | Method, data: Dataset, problem: Problem, **changes: Any) -> likelihood.Likelihood:
     method = registry().find(method) if isinstance(method, str) else method
     config = TrainingConfig(epochs=1, evaluate_every=1)

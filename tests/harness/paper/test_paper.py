@@ -172,6 +172,20 @@ def test_a_budget_of_epochs_shortens_the_paper_profile_and_is_told() -> None:
     assert found == {"ebflow-ml": (7, "paper, 7 of 10,000 epochs"), "gaussian": (10_000, "paper")}
 
 
+def test_amortised_methods_are_refreshed_by_their_rule_and_every_k_steps() -> None:
+    (experiment,) = [experiment for experiment in EXPERIMENTS if experiment.name == "amortised-mnist-fc"]
+    cells = experiment.cells(Context("paper", epochs=20, seeds=1))
+    refreshes = {}
+    for cell in cells:
+        refreshes.setdefault(cell.method, []).append(cell.problem.refresh)
+    assert refreshes["ebflow-aml"] == refreshes["zuko-dense-aml"] == [None, 50, 20, 5, 100, 1]
+    assert refreshes["ebflow-ml"] == refreshes["relative-gradient-ml"] == refreshes["ebflow-dsm"] == [None]
+    labels = [cell.recipe for cell in cells if cell.method == "ebflow-aml"][:2]
+    assert labels == ["tuned, 20 of 60 epochs", "tuned, refresh 50, 20 of 60 epochs"]
+    starts = {cell.problem.start for cell in cells if cell.method.startswith(("ebflow", "relative", "self"))}
+    assert starts == {"whitened"}
+
+
 def test_recipes() -> None:
     tuned = configuration("mnist", "fc", "dsm", "tuned")
     assert (tuned.problem.start, tuned.training.calibrate, tuned.training.schedule) == ("whitened", True, "cosine")
@@ -181,6 +195,9 @@ def test_recipes() -> None:
     assert smooth == replace(tuned, smooth_noise=1.25)
     unrefitted = configuration("mnist", "fc", "dsm", "tuned-smooth-unrefitted")
     assert unrefitted == replace(configuration("mnist", "fc", "dsm", "tuned-unrefitted"), smooth_noise=1.25)
+    augmented = configuration("cifar10", "fc", "aml", "tuned-augmented")
+    assert (augmented.augment, augmented.problem.start, augmented.training.start_samples) == (True, "whitened", 120_000)
+    assert configuration("mnist", "cnn", "ml", "tuned-augmented").augment
     # The energy weighs 0.001 / C beside a loss a dimension, or 0.001 / epsilon^2.
     assert configuration("cifar10", "fc", "dsm", "official-lambda").problem.energy_weight == pytest.approx(1e-3 / 3)
     assert configuration("cifar10", "fc", "fdssm", "official-lambda").problem.energy_weight == pytest.approx(0.1)
@@ -192,6 +209,7 @@ def test_recipes() -> None:
         ("mnist", "cnn", "ml", "tuned-unrefitted"),
         ("multimodal10", "multimodal", "ml", "tuned"),
         ("sine", "toy", "ml", "tuned-smooth"),
+        ("sine", "toy", "ml", "tuned-augmented"),
         ("mnist", "cnn", "ml", "tuned-smooth-unrefitted"),
     ]:
         with pytest.raises(InputError, match=f"the recipe {recipe} changes nothing for {objective} on {dataset}"):

@@ -111,7 +111,7 @@ def test_verdicts(found: list[str], verdict: str) -> None:
 
 
 def test_every_claim_says_its_rule_and_its_command() -> None:
-    assert len(CLAIM) == len(CLAIMS) == 10
+    assert len(CLAIM) == len(CLAIMS) == 11
     for claim in CLAIMS:
         assert "For:" in claim.rule
         assert claim.command.startswith("harness ")
@@ -124,6 +124,33 @@ def test_reference_results_are_traceable() -> None:
         evidence = claim.compare(rows)
         assert evidence, claim.name
         assert all(one.cells and set(one.cells) <= known for one in evidence)
+
+
+def test_amortised_likelihood_against_score_matching_in_time(times: Callable[..., list[Row]]) -> None:
+    matched = {"ebflow-dsm": {784: 1.0, 3072: 10.0}, "ebflow-ssm": {784: 0.9, 3072: 12.0}}
+    (found,) = compared("cubic", times({**matched, "ebflow-aml": {784: 0.8, 3072: 5.0}}))
+    assert found.outcome is Outcome.AGAINST
+    assert "takes 0.89 times (D = 784), 0.50 (3,072) as long" in found.text
+    assert "ebflow-aml and ebflow-dsm at D = 3,072" in found.text
+    assert outcomes("cubic", times({**matched, "ebflow-aml": {784: 0.95, 3072: 5.0}})) == ["partly"]
+    assert outcomes("cubic", times({**matched, "ebflow-aml": {784: 0.8, 3072: 10.1}})) == ["for"]
+    # A restricted matrix answers another question, and an exact determinant is what the claim is about.
+    assert outcomes("cubic", times({**matched, "nflows-lu-aml": {784: 0.1}, "ebflow-ml": {784: 0.1}})) == []
+    relative = times({"relative-gradient-ml": {784: 0.7, 3072: 4.0}}, objective="relative-gradient")
+    (found,) = compared("cubic", [*times(matched), *relative])
+    assert (found.outcome, "relative-gradient-ml" in found.text) == (Outcome.AGAINST, True)
+
+
+def test_amortised_likelihood_against_the_exact_one_in_nats(trained: Callable[..., list[Row]]) -> None:
+    tuned = {"recipe": "tuned"}
+    rivals = [*trained("ebflow-ml", 976.0, **tuned), *trained("ebflow-dsm", 1007.0, **tuned)]
+    (found,) = compared("cubic", [*rivals, *trained("ebflow-aml", 976.5, **tuned)])
+    assert found.outcome is Outcome.AGAINST
+    assert "ebflow-dsm, 1,007" in found.text
+    assert outcomes("cubic", [*rivals, *trained("ebflow-aml", 978.0, **tuned)]) == ["for"]
+    assert outcomes("cubic", [*rivals, *trained("ebflow-aml", 978.0, recipe="tuned, 9 of 60 epochs")]) == ["open"]
+    worse = trained("ebflow-ml", 1008.0, **tuned), trained("ebflow-dsm", 1007.0, **tuned)
+    assert outcomes("cubic", [*worse[0], *worse[1], *trained("ebflow-aml", 1008.0, **tuned)]) == ["for"]
 
 
 def test_faster_at_every_size_and_as_published(times: Callable[..., list[Row]]) -> None:

@@ -346,6 +346,16 @@ def test_bounds(timing: Callable[..., Row]) -> None:
     }
 
 
+def test_refreshes_part_a_mean_into_its_steps(timing: Callable[..., Row]) -> None:
+    values = {"seconds_per_iteration": 0.0135, "steps_per_refresh": 8.0, "seconds_of_refresh_step": 0.08}
+    rows = [timing("a", 16, value, metric=metric) for metric, value in values.items()]
+    rows.append(timing("all alike", 16, 0.5))
+    (line,) = lines("refreshes", rows)
+    assert (line["method"], line["steps a refresh"]) == ("a", 8)
+    steps = [line[name] for name in ("cheap step ms", "step with refresh ms", "mean ms")]
+    assert steps == pytest.approx([4.0, 80.0, 13.5])
+
+
 def test_timings_are_milliseconds_with_their_reason(timing: Callable[..., Row]) -> None:
     rows = [
         timing("bad", 64, None, ci_low=None, ci_high=None, n=None, status="failed", reason="RuntimeError: no"),

@@ -60,6 +60,40 @@ def test_methods_take_turns_in_an_order_that_rotates(blocks: Blocks, fake_method
     assert copies[1] == [pytest.approx(2 * 2 * 3**2 * 4 / 0.008)] * 4
 
 
+def test_steps_that_are_not_alike_are_timed_in_whole_periods(
+    monkeypatch: pytest.MonkeyPatch, fake_method: Callable[..., Method], fake_model: type
+) -> None:
+    """One step in eight takes 80 ms and the others 4: the mean is 13.5, and the median of single steps would be 4."""
+    steps = []
+
+    class Periodic(fake_model):
+        def __init__(self, problem: Problem) -> None:
+            super().__init__(problem)
+            self.every, self.calls = problem.refresh, 0
+
+        def training_loss(self, x: torch.Tensor, generator: torch.Generator | None = None) -> torch.Tensor:
+            steps.append(0.08 if self.calls % self.every == 0 else 0.004)
+            self.calls += 1
+            return super().training_loss(x, generator)
+
+    def time(block: Block, number: int) -> float:
+        before = len(steps)
+        for _ in range(number):
+            block.call()
+        return sum(steps[before:]) / number or 0.001  # the machine's rates take no step
+
+    monkeypatch.setattr(Block, "time", time)
+    method = fake_method("periodic-aml", Periodic, periods={"fc": 8})
+    (timing,) = measure([method], PROBLEM, 5, TrainingConfig()).timings
+    assert timing.failure is None
+    assert timing.period == 8
+    assert timing.seconds == pytest.approx([(0.08 + 7 * 0.004) / 8] * 5)
+    assert timing.gradient_seconds == timing.seconds
+    assert timing.refresh_seconds == pytest.approx([0.08] * 5)
+    (given,) = measure([method], PROBLEM.replace(refresh=2), 3, TrainingConfig()).timings
+    assert given.seconds == pytest.approx([0.042] * 3)
+
+
 def test_a_failing_method_is_reported_and_the_others_go_on(
     blocks: Blocks, fake_method: Callable[..., Method], fake_model: type
 ) -> None:
