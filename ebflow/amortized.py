@@ -107,17 +107,16 @@ class AmortizedML(Objective):
         Raises:
             SingularJacobianError: if a layer that is refreshed is singular, or its gradient is not finite.
         """
-        log_z = self._log_z(flow)  # first, so that a compiled loss is cut in two pieces and not in three
-        return flow.energy(x).mean() + log_z
+        return self._with_log_z(flow, flow.energy(x).mean())
 
     @torch.compiler.disable  # type: ignore[untyped-decorator]  # torch does not type it
-    def _log_z(self, flow: EBFlow) -> Tensor:
-        """Count a step, refresh the layers that are due, and return log Z with its kept gradient."""
+    def _with_log_z(self, flow: EBFlow, energy: Tensor) -> Tensor:
+        """Count a step, refresh the layers that are due, and add log Z with its kept gradient to a mean energy."""
         self._refresh(flow)
         parameters = [parameter for kept in self._kept for parameter in kept.parameters]
         gradients = [gradient for kept in self._kept for gradient in kept.gradients]
         log_z = sum((kept.log_z for kept in self._kept), torch.zeros(()))
-        return _KeptLogZ.apply(log_z, gradients, *parameters)
+        return energy + _KeptLogZ.apply(log_z, gradients, *parameters)
 
     def observations(self, flow: EBFlow) -> dict[str, float]:
         """Return how far the last step was from one of exact maximum likelihood, at the price of a refresh.

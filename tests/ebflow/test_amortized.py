@@ -343,6 +343,26 @@ class TestInTheEnd:
         torch.testing.assert_close(torch.linalg.inv(precision), torch.cov(x.mT, correction=0), rtol=3e-3, atol=3e-3)
         assert own.observations(flow)["refreshes"] <= 600
 
+    def test_too_long_a_period_swings_around_the_optimum(self) -> None:
+        """Between two refreshes w settles where its pull is zero, at 1 / (c w_0): it swings between the two, for ever."""
+        flow = EBFlow((1,), [Dense(1, bias=False)]).double()
+        x = 0.5 * torch.randn(200, 1, generator=torch.Generator().manual_seed(0), dtype=DOUBLE)
+        c = float(x.square().mean())
+        optimizer = torch.optim.SGD(flow.parameters(), 1.0)
+        ends = {}
+        for period in (200, 5):
+            with torch.no_grad():
+                flow.layers[0].weight.fill_(1.0)
+            objective, weights = AmortizedML(every=period), []
+            for _ in range(1000):
+                optimizer.zero_grad()
+                objective(flow, x).backward()
+                optimizer.step()
+                weights.append(float(flow.layers[0].weight.detach()))
+            ends[period] = [weights[-period - 1], weights[-1]]
+        assert ends[200] == pytest.approx([1.0, 1 / c], rel=1e-3) or ends[200] == pytest.approx([1 / c, 1.0], rel=1e-3)
+        assert ends[5] == pytest.approx([c**-0.5] * 2, rel=1e-3)
+
     def test_the_likelihood_is_that_of_maximum_likelihood(self) -> None:
         ends = []
         for objective in (ML(), AmortizedML(every=10), AmortizedML()):

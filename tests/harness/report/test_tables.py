@@ -485,6 +485,12 @@ def test_time_to_a_level(training: Callable[..., Row]) -> None:
     # 0.19 hours at 66.67 batches a second.
     assert (ours["published steps (10 %)"], ours["published seconds (GPU)"]) == (45_602, pytest.approx(684))
     assert (peer["steps to it"], peer["published steps (10 %)"], peer["steps in all"]) == (None, None, 500)
+    tuned = [
+        training("validation_curve", nats, iteration=step, seconds=step / 10, recipe="tuned")
+        for step, nats in [(0, 1015.0), (1000, 984.0)]
+    ]
+    found = [(line["bits/dim"], line["steps to it"]) for line in lines("time-to-level", tuned)]
+    assert found == [(pytest.approx(985 / per_bit), 1000), (2.05, 0)]
 
 
 def test_curves_say_whether_the_nll_rises(training: Callable[..., Row]) -> None:
