@@ -125,7 +125,7 @@ class AmortizedML(Objective):
             ``refreshes``, the number of refreshes so far in the mean over the layers with weights;
             ``log_z_gradient_error``, the relative error of the kept gradient at the weights of now; and
             ``gradient_cosine``, the cosine between the last gradient, which the parameters hold, and what it would have
-            been with the gradient of log Z at the weights of now. The last one takes gradients that were not clipped.
+            been with the gradient of log Z at the weights of now.
         """
         pairs = zip(flow.constant_layers(), self._kept, strict=False)  # before the first step nothing is kept
         layers = [(layer, kept) for layer, kept in pairs if kept.gradients]

@@ -220,6 +220,7 @@ class Training:
         state = self.state
         told: dict[str, float] = {}
         if isinstance(self.model, Observed) and state.iterations:
+            self.trainer.unclip()
             with guarded("observations"):
                 told = self.model.observations()
         self.model.module.eval()

@@ -97,6 +97,13 @@ class Trainer:
             return float(self._unclipped_norm)
         return float(nn.utils.get_total_norm([p.grad for p in self.parameters if p.grad is not None]))
 
+    def unclip(self) -> None:
+        """Give the last gradient the length that it had before clipping."""
+        if self.config.clip_norm is not None and (norm := self.gradient_norm()) > self.config.clip_norm:
+            for parameter in self.parameters:
+                if parameter.grad is not None:
+                    parameter.grad *= norm / self.config.clip_norm
+
     @contextmanager
     def evaluated_weights(self) -> Iterator[None]:
         """Put the averaged weights into the model while the context lasts, and the trained ones back at its end."""

@@ -116,6 +116,27 @@ def test_steps_are_torch_s(optimizer: str, clip_norm: float | None) -> None:
             torch.testing.assert_close(ours.detach(), average, rtol=1e-6, atol=1e-8)
 
 
+@pytest.mark.parametrize("clip_norm", [None, 0.5, 1e6])
+def test_an_unclipped_gradient_is_that_of_the_loss(clip_norm: float | None) -> None:
+    def gradient(clip: float | None) -> Tensor:
+        trainer = Trainer(Recorded(), config(clip_norm=clip), torch.Generator())
+        trainer.step(torch.ones(10, 3, dtype=torch.float64))
+        trainer.unclip()
+        return trainer.model.module.weight.grad
+
+    torch.testing.assert_close(gradient(clip_norm), gradient(None), rtol=1e-5, atol=0)
+
+
+def test_what_a_model_tells_is_a_part_of_its_curve(dataset: Dataset) -> None:
+    class Telling(Recorded):
+        def observations(self) -> dict[str, float]:
+            return {"refreshes": float(len(self.batches)), "odd": float("nan")}
+
+    curve = train(Telling(), PROBLEM, dataset, config(epochs=2), lambda: 1.0).curve
+    assert [set(point.observations) for point in curve] == [{"refreshes", "odd"}] * 2
+    assert [point.observations["refreshes"] for point in curve] == [5, 9]  # the batch of the start, four an epoch
+
+
 def test_gradients_do_not_pile_up() -> None:
     model = Recorded()
     trainer = Trainer(model, config(optimizer="adam"), torch.Generator())
