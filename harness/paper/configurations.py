@@ -98,7 +98,7 @@ def _changed(published: Configuration, recipe: str, dataset: str, objective: str
     if unrefitted:
         tuned = tuned.changed({"calibrate": False})
     if augment and architecture == "fc":  # three copies of CIFAR-10, of which a refit would take a minute each time
-        slow = {"start_samples": 120_000, "learning_rate": 3e-5, "epochs": 8, "evaluate_every": 1}
+        slow = {"start_samples": 120_000, "learning_rate": 3e-5, "epochs": 5, "evaluate_every": 1}
         tuned = tuned.changed({**slow, "calibrate": objective in SCORE_MATCHING})
     return replace(tuned, smooth_noise=1.25 if smooth else None, augment=augment)
 

@@ -344,7 +344,7 @@ class TestInTheEnd:
         assert own.observations(flow)["refreshes"] <= 600
 
     def test_too_long_a_period_swings_around_the_optimum(self) -> None:
-        """Between two refreshes w settles where its pull is zero, at 1 / (c w_0): it swings between the two, for ever."""
+        """Between two refreshes w settles where its pull is zero, at 1 / (c w_0), and so it swings for ever."""
         flow = EBFlow((1,), [Dense(1, bias=False)]).double()
         x = 0.5 * torch.randn(200, 1, generator=torch.Generator().manual_seed(0), dtype=DOUBLE)
         c = float(x.square().mean())
