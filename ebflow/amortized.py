@@ -181,18 +181,19 @@ class AmortizedML(Objective):
         moved = kept.moved()
         return moved > 0 and moved * kept.sensitivity > self.tolerance
 
-    def _taken(self, flow: EBFlow, layer: ConstantLayer, before: _Kept | None = None) -> _Kept:
-        """Return a layer's share of log Z and its gradient, as they are now."""
+    def _taken(self, flow: EBFlow, layer: ConstantLayer, kept: _Kept | None = None) -> _Kept:
+        """Return a layer's share of log Z and its gradient as they are now, in the memory of what was kept before."""
         parameters = _trained(layer)
         log_z, gradients = _gradients(layer)
         flow.require_regular(layer, log_z, *gradients)
-        weights = [] if self.tolerance is None else [parameter.clone() for parameter in parameters]
-        kept = _Kept(parameters, log_z, gradients, weights)
-        if before is not None:
-            kept.refreshes = before.refreshes + 1
-            if before.weights and before.is_of(parameters) and (moved := before.moved()) > 0:
-                change = _distance(gradients, before.gradients)
-                kept.sensitivity = change / moved / (_distance(gradients) or 1.0)
+        if kept is None or not kept.is_of(parameters):
+            weights = [] if self.tolerance is None else [parameter.clone() for parameter in parameters]
+            return _Kept(parameters, log_z, gradients, weights, refreshes=1 + (kept.refreshes if kept else 0))
+        if kept.weights and (moved := kept.moved()) > 0:
+            kept.sensitivity = _distance(gradients, kept.gradients) / moved / (_distance(gradients) or 1.0)
+        for then, now in [*zip(kept.gradients, gradients, strict=True), *zip(kept.weights, parameters, strict=False)]:
+            then.copy_(now)
+        kept.log_z, kept.age, kept.next_look, kept.refreshes = log_z, 0, 1, kept.refreshes + 1
         return kept
 
 

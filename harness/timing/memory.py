@@ -9,6 +9,7 @@ from tempfile import TemporaryDirectory
 import torch
 from torch import Tensor
 
+from harness.methods import Stateful
 from harness.training.step import Trainer
 
 
@@ -51,5 +52,7 @@ def _bytes_held(trainer: Trainer, batch: Tensor) -> int:
     module = trainer.model.module
     tensors = [batch, *module.parameters(), *module.buffers(), *(trainer.average or [])]
     tensors += chain.from_iterable(state.values() for state in trainer.optimizer.state)
+    if isinstance(trainer.model, Stateful):
+        tensors += trainer.model.get_extra_state().values()
     storages = {tensor.untyped_storage().data_ptr(): tensor.untyped_storage().nbytes() for tensor in tensors}
     return sum(storages.values())

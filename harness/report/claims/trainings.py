@@ -54,17 +54,18 @@ def parity(rows: pl.DataFrame) -> list[Evidence]:
 
 
 def without_matching(rows: pl.DataFrame) -> list[Evidence]:
-    """Compare the test NLL of amortised maximum likelihood with that of exact and of score matching, by one recipe."""
-    runs = _longest(rows, "nll").filter("MaP", pl.col("base").str.starts_with("tuned"))
-    runs = runs.filter(~pl.col("dataset").is_in(_POINT_SETS))
+    """Compare the test NLL of amortised maximum likelihood with the exact one of equal length, and score matching."""
+    tuned = pl.col("MaP") & pl.col("base").str.starts_with("tuned") & ~pl.col("dataset").is_in(_POINT_SETS)
+    runs, longest = (kind(rows, "nll").drop_nulls("value").filter(tuned) for kind in (_runs, _longest))
     evidence = []
     same = [*_NETWORK, "EMA", "MaP"]
-    for run, exact in _pairs(runs.filter(method="ebflow-aml"), runs.filter(method="ebflow-ml"), same):
+    alike = [*same, "experiment", "profile", "recipe"]
+    for run, exact in _pairs(runs.filter(method="ebflow-aml"), runs.filter(method="ebflow-ml"), alike):
         gap = run["value"] / exact["value"] - 1
         outcome = Outcome.AGAINST if gap <= AMORTISED else Outcome.OPEN if run["shortened"] else Outcome.FOR
         ends = f"ebflow-aml {_nats(run)}, ebflow-ml {_nats(exact)}"
         matched = [
-            other for other in runs.filter(pl.col("method").is_in(_MATCHED)).to_dicts() if _alike(run, other, same)
+            other for other in longest.filter(pl.col("method").is_in(_MATCHED)).to_dicts() if _alike(run, other, same)
         ]
         if matched:
             best = min(matched, key=lambda other: float(other["value"]))

@@ -148,7 +148,10 @@ def test_amortised_likelihood_against_the_exact_one_in_nats(trained: Callable[..
     assert found.outcome is Outcome.AGAINST
     assert "ebflow-dsm, 1,007" in found.text
     assert outcomes("cubic", [*rivals, *trained("ebflow-aml", 978.0, **tuned)]) == ["for"]
-    assert outcomes("cubic", [*rivals, *trained("ebflow-aml", 978.0, recipe="tuned, 9 of 60 epochs")]) == ["open"]
+    assert outcomes("cubic", [*rivals, *trained("ebflow-aml", 970.0, recipe="tuned, 90 of 60 epochs")]) == []
+    short = {"recipe": "tuned, 9 of 60 epochs", "cell": "short"}
+    budget = [*trained("ebflow-aml", 980.0, **short), *trained("ebflow-ml", 978.0, **{**short, "cell": "ml"})]
+    assert outcomes("cubic", budget) == ["open"]
     worse = trained("ebflow-ml", 1008.0, **tuned), trained("ebflow-dsm", 1007.0, **tuned)
     assert outcomes("cubic", [*worse[0], *worse[1], *trained("ebflow-aml", 1008.0, **tuned)]) == ["for"]
 

@@ -35,6 +35,16 @@ def test_a_temporary_counts_while_it_lives(fake_method: Callable[..., Method], f
     assert extra == pytest.approx(8_000_000, rel=1e-3)
 
 
+def test_amortised_likelihood_holds_two_copies_more_than_the_exact_one() -> None:
+    """One of the gradients of log Z, and one of the weights."""
+    problem = Problem(shape=(256,), batch=4)
+    weights = 4 * 2 * (256**2 + 256)
+    exact = peak(registry().find("ebflow-ml"), problem)
+    for refresh in (1, 1000):
+        amortised = peak(registry().find("ebflow-aml"), problem.replace(refresh=refresh))
+        assert exact + 0.5 * weights < amortised < exact + 2.01 * weights
+
+
 def test_dsm_holds_four_copies_of_its_weights_and_its_own_products() -> None:
     method = registry().find("ebflow-dsm")
     problem = Problem(shape=(512,), batch=4)
