@@ -28,7 +28,7 @@ CLAIMS: tuple[Claim, ...] = (
         "cubic",
         "Score matching is needed to train unrestricted linear layers without their cubic cost.",
         "The paper compares with maximum likelihood that computes every determinant at every step.",
-        "Against: the fastest likelihood training of dense layers that does not compute a determinant at every step "
+        "Against: the fastest likelihood training of such layers that does not compute a determinant at every step "
         "(amortised, relative gradient, self-normalizing) takes at most the time of the fastest score matching, at "
         "every D of a run; and amortised maximum likelihood ends at most "
         f"{trainings.AMORTISED:.1%} above the exact one and not above score matching. Partly: it is as fast at the "

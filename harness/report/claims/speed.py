@@ -46,7 +46,7 @@ def speedup(rows: pl.DataFrame) -> list[Evidence]:
 
 
 def without_matching(rows: pl.DataFrame) -> list[Evidence]:
-    """Compare the fastest likelihood training of dense layers without a determinant at every step with score matching.
+    """Compare the fastest likelihood training of unrestricted layers that needs no determinant at every step.
 
     Both are the fastest of their kind at each D of a run.
     """
@@ -63,8 +63,8 @@ def without_matching(rows: pl.DataFrame) -> list[Evidence]:
         at = f"D = {last['D']:,}"
         ratios = _listed(pairs.select("D", "ratio").rows())
         text = (
-            f"{_where(last)}: maximum likelihood of dense layers without a determinant at every step takes {ratios} as "
-            f"long as the fastest score matching ({rival} and {last['method']} at {at}: {_times(last)})."
+            f"{_where(last)}: maximum likelihood of unrestricted layers without a determinant at every step takes "
+            f"{ratios} as long as the fastest score matching ({rival} and {last['method']} at {at}: {_times(last)})."
         )
         short = f"{last['architecture']}: {rival} takes {last['ratio']:.0%} of {last['method']} at {at}"
         evidence.append(Evidence(outcome, short, text, keys(pairs["cell"])))
