@@ -104,6 +104,8 @@ def train(
     limits = options.limits(timeout, memory)
     prepare(device, threads)
     chosen = _available(method, architecture)
+    if refresh is not None and not chosen.periods:
+        raise InputError(f"{method} does the same work at every step; leave --refresh out")
     data = datasets.load(dataset, options.existing(data_dir))
     changed_config = _given(
         epochs=epochs,

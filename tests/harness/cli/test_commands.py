@@ -393,6 +393,8 @@ BAD_INPUT = {
     ("train", "--draws", "0"): "invalid value for '--draws': Input should be greater than or equal to 1 (try: ",
     ("train", "--learning-rate", "nan"): "learning_rate must be a number above 0, not nan",
     ("train", "--noise", "-1"): "the noise scale must be a number above 0, not -1.0",
+    ("train", "--method", "ebflow-ml", "--refresh", "5"): "ebflow-ml does the same work at every step; leave --refresh",
+    ("train", "--refresh", "0"): "invalid value for '--refresh': Input should be greater than or equal to 1 (try: ",
     ("train", "--timeout", "0"): "--timeout must be a number above 0 and below 1e+09, not 0",
     ("train", "--memory", "1e300"): "--memory must be a number above 0 and below 1e+09, not 1e+300",
     ("train", "--max-seconds", "0"): "max_seconds must be a number above 0 if it is given, not 0.0",
