@@ -81,7 +81,7 @@ PERIODS = {"fc": 24, "cnn": 4, "glow": 24, "toy": 24}
 """Steps from one refresh to the next in the timings of amortised maximum likelihood.
 
 They are the means of trainings by drift on MNIST with the recipe tuned: fc 24.2 in 20 epochs, cnn 4.6 in 10. Glow and
-toy take that of fc: their small determinants make no difference.
+toy take that of fc, for want of a training of theirs.
 """
 
 # Products of a layer: DSM makes one forward and one back for the score, and the backward pass makes two of each. SSM

@@ -105,20 +105,21 @@ class RuntimeCell(Cell):
             ("seconds_per_gradient", "s", median_interval(timing.gradient_seconds)),
             ("peak_memory", "B", single(timing.peak_bytes)),
         ]
+        period = timing.method.period(self.problem)
         if timing.refresh_seconds:
-            metrics.append(("steps_per_refresh", "1", single(timing.period)))
+            metrics.append(("steps_per_refresh", "1", single(period)))
             metrics.append(("seconds_of_refresh_step", "s", median_interval(timing.refresh_seconds)))
         if self.config.compile:
             metrics.append(("seconds_of_first_iteration", "s", single(timing.first_seconds)))
         cost = timing.method.fc_cost
         if self.problem.architecture == "fc" and cost is not None:
             rate, cubes = rates[product_metric(cost.rows)], rates.get(CUBE_METRIC, math.inf)
-            gradient = cost.seconds(self.problem, rate, cubes, timing.period)
+            gradient = cost.seconds(self.problem, rate, cubes, period)
             item = stored(self.problem.dtype).itemsize
             averaged = self.config.ema_decay is not None
             moved = optimizer_bytes(timing.parameters, item, timing.moments, averaged)
             metrics += [
-                ("flops", "1", single(cost.flops(self.problem, timing.period))),
+                ("flops", "1", single(cost.flops(self.problem, period))),
                 ("optimizer_bytes", "B", single(moved)),
                 ("gradient_bound", "s", single(gradient)),
                 ("iteration_bound", "s", single(gradient + moved / rates[COPY_METRIC])),

@@ -75,9 +75,8 @@ class Timing:
 
     Args:
         method: The method.
-        seconds: Seconds of an iteration, one value for each repetition.
+        seconds: Seconds of an iteration, the mean over whole periods, one value for each repetition.
         gradient_seconds: Seconds of loss and backward pass alone, one value for each repetition.
-        period: Number of steps after which the work of a step repeats; the seconds are means over whole periods.
         refresh_seconds: Seconds of an iteration that does all the work of a period, one value for each repetition;
             empty where all steps are alike.
         first_seconds: Seconds of the first iteration, which compiles where the recipe asks for it.
@@ -90,7 +89,6 @@ class Timing:
     method: Method
     seconds: list[float] = field(default_factory=list)
     gradient_seconds: list[float] = field(default_factory=list)
-    period: int = 1
     refresh_seconds: list[float] = field(default_factory=list)
     first_seconds: float | None = None
     peak_bytes: int | None = None
@@ -177,7 +175,7 @@ def _failure_noted(timing: Timing) -> Iterator[None]:
 
 def _warm_up(timing: Timing, problem: Problem, config: TrainingConfig) -> list[Block]:
     """Build a method, take its first, slow steps, note what they tell, and return the blocks to repeat."""
-    period = timing.period = timing.method.period(problem)
+    period = timing.method.period(problem)
     trainer, batch = trainer_on_noise(timing.method, problem, config)
     timing.parameters, timing.moments = count_parameters(trainer.model), trainer.optimizer.moments
     name, device = timing.method.name, problem.device

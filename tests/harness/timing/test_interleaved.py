@@ -86,7 +86,7 @@ def test_steps_that_are_not_alike_are_timed_in_whole_periods(
     method = fake_method("periodic-aml", Periodic, periods={"fc": 8})
     (timing,) = measure([method], PROBLEM, 5, TrainingConfig()).timings
     assert timing.failure is None
-    assert timing.period == 8
+    assert method.period(PROBLEM) == 8
     assert timing.seconds == pytest.approx([(0.08 + 7 * 0.004) / 8] * 5)
     assert timing.gradient_seconds == timing.seconds
     assert timing.refresh_seconds == pytest.approx([0.08] * 5)
