@@ -109,9 +109,8 @@ class AmortizedML(Objective):
         """
         return self._with_log_z(flow, flow.energy(x).mean())
 
-    # Python that branches on a count of steps: there is nothing in it to compile. mypy cannot type a method behind a
-    # decorator of torch whose arguments and result have no annotations.
-    @torch.compiler.disable  # type: ignore[untyped-decorator]
+    # Python that branches on a count of steps: there is nothing in it to compile.
+    @torch.compiler.disable  # type: ignore[untyped-decorator]  # torch annotates neither its argument nor its result
     def _with_log_z(self, flow: EBFlow, energy: Tensor) -> Tensor:
         """Count a step, refresh the layers that are due, and add log Z with its kept gradient to a mean energy."""
         self._refresh(flow)
