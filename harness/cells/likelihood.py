@@ -172,13 +172,14 @@ class Likelihood:
         test_nll: Test NLL in nats a sample, one value for each draw of the preprocessing noise.
         divergences: The divergences in nats from the data's density p if that is known, over the test set: ``kl``, the
             mean of log p - log q, and ``fisher``, half the mean of |score q - score p|^2, if the score of p is of use.
+            Their intervals are over the test points.
         parameters: The number of trained numbers.
         report: What the training loop tells.
         arrays: What `harness.cells.pictures.learned` sees of the trained model.
     """
 
     test_nll: list[float]
-    divergences: dict[str, float]
+    divergences: dict[str, Estimate]
     parameters: int
     report: TrainingReport
     arrays: Arrays
@@ -235,7 +236,7 @@ def _final_metrics(outcome: Likelihood, problem: Problem) -> list[Metric]:
         ("bits_per_dim", "bits", mean_interval([value * per_bit for value in outcome.test_nll])),
         ("validation_nll", "nats", single(report.best_validation)),
     ]
-    metrics += [(name, "nats", single(value)) for name, value in outcome.divergences.items()]
+    metrics += [(name, "nats", estimate) for name, estimate in outcome.divergences.items()]
     if report.iterations:
         metrics.append(("training_seconds", "s", single(report.seconds)))
         metrics.append(("training_iterations", "1", single(report.iterations)))
@@ -256,17 +257,16 @@ def _curve_metrics(point: CurvePoint) -> list[Metric]:
     return metrics
 
 
-def _against_truth(model: Model, dataset: Dataset, problem: Problem) -> dict[str, float]:
-    """Return the divergences in nats from the exact density of the preprocessed data, by its test points."""
+def _against_truth(model: Model, dataset: Dataset, problem: Problem) -> dict[str, Estimate]:
+    """Return the divergences in nats from the exact density of the preprocessed data, with intervals over points."""
     density = dataset.density
     if density is None:
         return {}
-    divergence, gaps = 0.0, []
+    gaps: dict[str, list[float]] = {"kl": [], "fisher": []}
     for x, _ in noised(dataset.test, dataset, problem, TEST_SEED):
         with torch.no_grad(), guarded("to_latent"):
-            divergence += float((density.log_prob(x.double()) - log_prob(model, x).double()).sum())
+            gaps["kl"] += (density.log_prob(x.double()) - log_prob(model, x).double()).tolist()
         if (exact := density.score(x.double())) is not None:
             with guarded("the score"):
-                gaps.append(0.5 * float((score(model, x).double() - exact).square().sum()))
-    sums = {"kl": divergence} | ({"fisher": sum(gaps)} if gaps else {})
-    return {name: total / len(dataset.test) for name, total in sums.items()}
+                gaps["fisher"] += (0.5 * (score(model, x).double() - exact).square().flatten(1).sum(1)).tolist()
+    return {name: mean_interval(values) for name, values in gaps.items() if values}

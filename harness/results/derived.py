@@ -6,6 +6,8 @@ from typing import Any
 
 import polars as pl
 
+from harness.methods.families import family
+
 DERIVED: dict[str, type[pl.DataType]] = {
     "kind": pl.String,
     "EMA": pl.Boolean,
@@ -17,10 +19,12 @@ DERIVED: dict[str, type[pl.DataType]] = {
     "shortened": pl.Boolean,
     "training": pl.String,
     "command": pl.String,
+    "project": pl.String,
+    "family": pl.String,
 }
 """Names and types of the columns that `derived` adds."""
 
-_MADE_OF = ("experiment", "config", "versions", "commit", "threads")
+_MADE_OF = ("experiment", "config", "versions", "commit", "threads", "objective", "linear")
 
 
 def derived(frame: pl.DataFrame) -> pl.DataFrame:
@@ -30,8 +34,9 @@ def derived(frame: pl.DataFrame) -> pl.DataFrame:
     were scored), ``MaP`` (whether matching came after preprocessing), ``smooth_noise`` (the scale of smooth
     dequantisation noise), ``compiled`` (whether the loss went through `torch.compile`), ``torch`` (its version),
     ``base`` (the recipe's name without what was changed), ``shortened`` (whether a training had less than the length
-    of its recipe), ``training`` (what determined it but the seed, as JSON), and ``command`` (what measures the cell
-    again). EMA, MaP, shortened and training are null where nothing was trained.
+    of its recipe), ``training`` (what determined it but the seed, as JSON), ``command`` (what measures the cell
+    again), ``project`` (the version of this project, which changes with the numbers that it makes), and ``family`` (one
+    of `harness.methods.families.FAMILIES`). EMA, MaP, shortened and training are null where nothing was trained.
     """
     cells = frame.select(_MADE_OF).unique(maintain_order=True)
     facts = pl.DataFrame([_facts(row) for row in cells.iter_rows(named=True)], schema=DERIVED, strict=False)
@@ -58,6 +63,8 @@ def _facts(row: dict[str, Any]) -> dict[str, Any]:
         "shortened": origin.get("shortened"),
         "training": json.dumps(identity | {"problem": problem}, sort_keys=True) if trained else None,
         "command": _command(row, origin, identity.get("processes")),
+        "project": identity.get("project"),
+        "family": content.get("family") or family(row["objective"], row["linear"]),
     }
 
 

@@ -4,7 +4,8 @@ Two methods are called different by one rule. Their numbers are paired (times re
 interleaved run, likelihoods seed by seed, or draw by draw of the same noise), so that what both share cancels. The
 difference counts if the t-interval of the paired ratios leaves out 1, or that of the paired differences leaves out 0,
 and if it still does so once the p-values of all comparisons made at once are corrected by Holm's method, which holds
-the chance of any false call among them to 5 %.
+the chance of any false call among them to 5 %. Where the numbers themselves choose the reference, such as the best
+method of a table, all pairs count as made, since any of them might have been shown.
 
 The t-intervals are those of `scipy.stats` (a test compares them), computed from `scipy.special`: `harness tables` needs
 nothing else of SciPy, and importing `scipy.stats` would cost it half a second.

@@ -25,15 +25,17 @@ class Verdict(StrEnum):
     HOLDS = "holds"
     LIMITED = "holds with a limit"
     FAILS = "does not hold here"
-    UNMEASURED = "not measured"
+    UNMEASURED = "not enough measured"
 
 
 VERDICT_RULE = (
-    "Every comparison that the rows allow counts as for, partly, against or open. If no comparison is decided, the "
-    "claim is not measured; if all are for it, it holds; if all that are decided are against it, it does not hold "
-    "here; in every other case it holds with a limit. A training that was cut short (the quick profile, or less than "
-    "the length of its recipe) may still improve. Where such a training loses a comparison, that counts as open "
-    "instead of against the claim, and as partly instead of for it."
+    "Every comparison that the rows allow counts as for, partly, against or open; an open one decides nothing. If "
+    "every decided comparison is for the claim, it holds; if every one is against it, it does not hold here; in every "
+    "other case it holds with a limit. If nothing is decided, or nothing of a kind that the claim needs, not enough "
+    "is measured. A training that was cut short (the quick profile, or less than the length of its recipe) may still "
+    "improve: where it loses a comparison, that counts as open instead of against the claim, and as partly instead of "
+    "for it. A training that lost a seed decides nothing, whatever its other seeds reach. Numbers of different "
+    "versions of this project are not compared."
 )
 """What `judge` does, in words for the reader."""
 
@@ -47,12 +49,14 @@ class Evidence:
         short: The comparison in a few words, with its main number.
         text: The comparison with all its numbers, measured or published.
         cells: Keys of the cells that the measured numbers come from.
+        kind: Which kind of comparison it is, of a claim that needs several.
     """
 
     outcome: Outcome
     short: str
     text: str
     cells: tuple[str, ...]
+    kind: str = ""
 
 
 @dataclass(frozen=True)
@@ -66,6 +70,7 @@ class Claim:
         rule: What makes a comparison count for or against the claim, with the thresholds.
         command: The command that measures the claim.
         compare: From rows with the columns of `harness.results.derived` to the comparisons, the most telling first.
+        kinds: The kinds of comparisons without which there is no verdict; none if any comparison will do.
     """
 
     name: str
@@ -74,16 +79,23 @@ class Claim:
     rule: str
     command: str
     compare: Callable[[pl.DataFrame], list[Evidence]]
+    kinds: tuple[str, ...] = ()
+
+    def weigh(self, rows: pl.DataFrame) -> tuple[Verdict, list[Evidence]]:
+        """Return the verdict that rows with the columns of `harness.results.derived` give, and what it comes from."""
+        evidence = self.compare(rows)
+        return judge(evidence, self.kinds), evidence
 
 
-def judge(evidence: Iterable[Evidence]) -> Verdict:
-    """Return the verdict by `VERDICT_RULE`."""
-    outcomes = {one.outcome for one in evidence}
-    if outcomes <= {Outcome.OPEN}:
+def judge(evidence: Iterable[Evidence], kinds: Iterable[str] = ()) -> Verdict:
+    """Return the verdict by `VERDICT_RULE`, for a claim that needs comparisons of these kinds."""
+    decided = [one for one in evidence if one.outcome is not Outcome.OPEN]
+    outcomes = {one.outcome for one in decided}
+    if not decided or not set(kinds) <= {one.kind for one in decided}:
         return Verdict.UNMEASURED
     if outcomes == {Outcome.FOR}:
         return Verdict.HOLDS
-    if outcomes <= {Outcome.AGAINST, Outcome.OPEN}:
+    if outcomes == {Outcome.AGAINST}:
         return Verdict.FAILS
     return Verdict.LIMITED
 

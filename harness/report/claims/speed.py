@@ -1,98 +1,151 @@
-"""Seconds an iteration: how much faster score matching is, and how the time grows with D and L."""
+"""Seconds an iteration, and seconds to a likelihood: score matching beside all that maximises the likelihood."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import polars as pl
 
-from harness.methods import SCORE_MATCHING
+from harness.methods.families import EXACT, FREE, LIKELIHOOD_OF_DENSE, MATCHED, RESTRICTED
 from harness.paper import published
 from harness.paper.recipes import PUBLISHED_LAYERS
 from harness.report.claims.evidence import Evidence, Outcome, keys
 from harness.report.tables.text import text_of
-from harness.results.statistics import log_slope
+from harness.report.tables.trainings import time_to_level
+from harness.results.statistics import LEVEL, holm, log_slope, paired_ratio
 
-REACH = 2.0
-"""Maximum likelihood with restricted matrices stays within reach of score matching below this factor."""
 LARGE = 784
-"""Smallest D at which a slope says something of the products, and not of the dispatch of small operations."""
+"""Smallest D at which seconds an iteration say something of the products, and not of the dispatch of operations."""
 SLOPE = 0.25
 """How far a log-log slope may be from the exponent it stands for; twice that for 3, as the batch's products are D^2."""
 POINTS = 3
 """How many sizes a slope needs."""
+PAIRS = 5
+"""How many repetitions two methods must have taken in turns before one is called faster."""
+FULL = 0.5
+"""Share of the methods of the fullest run that another run must time to count: it might miss a strong opponent."""
 
-AMORTISED = ("aml", "relative-gradient", "self-normalizing")
-"""Objectives that maximise the likelihood of dense layers and do not compute a determinant at every step."""
-
-_MATCHED = ("ebflow-dsm", "ebflow-ssm", "ebflow-fdssm")
-_MACHINE = ["architecture", "B", "dtype", "device", "threads", "cpu", "gpu"]
+_MACHINE = ["architecture", "B", "dtype", "device", "threads", "cpu", "gpu", "commit"]
+_LEVEL = ["dataset", "architecture", "base", "project"]
+_PAPERS = ("ebflow-dsm", "ebflow-ssm")
 
 
 def speedup(rows: pl.DataFrame) -> list[Evidence]:
-    """Compare score matching with maximum likelihood on the same layers, timed in one run, at the paper's depth."""
+    """Compare the fastest score matching of dense layers with the fastest method of every likelihood family."""
     evidence = []
-    for (architecture, *_), group in _timings(rows).group_by(_MACHINE, maintain_order=True):
-        group = group.filter(L=PUBLISHED_LAYERS.get(str(architecture), 0))
-        for method in _MATCHED:
-            pairs = _beside(group, pl.col("method") == method, pl.col("method") == "ebflow-ml")
-            if not pairs.is_empty():
-                evidence.append(_same_layers(pairs, method))
-        restricted = (pl.col("objective") == "ml") & ~pl.col("linear").is_in(["dense", "none", ""])
-        pairs = _beside(group, pl.col("method") == "ebflow-dsm", restricted)
-        if not pairs.is_empty():
-            evidence.append(_restricted(pairs.row(-1, named=True)))
+    for run in _runs(rows):
+        for family in (EXACT, FREE, RESTRICTED):
+            duels = list(run.duels(family))
+            large = [duel for duel in duels if duel.size >= LARGE]
+            if not large:
+                continue
+            last = large[-1]
+            outcome = Outcome.AGAINST
+            if last.faster:
+                outcome = Outcome.FOR if all(duel.faster for duel in large) else Outcome.PARTLY
+            if any(duel.pairs < PAIRS for duel in large):
+                outcome = Outcome.OPEN
+            ratios = _listed([(duel.size, duel.ratio) for duel in duels])
+            text = (
+                f"{run.where}: of {family}, {last.rival} is the strongest opponent at D = {last.size:,}. The fastest "
+                f"of this family takes {ratios} as long as the fastest score matching "
+                f"({last.times} at D = {last.size:,}, {last.own})."
+            )
+            factors = _published_factors(run.architecture, "dsm") if family == EXACT else {}
+            if goals := [(duel.size, factors[duel.size]) for duel in duels if duel.size in factors]:
+                text += f" The paper reports {_listed(goals)} for DSM on a GPU."
+            short = (
+                f"{run.architecture}, {family}: {last.rival} takes {_factor(last.ratio)} times as long as {last.own}"
+            )
+            evidence.append(Evidence(outcome, f"{short} at D = {last.size:,}", text, run.cells(duels), family))
     return evidence
 
 
 def without_matching(rows: pl.DataFrame) -> list[Evidence]:
-    """Compare the fastest likelihood training of unrestricted layers that needs no determinant at every step.
-
-    Both are the fastest of their kind at each D of a run.
-    """
+    """Compare the fastest likelihood training of dense layers that needs no determinant at every step."""
     evidence = []
-    for (architecture, *_), group in _timings(rows).group_by(_MACHINE, maintain_order=True):
-        group = group.filter(pl.col("linear") == "dense", L=PUBLISHED_LAYERS.get(str(architecture), 0))
-        pairs = _beside(group, pl.col("objective").is_in(SCORE_MATCHING), pl.col("objective").is_in(AMORTISED))
-        if pairs.is_empty():
+    for run in _runs(rows):
+        duels = list(run.duels(FREE))
+        large = [duel for duel in duels if duel.size >= LARGE]
+        if not large:
             continue
-        last = pairs.row(-1, named=True)
-        rival = last["method_rival"]
-        against = (pairs["ratio"] <= 1).to_list()
-        outcome = Outcome.AGAINST if all(against) else Outcome.PARTLY if against[-1] else Outcome.FOR
-        at = f"D = {last['D']:,}"
-        ratios = _listed(pairs.select("D", "ratio").rows())
+        last = large[-1]
+        outcome = Outcome.FOR if last.faster else Outcome.PARTLY
+        if not any(duel.faster for duel in large):
+            outcome = Outcome.AGAINST
+        if any(duel.pairs < PAIRS for duel in large):
+            outcome = Outcome.OPEN
+        ratios = _listed([(duel.size, duel.ratio) for duel in duels])
         text = (
-            f"{_where(last)}: maximum likelihood of unrestricted layers without a determinant at every step takes "
-            f"{ratios} as long as the fastest score matching ({rival} and {last['method']} at {at}: {_times(last)})."
+            f"{run.where}: maximum likelihood of unrestricted layers without a determinant at every step takes "
+            f"{ratios} as long as the fastest score matching ({last.rival} and {last.own} at D = {last.size:,}: "
+            f"{last.times})."
         )
-        short = f"{last['architecture']}: {rival} takes {last['ratio']:.0%} of {last['method']} at {at}"
-        evidence.append(Evidence(outcome, short, text, keys(pairs["cell"])))
+        short = f"{run.architecture}: {last.rival} takes {last.ratio:.0%} of {last.own} at D = {last.size:,}"
+        evidence.append(Evidence(outcome, short, text, run.cells(duels), "time"))
+    return evidence
+
+
+def to_level(rows: pl.DataFrame) -> list[Evidence]:
+    """Compare the time of score matching to a level of the validation likelihood with that of maximum likelihood.
+
+    Seconds are the steps of a training times the seconds of an iteration in the fullest run of timings, so that no
+    other load of the machine is in them.
+    """
+    network = ["dataset", "architecture", "method", "recipe"]
+    facts = ["D", "B", "family", "base", "shortened", "project"]
+    steps = pl.col("steps to it")
+    reached = (
+        time_to_level(rows)
+        .group_by([*network, "bits/dim"], maintain_order=True)
+        .agg(pl.when(steps.null_count() == 0).then(steps.mean()).alias("steps"), pl.col("steps in all").max())
+        .join(rows.filter(metric="validation_curve").group_by(network).agg(pl.col(*facts).first(), "cell"), on=network)
+        .join(_seconds(rows), on=["method", "architecture", "D", "B"])
+        .with_columns(seconds=pl.col("steps") * pl.col("each"))
+        .sort(*_LEVEL, "bits/dim", "seconds", "shortened", nulls_last=True)
+    )
+    evidence = []
+    for (level, *_), group in reached.group_by(["bits/dim", *_LEVEL], maintain_order=True):
+        own = group.filter(family=MATCHED).head(1).to_dicts()
+        rival = group.filter(pl.col("family").is_in(LIKELIHOOD_OF_DENSE)).head(1).to_dicts()
+        if not own or not rival or {own[0]["seconds"], rival[0]["seconds"]} <= {None, 0.0}:  # never, or from the start
+            continue
+        (ours,), (theirs,) = own, rival
+        nats = float(str(level)) * math.log(2) * ours["D"]
+        named = f"{ours['dataset']} {ours['architecture']}, recipe {ours['base']}"
+        text = (
+            f"{named}: a validation NLL of {nats:,.0f} nats ({text_of(level)} bits/dim) is reached by "
+            f"{_arrival(ours)}, by {_arrival(theirs)}."
+        )
+        short = f"{named}, {nats:,.0f} nats: {_brief(ours)}, {_brief(theirs)}"
+        evidence.append(Evidence(_sooner(ours, theirs), short, text, keys(*group["cell"].to_list())))
     return evidence
 
 
 def scaling(rows: pl.DataFrame) -> list[Evidence]:
     """Compare the log-log slopes of the median time over D, and over L, of score matching and maximum likelihood."""
-    timings = _timings(rows.filter(pl.col("D") >= LARGE, pl.col("method").is_in(["ebflow-ml", *_MATCHED[:2]])))
-    runs = [*_MACHINE, "experiment", "profile"]
     evidence = []
-    for _, group in timings.group_by([*runs, "L"], maintain_order=True):
+    timings = _full(_timings(rows))
+    for _, group in timings.filter(pl.col("D") >= LARGE).group_by([*_MACHINE, "L"], maintain_order=True):
         first = group.row(0, named=True)
-        rival = _slope(group, "ebflow-ml", "D")
-        for method in _MATCHED[:2]:
+        exact = _slope(group, "ebflow-ml", "D")
+        for method in (*_PAPERS, "ebflow-aml"):
             own = _slope(group, method, "D")
-            if own is None or rival is None:
+            if own is None or exact is None:
                 continue
-            if own <= 2 + SLOPE and rival >= 3 - 2 * SLOPE:
-                outcome = Outcome.FOR
-            else:
-                outcome = Outcome.PARTLY if rival - own >= SLOPE else Outcome.AGAINST
-            cells = group.filter(pl.col("method").is_in([method, "ebflow-ml"]))["cell"]
-            slopes = f"the time of {method} grows as D to the power {own:.2f}, of ebflow-ml {rival:.2f}"
-            text = f"{_where(first)}, D from {LARGE}: {slopes}."
-            short = f"{first['architecture']}: slopes in D {own:.2f} ({method}) and {rival:.2f}"
-            evidence.append(Evidence(outcome, short, text, keys(cells)))
-    for _, group in timings.group_by([*runs, "D"], maintain_order=True):
+            cells = keys(group.filter(pl.col("method").is_in([method, "ebflow-ml"]))["cell"])
+            if method in _PAPERS:
+                steep = own <= 2 + SLOPE and exact >= 3 - 2 * SLOPE
+                outcome = Outcome.FOR if steep else Outcome.PARTLY if exact - own >= SLOPE else Outcome.AGAINST
+            else:  # maximum likelihood need not grow as D^3
+                outcome = Outcome.AGAINST if exact - own >= SLOPE else Outcome.FOR
+            slopes = f"the time of {method} grows as D to the power {own:.2f}, of ebflow-ml {exact:.2f}"
+            short = f"{first['architecture']}: slopes in D {own:.2f} ({method}) and {exact:.2f} (ebflow-ml)"
+            evidence.append(Evidence(outcome, short, f"{_where(first)}, D from {LARGE}: {slopes}.", cells, "D"))
+    for _, group in timings.group_by([*_MACHINE, "D"], maintain_order=True):
         first = group.row(0, named=True) | {"L": None}
         for method in ("ebflow-dsm", "ebflow-ml"):
             slope = _slope(group, method, "L")
@@ -100,68 +153,125 @@ def scaling(rows: pl.DataFrame) -> list[Evidence]:
                 outcome = Outcome.FOR if abs(slope - 1) <= SLOPE else Outcome.AGAINST
                 text = f"{_where(first)}, D = {first['D']:,}: the time of {method} grows as L to the power {slope:.2f}."
                 short = f"{first['architecture']}: slope in L {slope:.2f} ({method})"
-                evidence.append(Evidence(outcome, short, text, keys(group.filter(method=method)["cell"])))
+                evidence.append(Evidence(outcome, short, text, keys(group.filter(method=method)["cell"]), "L"))
     return evidence
 
 
+@dataclass(frozen=True)
+class _Duel:
+    """The fastest score matching and the fastest method of a family at one D, which took turns in one run."""
+
+    size: int
+    own: str
+    rival: str
+    ratio: float
+    times: str
+    faster: bool
+    pairs: int
+
+
+@dataclass(frozen=True)
+class _Run:
+    """The fullest timings of one architecture on one machine, one cell a D, at the depth of the paper."""
+
+    architecture: str
+    where: str
+    timings: pl.DataFrame
+    repetitions: dict[tuple[str, str], dict[int, float]]
+
+    def duels(self, family: str) -> Iterator[_Duel]:
+        """Yield one duel a D, from the smallest on; who is faster is corrected for all pairs of both families."""
+        for (cell, size), group in self.timings.sort("D", "value").group_by("cell", "D", maintain_order=True):
+            own = group.filter(family=MATCHED, linear="dense").to_dicts()
+            rivals = group.filter(family=family).to_dicts()
+            if not own or not rivals:
+                continue
+            pairs = [(one, other) for one in own for other in rivals]
+            compared = [self._ratio(str(cell), one["method"], other["method"]) for one, other in pairs]
+            (ratio, p, count), *others = compared
+            corrected = holm([p, *(other[1] for other in others)])[0]
+            times = f"{text_of(1e3 * rivals[0]['value'])} ms against {text_of(1e3 * own[0]['value'])}"
+            faster = ratio > 1 and corrected < 1 - LEVEL
+            yield _Duel(int(str(size)), own[0]["method"], rivals[0]["method"], ratio, times, faster, count)
+
+    def _ratio(self, cell: str, own: str, rival: str) -> tuple[float, float, int]:
+        """Return the paired ratio of a rival's seconds over a method's own, its p-value, and the number of pairs."""
+        ours, theirs = (self.repetitions.get((cell, method), {}) for method in (own, rival))
+        common = sorted(ours.keys() & theirs.keys())
+        if not common:
+            values = dict(self.timings.filter(cell=cell).select("method", "value").rows())
+            return values[rival] / values[own], 1.0, 0
+        compared = paired_ratio([theirs[number] for number in common], [ours[number] for number in common])
+        return compared.estimate.value, 1.0 if compared.p is None else compared.p, len(common)
+
+    def cells(self, duels: list[_Duel]) -> tuple[str, ...]:
+        """Return the keys of the cells of some duels."""
+        sizes = [duel.size for duel in duels]
+        return keys(self.timings.filter(pl.col("D").is_in(sizes))["cell"])
+
+
+def _runs(rows: pl.DataFrame) -> Iterator[_Run]:
+    """Yield what was timed of each architecture on each machine, the largest D first."""
+    timings = _full(_timings(rows))
+    repetitions = {
+        (str(cell), str(method)): dict(own.select("iteration", "value").rows())
+        for (cell, method), own in rows.filter(metric="seconds_of_repetition", status="ok").group_by("cell", "method")
+    }
+    for (architecture, *_), group in timings.group_by(_MACHINE, maintain_order=True):
+        group = group.filter(L=PUBLISHED_LAYERS.get(str(architecture), 0))
+        if not group.is_empty():
+            yield _Run(str(architecture), _where(group.row(0, named=True)), group, repetitions)
+
+
 def _timings(rows: pl.DataFrame) -> pl.DataFrame:
-    """Return finished timings, of one problem and method in one experiment the newest; the largest D first."""
+    """Return finished timings, the largest D first."""
     return (
         rows.filter(pl.col("metric") == "seconds_per_iteration", pl.col("status") == "ok", ~pl.col("compiled"))
-        .sort("started_at")
-        .unique([*_MACHINE, "experiment", "profile", "method", "D", "L"], keep="last", maintain_order=True)
-        .sort("architecture", "experiment", "D", "L")
+        .with_columns(methods=pl.col("method").n_unique().over("cell"))
+        .sort("architecture", "D", "L")
         .sort(pl.col("D").max().over(_MACHINE), descending=True, maintain_order=True)
     )
 
 
-def _beside(timings: pl.DataFrame, methods: pl.Expr, rivals: pl.Expr) -> pl.DataFrame:
-    """Return one row a D: the fastest method's time and its fastest rival's of the same run, timed in turns."""
-    run = ["cell", "D", "L"]
-    own, rival = (
-        timings.filter(which).sort("value").unique(run, keep="first", maintain_order=True)
-        for which in (methods, rivals)
-    )
-    return (
-        own.join(rival.select(*run, "method", "linear", "value", "ci_low"), on=run, suffix="_rival")
-        .with_columns(ratio=pl.col("value_rival") / pl.col("value"))
-        .with_columns(faster=(pl.col("ci_high") < pl.col("ci_low_rival")).fill_null(pl.col("ratio") > 1))
-        .sort("started_at")
-        .unique("D", keep="last")
-        .sort("D")
+def _full(timings: pl.DataFrame) -> pl.DataFrame:
+    """Keep one run of each problem on each machine: the one with most methods, the newest of several.
+
+    Runs that time less than `FULL` of the methods of the fullest run of their architecture are left out.
+    """
+    fullest = pl.col("methods").max().over("architecture")
+    return timings.filter(pl.col("methods") >= FULL * fullest).filter(
+        pl.col("cell") == pl.col("cell").sort_by("methods", "started_at").last().over(*_MACHINE, "D", "L")
     )
 
 
-def _same_layers(pairs: pl.DataFrame, method: str) -> Evidence:
-    factors = _published_factors(pairs["architecture"][0], method.removeprefix("ebflow-"))
-    measured = pairs.select("D", "ratio").rows()
-    goals = [(size, factors[size]) for size, _ in measured if size in factors]
-    last = pairs.row(-1, named=True)
-    if not last["faster"]:
-        outcome = Outcome.AGAINST
-    elif pairs["faster"].all() and all(ratio >= factors.get(size, 0) for size, ratio in measured):
-        outcome = Outcome.FOR
-    else:
-        outcome = Outcome.PARTLY
-    published_times = f"; published {_listed(goals)}" if goals else ""
-    at = f"D = {last['D']:,}"
-    text = f"ebflow-ml takes {_listed(measured)} as long as {method} ({_times(last)} at {at}){published_times}."
-    goal = f", published {_factor(factors[last['D']])}" if last["D"] in factors else ""
-    short = f"{last['architecture']}: {method} {_factor(last['ratio'])} times faster at {at}{goal}"
-    return Evidence(outcome, short, f"{_where(last)}: {text}", keys(pairs["cell"]))
-
-
-def _restricted(last: dict[str, Any]) -> Evidence:
-    """Weigh the largest D at which the fastest maximum likelihood with restricted matrices was timed."""
-    ratio = last["ratio"]
-    outcome = Outcome.FOR if ratio >= REACH else Outcome.PARTLY if ratio >= 1 else Outcome.AGAINST
-    rival, at = f"{last['method_rival']} ({last['linear_rival']})", f"D = {last['D']:,}"
-    text = (
-        f"{_where(last)}: the fastest maximum likelihood with restricted matrices, {rival}, "
-        f"takes {_factor(ratio)} times as long as ebflow-dsm at {at} ({_times(last)})."
+def _seconds(rows: pl.DataFrame) -> pl.DataFrame:
+    """Return the seconds of an iteration, as ``each``, by method, architecture, D and B, in the newest full run."""
+    timings = _full(_timings(rows)).with_columns(
+        depth=pl.col("architecture").replace_strict(PUBLISHED_LAYERS, default=0, return_dtype=pl.Int64)
     )
-    short = f"{last['architecture']}: ebflow-dsm {_factor(ratio)} times faster than {rival} at {at}"
-    return Evidence(outcome, short, text, (last["cell"],))
+    places = ["method", "architecture", "D", "B"]
+    timings = timings.filter(pl.col("L") == pl.col("depth")).sort("started_at")
+    return timings.unique(places, keep="last").select(*places, each="value")
+
+
+def _sooner(ours: dict[str, Any], theirs: dict[str, Any]) -> Outcome:
+    """Weigh who reaches a level first; a training that was cut short may still reach it."""
+    if theirs["seconds"] is None:
+        return Outcome.PARTLY if theirs["shortened"] else Outcome.FOR
+    if ours["seconds"] is None:
+        return Outcome.OPEN if ours["shortened"] else Outcome.AGAINST
+    return Outcome.FOR if ours["seconds"] < theirs["seconds"] else Outcome.AGAINST
+
+
+def _arrival(run: dict[str, Any]) -> str:
+    if run["seconds"] is None:
+        return f"{run['method']} never in {run['steps in all']:,.0f} steps"
+    each = f"{run['steps']:,.0f} steps of {text_of(1e3 * run['each'])} ms"
+    return f"{run['method']} after {run['seconds']:,.0f} s ({each})"
+
+
+def _brief(run: dict[str, Any]) -> str:
+    return f"{run['method']} " + ("never" if run["seconds"] is None else f"{run['seconds']:,.0f} s")
 
 
 def _slope(timings: pl.DataFrame, method: str, column: str) -> float | None:
@@ -200,10 +310,6 @@ def _listed(points: list[tuple[int, float]]) -> str:
     (first_size, first), *rest = points
     others = [f"{_factor(ratio)} ({size:,})" for size, ratio in rest]
     return ", ".join([f"{_factor(first)} times (D = {first_size:,})", *others])
-
-
-def _times(pair: dict[str, Any]) -> str:
-    return f"{text_of(1e3 * pair['value_rival'])} ms against {text_of(1e3 * pair['value'])}"
 
 
 def _factor(ratio: float) -> str:

@@ -62,7 +62,7 @@ class _Sweep:
     @cached_property
     def compared(self) -> pl.DataFrame:
         """Every method against the fastest maximum likelihood with dense matrices, size by size."""
-        return comparisons(self.rows).filter(against="dense ML")
+        return comparisons(self.rows).filter(against="exact ML")
 
     def overtakes(self, method: str) -> int | None:
         """Return the D from which on a method is called faster than maximum likelihood with dense matrices."""
@@ -184,7 +184,7 @@ def _draw_times(sheet: Sheet, panel: Axes, sweep: _Sweep, methods: list[str], la
     panel.set(xscale="log", yscale="log", ylabel="milliseconds an iteration")
     plain_log(panel.yaxis)
     if ringed:
-        text = "○ faster than every dense ML\nfrom here on"
+        text = "○ faster than every exact ML\nfrom here on"
         panel.text(0.99, 0.03, text, ha="right", fontsize=7, transform=panel.transAxes)
     _finish(sheet, panel, sweep.axis, times[sweep.axis], labelled)
     return ringed

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Collection, Iterator
+from dataclasses import replace
 from typing import Any
 
 import polars as pl
 
 from harness.errors import unknown
+from harness.methods.families import EXACT, LIKELIHOOD
 from harness.report.tables.columns import is_noisy
 from harness.results import DRIFT_METRIC
 from harness.results.statistics import LEVEL, NOISY_DRIFT, Comparison, Estimate, apart, holm, paired_ratio
@@ -67,17 +70,20 @@ def compare_across(rows: pl.DataFrame, columns: Collection[str]) -> pl.DataFrame
 
 
 def comparisons(rows: pl.DataFrame) -> pl.DataFrame:
-    """Compare every method with the fastest ML method with any dense matrix, and with the fastest ML method at all.
+    """Compare every method with the fastest exact ML of dense matrices, and with the fastest method of ML at all.
 
-    Both were timed in one place; where in one run, repetition by repetition, the ratio is paired and has an interval
-    with the number of its pairs. All comparisons of one place are corrected together. Where there are no pairs, as in
-    runs of older versions, two methods differ if their own intervals do not overlap and no machine was noisy.
+    Exact ML computes a determinant or an inverse at every step; ML at all are the methods of every family that
+    maximises the likelihood. Both were timed in one place; where in one run, repetition by repetition, the ratio is
+    paired and has an interval with the number of its pairs. Which method is the fastest is found from the same
+    numbers, so all pairs of a method and one of ML are corrected together, whichever is shown. Where there are no
+    pairs, as in runs of older versions, two methods differ if their own intervals do not overlap and no machine was
+    noisy.
 
     Args:
         rows: Rows as `newest` returns them.
 
     Returns:
-        One line for each method and each value of ``against`` (dense ML, any ML), with the ratio of the seconds, its
+        One line for each method and each value of ``against`` (exact ML, any ML), with the ratio of the seconds, its
         interval, and ``verdict``: faster, slower or not told apart.
     """
     fine = rows.filter(pl.col("status") == "ok")
@@ -88,17 +94,18 @@ def comparisons(rows: pl.DataFrame) -> pl.DataFrame:
     lines = []
     timings = fine.filter(metric="seconds_per_iteration").with_columns(noisy=is_noisy())
     for place, group in timings.group_by(*PLACE, "compiled", maintain_order=True):
-        pairs = list(_pairs(group.sort("value").to_dicts()))
-        compared = {(own["method"], rival["method"]): _ratio(own, rival, repetitions) for own, _, rival in pairs}
+        timed = group.sort("value").to_dicts()
+        compared = _all_ratios(timed, repetitions)
         tested = {key: comparison.p for key, comparison in compared.items() if comparison.p is not None}
         corrected = dict(zip(tested, holm(list(tested.values())), strict=True))
-        for own, against, rival in pairs:
+        for own, against, rival in _shown(timed):
             key = own["method"], rival["method"]
             ratio = compared[key].estimate
-            different = corrected[key] < 1 - LEVEL if key in corrected else _apart(own, rival)
+            p = corrected.get(key, corrected.get(key[::-1]))
+            different = p < 1 - LEVEL if p is not None else _apart(own, rival)
             verdict = "not told apart" if not different else "faster" if ratio.value < 1 else "slower"
             names = (own["method"], own["linear"], against, rival["method"], verdict)
-            lines.append((*place, *names, ratio.n if key in corrected else None, ratio.value, ratio.low, ratio.high))
+            lines.append((*place, *names, None if p is None else ratio.n, ratio.value, ratio.low, ratio.high))
     schema = {name: rows.schema[name] for name in (*PLACE, "compiled", "method", "linear")}
     schema |= dict.fromkeys(("against", "reference", "verdict"), pl.String()) | {"n": pl.Int64()}
     schema |= dict.fromkeys(("ratio", "low", "high"), pl.Float64())
@@ -131,15 +138,27 @@ def noise(rows: pl.DataFrame) -> list[str]:
     ]
 
 
-def _pairs(timed: list[dict[str, Any]]) -> Iterator[tuple[dict[str, Any], str, dict[str, Any]]]:
+def _shown(timed: list[dict[str, Any]]) -> Iterator[tuple[dict[str, Any], str, dict[str, Any]]]:
     """Yield each method with what it is compared against, from lines that are sorted from the fastest on."""
-    likelihood = [line for line in timed if line["objective"] == "ml"]
-    dense = [line for line in likelihood if line["linear"] == "dense"]
-    for against, rivals in (("dense ML", dense), ("any ML", likelihood)):
+    for against, families in (("exact ML", (EXACT,)), ("any ML", LIKELIHOOD)):
+        rivals = [line for line in timed if line["family"] in families]
         for own in timed:
             rival = next((line for line in rivals if line["method"] != own["method"]), None)
             if rival is not None:
                 yield own, against, rival
+
+
+def _all_ratios(
+    timed: list[dict[str, Any]], repetitions: dict[Any, dict[int, float]]
+) -> dict[tuple[str, str], Comparison]:
+    """Compare every method with every one that maximises the likelihood; a pair of two such is tested once."""
+    compared: dict[tuple[str, str], Comparison] = {}
+    for own, rival in itertools.product(timed, timed):
+        key = own["method"], rival["method"]
+        if own["method"] != rival["method"] and rival["family"] in LIKELIHOOD:
+            ratio = _ratio(own, rival, repetitions)
+            compared[key] = replace(ratio, p=None) if key[::-1] in compared else ratio
+    return compared
 
 
 def _ratio(own: dict[str, Any], rival: dict[str, Any], repetitions: dict[Any, dict[int, float]]) -> Comparison:

@@ -54,7 +54,7 @@ TABLES: tuple[Table, ...] = (
     Table(
         "ratios",
         "seconds an iteration divided by those of the reference, paired repetition by repetition, with 95 % interval; "
-        "a method is called faster or slower at p < 0.05, corrected by Holm's method for all comparisons of a problem",
+        "a method is called faster or slower at p < 0.05, corrected by Holm's method for all pairs of a problem",
         ratios,
         timed=True,
     ),
@@ -69,7 +69,7 @@ TABLES: tuple[Table, ...] = (
     Table(
         "differences",
         "test negative log-likelihood minus that of the best method, paired, nats with 95 % interval; a method is "
-        "called higher at p < 0.05, corrected by Holm's method",
+        "called higher at p < 0.05, corrected by Holm's method for all pairs",
         differences,
     ),
     Table(

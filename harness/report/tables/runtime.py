@@ -118,9 +118,9 @@ def timings(rows: pl.DataFrame) -> pl.DataFrame:
 def slopes(rows: pl.DataFrame) -> pl.DataFrame:
     """Return log-log slopes of a method's time in D and in L, and the D from which on it beats maximum likelihood.
 
-    The rivals are the fastest ML method with any dense matrix, and the fastest ML method at all, whose matrices may be
-    restricted (LU factors); compiled methods are compared with compiled ones. A crossing is the smallest measured D
-    from which on the method is called faster (`harness.results.statistics`) at every larger one.
+    The rivals are the fastest exact ML of dense matrices, and the fastest ML method at all, which may do without a
+    determinant at every step or restrict its matrices. Compiled methods are compared with compiled ones. A crossing is
+    the smallest measured D from which on the method is called faster (`harness.results.statistics`) at every larger.
     """
     rows = newest(rows)
     fine = rows.filter(pl.col("metric") == "seconds_per_iteration", pl.col("status") == "ok")
@@ -135,13 +135,13 @@ def slopes(rows: pl.DataFrame) -> pl.DataFrame:
                 slope = log_slope(times[axis].to_list(), times["value"].to_list())
                 crossings = [
                     crossing(faster.get((method, architecture, size, *setting, against), {})) if axis == "D" else None
-                    for against in ("dense ML", "any ML")
+                    for against in ("exact ML", "any ML")
                 ]
                 at = f"{other} = {size}"
                 lines.append((architecture, method, axis, at, *dataclasses.astuple(slope), *crossings, *setting))
     schema: dict[str, pl.DataType] = dict.fromkeys(("architecture", "method", "in", "at"), pl.String())
     schema |= dict.fromkeys(("slope", "low", "high"), pl.Float64())
-    schema |= dict.fromkeys(("n", "faster than dense ML from D", "faster than any ML from D"), pl.Int64())
+    schema |= dict.fromkeys(("n", "faster than exact ML from D", "faster than any ML from D"), pl.Int64())
     schema |= {name: rows.schema[name] for name in SETTING}
     return pl.DataFrame(lines, schema=schema, orient="row").sort("architecture", *SETTING, "in", "at", "slope")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 from collections.abc import Iterable, Mapping
 from statistics import fmean
@@ -60,23 +61,30 @@ def differences(rows: pl.DataFrame) -> pl.DataFrame:
     With two common seeds or more the pairs are seeds, and the difference is one of methods. With one common seed they
     are the draws of the test noise, which all methods are scored with: the difference is then one of these two trained
     models, and says nothing of how another seed would end. Uniform and smooth noise have other draws, and are not
-    compared. All differences of one set, network and noise are corrected together.
+    compared. Which training is best is found from the same numbers, so the differences of all pairs of one set, network
+    and noise are corrected together, whichever are shown.
     """
     rows = rows.filter(kind="likelihood", status="ok").filter(pl.col("metric").is_in(["nll", "nll_of_draw"]))
     shown = [*_NETWORK, "EMA", "MaP", "L", "B", "dtype", "device"]
     lines = []
-    shared = ["dataset", "architecture", "shape", "D", "dtype", "device", "smooth_noise"]
+    shared = ["dataset", "architecture", "shape", "D", "dtype", "device", "smooth_noise", "project"]
     for _, group in rows.group_by(shared, maintain_order=True):
         trainings = [_scored(key, own) for key, own in group.group_by(_STRUCTURE, maintain_order=True)]
-        best, *others = sorted(trainings, key=lambda training: fmean(training.seeds.values()))
-        compared = [(training.named, *_paired(training, best)) for training in others]
-        tested = [(named, pair.estimate, pair.p, over) for named, pair, over in compared if pair.p is not None]
-        corrected = holm([p for _, _, p, _ in tested])
-        for p, (named, estimate, _, over) in zip(corrected, tested, strict=True):
-            verdict = "not told apart" if p >= 1 - LEVEL else "lower" if estimate.value < 0 else "higher"
-            reference = f"{best.named['method']}, {best.named['recipe']}"
-            names = [*(named[name] for name in shown), reference]
-            lines.append((*names, *dataclasses.astuple(estimate), over, verdict))
+        trainings.sort(key=lambda training: fmean(training.seeds.values()))
+        compared = {
+            (first, second): _paired(trainings[second], trainings[first])
+            for first, second in itertools.combinations(range(len(trainings)), 2)
+        }
+        tested = {pair: comparison.p for pair, (comparison, _) in compared.items() if comparison.p is not None}
+        corrected = dict(zip(tested, holm(list(tested.values())), strict=True))
+        for (first, second), p in corrected.items():
+            if first > 0:
+                continue
+            comparison, over = compared[first, second]
+            verdict = "not told apart" if p >= 1 - LEVEL else "lower" if comparison.estimate.value < 0 else "higher"
+            reference = f"{trainings[0].named['method']}, {trainings[0].named['recipe']}"
+            names = [*(trainings[second].named[name] for name in shown), reference]
+            lines.append((*names, *dataclasses.astuple(comparison.estimate), over, verdict))
     schema: dict[str, pl.DataType] = {name: rows.schema[name] for name in shown} | {"reference": pl.String()}
     schema |= dict.fromkeys(("difference nats", "low", "high"), pl.Float64())
     schema |= {"n": pl.Int64(), "paired over": pl.String(), "verdict": pl.String()}

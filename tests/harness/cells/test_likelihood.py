@@ -222,11 +222,14 @@ def test_divergences_from_a_known_density(normal: Dataset, fake_method: Callable
     problem = Problem(shape=(2,), dtype="float64")
     outcome = fit(fake_method(build=lambda _: Frozen(2.0)), normal, problem)
     ratio = 1.25 / 4
-    assert outcome.divergences["kl"] == pytest.approx(ratio - 1 - math.log(ratio), abs=0.02)
-    assert outcome.divergences["fisher"] == pytest.approx(1.25 * (1 / 1.25 - 1 / 4) ** 2, rel=0.02)
+    assert outcome.divergences["kl"].value == pytest.approx(ratio - 1 - math.log(ratio), abs=0.02)
+    assert outcome.divergences["fisher"].value == pytest.approx(1.25 * (1 / 1.25 - 1 / 4) ** 2, rel=0.02)
+    for estimate in outcome.divergences.values():  # every test point is one of n
+        assert estimate.n == len(normal.test)
+        assert estimate.low < estimate.value < estimate.high
     exact = fit(fake_method(build=lambda _: Frozen(math.sqrt(1.25))), normal, problem)
-    assert exact.divergences["kl"] == pytest.approx(0, abs=1e-12)
-    assert exact.divergences["fisher"] == pytest.approx(0, abs=1e-12)
+    assert exact.divergences["kl"].value == pytest.approx(0, abs=1e-12)
+    assert exact.divergences["fisher"].value == pytest.approx(0, abs=1e-12)
     # The NLL of the right model is the entropy of the noised data.
     assert exact.test_nll[0] == pytest.approx(1 + math.log(2 * math.pi * 1.25), abs=0.02)
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import polars as pl
 import pytest
 from stored import stored_config
@@ -248,7 +249,7 @@ def test_ratios_are_of_paired_repetitions(run_of: Callable[..., list[Row]]) -> N
         "fast-dsm": "faster",
         "equal-dsm": "not told apart",
         "slow-ml": "slower",
-        "dense-ml": "faster",  # against the other dense ML method
+        "dense-ml": "faster",  # against the other exact ML method
     }
     assert found["dense-ml"]["reference"] == "slow-ml"
 
@@ -267,6 +268,19 @@ def test_many_comparisons_are_corrected(run_of: Callable[..., list[Row]]) -> Non
     assert found["a-dsm"]["verdict"] == "not told apart"
 
 
+def test_equal_methods_are_called_different_in_one_table_of_twenty(run_of: Callable[..., list[Row]]) -> None:
+    """The fastest is the reference, by chance; the bound is three standard errors above 5 % of the tables."""
+    generator = np.random.default_rng(0)
+    tables = 300
+    names = [f"{number}-{'ml' if number % 2 else 'dsm'}" for number in range(12)]
+    rows = []
+    for table in range(tables):
+        noise = np.exp(generator.normal(0, 0.1, (len(names), 16)))
+        rows += run_of(16 + table, dict(zip(names, noise.tolist(), strict=True)), cell=f"{table}")
+    called = {line["D"] for line in lines("ratios", rows) if line["verdict"] != "not told apart"}
+    assert len(called) <= tables * 0.05 + 3 * math.sqrt(tables * 0.05 * 0.95)
+
+
 def test_faster_from_d_on_follows_the_verdicts(run_of: Callable[..., list[Row]], timing: Callable[..., Row]) -> None:
     noise = [0.7, 1.4, 1.0, 1.3, 0.8]
     rows = [
@@ -276,14 +290,14 @@ def test_faster_from_d_on_follows_the_verdicts(run_of: Callable[..., list[Row]],
         *run_of(256, {"a-dsm": [0.5] * 5, "b-ml": [1.0] * 5}, cell="256"),
     ]
     (crossing,) = (line for line in lines("slopes", rows) if line["method"] == "a-dsm")
-    assert crossing["faster than dense ML from D"] == 256
+    assert crossing["faster than exact ML from D"] == 256
     assert [line["verdict"] for line in lines("ratios", rows)] == ["faster", "not told apart", "faster"]
     # Without repetitions the intervals decide, and none of a noisy machine.
     old = [timing("a-dsm", size, 0.5) for size in (16, 64)] + [timing("b-ml", size, 1.0) for size in (16, 64)]
     noisy = [replace(row, reason="noisy") for row in old]
     near = [replace(row, ci_high=1.5) for row in old]
     found = [
-        next(line["faster than dense ML from D"] for line in lines("slopes", some) if line["method"] == "a-dsm")
+        next(line["faster than exact ML from D"] for line in lines("slopes", some) if line["method"] == "a-dsm")
         for some in (old, noisy, near)
     ]
     assert found == [16, None, None]
@@ -408,9 +422,9 @@ def test_slopes_of_exact_power_laws_and_their_crossings(timing: Callable[..., Ro
     }
     assert {(line["in"], line["at"]) for line in found.values()} == {("D", "L = 2")}
     # 2e-7 D^1.5 is below 1e-9 D^3 from D = 34 on, and below 1e-6 D up to D = 25: the LU method is the faster ML.
-    against = {m: (x["faster than dense ML from D"], x["faster than any ML from D"]) for m, x in found.items()}
+    against = {m: (x["faster than exact ML from D"], x["faster than any ML from D"]) for m, x in found.items()}
     assert against["ebflow-dsm"] == (64, None)
-    # Compared with the others, never with itself; the only dense ML method has no dense rival.
+    # Compared with the others, never with itself; the only exact ML method has no rival.
     assert against["ebflow-ml"] == (None, None)
     assert against["nflows-lu-ml"] == (64, 64)
     assert found["ebflow-dsm"]["low"] == pytest.approx(1.5, abs=1e-6)
@@ -612,6 +626,20 @@ def test_one_seed_is_compared_draw_by_draw_of_the_same_noise(training: Callable[
     # Other data are another competition.
     other = [training(row.metric, row.value, method="d", dataset="digits", iteration=row.iteration) for row in rows[:4]]
     assert {line["method"] for line in lines("differences", rows + other)} == {"b", "c"}
+
+
+def test_equal_trainings_are_called_different_in_one_table_of_twenty(training: Callable[..., Row]) -> None:
+    """The best of eleven is the reference, by chance; the bound is three standard errors above 5 % of the tables."""
+    generator = np.random.default_rng(0)
+    tables, rows = 200, []
+    for table in range(tables):
+        draws = generator.normal(1000, 1, (11, 10))
+        for number, values in enumerate(draws.tolist()):
+            named = {"dataset": f"set {table}", "method": f"{number}"}
+            rows.append(training("nll", sum(values) / 10, **named))
+            rows += [training("nll_of_draw", value, iteration=draw, **named) for draw, value in enumerate(values)]
+    called = {line["dataset"] for line in lines("differences", rows) if line["verdict"] != "not told apart"}
+    assert len(called) <= tables * 0.05 + 3 * math.sqrt(tables * 0.05 * 0.95)
 
 
 def test_points_do_not_hide_the_images_of_the_same_experiment(training: Callable[..., Row]) -> None:
