@@ -124,8 +124,8 @@ def pack(results_dir: ResultsDir = RESULTS) -> None:
 @app.command()
 def render(
     page: Annotated[
-        Path | None,
-        option(OUTPUT, "TEMPLATE", "A page of prose to fill in from the rows; it is written beside its template."),
+        list[Path] | None,
+        option(OUTPUT, "TEMPLATE", "Pages of prose to fill in from the rows; each is written beside its template."),
     ] = None,
     results_dir: ResultsDir = RESULTS,
 ) -> None:
@@ -135,7 +135,7 @@ def render(
     cells could not be read.
 
     Examples:
-      harness results render --results-dir results/reference --page results/README.md.j2
+      harness results render --results-dir results/reference --page results/README.md.j2 --page README.md.j2
     """
     from harness.cli import screen
     from harness.report import numbers, publish
@@ -145,8 +145,9 @@ def render(
     if not store.notes:  # what could not be read may have given some of the others
         removed = publish.remove_others(results_dir, files)
         screen.say(*(f"{path}: removed, because the rows do not give it" for path in removed))
-    if page is not None:
-        files.append(numbers.write_page(page, store.frame()[0]))
+    if page:
+        rows = store.frame()[0]
+        files += [numbers.write_page(template, rows) for template in page]
     _end(store, f"{len(files)} files were written")
 
 

@@ -11,6 +11,7 @@ from jinja2 import Environment, StrictUndefined
 
 from harness.errors import InputError, unknown
 from harness.paper import published
+from harness.report.claims import CLAIMS, VERDICT_RULE, Claim, Evidence, Outcome, Verdict
 from harness.report.tables.index import TABLES
 
 
@@ -20,6 +21,7 @@ class Numbers:
     def __init__(self, rows: pl.DataFrame) -> None:
         self.rows = rows
         self._tables: dict[tuple[str, str, str], pl.DataFrame] = {}
+        self._weighings: dict[str, tuple[Verdict, list[Evidence]]] = {}
 
     def value(self, metric: str, column: str = "value", **columns: Any) -> float:
         """Return the value, or another number, of the one row of a metric whose columns are as given."""
@@ -59,6 +61,44 @@ class Numbers:
         tables = (published.likelihood(), published.throughput(), published.ablation())
         frame = next((table for table in tables if {column, *columns} <= set(table.columns)), tables[0])
         return float(_only(frame, column, wanted))
+
+    def claims(self) -> tuple[Claim, ...]:
+        """Return the claims in their order, each with name, title, what is published, rule and command."""
+        return CLAIMS
+
+    def verdict_rule(self) -> str:
+        """Return how comparisons become a verdict, in words."""
+        return VERDICT_RULE
+
+    def verdict(self, claim: str) -> str:
+        """Return the verdict on a claim, by its name, that the rows give."""
+        return str(self._weighed(claim)[0])
+
+    def decided(self, claim: str, kind: str = "") -> list[Evidence]:
+        """Return the comparisons that decide a claim, of one kind if one is named; at least one.
+
+        Raises:
+            InputError: if no such comparison is decided.
+        """
+        found = [one for one in self._weighed(claim)[1] if one.outcome is not Outcome.OPEN and kind in ("", one.kind)]
+        if not found:
+            raise InputError(f"the rows decide no comparison {kind} of the claim {claim}")
+        return found
+
+    def told(self, claim: str) -> str:
+        """Return the first comparison of each outcome of a claim, in a few words each; open ones if none is decided."""
+        evidence = self._weighed(claim)[1]
+        found = [one for one in evidence if one.outcome is not Outcome.OPEN] or evidence
+        first = {one.outcome: one.short for one in reversed(found)}
+        return "; ".join(first[outcome] for outcome in Outcome if outcome in first)
+
+    def _weighed(self, name: str) -> tuple[Verdict, list[Evidence]]:
+        if name not in self._weighings:
+            claims = {claim.name: claim for claim in CLAIMS}
+            if name not in claims:
+                raise unknown("claim", name, claims)
+            self._weighings[name] = claims[name].weigh(self.rows)
+        return self._weighings[name]
 
     def prior(self, method: str) -> float:
         """Return the NLL in nats that other people published for a method of theirs on MNIST's fc."""

@@ -24,18 +24,19 @@ class Verdict(StrEnum):
 
     HOLDS = "holds"
     LIMITED = "holds with a limit"
+    MIXED = "holds in part"
     FAILS = "does not hold here"
     UNMEASURED = "not enough measured"
 
 
 VERDICT_RULE = (
     "Every comparison that the rows allow counts as for, partly, against or open; an open one decides nothing. If "
-    "every decided comparison is for the claim, it holds; if every one is against it, it does not hold here; in every "
-    "other case it holds with a limit. If nothing is decided, or nothing of a kind that the claim needs, not enough "
-    "is measured. A training that was cut short (the quick profile, or less than the length of its recipe) may still "
-    "improve: where it loses a comparison, that counts as open instead of against the claim, and as partly instead of "
-    "for it. A training that lost a seed decides nothing, whatever its other seeds reach. Numbers of different "
-    "versions of this project are not compared."
+    "every decided comparison is for the claim, it holds; if some are for it only partly and none is against it, it "
+    "holds with a limit; if some are against it, it holds in part; if all are, it does not hold here. If nothing is "
+    "decided, or nothing of a kind that the claim needs, not enough is measured. A training that was cut short (the "
+    "quick profile, or less than the length of its recipe) may still improve: where it loses a comparison, that "
+    "counts as open instead of against the claim, and as partly instead of for it. A training that lost a seed "
+    "decides nothing, whatever its other seeds reach. Numbers of different versions of this project are not compared."
 )
 """What `judge` does, in words for the reader."""
 
@@ -97,7 +98,7 @@ def judge(evidence: Iterable[Evidence], kinds: Iterable[str] = ()) -> Verdict:
         return Verdict.HOLDS
     if outcomes == {Outcome.AGAINST}:
         return Verdict.FAILS
-    return Verdict.LIMITED
+    return Verdict.MIXED if Outcome.AGAINST in outcomes else Verdict.LIMITED
 
 
 def keys(*cells: Iterable[str]) -> tuple[str, ...]:

@@ -50,9 +50,8 @@ def speedup(rows: pl.DataFrame) -> list[Evidence]:
                 outcome = Outcome.OPEN
             ratios = _listed([(duel.size, duel.ratio) for duel in duels])
             text = (
-                f"{run.where}: of {family}, {last.rival} is the strongest opponent at D = {last.size:,}. The fastest "
-                f"of this family takes {ratios} as long as the fastest score matching "
-                f"({last.times} at D = {last.size:,}, {last.own})."
+                f"{run.where}: the fastest method of the family {family} takes {ratios} as long as the fastest score "
+                f"matching. At D = {last.size:,} these are {last.rival} and {last.own}, {last.times}."
             )
             factors = _published_factors(run.architecture, "dsm") if family == EXACT else {}
             if goals := [(duel.size, factors[duel.size]) for duel in duels if duel.size in factors]:

@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 
 from harness.cli.program import app
 from harness.errors import InputError
+from harness.report.claims import CLAIMS
 from harness.report.numbers import Numbers, render_page, write_page
 from harness.results import Row, Store, to_frame
 from harness.results.derived import derived
@@ -26,9 +27,18 @@ def reference() -> pl.DataFrame:
     return rows
 
 
-def test_the_committed_page_is_what_the_rows_give(reference: pl.DataFrame) -> None:
-    template = (RESULTS / "README.md.j2").read_text()
-    assert render_page(template, reference) == (RESULTS / "README.md").read_text()
+@pytest.mark.parametrize("page", ["README.md", "results/README.md", "docs/verdicts.md"])
+def test_the_committed_pages_are_what_the_rows_give(page: str, reference: pl.DataFrame) -> None:
+    """A digit that is changed by hand, or rows that say something else, make this fail."""
+    template = (RESULTS.parent / f"{page}.j2").read_text()
+    assert render_page(template, reference) == (RESULTS.parent / page).read_text()
+
+
+def test_the_pages_quote_the_computed_verdicts(reference: pl.DataFrame) -> None:
+    for claim in CLAIMS:
+        verdict = str(claim.weigh(reference)[0])
+        assert f"| {claim.title} | {verdict} |" in (RESULTS.parent / "README.md").read_text()
+        assert f"*{claim.title}* **{verdict.capitalize()}**" in (RESULTS / "README.md").read_text()
 
 
 def test_a_page_follows_its_rows(reference: pl.DataFrame) -> None:

@@ -1,4 +1,4 @@
-"""The derived files of the reference results are what its cells give; `harness results render` makes them again."""
+"""The derived files of the reference results are what its cells give; `tox -e render` makes them again."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from harness.report import publish
 from harness.results import Store
 
 REFERENCE = Path(__file__).parents[3] / "results" / "reference"
-AGAIN = "run `harness results render --results-dir results/reference --page results/README.md.j2`"
+AGAIN = "run `tox -e render`"
 
 
 def assert_same(committed: Path, made: Path) -> None:
