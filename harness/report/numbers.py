@@ -11,7 +11,7 @@ from jinja2 import Environment, StrictUndefined
 
 from harness.errors import InputError, unknown
 from harness.paper import published
-from harness.report.claims import CLAIMS, VERDICT_RULE, Claim, Evidence, Outcome, Verdict
+from harness.report.claims import CLAIMS, VERDICT_RULE, Claim, Evidence, Outcome, Verdict, telling
 from harness.report.tables.index import TABLES
 
 
@@ -87,10 +87,7 @@ class Numbers:
 
     def told(self, claim: str) -> str:
         """Return the first comparison of each outcome of a claim, in a few words each; open ones if none is decided."""
-        evidence = self._weighed(claim)[1]
-        found = [one for one in evidence if one.outcome is not Outcome.OPEN] or evidence
-        first = {one.outcome: one.short for one in reversed(found)}
-        return "; ".join(first[outcome] for outcome in Outcome if outcome in first)
+        return "; ".join(one.short for one in telling(self._weighed(claim)[1]))
 
     def _weighed(self, name: str) -> tuple[Verdict, list[Evidence]]:
         if name not in self._weighings:

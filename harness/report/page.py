@@ -19,7 +19,7 @@ from harness.errors import InputError
 from harness.paper.experiments import EXPERIMENTS
 from harness.report import publish
 from harness.report.appendix import cells, links
-from harness.report.claims import CLAIMS, VERDICT_RULE, Claim, Outcome, Verdict
+from harness.report.claims import CLAIMS, VERDICT_RULE, Claim, Outcome, Verdict, telling
 from harness.report.figures import drawings
 from harness.report.series import series_table
 from harness.report.tables.text import to_html
@@ -99,9 +99,7 @@ def _judged(claim: Claim, rows: pl.DataFrame) -> dict[str, Any]:
     verdict, evidence = claim.weigh(rows)
     still_open = [one for one in evidence if one.outcome is Outcome.OPEN]
     decided = [one for one in evidence if one.outcome is not Outcome.OPEN]
-    first = {one.outcome: one for one in reversed(decided or still_open)}
-    told = [first[outcome] for outcome in Outcome if outcome in first]
-    return {"claim": claim, "verdict": verdict, "decided": decided, "open": still_open, "told": told}
+    return {"claim": claim, "verdict": verdict, "decided": decided, "open": still_open, "told": telling(evidence)}
 
 
 def _inlined(svg: str) -> Markup:

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from harness.methods.families import EXACT, FREE, RESTRICTED
 from harness.report.claims import sampling, speed, trainings
-from harness.report.claims.evidence import VERDICT_RULE, Claim, Evidence, Outcome, Verdict, judge
+from harness.report.claims.evidence import VERDICT_RULE, Claim, Evidence, Outcome, Verdict, judge, telling
 
-__all__ = ["CLAIMS", "VERDICT_RULE", "Claim", "Evidence", "Outcome", "Verdict", "judge"]
+__all__ = ["CLAIMS", "VERDICT_RULE", "Claim", "Evidence", "Outcome", "Verdict", "judge", "telling"]
 
 _PARITY_RULE = (
     "Each objective of score matching is compared with the lowest maximum likelihood of any dense layers, over the "

@@ -101,6 +101,14 @@ def judge(evidence: Iterable[Evidence], kinds: Iterable[str] = ()) -> Verdict:
     return Verdict.MIXED if Outcome.AGAINST in outcomes else Verdict.LIMITED
 
 
+def telling(evidence: Iterable[Evidence]) -> list[Evidence]:
+    """Return the first comparison of each outcome: of the decided ones, or of the open ones if none is decided."""
+    found = list(evidence)
+    found = [one for one in found if one.outcome is not Outcome.OPEN] or found
+    first = {one.outcome: one for one in reversed(found)}
+    return [first[outcome] for outcome in Outcome if outcome in first]
+
+
 def keys(*cells: Iterable[str]) -> tuple[str, ...]:
     """Put several lists of cells' keys into one tuple, each key once, in order."""
     return tuple(dict.fromkeys(itertools.chain(*cells)))
