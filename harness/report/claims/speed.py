@@ -104,7 +104,8 @@ def to_level(rows: pl.DataFrame) -> list[Evidence]:
         .join(rows.filter(metric="validation_curve").group_by(network).agg(pl.col(*facts).first(), "cell"), on=network)
         .join(_seconds(rows), on=["method", "architecture", "D", "B"])
         .with_columns(seconds=pl.col("steps") * pl.col("each"))
-        .sort(*_LEVEL, "bits/dim", "seconds", "shortened", nulls_last=True)
+        # Of those that never get there, one of full length and the longest comes first.
+        .sort(*_LEVEL, "bits/dim", "seconds", "shortened", -pl.col("steps in all"), "method", "recipe", nulls_last=True)
     )
     evidence = []
     for (level, *_), group in reached.group_by(["bits/dim", *_LEVEL], maintain_order=True):

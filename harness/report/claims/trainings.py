@@ -230,10 +230,10 @@ def _beside_likelihood(runs: pl.DataFrame) -> Iterator[tuple[_Training, _Trainin
     Both have dense layers. Of an objective the library that ends lowest counts.
     """
     objective = pl.col("method").str.split("-").list.last().alias("objective")
-    best = runs.filter(linear="dense").with_columns(objective).sort("value")
+    best = runs.filter(linear="dense").with_columns(objective).sort("value", "method")
     rivals = best.filter(pl.col("family").is_in(LIKELIHOOD_OF_DENSE)).unique(_SAME, keep="first", maintain_order=True)
     own = best.filter(family=MATCHED).unique([*_SAME, "objective"], keep="first", maintain_order=True)
-    return _pairs(own.sort("steps", *_SAME, descending=True, nulls_last=True), rivals, _SAME)
+    return _pairs(own.sort("steps", *_SAME, "method", descending=True, nulls_last=True), rivals, _SAME)
 
 
 def _crossed(runs: pl.DataFrame, switch: str) -> Iterator[tuple[_Training, _Training]]:
