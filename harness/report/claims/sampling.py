@@ -36,7 +36,7 @@ def normalizer(rows: pl.DataFrame) -> list[Evidence]:
             "log Z was computed afterwards, from the linear layers' determinants."
         )
         short = f"{matched.height:,} trainings scored exactly afterwards"
-        evidence.append(Evidence(Outcome.FOR, short, text, keys(matched["cell"])))
+        evidence.append(Evidence(Outcome.FOR, short, text, keys(matched["cell"]), "identity"))
     estimates = newest(rows.filter(pl.col("metric").str.contains("^(log_z_error|ess)_"), pl.col("status") == "ok"))
     for name, described in _ESTIMATORS.items():
         errors = estimates.filter(metric=f"log_z_error_{name}").sort("D")
@@ -51,7 +51,7 @@ def normalizer(rows: pl.DataFrame) -> list[Evidence]:
             at_ends.append(f"{text_of(error)} nats at D = {size:,}{draws}")
         share = f"below {ERROR:g} nat at {fine} of {errors.height} measured D"
         text = f"{described}: error {' and '.join(at_ends)}; {share}."
-        evidence.append(Evidence(outcome, f"{name}: {share}", text, keys(errors["cell"])))
+        evidence.append(Evidence(outcome, f"{name}: {share}", text, keys(errors["cell"]), "estimate"))
     return evidence
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -95,7 +96,7 @@ def to_level(rows: pl.DataFrame) -> list[Evidence]:
     other load of the machine is in them.
     """
     network = ["dataset", "architecture", "method", "recipe"]
-    facts = ["D", "B", "family", "base", "shortened", "project"]
+    facts = ["D", "B", "objective", "family", "base", "shortened", "project"]
     steps = pl.col("steps to it")
     reached = (
         time_to_level(rows)
@@ -109,19 +110,20 @@ def to_level(rows: pl.DataFrame) -> list[Evidence]:
     )
     evidence = []
     for (level, *_), group in reached.group_by(["bits/dim", *_LEVEL], maintain_order=True):
-        own = group.filter(family=MATCHED).head(1).to_dicts()
-        rival = group.filter(pl.col("family").is_in(LIKELIHOOD_OF_DENSE)).head(1).to_dicts()
-        if not own or not rival or {own[0]["seconds"], rival[0]["seconds"]} <= {None, 0.0}:  # never, or from the start
-            continue
-        (ours,), (theirs,) = own, rival
-        nats = float(str(level)) * math.log(2) * ours["D"]
-        named = f"{ours['dataset']} {ours['architecture']}, recipe {ours['base']}"
-        text = (
-            f"{named}: a validation NLL of {nats:,.0f} nats ({text_of(level)} bits/dim) is reached by "
-            f"{_arrival(ours)}, by {_arrival(theirs)}."
-        )
-        short = f"{named}, {nats:,.0f} nats: {_brief(ours)}, {_brief(theirs)}"
-        evidence.append(Evidence(_sooner(ours, theirs), short, text, keys(*group["cell"].to_list())))
+        rivals = group.filter(pl.col("family").is_in(LIKELIHOOD_OF_DENSE)).head(1).to_dicts()
+        matched = group.filter(family=MATCHED).unique("objective", keep="first", maintain_order=True).to_dicts()
+        for ours, theirs in itertools.product(matched, rivals):
+            if {ours["seconds"], theirs["seconds"]} <= {None, 0.0}:  # never, or from the start
+                continue
+            nats = float(str(level)) * math.log(2) * ours["D"]
+            named = f"{ours['dataset']} {ours['architecture']}, recipe {ours['base']}"
+            text = (
+                f"{named}: a validation NLL of {nats:,.0f} nats ({text_of(level)} bits/dim) is reached by "
+                f"{_arrival(ours)}, by {_arrival(theirs)}."
+            )
+            short = f"{named}, {nats:,.0f} nats: {_brief(ours)}, {_brief(theirs)}"
+            cells = keys(ours["cell"], theirs["cell"])
+            evidence.append(Evidence(_sooner(ours, theirs), short, text, cells, ours["objective"]))
     return evidence
 
 
@@ -144,7 +146,8 @@ def scaling(rows: pl.DataFrame) -> list[Evidence]:
                 outcome = Outcome.AGAINST if exact - own >= SLOPE else Outcome.FOR
             slopes = f"the time of {method} grows as D to the power {own:.2f}, of ebflow-ml {exact:.2f}"
             short = f"{first['architecture']}: slopes in D {own:.2f} ({method}) and {exact:.2f} (ebflow-ml)"
-            evidence.append(Evidence(outcome, short, f"{_where(first)}, D from {LARGE}: {slopes}.", cells, "D"))
+            kind = "D" if method in _PAPERS else FREE
+            evidence.append(Evidence(outcome, short, f"{_where(first)}, D from {LARGE}: {slopes}.", cells, kind))
     for _, group in timings.group_by([*_MACHINE, "D"], maintain_order=True):
         first = group.row(0, named=True) | {"L": None}
         for method in ("ebflow-dsm", "ebflow-ml"):

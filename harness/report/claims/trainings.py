@@ -28,7 +28,7 @@ NORMS = 10.0
 POINTS = 0.1
 """Two KL divergences of 2-D sets are on par within so many nats."""
 
-_POINT_SETS = ["sine", "swirl", "checkerboard"]
+POINT_SETS = ["sine", "swirl", "checkerboard"]
 _NETWORK = ["dataset", "architecture", "base", "L", "B", "D", "dtype", "project"]
 _KIND = [*_NETWORK, "method", "EMA", "MaP"]
 _RUN = ["experiment", "profile", "recipe", *_KIND]
@@ -47,7 +47,7 @@ def parity(rows: pl.DataFrame, recipe: str) -> list[Evidence]:
         rows: Rows with the columns of `harness.results.derived`.
         recipe: The recipe of both trainings: paper or tuned.
     """
-    trained = _longest(rows, "nll").filter("MaP", ~pl.col("dataset").is_in(_POINT_SETS))
+    trained = _longest(rows, "nll").filter("MaP", ~pl.col("dataset").is_in(POINT_SETS))
     # The data of both recipes are the same, and so is the Gaussian.
     gaussians = trained.filter(pl.col("base").is_in(["paper", "tuned"]), method="gaussian").sort("value").to_dicts()
     evidence = []
@@ -64,13 +64,14 @@ def parity(rows: pl.DataFrame, recipe: str) -> list[Evidence]:
         ends = f"{run['method']} {_nats(run)}, {rival['method']}, the best maximum likelihood, {_nats(rival)}"
         text = f"{_where(run)}: {ends}, a gap of {_interval(gap)} nats or {each:+.3f} a dimension; {gaussian}"
         short = f"{_brief(run)}: {run['method']} {gap.value:+,.1f} nats of {rival['method']}"
-        evidence.append(_evidence(outcome, short, f"{text}{_published(run)}.", run, rival, *bar))
+        found = _evidence(outcome, short, f"{text}{_published(run)}.", run, rival, *bar)
+        evidence.append(replace(found, kind=run["dataset"]))
     return evidence
 
 
 def without_matching(rows: pl.DataFrame) -> list[Evidence]:
     """Compare the test NLL of amortised maximum likelihood with the exact one of equal length, and score matching."""
-    tuned = pl.col("MaP") & pl.col("base").str.starts_with("tuned") & ~pl.col("dataset").is_in(_POINT_SETS)
+    tuned = pl.col("MaP") & pl.col("base").str.starts_with("tuned") & ~pl.col("dataset").is_in(POINT_SETS)
     runs, longest = (kind(rows, "nll").drop_nulls("value").filter(tuned) for kind in (_runs, _longest))
     evidence = []
     alike = [*_SAME, "experiment", "profile", "recipe"]
@@ -171,7 +172,7 @@ def points(rows: pl.DataFrame) -> list[Evidence]:
     """Compare KL and Fisher divergence of score matching on 2-D sets with maximum likelihood."""
     fishers = _runs(rows, "fisher")
     evidence = []
-    for run, rival in _beside_likelihood(_longest(rows, "kl").filter(pl.col("dataset").is_in(_POINT_SETS))):
+    for run, rival in _beside_likelihood(_longest(rows, "kl").filter(pl.col("dataset").is_in(POINT_SETS))):
         gap = _gap(run, rival)
         if gap is None:
             evidence.append(_undecided(run, rival))
@@ -184,7 +185,8 @@ def points(rows: pl.DataFrame) -> list[Evidence]:
             f"{_brief(run)}: KL {text_of(run['value'])} by {run['method']}, {text_of(rival['value'])} by "
             f"{rival['method']}"
         )
-        evidence.append(_evidence(_decide(gap.value <= POINTS, run, rival), short, f"{text}.", run, rival))
+        found = _evidence(_decide(gap.value <= POINTS, run, rival), short, f"{text}.", run, rival)
+        evidence.append(replace(found, kind=f"{run['dataset']} {run['objective']}"))
     return evidence
 
 

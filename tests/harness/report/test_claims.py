@@ -137,6 +137,22 @@ def test_reference_results_are_traceable() -> None:
         assert all(one.cells and set(one.cells) <= known for one in evidence)
 
 
+@pytest.mark.parametrize("method", ["ebflow-ml", "ebflow-aml", "ebflow-dsm", "ebflow-ssm", "relative-gradient-ml"])
+def test_what_is_missing_turns_no_verdict_of_the_reference(method: str) -> None:
+    """Without a method, or with its seeds or its commit changed, a verdict stays, or not enough is measured."""
+    rows, _ = Store(REFERENCE).frame()
+    its = pl.col("method") == method
+    changes = [
+        rows.filter(~its),
+        rows.with_columns(seed=pl.when(its).then(pl.col("seed") + 50).otherwise("seed")),
+        rows.with_columns(commit=pl.when(its).then(pl.lit("d" * 40)).otherwise("commit")),
+    ]
+    for claim in CLAIMS:
+        before = claim.weigh(rows)[0]
+        for changed in changes:
+            assert claim.weigh(changed)[0] in (before, Verdict.UNMEASURED), claim.name
+
+
 def test_amortised_likelihood_against_score_matching_in_time(times: Callable[..., list[Row]]) -> None:
     matched = {"ebflow-dsm": {784: 1.0, 3072: 10.0}, "ebflow-ssm": {784: 0.9, 3072: 12.0}}
     (found,) = compared("cubic", times({**matched, "ebflow-aml": {784: 0.8, 3072: 5.0}}))
