@@ -15,13 +15,13 @@ from typing import Any
 import pytest
 import torch
 
-from harness.benchmarks import DEPTHS, DIMENSIONS, OncePerPoint, evaluation, iteration
 from harness.methods import Problem
 from harness.methods.density import log_prob
 from harness.methods.registry import registry
 from harness.timing import asv_results
+from harness.timing.benchmarks import DEPTHS, DIMENSIONS, OncePerPoint, evaluation, iteration
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[4]
 
 
 def suite() -> Iterator[tuple[str, type[OncePerPoint]]]:
