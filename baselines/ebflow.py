@@ -104,10 +104,10 @@ METHODS = [
     for name, cost, summary in [
         ("ml", LayerCost(3, cubic=2), "maximum likelihood: every determinant at every step"),
         ("aml", LayerCost(3, cubic=2), "maximum likelihood: log Z is differentiated when it has drifted"),
-        ("sml", LayerCost(7, cubic=2 / 3, rows=2), "maximum likelihood with the gradient of log Z from exact samples"),
-        ("ssm", LayerCost(9, rows=2), "sliced score matching: no determinant"),
-        ("tssm", LayerCost(9, rows=3), "sliced score matching in Taylor mode: no determinant (not in the paper)"),
+        ("sml", LayerCost(7, cubic=2 / 3, rows=2, saved=2), "maximum likelihood, the gradient of log Z from samples"),
+        ("ssm", LayerCost(9, rows=2, saved=2), "sliced score matching: no determinant"),
+        ("tssm", LayerCost(9, rows=3, saved=3), "Taylor-mode sliced score matching (not in the paper): no determinant"),
         ("dsm", LayerCost(6), "denoising score matching: no determinant"),
-        ("fdssm", LayerCost(9, rows=3), "finite-difference sliced score matching: no determinant"),
+        ("fdssm", LayerCost(9, rows=3, saved=3), "finite-difference sliced score matching: no determinant"),
     ]
 ]

@@ -104,8 +104,9 @@ METHODS = [
         linear="dense",
         build=FreeFormModel,
         paper="https://arxiv.org/abs/2310.16624",
-        # Forward: encoder, decoder, one tangent each; backward: two products of all but the decoder's tangent.
-        fc_cost=LayerCost(10),
+        # Forward: encoder, decoder, one tangent each; backward: two products of all but the decoder's tangent. The
+        # data, the tangent that comes from the decoder and v need no gradient.
+        fc_cost=LayerCost(10, saved=3),
         summary="maximum likelihood with log|det| estimated by a decoder: no determinant, twice the weights",
     )
 ]

@@ -93,15 +93,15 @@ _OBJECTIVES = {
 
 # Products as for ebflow's own network; two triangular factors are twice as many as one matrix.
 METHODS = [
-    _method("nflows-dense-ssm", LayerCost(9, rows=2), "NaiveLinear"),
+    _method("nflows-dense-ssm", LayerCost(9, rows=2, saved=2), "NaiveLinear"),
     _method("nflows-dense-dsm", LayerCost(6), "NaiveLinear"),
     _method("nflows-dense-aml", LayerCost(3, cubic=2), "NaiveLinear"),
     _method("nflows-lu-dsm", LayerCost(12), "LULinear"),
-    _method("normflows-dense-ssm", LayerCost(9, rows=2), "InvertibleAffine"),
+    _method("normflows-dense-ssm", LayerCost(9, rows=2, saved=2), "InvertibleAffine"),
     _method("normflows-dense-dsm", LayerCost(6), "InvertibleAffine"),
     _method("normflows-dense-aml", LayerCost(3, cubic=2), "InvertibleAffine"),
     _method("normflows-luperm-dsm", LayerCost(12), "LULinearPermute"),
-    _method("zuko-dense-ssm", LayerCost(9, rows=2), "a dense transform"),
+    _method("zuko-dense-ssm", LayerCost(9, rows=2, saved=2), "a dense transform"),
     _method("zuko-dense-dsm", LayerCost(6), "a dense transform"),
     _method("zuko-dense-aml", LayerCost(3, cubic=2), "a dense transform"),
 ]

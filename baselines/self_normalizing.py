@@ -126,7 +126,9 @@ METHODS = [
         build=_build,
         starts=STARTS,
         paper="https://arxiv.org/abs/2011.07248",
-        fc_cost=LayerCost(6),  # forward, reconstruction, its gradient and that of the input, gradients of W and R
+        # Forward, reconstruction, its gradient and that of the input, gradients of W and R. The gradient of R takes
+        # that of the input, also in the first layer.
+        fc_cost=LayerCost(6, saved=0),
         summary="maximum likelihood with a learned inverse beside every W: no determinant, twice the weights",
     )
 ]

@@ -2,7 +2,7 @@
 
 The count is for the fc architecture: L linear layers of D x D and a batch of B. A product multiplies a B x D matrix by
 a layer's D x D matrix, or makes that layer's gradient from B rows; each takes 2 B D^2 flops. Everything elementwise is
-left out, so that the result is a lower bound.
+left out, and so are products that no step needs: the result is a lower bound.
 """
 
 from dataclasses import dataclass
@@ -12,17 +12,21 @@ from harness.methods.problem import Problem
 
 @dataclass(frozen=True)
 class LayerCost:
-    """Arithmetic of loss and backward pass of one linear layer.
+    """Arithmetic of loss and backward pass over L linear layers.
 
     Args:
-        products: Number of products. Maximum likelihood takes 3: forward, gradient of the input, gradient of weights.
-        cubic: Number of flops in units of D^3: an LU factorisation is 2/3, the inverse from it 4/3.
+        products: Number of products of a layer. Maximum likelihood takes 3: forward, gradient of the input, gradient of
+            the weights.
+        cubic: Number of flops of a layer in units of D^3: an LU factorisation is 2/3, the inverse from it 4/3.
         rows: Number of rows per sample that share a product; taller products run at a higher rate.
+        saved: Number of products that the whole network does without, whatever its depth. Data need no gradient, so
+            that the first layer saves the gradient of its input: one product for each row per sample.
     """
 
     products: float
     cubic: float = 0.0
     rows: int = 1
+    saved: float = 1
 
     def flops(self, problem: Problem, period: int = 1) -> float:
         """Return the flops of loss and backward pass over all layers, in the mean of so many steps."""
@@ -40,7 +44,8 @@ class LayerCost:
         return self._of_products(problem) / product_rate + self._of_cubes(problem) / cube_rate / period
 
     def _of_products(self, problem: Problem) -> float:
-        return problem.layers * 2 * self.products * problem.batch * problem.dimension**2
+        products = problem.layers * self.products - self.saved
+        return 2 * products * problem.batch * problem.dimension**2
 
     def _of_cubes(self, problem: Problem) -> float:
         return problem.layers * self.cubic * problem.dimension**3

@@ -48,7 +48,7 @@ def test_every_competitor_of_this_repository_is_there() -> None:
         *(f"nflows-{name}-ml" for name in ("dense", "lu", "qr", "svd", "nsf", "maf")),
         *(f"normflows-{name}-ml" for name in ("dense", "lu", "luperm", "nsf", "residual")),
         *(f"zuko-{name}-ml" for name in ("dense", "lu", "nsf", "maf")),
-        *("relative-gradient-ml", "self-normalizing-ml", "free-form-ml"),
+        *("relative-gradient-ml", "self-normalizing-ml", "free-form-ml", "plain-lu-ml"),
     }
 
 
@@ -98,10 +98,11 @@ def test_weights_beyond_a_triangular_layer_are_refused(name: str, flaw: str) -> 
         model.load_linear_layers(layers)
 
 
-def test_row_exchanges_are_refused_where_signs_are_free() -> None:
-    layers = shared_layers(registry().find("zuko-lu-ml"))
+@pytest.mark.parametrize("name", ["zuko-lu-ml", "plain-lu-ml"])
+def test_row_exchanges_are_refused_where_signs_are_free(name: str) -> None:
+    layers = shared_layers(registry().find(name))
     problem = small()
-    model, x = build(registry().find("zuko-lu-ml"), problem), draw(problem)
+    model, x = build(registry().find(name), problem), draw(problem)
     weight, bias = layers[1]
     layers[1] = (-weight, bias)
     model.load_linear_layers(layers)

@@ -129,9 +129,9 @@ def test_bounds_follow_from_the_cost_and_the_machine(
 ) -> None:
     with_methods(fake_method(fc_cost=LayerCost(3, cubic=2)))
     rows = {row.metric: row for row in TIMING.run().rows}
-    flops, moved = 2 * (6 * 4 * 9 + 2 * 27), 6 * 4 * 8  # L = 2, B = 4, D = 3; six parameters of four bytes
+    flops, moved = (2 * 3 - 1) * 2 * 4 * 9 + 2 * 2 * 27, 6 * 4 * 8  # L = 2, B = 4, D = 3; six parameters of four bytes
     assert (rows["flops"].value, rows["optimizer_bytes"].value) == (flops, moved)
-    gradient = 432 / rows["gemm_rate"].value + 108 / rows["gemm_rate_square"].value
+    gradient = 360 / rows["gemm_rate"].value + 108 / rows["gemm_rate_square"].value
     assert rows["gradient_bound"].value == pytest.approx(gradient)
     assert rows["iteration_bound"].value == pytest.approx(gradient + moved / rows["copy_bandwidth"].value)
     without_average = replace(TIMING, config=TrainingConfig(ema_decay=None)).run().rows

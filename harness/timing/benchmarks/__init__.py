@@ -1,5 +1,10 @@
-"""The asv suite: the speed of every method over D and L, commit after commit."""
+"""The asv suite: the speed of every method over D and L, commit after commit.
 
+A plain ``asv run`` times every method at three D and one L. The environment variable ``HARNESS_ASV_GRID=full`` asks for
+the full grid, which takes several times as long.
+"""
+
+import os
 import time
 
 import torch
@@ -11,9 +16,23 @@ from harness.timing.interleaved import trainer_on_noise
 from harness.training.configuration import TrainingConfig
 from harness.training.step import Trainer
 
-DIMENSIONS = [16, 64, 256, 784]
-DEPTHS = [1, 2, 4]
 
+def grid(name: str) -> tuple[list[int], list[int]]:
+    """Return the sizes D and L to time.
+
+    Args:
+        name: What `HARNESS_ASV_GRID` says: full, or nothing for the sizes of a plain ``asv run``.
+
+    Raises:
+        ValueError: if the name is another one.
+    """
+    grids = {"": ([64, 256, 784], [2]), "full": ([16, 64, 256, 784], [1, 2, 4])}
+    if name not in grids:
+        raise ValueError(f"HARNESS_ASV_GRID must be full or not be set, unlike {name!r}")
+    return grids[name]
+
+
+DIMENSIONS, DEPTHS = grid(os.environ.get("HARNESS_ASV_GRID", ""))
 
 _steps = 1  # that a timed call takes
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import inspect
 import json
+import os
 import re
+import shlex
 import subprocess
 import sys
 import time
@@ -15,13 +17,13 @@ from typing import Any
 import pytest
 import torch
 
-from harness.benchmarks import DEPTHS, DIMENSIONS, OncePerPoint, evaluation, iteration
 from harness.methods import Problem
 from harness.methods.density import log_prob
 from harness.methods.registry import registry
 from harness.timing import asv_results
+from harness.timing.benchmarks import DEPTHS, DIMENSIONS, OncePerPoint, evaluation, grid, iteration
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[4]
 
 
 def suite() -> Iterator[tuple[str, type[OncePerPoint]]]:
@@ -83,6 +85,35 @@ def test_a_timed_call_holds_a_whole_period_and_tells_the_mean_of_its_steps(monke
         benchmark.time_iteration("ebflow-aml", 16, 2)
         assert timer() - began == pytest.approx(1 + 100 / period)
     assert (len(refreshes), sum(refreshes)) == (3 * period, 3)
+
+
+def test_a_plain_run_is_a_part_of_the_full_grid() -> None:
+    (sizes, depths), (all_sizes, all_depths) = grid(""), grid("full")
+    assert set(sizes) < set(all_sizes)
+    assert set(depths) < set(all_depths)
+    assert 4 * len(sizes) * len(depths) <= len(all_sizes) * len(all_depths)
+    with pytest.raises(ValueError, match="HARNESS_ASV_GRID must be full or not be set, unlike 'Full'"):
+        grid("Full")
+
+
+@pytest.mark.parametrize("name", ["", "full"])
+def test_the_environment_chooses_the_grid(name: str) -> None:
+    code = "from harness.timing.benchmarks import iteration; print(iteration.TrainingIteration.params[1:])"
+    environment = {**os.environ, "HARNESS_ASV_GRID": name}
+    ended = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert ended.stdout == f"{grid(name)}\n", ended.stderr
+
+
+@pytest.mark.parametrize(
+    ("page", "method"), [("adding-a-baseline.md", "plain-dense-ml"), ("regressions.md", "ebflow-dsm")]
+)
+def test_the_documented_selection_is_one_method_alone(page: str, method: str) -> None:
+    shown = re.findall(r"^asv run (--bench .*?)(?: +#.*)?$", (ROOT / "docs" / page).read_text(), re.MULTILINE)
+    ((_, selection),) = map(shlex.split, shown)
+    names = {*iteration.TrainingIteration.params[0], "plain-dense-ml"}
+    # As asv names a point.
+    points = {f"iteration.TrainingIteration.time_iteration({name!r}, 784, 2)": name for name in names}
+    assert [name for point, name in points.items() if re.search(selection, point)] == [method]
 
 
 def test_points() -> None:
