@@ -21,14 +21,13 @@ from harness.methods.contract import (
 )
 from harness.methods.cost import LayerCost
 from harness.methods.moments import Moments, moments
-from harness.methods.problem import ARCHITECTURES, DTYPES, STARTS, Problem
+from harness.methods.problem import ARCHITECTURES, DTYPES, Problem
 
 __all__ = [
     "ARCHITECTURES",
     "DTYPES",
     "FAMILIES",
     "SCORE_MATCHING",
-    "STARTS",
     "ClosedForm",
     "Imputes",
     "LayerCost",
