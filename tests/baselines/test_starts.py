@@ -225,9 +225,8 @@ def test_an_adapter_gets_start_and_refit_without_a_line_of_its_own(digits: Tenso
 def test_what_cannot_start_from_data_says_why(digits: Tensor) -> None:
     with pytest.raises(UnavailableError, match="cannot take a start from data: it takes no other weights"):
         started(Method("stubborn-ml", "ml", "dense", Stubborn), digits)
-    lcss = started(
-        Method("plain-lcss", "lcss", "dense", Plain, family="score-matching"), digits, start="whitened-start"
-    )
+    scores = Method("plain-lcss", "lcss", "dense", Plain, family="score-matching")
+    lcss = started(scores, digits, start="whitened-start", layers=1)
     with pytest.raises(UnavailableError, match="plain-lcss matches scores behind the whitening alone"):
         lcss.training_loss(digits)
     with pytest.raises(ValueError, match="the covariance of 50 samples in 64 dimensions is singular"):
