@@ -13,18 +13,10 @@ __all__ = ["network"]
 
 
 def network(problem: Problem) -> EBFlow:
-    """Make the network of a problem; one that starts from data has a whitening in front.
-
-    Raises:
-        ValueError: if a network is to start from data that is no fc, or takes raw pixels.
-    """
+    """Make the network of a problem."""
     from ebflow import architectures
     from ebflow.layers import ActNorm, Layer
 
-    if problem.start != "published":
-        if problem.architecture != "fc" or problem.raw_pixel_alpha is not None:
-            raise ValueError("only fc starts from whitened data, and not without MaP")
-        return architectures.whitened_fc(problem.shape, problem.layers, residual=problem.residual)
     before: tuple[Layer, ...] = ()
     if problem.raw_pixel_alpha is not None:
         before = architectures.raw_pixels(problem.shape, levels=problem.levels, alpha=problem.raw_pixel_alpha)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from ebflow import EBFlow
     from ebflow.layers import Dense
 
-__all__ = ["DenseModel", "EnergyModel", "StartedFromData"]
+__all__ = ["DenseModel", "EnergyModel"]
 
 
 class EnergyModel(Model):
@@ -77,7 +77,7 @@ class EnergyModel(Model):
 
 
 class DenseModel(EnergyModel):
-    """An energy model whose dense layers can be set from outside."""
+    """An energy model whose dense layers can be read and set from outside."""
 
     @property
     def dense_layers(self) -> list[Dense]:
@@ -86,20 +86,9 @@ class DenseModel(EnergyModel):
 
         return [layer for layer in self.module.layers if isinstance(layer, Dense)]
 
+    def linear_layers(self) -> list[tuple[Tensor, Tensor]]:
+        return [(dense.weight.detach(), dense.get_parameter("bias").detach()) for dense in self.dense_layers]
+
     def load_linear_layers(self, layers: Sequence[tuple[Tensor, Tensor]]) -> None:
         for dense, (weight, bias) in zip(self.dense_layers, layers, strict=True):
             dense.load_state_dict({"weight": weight, "bias": bias})
-
-
-class StartedFromData(EnergyModel):
-    """What makes a model of dense layers start from data, behind a whitening, and refit its last layer."""
-
-    def init_batch(self, x: Tensor) -> None:
-        from ebflow import initialization
-
-        initialization.from_data(self.module, x)
-
-    def calibrate(self, x: Tensor) -> None:
-        from ebflow import initialization
-
-        initialization.calibrate(self.module, x)

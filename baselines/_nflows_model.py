@@ -59,7 +59,7 @@ class LinearStack(NflowsModel):
         from ebflow.interop.nflows import LayerTransform
         from ebflow.layers import SmoothLeakyReLU
 
-        self.linear_layers = linear_layers
+        self.linear_maps = linear_layers
         chain: list[nn.Module] = [linear_layers[0]]
         for layer in linear_layers[1:]:
             chain += [LayerTransform(SmoothLeakyReLU(residual=problem.residual)), layer]

@@ -73,26 +73,37 @@ class LinearStack(NormflowsModel):
         problem: The problem to build for.
         linear: A function that makes the layers of one linear map, data to latent.
         load: A function that sets these layers to z = W x + b.
+        read: A function that returns W and b of these layers.
     """
 
     def __init__(
-        self, problem: Problem, linear: Callable[[], list[Any]], load: Callable[[list[Any], Tensor, Tensor], None]
+        self,
+        problem: Problem,
+        linear: Callable[[], list[Any]],
+        load: Callable[[list[Any], Tensor, Tensor], None],
+        read: Callable[[list[Any]], tuple[Tensor, Tensor]],
     ) -> None:
         from ebflow.interop.normflows import LayerFlow
         from ebflow.layers import SmoothLeakyReLU
 
-        self.load = load
-        self.linear_layers = [linear() for _ in range(problem.layers)]
-        layers: list[nn.Module] = [*self.linear_layers[0]]
-        for parts in self.linear_layers[1:]:
+        self.load, self.read = load, read
+        self.linear_maps = [linear() for _ in range(problem.layers)]
+        layers: list[nn.Module] = [*self.linear_maps[0]]
+        for parts in self.linear_maps[1:]:
             layers += [LayerFlow(SmoothLeakyReLU(residual=problem.residual)), *parts]
         super().__init__(problem, chain(problem, layers))
+
+    def linear_layers(self) -> list[tuple[Tensor, Tensor]]:
+        import torch
+
+        with torch.no_grad():
+            return [self.read(parts) for parts in self.linear_maps]
 
     def load_linear_layers(self, layers: Sequence[tuple[Tensor, Tensor]]) -> None:
         import torch
 
         with torch.no_grad():
-            for parts, (weight, bias) in zip(self.linear_layers, layers, strict=True):
+            for parts, (weight, bias) in zip(self.linear_maps, layers, strict=True):
                 self.load(parts, weight, bias)
 
 

@@ -29,6 +29,16 @@ class ObjectiveModel(Model):
         flow = self.trained_flow
         return self.objective(flow, x.reshape(len(x), *flow.shape), generator)
 
+    def loss_before_map(
+        self, x: Tensor, matrix: Tensor, shift: Tensor, generator: torch.Generator | None = None
+    ) -> Tensor:
+        from ebflow import EBFlow
+        from ebflow.layers import Whitening
+
+        front = Whitening(x.shape[1])
+        front.matrix, front.shift = matrix, shift
+        return self.objective(EBFlow(tuple(x.shape[1:]), [front, *self.trained_flow.layers]), x, generator)
+
     def observations(self) -> dict[str, float]:
         return self.objective.observations(self.trained_flow)
 

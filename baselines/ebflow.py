@@ -12,9 +12,9 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from baselines._ebflow_network import network
-from baselines._energy_model import DenseModel, StartedFromData
+from baselines._energy_model import DenseModel
 from baselines._objective_model import ObjectiveModel
-from harness.methods import STARTS, LayerCost, Method, Problem
+from harness.methods import LayerCost, Method, Problem
 
 if TYPE_CHECKING:
     from ebflow import EBFlow, Objective
@@ -34,22 +34,9 @@ class EBFlowModel(ObjectiveModel, DenseModel):
         return self.module
 
 
-class WhitenedModel(StartedFromData, EBFlowModel):
-    """An fc that starts from data, and is trained behind the whitening."""
-
-
 def build(name: str, problem: Problem) -> EBFlowModel:
     """Make the network of a problem with the objective of this name."""
-    from ebflow import Behind
-    from ebflow.layers import Whitening
-
-    flow, objective = network(problem), objective_of(name, problem)
-    if problem.start == "published":
-        return EBFlowModel(flow, objective)
-    if problem.start == "whitened":
-        whitening = next(index for index, layer in enumerate(flow.layers) if isinstance(layer, Whitening))
-        objective = Behind(objective, whitening + 1)
-    return WhitenedModel(flow, objective)
+    return EBFlowModel(network(problem), objective_of(name, problem))
 
 
 def objective_of(name: str, problem: Problem) -> Objective:
@@ -94,7 +81,6 @@ METHODS = [
         linear="dense",
         build=partial(build, name),
         architectures=("fc", "cnn", "glow", "toy"),
-        starts=STARTS,
         raw_pixels=True,
         fc_cost=cost,
         periods=PERIODS if name == "aml" else {},

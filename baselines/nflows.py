@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from baselines._nflows_model import LinearStack
+from baselines._triangular import POSITIVE_DIAGONAL, factors
 from harness.methods import LayerCost, Method, Problem
 
 if TYPE_CHECKING:
@@ -19,10 +20,13 @@ __all__ = ["METHODS"]
 
 
 class SharingStack(LinearStack):
-    """A stack of layers that can be set to a matrix and a bias."""
+    """A stack of layers that can be read and set as a matrix and a bias."""
+
+    def linear_layers(self) -> list[tuple[Tensor, Tensor]]:
+        return [(layer.weight().detach(), layer.bias.detach()) for layer in self.linear_maps]
 
     def load_linear_layers(self, layers: Sequence[tuple[Tensor, Tensor]]) -> None:
-        for layer, (weight, bias) in zip(self.linear_layers, layers, strict=True):
+        for layer, (weight, bias) in zip(self.linear_maps, layers, strict=True):
             layer.load(weight, bias)
 
 
@@ -63,11 +67,7 @@ def _lu(problem: Problem) -> SharingStack:
 
         @torch.no_grad()
         def load(self, weight: Tensor, bias: Tensor) -> None:
-            exchanges, lower, upper = torch.linalg.lu(weight)
-            if not torch.equal(exchanges, torch.eye(len(weight)).to(weight)) or bool((upper.diag() <= self.eps).any()):
-                raise ValueError(
-                    "an LU layer takes weights that factor without row exchanges, with a positive diagonal"
-                )
+            lower, upper = factors(weight, above=self.eps)
             self.lower_entries.copy_(lower[self.lower_indices])
             self.upper_entries.copy_(upper[self.upper_indices])
             self.unconstrained_upper_diag.copy_(torch.log(torch.expm1(upper.diag() - self.eps)))
@@ -87,6 +87,7 @@ METHODS = [
         build=build,
         requires=("nflows.flows",),
         fc_cost=cost,
+        own_start=POSITIVE_DIAGONAL if name == "lu" else "",
         summary=summary,
         paper="https://github.com/bayesiains/nflows",
     )

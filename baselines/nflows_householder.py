@@ -63,6 +63,7 @@ METHODS = [
         build=build,
         requires=("nflows.flows",),
         fc_cost=cost,
+        own_start="it starts at +I, because 16 reflections cannot turn a layer into the start from data",
         summary=summary,
         paper=paper,
     )

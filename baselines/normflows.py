@@ -48,13 +48,17 @@ def _build(use_lu: bool, problem: Problem) -> LinearStack:
         affine.sign_S.copy_(upper.diag().sign())
         affine.log_S.copy_(upper.diag().abs().log())
 
+    def read(parts: list[Any]) -> tuple[Tensor, Tensor]:
+        affine, shift = parts
+        return (affine._assemble_W() if use_lu else affine.W).mT, shift.layer.bias
+
     def linear() -> list[Any]:
         return [InvertibleAffine(problem.dimension, use_lu=use_lu), _bias(problem.dimension)]
 
     with warnings.catch_warnings():
         # Building InvertibleAffine factors a matrix with Tensor.lu.
         warnings.filterwarnings("ignore", "torch.lu is deprecated")
-        model = LinearStack(problem, linear, load)
+        model = LinearStack(problem, linear, load, read)
     start = -torch.eye(problem.dimension), torch.ones(problem.dimension)
     model.load_linear_layers([start] * problem.layers)
     return model

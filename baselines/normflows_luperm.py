@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from baselines._normflows_model import LinearStack
+from baselines._triangular import POSITIVE_DIAGONAL, factors
 from harness.methods import LayerCost, Method, Problem
 
 if TYPE_CHECKING:
@@ -22,23 +23,25 @@ def _build(problem: Problem) -> LinearStack:
 
     def load(parts: list[Any], weight: Tensor, bias: Tensor) -> None:
         (layer,) = parts
-        exchanges, lower, upper = torch.linalg.lu(weight)
-        if not torch.equal(exchanges, torch.eye(len(weight)).to(weight)) or bool(
-            (upper.diag() <= layer.linear.eps).any()
-        ):
-            raise ValueError("an LU layer takes weights that factor without row exchanges, with a positive diagonal")
+        lower, upper = factors(weight, above=layer.linear.eps)
         layer.permutation._permutation.copy_(torch.arange(len(weight)))
         layer.linear.lower_entries.copy_(lower[layer.linear.lower_indices])
         layer.linear.upper_entries.copy_(upper[layer.linear.upper_indices])
         layer.linear.unconstrained_upper_diag.copy_(torch.log(torch.expm1(upper.diag() - layer.linear.eps)))
         layer.linear.bias.copy_(bias)
 
+    def read(parts: list[Any]) -> tuple[Tensor, Tensor]:
+        (layer,) = parts
+        weight = torch.empty_like(layer.linear.weight())
+        weight[:, layer.permutation._permutation] = layer.linear.weight()  # the permutation comes first
+        return weight, layer.linear.bias
+
     def linear() -> list[Any]:
         layer = LULinearPermute(problem.dimension)
         torch.nn.init.ones_(layer.linear.bias)
         return [layer]
 
-    return LinearStack(problem, linear, load)
+    return LinearStack(problem, linear, load, read)
 
 
 METHODS = [
@@ -49,6 +52,7 @@ METHODS = [
         build=_build,
         requires=("normflows",),
         fc_cost=LayerCost(6),
+        own_start=POSITIVE_DIAGONAL,
         summary="LULinearPermute: a fixed permutation and two triangular factors, no O(D^3) term",
         paper="https://arxiv.org/abs/1906.04032",
     )

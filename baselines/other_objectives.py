@@ -56,6 +56,10 @@ class PeerModel(ObjectiveModel):
     def to_data(self, z: Tensor) -> Tensor:
         return self.peer.to_data(z)
 
+    def linear_layers(self) -> list[tuple[Tensor, Tensor]]:
+        assert isinstance(self.peer, SharedWeights)
+        return self.peer.linear_layers()
+
     def load_linear_layers(self, layers: Sequence[tuple[Tensor, Tensor]]) -> None:
         assert isinstance(self.peer, SharedWeights)
         self.peer.load_linear_layers(layers)

@@ -19,8 +19,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from baselines._ebflow_network import network
-from baselines._energy_model import DenseModel, StartedFromData
-from harness.methods import STARTS, LayerCost, Method, Problem
+from baselines._energy_model import DenseModel
+from harness.methods import LayerCost, Method, Problem
 
 if TYPE_CHECKING:
     import torch
@@ -50,10 +50,6 @@ class RelativeGradientModel(DenseModel):
         return (0.5 * x.square().sum(1) - log_det).mean()
 
 
-class WhitenedRelativeGradientModel(StartedFromData, RelativeGradientModel):
-    """The same, started from data and trained behind the whitening."""
-
-
 def _build(problem: Problem) -> RelativeGradientModel:
     import torch
     from torch.autograd.function import once_differentiable
@@ -79,8 +75,7 @@ def _build(problem: Problem) -> RelativeGradientModel:
             of_weight = (delta.mT @ pulled).to(weight.dtype).addcmul_(weight, of_log_det)
             return of_x, of_weight, delta.sum(0)
 
-    model = RelativeGradientModel if problem.start == "published" else WhitenedRelativeGradientModel
-    return model(problem, Affine.apply)
+    return RelativeGradientModel(problem, Affine.apply)
 
 
 METHODS = [
@@ -89,7 +84,6 @@ METHODS = [
         objective="relative-gradient",
         linear="dense",
         build=_build,
-        starts=STARTS,
         paper="https://arxiv.org/abs/2006.15090",
         fc_cost=LayerCost(4, rows=2),  # forward, y W beside the gradient of the input, gradient of the weights
         summary="maximum likelihood along the gradient times W^T W: no determinant, one product more",

@@ -23,8 +23,8 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from baselines._ebflow_network import network
-from baselines._energy_model import DenseModel, StartedFromData
-from harness.methods import STARTS, LayerCost, Method, Problem
+from baselines._energy_model import DenseModel
+from harness.methods import LayerCost, Method, Problem
 
 if TYPE_CHECKING:
     import torch
@@ -79,10 +79,6 @@ class SelfNormalizingModel(DenseModel):
         return (0.5 * x.square().sum(1) - log_det).mean() + error
 
 
-class WhitenedSelfNormalizingModel(SelfNormalizingModel, StartedFromData):
-    """The same, started from data and trained behind the whitening."""
-
-
 def _build(problem: Problem) -> SelfNormalizingModel:
     import torch
     from torch.autograd.function import once_differentiable
@@ -114,8 +110,7 @@ def _build(problem: Problem) -> SelfNormalizingModel:
             of_inverse = of_inverse.to(inverse.dtype).addcmul_(weight, of_log_det, value=-0.5)
             return of_x, of_weight, delta.sum(0), of_inverse
 
-    model = SelfNormalizingModel if problem.start == "published" else WhitenedSelfNormalizingModel
-    return model(problem, Affine.apply)
+    return SelfNormalizingModel(problem, Affine.apply)
 
 
 METHODS = [
@@ -124,7 +119,6 @@ METHODS = [
         objective="self-normalizing",
         linear="dense",
         build=_build,
-        starts=STARTS,
         paper="https://arxiv.org/abs/2011.07248",
         # Forward, reconstruction, its gradient and that of the input, gradients of W and R. The gradient of R takes
         # that of the input, also in the first layer.

@@ -7,8 +7,9 @@ zuko's shift adds. Its lower factor has a free diagonal of any sign, so that bot
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from baselines._triangular import factors
 from baselines._zuko_model import ZukoModel
 from harness.methods import LayerCost, Method, Problem
 
@@ -24,24 +25,36 @@ class LinearStack(ZukoModel):
     Args:
         problem: The problem to build for.
         linear: A function from W and b to the lazy transforms of z = W x + b.
+        read: A function from these transforms, no longer lazy, to W and b.
     """
 
-    def __init__(self, problem: Problem, linear: Callable[[Tensor, Tensor], list[nn.Module]]) -> None:
+    def __init__(
+        self,
+        problem: Problem,
+        linear: Callable[[Tensor, Tensor], list[nn.Module]],
+        read: Callable[[list[Any]], tuple[Tensor, Tensor]],
+    ) -> None:
         import torch
 
         from ebflow.interop.zuko import LazyLayer
         from ebflow.layers import SmoothLeakyReLU
 
-        self.linear = linear
+        self.linear, self.read = linear, read
         weight, bias = -torch.eye(problem.dimension), torch.ones(problem.dimension)
-        self.linear_layers = [linear(weight.clone(), bias.clone()) for _ in range(problem.layers)]
-        chain = [*self.linear_layers[0]]
-        for parts in self.linear_layers[1:]:
+        self.linear_maps = [linear(weight.clone(), bias.clone()) for _ in range(problem.layers)]
+        chain = [*self.linear_maps[0]]
+        for parts in self.linear_maps[1:]:
             chain += [LazyLayer(SmoothLeakyReLU(residual=problem.residual)), *parts]
         super().__init__(problem, chain)
 
+    def linear_layers(self) -> list[tuple[Tensor, Tensor]]:
+        import torch
+
+        with torch.no_grad():
+            return [self.read([part() for part in parts]) for parts in self.linear_maps]
+
     def load_linear_layers(self, layers: Sequence[tuple[Tensor, Tensor]]) -> None:
-        for parts, (weight, bias) in zip(self.linear_layers, layers, strict=True):
+        for parts, (weight, bias) in zip(self.linear_maps, layers, strict=True):
             for part, wanted in zip(parts, self.linear(weight, bias), strict=True):
                 part.load_state_dict(wanted.state_dict())
 
@@ -51,19 +64,19 @@ def _dense(problem: Problem) -> LinearStack:
 
     from ebflow.interop.zuko import DenseTransform
 
-    return LinearStack(problem, lambda weight, bias: [UnconditionalTransform(DenseTransform, weight=weight, bias=bias)])
+    def linear(weight: Tensor, bias: Tensor) -> list[nn.Module]:
+        return [UnconditionalTransform(DenseTransform, weight=weight, bias=bias)]
+
+    return LinearStack(problem, linear, lambda parts: (parts[0].weight.detach(), parts[0].bias.detach()))
 
 
 def _lu(problem: Problem) -> LinearStack:
-    import torch
     from zuko.lazy import UnconditionalTransform
     from zuko.transforms import AdditiveTransform, LULinearTransform
 
     def linear(weight: Tensor, bias: Tensor) -> list[nn.Module]:
-        # torch's factors, with the diagonal moved from U to L, where zuko has it.
-        exchanges, lower, upper = torch.linalg.lu(weight)
-        if weight.device.type != "meta" and not torch.equal(exchanges, torch.eye(len(weight)).to(weight)):
-            raise ValueError("this LU layer takes weights that factor without row exchanges")
+        # The diagonal is moved from U to L, where zuko has it.
+        lower, upper = factors(weight)
         pivots = upper.diag()
         both = lower * pivots + (upper / pivots[:, None]).triu(1)
         return [
@@ -71,7 +84,7 @@ def _lu(problem: Problem) -> LinearStack:
             UnconditionalTransform(AdditiveTransform, shift=bias),
         ]
 
-    return LinearStack(problem, linear)
+    return LinearStack(problem, linear, lambda parts: (parts[0].L @ parts[0].U, parts[1].shift))
 
 
 METHODS = [

@@ -163,6 +163,10 @@ class Cell(ABC):
             where["processes"] = count
         return {"kind": self.kind, **where, **_differing(self)}
 
+    def limits_of(self, method: Method) -> str | None:
+        """Return what tables say of a method's rows beside their numbers, or None."""
+        return method.limits
+
     def key(self) -> str:
         """Return the name of the cell, and of its file: a digest of its identity."""
         return cell_key(self.identity())
@@ -219,7 +223,7 @@ class Cell(ABC):
             method=method.name if method else "machine",
             objective=method.objective if method else "none",
             linear=method.linear if method else "none",
-            limits=method.limits if method else None,
+            limits=self.limits_of(method) if method else None,
             dataset=self.data,
             architecture=problem.architecture,
             shape="x".join(map(str, problem.shape)),

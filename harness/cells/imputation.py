@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -15,11 +15,13 @@ from harness.cells.pictures import as_levels, imputed
 from harness.datasets.dataset import Dataset
 from harness.datasets.preprocessing import LogitPreprocessing
 from harness.errors import InputError, UnavailableError
-from harness.methods import Imputes, Moments, Problem, moments
+from harness.methods import Imputes, Model, Moments, Problem, moments
 from harness.methods.calls import guarded
-from harness.methods.density import build, count_parameters
+from harness.methods.density import build, count_parameters, folded
 from harness.methods.precision import stored
 from harness.methods.registry import registry
+from harness.methods.seeds import generator
+from harness.methods.whitened import Whitened
 from harness.results import Row
 from harness.results.statistics import Estimate, mean_interval
 from harness.training.checkpoints import TrainingCheckpoint
@@ -27,7 +29,6 @@ from harness.training.loop import Divergence
 from harness.training.scoring import fit
 
 _ROWS_AT_ONCE = 1000
-_SEED = 3_000_003  # far from those of training, validation and test
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,14 +83,14 @@ class ImputationCell(TrainedCell):
             model = build(method, self.problem)
         except InputError as error:
             raise UnavailableError(str(error)) from error
-        if not isinstance(model, Imputes):
+        if not isinstance(model.model if isinstance(model, Whitened) else model, Imputes):
             raise UnavailableError(f"{method.name} cannot impute")
         metrics = self._impute(model, data, data.preprocessing, progress, keep, resume)
         return [row(*metric, parameters=count_parameters(model)) for metric in metrics]
 
     def _impute(
         self,
-        model: Any,
+        model: Model,
         data: Dataset,
         preprocessing: LogitPreprocessing,
         progress: Progress,
@@ -99,20 +100,22 @@ class ImputationCell(TrainedCell):
         """Train a model that `Imputes`, run the chains, and list metric, unit and value of all that they tell."""
         training = _moments(data, self.problem)
         report = fit(model, self.problem, data, data, self.config, progress, resume=resume)
+        imputing = folded(model)  # which a whitening in front would hide
+        assert isinstance(imputing, Imputes)
 
         missing = torch.zeros(data.shape, dtype=torch.bool, device=self.problem.device)
         missing[:, data.shape[1] // 2 :] = True
         truth = data.test[: self.images].to(self.problem.device)
-        generator = torch.Generator(self.problem.device).manual_seed(_SEED)
-        known = preprocessing.draw(truth, generator, stored(self.problem.dtype))
-        others = torch.randint(len(data.train), (len(truth),), generator=generator, device=self.problem.device)
+        noise = generator(0, "imputation", self.problem.device)
+        known = preprocessing.draw(truth, noise, stored(self.problem.dtype))
+        others = torch.randint(len(data.train), (len(truth),), generator=noise, device=self.problem.device)
         elsewhere = data.train.to(self.problem.device)[others]
-        x = torch.where(missing, preprocessing.draw(elsewhere, generator, known.dtype), known)
+        x = torch.where(missing, preprocessing.draw(elsewhere, noise, known.dtype), known)
 
         started = time.perf_counter()
         total = torch.zeros(truth.shape, dtype=torch.float64, device=truth.device)
         moves = 0.0
-        chain = model.impute(
+        chain = imputing.impute(
             x,
             missing,
             steps=self.steps,
@@ -121,7 +124,7 @@ class ImputationCell(TrainedCell):
             adjusted=self.adjusted,
             warmup=self.warmup,
             leapfrog=self.leapfrog,
-            generator=generator,
+            generator=noise,
         )
         for step in range(self.steps):
             with guarded("impute"):
@@ -171,9 +174,9 @@ def peak_signal_to_noise(levels: Tensor, truth: Tensor, missing: Tensor, peak: f
 
 def _moments(data: Dataset, problem: Problem) -> Moments:
     """Return mean and covariance of the training data in model space."""
-    generator = torch.Generator(problem.device).manual_seed(problem.seed)
+    noise = generator(problem.seed, "closed form", problem.device)
     rows = data.train.to(problem.device).split(_ROWS_AT_ONCE)
-    return moments(data.preprocessing.draw(raw, generator, torch.float64) for raw in rows)
+    return moments(data.preprocessing.draw(raw, noise, torch.float64) for raw in rows)
 
 
 def _conditional_mean(known: Tensor, missing: Tensor, training: Moments) -> Tensor:

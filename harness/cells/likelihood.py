@@ -16,16 +16,17 @@ from harness.cells.pictures import Arrays, learned
 from harness.datasets.dataset import Dataset
 from harness.datasets.preprocessing import Identity, LogitPreprocessing
 from harness.errors import InputError, UnavailableError
-from harness.methods import SCORE_MATCHING, Method, Model, Problem
+from harness.methods import Method, Model, Problem
 from harness.methods.calls import guarded
 from harness.methods.density import build, count_parameters, log_prob, score
 from harness.methods.registry import registry, why_unavailable
+from harness.methods.seeds import stream
 from harness.results import Row
 from harness.results.statistics import Estimate, mean_interval
 from harness.training.checkpoints import TrainingCheckpoint
 from harness.training.configuration import TrainingConfig
 from harness.training.loop import Divergence, TrainingReport
-from harness.training.scoring import TEST_SEED, fit, nll, noised, without_map
+from harness.training.scoring import fit, nll, noised, without_map
 from harness.training.state import CurvePoint
 
 Metric = tuple[str, str, Estimate]
@@ -43,6 +44,7 @@ class TrainedCell(Cell):
         logit_alpha: The divisor of an image dataset's logit, where it is not the dataset's own.
         data_dir: The folder of the data.
         download: Whether missing data may be fetched.
+        caveat: What tables are to say of the method under the recipe, such as a start or a learning rate of its own.
     """
 
     method: str
@@ -51,6 +53,7 @@ class TrainedCell(Cell):
     logit_alpha: float | None = None
     data_dir: Path | None = field(default=None, metadata=APART)
     download: bool = field(default=False, metadata=APART)
+    caveat: str = field(default="", metadata=APART)
 
     @property
     def method_names(self) -> tuple[str, ...]:
@@ -67,6 +70,9 @@ class TrainedCell(Cell):
     @property
     def budget(self) -> float | None:
         return self.config.max_seconds
+
+    def limits_of(self, method: Method) -> str | None:
+        return "; ".join(filter(None, [super().limits_of(method), self.caveat])) or None
 
     def cost(self) -> float:
         samples = datasets.training_samples(self.dataset, self.data_dir)
@@ -90,7 +96,7 @@ class TrainedCell(Cell):
         if missing is not None:
             raise UnavailableError(missing)
         try:
-            data = datasets.load(self.dataset, self.data_dir)
+            data = datasets.load(self.dataset, self.data_dir, seed=self.problem.seed)
         except InputError as error:
             raise UnavailableError(str(error)) from error
         if augment and len(data.shape) != 3:
@@ -218,9 +224,9 @@ def fit_and_score(
     if draws < 1:
         raise InputError(f"the number of test draws must be at least 1, not {draws}")
     model = build(method, problem)
-    watched = method.objective in SCORE_MATCHING
+    watched = method.matches_scores
     report = fit(model, problem, dataset, batches, config, progress, checkpoint, resume, watch_loss=watched)
-    test = [nll(model, dataset.test, dataset, problem, TEST_SEED + draw) for draw in range(draws)]
+    test = [nll(model, dataset.test, dataset, problem, stream(draw, "test")) for draw in range(draws)]
     if not all(map(math.isfinite, test)):
         raise Divergence("the test NLL is not finite")
     divergences = _against_truth(model, dataset, problem)
@@ -263,7 +269,7 @@ def _against_truth(model: Model, dataset: Dataset, problem: Problem) -> dict[str
     if density is None:
         return {}
     gaps: dict[str, list[float]] = {"kl": [], "fisher": []}
-    for x, _ in noised(dataset.test, dataset, problem, TEST_SEED):
+    for x, _ in noised(dataset.test, dataset, problem, stream(0, "test")):
         with torch.no_grad(), guarded("to_latent"):
             gaps["kl"] += (density.log_prob(x.double()) - log_prob(model, x).double()).tolist()
         if (exact := density.score(x.double())) is not None:

@@ -16,6 +16,7 @@ from harness.methods.calls import guarded
 from harness.methods.density import build, count_parameters, sample
 from harness.methods.precision import stored
 from harness.methods.registry import registry, why_unavailable
+from harness.methods.seeds import generator
 from harness.results import Row
 from harness.results.statistics import mean_interval
 from harness.training.checkpoints import TrainingCheckpoint
@@ -67,8 +68,8 @@ class NormalizerCell(Cell):
             raise UnavailableError(f"{method.name} has no estimates of log Z")
         with guarded("load_linear_layers"):
             model.load_linear_layers(_random_layers(self.problem))
-        generator = torch.Generator(self.problem.device).manual_seed(self.problem.seed)
-        data = _own_samples(model, self.problem, generator)
+        noise = generator(self.problem.seed, "log Z", self.problem.device)
+        data = _own_samples(model, self.problem, noise)
         with torch.no_grad(), guarded("log_normalizer"):
             exact = float(model.log_normalizer())
         size = {"parameters": count_parameters(model)}
@@ -77,7 +78,7 @@ class NormalizerCell(Cell):
             estimates = []
             for repeat in range(self.repeats):
                 with guarded("estimate_log_normalizer"):
-                    estimates.append(model.estimate_log_normalizer(name, data, self.draws, generator))
+                    estimates.append(model.estimate_log_normalizer(name, data, self.draws, noise))
                 progress(number * self.repeats + repeat + 1, len(ESTIMATORS) * self.repeats, name)
             values, standard_errors, effective = zip(*estimates, strict=True)
             rows += [
@@ -88,19 +89,19 @@ class NormalizerCell(Cell):
         return rows
 
 
-def _own_samples(model: Model, problem: Problem, generator: torch.Generator) -> Tensor:
+def _own_samples(model: Model, problem: Problem, noise: torch.Generator) -> Tensor:
     """Exact samples of the model, shape (N, *event), with N of at least ten for each dimension."""
     with guarded("sampling"):
         latent = model.to_latent(torch.zeros(1, *problem.shape, dtype=stored(problem.dtype), device=problem.device))[0]
-        return sample(model, tuple(latent.shape[1:]), max(_DATA, 10 * problem.dimension), generator)
+        return sample(model, tuple(latent.shape[1:]), max(_DATA, 10 * problem.dimension), noise)
 
 
 def _random_layers(problem: Problem) -> list[tuple[Tensor, Tensor]]:
     """Weights and biases of all layers from the problem's seed, float64."""
-    generator = torch.Generator().manual_seed(problem.seed)
+    draws = generator(problem.seed, "start")
 
     def normal(*shape: int) -> Tensor:
-        return torch.randn(shape, generator=generator, dtype=torch.float64)
+        return torch.randn(shape, generator=draws, dtype=torch.float64)
 
     size = problem.dimension
     scales = torch.logspace(math.log10(_LOWEST), math.log10(_HIGHEST), size, dtype=torch.float64)

@@ -15,6 +15,7 @@ from harness.methods import Method, Model, Problem
 from harness.methods.calls import guarded
 from harness.methods.density import log_prob, sample, score
 from harness.methods.precision import stored
+from harness.methods.seeds import generator
 
 Arrays = dict[str, np.ndarray]
 
@@ -22,7 +23,6 @@ _BYTES = 150_000  # the most that the images of one cell take
 _LIMIT = 20.0  # seconds; a picture is worth no more
 _GRID, _COARSE = 100, 16
 _IMAGES, _IMPUTED = 64, 12
-_SEED = 4_000_003  # far from those of training, validation, test and imputation
 
 
 def learned(method: Method, model: Model, dataset: Dataset, problem: Problem) -> Arrays:
@@ -70,8 +70,8 @@ def as_levels(preprocessing: Dequantize, x: Tensor) -> Tensor:
 
 
 def _density(model: Model, dataset: Dataset, truth: Density, problem: Problem) -> Arrays:
-    generator = torch.Generator(problem.device).manual_seed(_SEED)
-    data = dataset.preprocessing.draw(dataset.test.to(problem.device), generator, torch.float64)
+    noise = generator(0, "picture", problem.device)
+    data = dataset.preprocessing.draw(dataset.test.to(problem.device), noise, torch.float64)
     low, high = math.floor(float(data.min())), math.ceil(float(data.max()))
     fine, coarse = (_grid(low, high, cells, problem) for cells in (_GRID, _COARSE))
     with guarded("a density on a grid", _LIMIT):
@@ -95,13 +95,13 @@ def _grid(low: float, high: float, cells: int, problem: Problem) -> Tensor:
 
 
 def _samples(model: Model, dataset: Dataset, preprocessing: Dequantize, problem: Problem) -> Arrays:
-    generator = torch.Generator(problem.device).manual_seed(_SEED)
+    noise = generator(0, "picture", problem.device)
     count = max(1, min(_IMAGES, _BYTES // (2 * dataset.dimension)))
     real = dataset.test[:count]
-    x = preprocessing.draw(real.to(problem.device), generator, stored(problem.dtype))
+    x = preprocessing.draw(real.to(problem.device), noise, stored(problem.dtype))
     with torch.no_grad(), guarded("samples", _LIMIT):
         latent = model.to_latent(x)[0].shape[1:]
-        drawn = sample(model, tuple(latent), count, generator)
+        drawn = sample(model, tuple(latent), count, noise)
     levels = as_levels(preprocessing, drawn.nan_to_num()).view(count, *dataset.shape)
     return {"samples": _bytes(levels), "real": _bytes(real), "levels": np.array([preprocessing.levels])}
 

@@ -69,7 +69,7 @@ def load(name: str, data_dir: Path | None = None, *, seed: int = 0) -> Dataset:
         data_dir: Folder of the published files: `mnist/` and `cifar-10-batches-bin/`, or the archives they
             come in. By default the one that the environment variable HARNESS_DATA_DIR names, else a cache of
             the user's.
-        seed: Seed of the synthetic sets and of the split of a `.npy` file; the other sets have fixed splits.
+        seed: Seed of the synthetic sets; the other sets, a `.npy` file among them, have fixed splits.
 
     Returns:
         The data set.
@@ -80,7 +80,7 @@ def load(name: str, data_dir: Path | None = None, *, seed: int = 0) -> Dataset:
     """
     declaration = _declaration(name)
     files = declaration.prepare(data_dir)
-    return _loaded(declaration, data_dir, seed, tuple(state_of(path) for path in files))
+    return _loaded(declaration, data_dir, seed if declaration.drawn else 0, tuple(state_of(path) for path in files))
 
 
 @lru_cache(maxsize=2)

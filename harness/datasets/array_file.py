@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from harness.datasets.dataset import Dataset, Declaration
 from harness.errors import InputError
+from harness.methods.seeds import generator
 
 if TYPE_CHECKING:
     import numpy as np
@@ -17,7 +18,7 @@ _FEWEST_ROWS = 10
 
 @dataclass(frozen=True)
 class ArrayFile(Declaration):
-    """The rows of a `.npy` file, shuffled and split 80/10/10; they become float64.
+    """The rows of a `.npy` file, shuffled and split 80/10/10, the same way for every seed; they become float64.
 
     Attributes:
         path: The file.
@@ -46,7 +47,7 @@ class ArrayFile(Declaration):
                 f"{len(array)} rows in all; remove or repair them"
             )
         rows = torch.from_numpy(array)
-        rows = rows[torch.randperm(len(rows), generator=torch.Generator().manual_seed(seed))]
+        rows = rows[torch.randperm(len(rows), generator=generator(0, "split"))]
         train, validation, test = rows.split(self.splits)
         return Dataset(self.name, self.shape, train, validation, test, Identity())
 

@@ -6,7 +6,7 @@ import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -25,6 +25,9 @@ class Declaration(ABC):
         splits: Numbers of training, validation and test samples.
         levels: Number of grey levels of a pixel; 0 where samples are not images.
     """
+
+    drawn: ClassVar[bool] = False
+    """Whether a seed decides the samples. All other sets are the same for every seed."""
 
     name: str
     shape: tuple[int, ...]
@@ -49,7 +52,7 @@ class Declaration(ABC):
 
     @abstractmethod
     def load(self, data_dir: Path | None, seed: int) -> Dataset:
-        """Read or draw the samples, after `prepare`; the seed decides the draw or the split of a set that has one.
+        """Read or draw the samples, after `prepare`; the seed decides those of a set that is drawn.
 
         Raises:
             InputError: if a file is damaged or of the wrong kind.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from harness.datasets.dataset import Dataset, Declaration
+from harness.methods.seeds import generator
 
 
 class Synthetic(Declaration):
@@ -13,14 +14,14 @@ class Synthetic(Declaration):
     The preprocessing adds the noise that the density accounts for, if any.
     """
 
-    def load(self, data_dir: Path | None, seed: int) -> Dataset:
-        import torch
+    drawn = True
 
+    def load(self, data_dir: Path | None, seed: int) -> Dataset:
         from harness.datasets.densities import DENSITIES, NOISE_STD, SmoothedDensity
         from harness.datasets.preprocessing import GaussianNoise, Identity
 
         density = DENSITIES[self.name]
-        points = density.sample_clean(sum(self.splits), torch.Generator().manual_seed(seed))
+        points = density.sample_clean(sum(self.splits), generator(seed, "data"))
         preprocessing = GaussianNoise(NOISE_STD) if isinstance(density, SmoothedDensity) else Identity()
         train, validation, test = points.split(self.splits)
         return Dataset(self.name, self.shape, train, validation, test, preprocessing, density)
@@ -36,7 +37,7 @@ class Digits(Declaration):
         from harness.datasets.preprocessing import LogitPreprocessing
 
         images = torch.from_numpy(load_digits().images).to(torch.uint8).unsqueeze(1)
-        order = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))
+        order = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))  # since the first version
         train, validation, test = images[order].split(self.splits)
         return Dataset(self.name, self.shape, train, validation, test, LogitPreprocessing(self.levels))
 

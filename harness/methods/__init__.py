@@ -5,37 +5,42 @@ imports neither torch nor any flow library.
 """
 
 from harness.methods.contract import (
+    FAMILIES,
     SCORE_MATCHING,
-    Calibrated,
     ClosedForm,
     Imputes,
+    LossBeforeMap,
     Method,
     Model,
     NormalizerEstimates,
     Observed,
+    Rate,
     SharedWeights,
     Stateful,
+    matches_scores,
 )
 from harness.methods.cost import LayerCost
 from harness.methods.moments import Moments, moments
-from harness.methods.problem import ARCHITECTURES, DTYPES, STARTS, Problem
+from harness.methods.problem import ARCHITECTURES, DTYPES, Problem
 
 __all__ = [
     "ARCHITECTURES",
     "DTYPES",
+    "FAMILIES",
     "SCORE_MATCHING",
-    "STARTS",
-    "Calibrated",
     "ClosedForm",
     "Imputes",
     "LayerCost",
+    "LossBeforeMap",
     "Method",
     "Model",
     "Moments",
     "NormalizerEstimates",
     "Observed",
     "Problem",
+    "Rate",
     "SharedWeights",
     "Stateful",
+    "matches_scores",
     "moments",
 ]

@@ -7,6 +7,7 @@ and a missing library disables only the methods that need it.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,17 +15,19 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from harness.errors import InputError, unknown
 from harness.methods.cost import LayerCost
-from harness.methods.problem import ARCHITECTURES, STARTS, Problem
+from harness.methods.problem import ARCHITECTURES, Problem
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
 
 SCORE_MATCHING = ("ssm", "tssm", "dsm", "fdssm")
-"""The score-matching objectives, whose own loss on the validation set is watched beside the NLL.
+"""The names of objectives that match scores where a method does not declare its family."""
 
-A method with any other objective is trained like maximum likelihood.
-"""
+FAMILIES = ("likelihood", "score-matching")
+"""How a method is trained: as maximum likelihood is, or as score matching, whose own loss is watched beside the NLL."""
+
+_PAPERS_FC = ("dense", "lu", "luperm")
 
 _NAME = re.compile(r"[a-z0-9]([a-z0-9._-]*[a-z0-9])?")
 
@@ -65,13 +68,40 @@ class Model(Protocol):
 
 @runtime_checkable
 class SharedWeights(Protocol):
-    """A model whose linear layers can be set from outside; the fairness tests give all such models the same weights."""
+    """A model whose linear layers can be read and set from outside.
+
+    The fairness tests give all such models the same weights. The harness gives them one start from data, and refits
+    their last layer, where a recipe says so.
+    """
+
+    def linear_layers(self) -> list[tuple[Tensor, Tensor]]:
+        """Return W, shape (D, D), and b, shape (D,), of each linear layer z = W x + b as it is now, first to last."""
 
     def load_linear_layers(self, layers: Sequence[tuple[Tensor, Tensor]]) -> None:
         """Set each linear layer to z = W x + b; a layer of triangular factors takes every W that has such factors.
 
         Args:
             layers: Pairs of W, shape (D, D), and b, shape (D,), from the first layer to the last.
+
+        Raises:
+            ValueError: if the factors of a layer cannot make a W; then the harness tries the same density by another W.
+        """
+
+
+@runtime_checkable
+class LossBeforeMap(Protocol):
+    """A model that matches scores, and can match them in front of a fixed linear map as well as behind it."""
+
+    def loss_before_map(
+        self, x: Tensor, matrix: Tensor, shift: Tensor, generator: torch.Generator | None = None
+    ) -> Tensor:
+        """Return the loss, a scalar, of the density of x that this model has of A x + c.
+
+        Args:
+            x: A batch of shape (B, D).
+            matrix: The matrix A, shape (D, D).
+            shift: The vector c, shape (D,).
+            generator: Generator of all noise.
         """
 
 
@@ -81,14 +111,6 @@ class ClosedForm(Protocol):
 
     def fit(self, batches: Iterable[Tensor]) -> None:
         """Fit the model to the batches, each of shape (B, *event), in one pass."""
-
-
-@runtime_checkable
-class Calibrated(Protocol):
-    """A model whose last layer has a closed-form maximum-likelihood optimum, given all the other layers."""
-
-    def calibrate(self, x: Tensor) -> None:
-        """Set the last layer to its optimum, given training data of shape (N, *event)."""
 
 
 @runtime_checkable
@@ -172,6 +194,26 @@ class NormalizerEstimates(Protocol):
 
 
 @dataclass(frozen=True)
+class Rate:
+    """A learning rate of a method's own in the tuned recipes.
+
+    Args:
+        factor: Factor on the recipe's learning rate.
+        why: Reason for it, in words that tables print.
+
+    Raises:
+        InputError: if the factor is not above 0, or there is no reason.
+    """
+
+    factor: float
+    why: str
+
+    def __post_init__(self) -> None:
+        if not 0 < self.factor < math.inf or not self.why:
+            raise InputError(f"a rate needs a factor above 0 and a reason, not {self.factor!r} and {self.why!r}")
+
+
+@dataclass(frozen=True)
 class Method:
     """A declared competitor.
 
@@ -186,7 +228,11 @@ class Method:
         architectures: The architectures that the method implements, out of `harness.methods.ARCHITECTURES`.
         summary: Description of the method in one line.
         iterative: Whether the method trains by steps. If not, its models are `ClosedForm`.
-        starts: The starts that the method offers, out of `harness.methods.STARTS`.
+        family: How the method is trained, one of `harness.methods.FAMILIES`. If it is empty, the
+            objective's name tells: those of `harness.methods.SCORE_MATCHING` match scores, and all others do not.
+        rate: A learning rate of the method's own in the tuned recipes, with a reason; None for that of the recipe.
+        own_start: How the method's start differs from the one that the tuned recipes give all others, and why, in words
+            for tables; empty if it does not.
         raw_pixels: Whether `build` honours `Problem.raw_pixel_alpha`.
         fc_cost: Cost of one linear layer of the fc architecture. With it, tables compare timings with a lower bound.
         periods: For a method whose steps are not alike, the number of steps after which its work repeats, by
@@ -211,7 +257,9 @@ class Method:
     architectures: tuple[str, ...] = ("fc",)
     summary: str = ""
     iterative: bool = True
-    starts: tuple[str, ...] = ("published",)
+    family: str = ""
+    rate: Rate | None = None
+    own_start: str = ""
     raw_pixels: bool = False
     fc_cost: LayerCost | None = None
     periods: Mapping[str, int] = field(default_factory=dict, hash=False)
@@ -227,15 +275,13 @@ class Method:
             )
         if not callable(self.build):
             raise InputError(f"{self.name}: build must be a function of a Problem, not {self.build!r}")
-        for name in ("objective", "linear", "summary", "paper"):
-            if not isinstance(getattr(self, name), str):
-                raise InputError(f"{self.name}: {name} must be a text, not {getattr(self, name)!r}")
+        self._check_words()
         if not self.architectures:
             raise InputError(f"{self.name}: architectures must name at least one of {', '.join(ARCHITECTURES)}")
         for name, period in self.periods.items():
             if name not in self.architectures or not isinstance(period, int) or period < 1:
                 raise InputError(f"{self.name}: periods must give steps by architecture, not {self.periods!r}")
-        for name, known in (("requires", None), ("architectures", ARCHITECTURES), ("starts", STARTS)):
+        for name, known in (("requires", None), ("architectures", ARCHITECTURES)):
             values = getattr(self, name)
             if not isinstance(values, tuple) or not all(isinstance(value, str) for value in values):
                 raise InputError(f"{self.name}: {name} must be a tuple of strings such as ('fc',), not {values!r}")
@@ -243,9 +289,28 @@ class Method:
                 if known is not None and value not in known:
                     raise InputError(f"{self.name}: {unknown(name[:-1], value, known)}")
 
+    def _check_words(self) -> None:
+        for name in ("objective", "linear", "summary", "paper", "family", "own_start"):
+            if not isinstance(getattr(self, name), str):
+                raise InputError(f"{self.name}: {name} must be a text, not {getattr(self, name)!r}")
+        if self.family not in ("", *FAMILIES):
+            raise InputError(f"{self.name}: {unknown('family', self.family, FAMILIES)}")
+        if not isinstance(self.rate, Rate | None):
+            raise InputError(f"{self.name}: rate must be a harness.methods.Rate, not {self.rate!r}")
+
     def period(self, problem: Problem) -> int:
         """Return the number of steps after which the work of a step repeats; 1 for steps that are all alike."""
         return (problem.refresh or self.periods.get(problem.architecture, 1)) if self.periods else 1
+
+    @property
+    def matches_scores(self) -> bool:
+        """Whether the method is trained like score matching, and not like maximum likelihood."""
+        return matches_scores(self.objective, self.family)
+
+    @property
+    def is_papers_fc(self) -> bool:
+        """Whether the method claims to train the paper's fc, its linear layers those of `SharedWeights`."""
+        return self.linear in _PAPERS_FC and self.iterative and "fc" in self.architectures
 
     @property
     def limits(self) -> str | None:
@@ -253,3 +318,8 @@ class Method:
         estimated = [] if self.exact_log_prob else ["log_prob is an estimate that differs from call to call"]
         one_way = [] if self.samples else ["it cannot draw samples"]
         return ", and ".join(estimated + one_way) or None
+
+
+def matches_scores(objective: str, family: str = "") -> bool:
+    """Return whether an objective is trained like score matching, by its name or by the family that is declared."""
+    return family == "score-matching" if family else objective in SCORE_MATCHING

@@ -9,9 +9,11 @@ from torch import Tensor
 
 from harness.errors import InputError
 from harness.methods.calls import guarded
-from harness.methods.contract import Method, Model
+from harness.methods.contract import Method, Model, SharedWeights
 from harness.methods.precision import stored
 from harness.methods.problem import Problem
+from harness.methods.seeds import stream
+from harness.methods.whitened import Whitened
 
 
 def build(method: Method, problem: Problem) -> Model:
@@ -29,19 +31,23 @@ def build(method: Method, problem: Problem) -> Model:
         )
     if problem.raw_pixel_alpha is not None and not method.raw_pixels:
         raise InputError(f"{method.name} cannot start from raw pixels; leave out --without-map")
-    if problem.start not in method.starts:
-        raise InputError(f"{method.name} has no {problem.start} start, only {', '.join(method.starts)}")
+    whitened = problem.start != "published"
+    if whitened and not (method.is_papers_fc and problem.architecture == "fc" and problem.raw_pixel_alpha is None):
+        raise InputError(f"{method.name} has no {problem.start} start: only the paper's fc has, and not without MaP")
+    built_for = problem.replace(shape=(problem.dimension,), start="published") if whitened else problem
     # On the meta device nothing is computed at all: a quick check that the problem fits, whatever its size.
     place = torch.device("meta") if problem.device == "meta" else nullcontext()
     with torch.random.fork_rng(), place:
-        torch.manual_seed(problem.seed)
+        torch.manual_seed(stream(problem.seed, "start"))
         try:
             with guarded(f"build of {method.name}"):
-                model = method.build(problem)
+                model = method.build(built_for)
         except ValueError as error:
             raise InputError(f"{method.name}: {error}") from error
     if not isinstance(getattr(model, "module", None), torch.nn.Module):
         raise TypeError(f"build returned {_kind(model)}, not a model with a torch.nn.Module as its `module`")
+    if whitened:
+        model = Whitened(method, problem, model)
     model.module.to(device=problem.device, dtype=stored(problem.dtype))
     return model
 
@@ -57,6 +63,16 @@ def refusal(method: Method, problem: Problem) -> str | None:
     except Exception as error:
         return str(error) if isinstance(error, InputError) else None
     return None
+
+
+def folded(model: Model) -> Model:
+    """Return the density of a model in the layers of the published start: a whitening in front folds into the first."""
+    if not isinstance(model, Whitened):
+        return model
+    plain = build(model.method, model.problem.replace(start="published"))
+    assert isinstance(plain, SharedWeights)
+    plain.load_linear_layers(model.folded_layers())
+    return plain
 
 
 def count_parameters(model: Model) -> int:

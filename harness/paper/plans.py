@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from harness import datasets
 from harness.methods import Method, Problem
 from harness.methods.registry import registry
-from harness.paper.configurations import configuration
+from harness.paper.configurations import Configuration, configuration
 from harness.paper.recipes import PUBLISHED_LAYERS
 
 if TYPE_CHECKING:
@@ -308,9 +308,8 @@ def configured_cell(
     """
     from harness.cells import LikelihoodCell, Origin
 
-    chosen = configuration(dataset, architecture, method.objective, recipe)
-    if chosen.problem.start not in method.starts:  # other people's layers start as they do
-        chosen = chosen.changed({"start_samples": None, "calibrate": False}, start="published")
+    chosen = configuration(dataset, architecture, method.objective, recipe, method.family)
+    chosen, caveat = _of_method(chosen, method, recipe.startswith("tuned"))
     if not method.iterative:
         chosen = chosen.changed({}, layers=1)
     return LikelihoodCell(
@@ -327,8 +326,24 @@ def configured_cell(
         augment=chosen.augment,
         clean_batches=chosen.clean_batches,
         data_dir=context.data_dir,
+        caveat=caveat,
         origin=Origin(context.argv(experiment, [method.name], seed), recipe, shortened=False),
     )
+
+
+def _of_method(chosen: Configuration, method: Method, tuned: bool) -> tuple[Configuration, str]:
+    """Return a configuration as a method can take it, and what tables say where that is not as others take it."""
+    caveats = []
+    if chosen.problem.start != "published":
+        if not method.is_papers_fc:
+            chosen = chosen.changed({"start_samples": None, "calibrate": False}, start="published")
+        if method.iterative and (method.own_start or not method.is_papers_fc):
+            caveats.append(method.own_start or "it starts as its library does, and its last layer is not refitted")
+    if method.rate is not None and tuned:
+        rate = method.rate.factor * chosen.training.learning_rate
+        chosen = chosen.changed({"learning_rate": rate})
+        caveats.append(f"its learning rate is {rate:g}, {method.rate.factor:g} times the recipe's: {method.rate.why}")
+    return chosen, "; ".join(caveats)
 
 
 def overridden(

@@ -39,7 +39,7 @@ class Row:
         iteration: For a metric that is followed through training, the step where this value was seen; for one of
             several repetitions or draws its number, the same for all methods that shared it.
         seconds: For a metric that is followed through training, the training time spent until then.
-        limits: What the method declares that it cannot do.
+        limits: What the method declares that it cannot do, or does otherwise than the recipe says.
         status: ok, diverged, failed or unavailable; the last three have no value and a reason. The reason of an ok row
             is none, or `NOISY`.
         config: Everything else that determines the cell, as JSON.

@@ -22,6 +22,7 @@ from harness.methods import Method, Problem
 from harness.methods.calls import guarded
 from harness.methods.density import build, count_parameters
 from harness.methods.precision import stored
+from harness.methods.seeds import generator
 from harness.timing.machine import Rate, rates, reference
 from harness.timing.memory import peak_bytes
 from harness.training.configuration import TrainingConfig
@@ -207,14 +208,14 @@ def trainer_on_noise(method: Method, problem: Problem, config: TrainingConfig) -
     """
     if (period := method.period(problem)) > 1:
         problem = problem.replace(refresh=period)
-    generator = torch.Generator(problem.device).manual_seed(problem.seed)
+    noise = generator(problem.seed, "timing", problem.device)
     dtype = stored(problem.dtype)
-    batch = torch.randn(problem.batch, *problem.shape, generator=generator, device=problem.device, dtype=dtype)
+    batch = torch.randn(problem.batch, *problem.shape, generator=noise, device=problem.device, dtype=dtype)
     model = build(method, problem)
     with guarded("init_batch"):
         model.init_batch(batch)
     model.module.train()
-    return Trainer(model, config, generator, problem.dtype), batch
+    return Trainer(model, config, noise, problem.dtype), batch
 
 
 def time_block(call: Callable[[], object], number: int, device: str) -> float:

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from harness.methods import LayerCost, Problem
 from harness.methods.precision import lowered, stored, tf32_where_declared
+from harness.methods.seeds import generator
 
 CUBE_METRIC = "gemm_rate_square"
 COPY_METRIC = "copy_bandwidth"
@@ -63,9 +64,9 @@ def reference(device: str) -> Rate:
 
 
 def _products(problem: Problem, metric: str, height: int) -> Rate:
-    generator = torch.Generator(problem.device).manual_seed(problem.seed)
+    numbers = generator(problem.seed, "timing", problem.device)
     size, device, dtype = problem.dimension, problem.device, lowered(problem.dtype)
-    rows, weight = (torch.randn(n, size, generator=generator, device=device, dtype=dtype) for n in (height, size))
+    rows, weight = (torch.randn(n, size, generator=numbers, device=device, dtype=dtype) for n in (height, size))
     row_results, gradient = torch.empty_like(rows), torch.empty_like(weight)
 
     def products() -> Tensor:

@@ -13,9 +13,11 @@ from torch import Tensor
 from harness.datasets.augmentation import augmented
 from harness.datasets.dataset import Dataset
 from harness.errors import InputError
-from harness.methods import Calibrated, Model, Observed, Problem
+from harness.methods import Model, Observed, Problem, SharedWeights
 from harness.methods.calls import guarded
 from harness.methods.precision import stored
+from harness.methods.seeds import generator
+from harness.methods.whitened import refit
 from harness.training.checkpoints import TrainingCheckpoint, digest, save_weights
 from harness.training.configuration import TrainingConfig
 from harness.training.processes import barrier, largest
@@ -43,7 +45,7 @@ class TrainingReport:
         iterations: Number of steps, skipped ones included.
         skipped: Number of steps that were left out because their gradient was not finite; None where the recipe leaves
             no step out.
-        seconds: Training time. The start from data is part of it, validations and saving are not.
+        seconds: Training time. The start from data and every refit are part of it, validations and saving are not.
         curve: One point for each validation.
     """
 
@@ -117,12 +119,12 @@ class Training:
     def start(self) -> None:
         """Initialise the model from data, and make the trainer and the state."""
         problem, config = self.problem, self.config
-        self.generator = torch.Generator(problem.device).manual_seed(problem.seed)
+        self.generator = generator(problem.seed, "training", problem.device)
         self.samples = self.dataset.train.to(problem.device)
         self.losses: list[Tensor] = []  # of the last steps, which nobody has looked at
         self.stop, self.asked = StopRequest(), 0  # and the signal that all processes agree on
-        if config.calibrate and not isinstance(self.model, Calibrated):
-            raise InputError("this model has no closed form for its last layer; use a recipe without calibration")
+        if config.calibrate and not isinstance(self.model, SharedWeights):
+            raise InputError("this model's last layer cannot be read and set; use a recipe that does not refit it")
         began = time.perf_counter()
         self.model.module.train()
         first = config.start_samples or problem.batch
@@ -225,9 +227,11 @@ class Training:
                 told = self.model.observations()
         self.model.module.eval()
         with self.trainer.evaluated_weights():
-            if self.config.calibrate and isinstance(self.model, Calibrated):
-                with guarded("calibrate"):
-                    self.model.calibrate(self.first_batch)
+            if self.config.calibrate:
+                began = time.perf_counter()
+                with guarded("the refit of the last layer"):
+                    refit(self.model, self.first_batch)
+                state.seconds += time.perf_counter() - began
             value = self.validate()
             norm = self.trainer.gradient_norm() if state.iterations else None
             loss = self.own_loss() if self.own_loss is not None else None

@@ -16,13 +16,14 @@ from harness.methods import ClosedForm, Model, Problem
 from harness.methods.calls import guarded
 from harness.methods.density import log_prob
 from harness.methods.precision import stored
+from harness.methods.seeds import generator, stream
 from harness.training.checkpoints import TrainingCheckpoint
 from harness.training.configuration import TrainingConfig
 from harness.training.loop import Training, TrainingReport
 
 _SAMPLES_AT_ONCE = 1000
 _AUGMENTED_COPIES = 3  # of the training set, which a closed form sees
-_VALIDATION_SEED, TEST_SEED = 1_000_003, 2_000_003  # far from the training seeds 0, 1, 2, ...
+_FIXED = 0  # the noise of validation is the same for every training seed
 
 
 def fit(
@@ -43,10 +44,15 @@ def fit(
     objectives that bring it. With `watch_loss` the curve has the objective's own loss beside the NLL. All other
     arguments and the errors are those of `harness.training.loop.Training`.
     """
-    validate = partial(nll, model, dataset.validation, dataset, problem, _VALIDATION_SEED)
+    validate = partial(nll, model, dataset.validation, dataset, problem, stream(_FIXED, "validation"))
     if isinstance(model, ClosedForm):
         with guarded("fit"):
-            model.fit(x for x, _ in noised(_training_samples(dataset, problem), dataset, problem, problem.seed))
+            model.fit(
+                x
+                for x, _ in noised(
+                    _training_samples(dataset, problem), dataset, problem, stream(problem.seed, "training")
+                )
+            )
         return TrainingReport(validate(), "closed form")
     own_loss = partial(validation_loss, model, batches, problem) if watch_loss else None
     return Training(model, problem, batches, config, validate, progress, checkpoint, resume, own_loss).run()
@@ -56,8 +62,8 @@ def _training_samples(dataset: Dataset, problem: Problem) -> Tensor:
     """Return the raw samples that a closed form is fitted to: the training set, or several augmented copies of it."""
     if not dataset.augment:
         return dataset.train
-    generator = torch.Generator().manual_seed(problem.seed)
-    return torch.cat([augmented(dataset.train, generator) for _ in range(_AUGMENTED_COPIES)])
+    copies = generator(problem.seed, "closed form")
+    return torch.cat([augmented(dataset.train, copies) for _ in range(_AUGMENTED_COPIES)])
 
 
 def validation_loss(model: Model, batches: Dataset, problem: Problem) -> float:
@@ -65,18 +71,20 @@ def validation_loss(model: Model, batches: Dataset, problem: Problem) -> float:
 
     The validation set is split into batches of a step's size, because a loss needs as much memory as a step.
     """
-    generator = torch.Generator(problem.device).manual_seed(_VALIDATION_SEED)
+    noise = generator(_FIXED, "validation", problem.device)
     total = 0.0
     for raw in batches.validation.split(problem.batch):
-        x = batches.preprocessing.draw(raw.to(problem.device), generator, stored(problem.dtype))
+        x = batches.preprocessing.draw(raw.to(problem.device), noise, stored(problem.dtype))
         with guarded("training_loss"):
-            total += float(model.training_loss(x, generator).detach()) * len(raw)
+            total += float(model.training_loss(x, noise).detach()) * len(raw)
     return total / len(batches.validation)
 
 
 @torch.no_grad()
 def nll(model: Model, raw: Tensor, dataset: Dataset, problem: Problem, seed: int) -> float:
     """Return the mean negative log-density of raw data under one draw of the preprocessing noise, in nats per sample.
+
+    The seed is that of the noise, as `harness.methods.seeds.stream` returns one.
 
     All log-determinants count, the model's and the preprocessing's. This is the only NLL of the project.
     """
@@ -103,7 +111,7 @@ def without_map(dataset: Dataset, problem: Problem) -> tuple[Dataset, Problem]:
 
 def noised(raw: Tensor, dataset: Dataset, problem: Problem, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield blocks of samples in model space, shape (N, *event), with their log|det J| in nats, shape (N,)."""
-    generator = torch.Generator(problem.device).manual_seed(seed)
+    noise = torch.Generator(problem.device).manual_seed(seed)
     dtype = stored(problem.dtype)
     for block in raw.split(_SAMPLES_AT_ONCE):
-        yield dataset.preprocessing(block.to(problem.device), generator, dtype)
+        yield dataset.preprocessing(block.to(problem.device), noise, dtype)

@@ -18,7 +18,7 @@ class CurvePoint:
 
     Args:
         iteration: Number of steps done before the validation.
-        seconds: Training time until then. The start from data is part of it, validations are not.
+        seconds: Training time until then. The start from data and every refit are part of it, validations are not.
         validation_nll: NLL of the evaluated (averaged) weights on the validation set, in nats per sample.
         gradient_norm: Norm of the last batch's gradient before clipping; None before the first step.
         validation_loss: The objective's own loss of the same weights; None where nobody watches it.
@@ -40,7 +40,7 @@ class TrainingState:
     Args:
         trainer: Holds the weights, their average, the state of the optimiser and the generator of all noise.
         iterations: Number of steps so far, skipped ones included.
-        seconds: Training time so far; validating and saving are not part of it.
+        seconds: Training time so far, refits included; validating and saving are not part of it.
         epochs: Number of epochs that are over.
         left: Indices of the training samples that the running epoch has not seen, in its order. It is empty between
             two epochs.

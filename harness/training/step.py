@@ -106,14 +106,19 @@ class Trainer:
 
     @contextmanager
     def evaluated_weights(self) -> Iterator[None]:
-        """Put the averaged weights into the model while the context lasts, and the trained ones back at its end."""
-        live = [p.detach().clone() for p in self.model.module.parameters()]
+        """Put the averaged weights into the model while the context lasts, and the trained ones back at its end.
+
+        Buffers come back too: a refit may change them, such as the row exchanges of an LU layer.
+        """
+        module = self.model.module
+        held = [*module.parameters(), *module.buffers()]
+        live = [tensor.detach().clone() for tensor in held]
         if self.average is not None:
-            _copy(self.average, self.model.module)
+            _copy(self.average, module.parameters())
         try:
             yield
         finally:
-            _copy(live, self.model.module)
+            _copy(live, held)
 
 
 def _described(loss: object) -> str:
@@ -122,7 +127,7 @@ def _described(loss: object) -> str:
     return f"a tensor of shape {tuple(loss.shape)} and {loss.dtype}"
 
 
-def _copy(values: Iterable[Tensor], module: nn.Module) -> None:
+def _copy(values: Iterable[Tensor], held: Iterable[Tensor]) -> None:
     with torch.no_grad():
-        for parameter, value in zip(module.parameters(), values, strict=True):
-            parameter.copy_(value)
+        for tensor, value in zip(held, values, strict=True):
+            tensor.copy_(value)

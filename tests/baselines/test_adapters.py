@@ -14,8 +14,7 @@ from torch import Tensor
 from harness.conformance.checks import CHECKS, Check, run_check
 from harness.conformance.checks.learning import fc_log_prob, shared_layers
 from harness.conformance.subject import Subject, draw, jacobians
-from harness.errors import InputError
-from harness.methods import Calibrated, Method, Problem
+from harness.methods import Method, Problem
 from harness.methods.density import build, count_parameters, log_prob
 from harness.methods.registry import registry, why_unavailable
 
@@ -148,47 +147,6 @@ def test_raw_pixels_go_in_front() -> None:
     pixels = 17 * torch.rand(6, 1, 2, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     truth = torch.linalg.slogdet(jacobians(model, pixels)).logabsdet
     torch.testing.assert_close(model.to_latent(pixels)[1], truth, rtol=1e-9, atol=1e-9)
-
-
-@pytest.mark.parametrize("start", ["whitened", "whitened-start"])
-@pytest.mark.parametrize("method", [m for m in METHODS if "whitened" in m.starts], ids=lambda m: m.name)
-def test_a_start_from_data_is_calibrated_and_of_the_published_size(method: Method, start: str) -> None:
-    problem = small(start=start)
-    model = build(method, problem)
-    x = draw(problem, 200) @ torch.randn(5, 5, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
-    model.init_batch(x)
-    assert isinstance(model, Calibrated)
-    assert count_parameters(model) == count_parameters(build(method, problem.replace(start="published")))
-    z, _ = model.to_latent(x)
-    torch.testing.assert_close(torch.cov(z.mT, correction=0), torch.eye(5, dtype=torch.float64), rtol=0, atol=1e-8)
-    with torch.no_grad():
-        for parameter in model.module.parameters():
-            parameter.mul_(1.3)
-    off = -log_prob(model, x).mean()
-    model.calibrate(x)
-    assert -log_prob(model, x).mean() < off
-
-
-@pytest.mark.parametrize("name", ["ebflow-dsm", "ebflow-ssm"])
-def test_the_space_of_the_match_matters_to_score_matching_alone(name: str) -> None:
-    def gradient(method: str, start: str) -> Tensor:
-        problem = small(start=start)
-        model = build(registry().find(method), problem)
-        x = draw(problem, 200) @ torch.diag(torch.tensor([1.0, 2, 3, 4, 5], dtype=torch.float64))
-        model.init_batch(x)
-        model.training_loss(x, torch.Generator().manual_seed(0)).backward()
-        return torch.cat([parameter.grad.flatten() for parameter in model.module.parameters()])
-
-    assert not torch.allclose(gradient(name, "whitened"), gradient(name, "whitened-start"))
-    torch.testing.assert_close(gradient("ebflow-ml", "whitened"), gradient("ebflow-ml", "whitened-start"))
-
-
-def test_starts_that_a_method_has_not_are_refused() -> None:
-    with pytest.raises(InputError, match="gaussian has no whitened start, only published"):
-        build(registry().find("gaussian"), small(start="whitened"))
-    for changes in ({"architecture": "cnn"}, {"architecture": "toy"}):
-        with pytest.raises(InputError, match="only fc starts from whitened data"):
-            build(registry().find("ebflow-dsm"), small(**changes, start="whitened"))
 
 
 def test_a_frozen_actnorm_is_not_trained() -> None:

@@ -155,7 +155,7 @@ def test_recipes_are_those_of_the_objective(method: Method, recipe: str) -> None
     cell = configured_cell("nll", Context("paper"), method, "mnist", "fc", recipe=recipe)
     expected = configuration("mnist", "fc", method.objective, recipe)
     assert cell.problem.noise == expected.problem.noise
-    assert cell.problem.start == "published"
+    assert cell.problem.start == expected.problem.start
     assert cell.config.learning_rate == expected.training.learning_rate
     assert cell.config.optimizer == expected.training.optimizer
     assert cell.config.epochs == expected.training.epochs

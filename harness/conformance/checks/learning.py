@@ -147,24 +147,30 @@ def fit(subject: Subject) -> None:
 
 
 @check(
-    "With equal weights a method has the log_prob of the paper's fc, as linear='dense' or 'lu' declares",
-    "a bias is missing, a matrix is transposed, there is an activation too many, or no load_linear_layers",
+    "With equal weights a method has the log_prob of the paper's fc, as linear='dense' or 'lu' declares, and "
+    "linear_layers returns the weights that it has",
+    "a bias is missing, a matrix is transposed, there is an activation too many, or load_linear_layers or "
+    "linear_layers is missing",
 )
 @torch.no_grad()
 def equal_weights(subject: Subject) -> None:
     method = subject.method
     problem = Problem(shape=(5,), layers=3, dtype="float64", noise=0.5)
-    claims = method.linear in ("dense", "lu", "luperm") and method.iterative and "fc" in method.architectures
-    if not claims:
+    if not method.is_papers_fc:
         raise Inapplicable("the method does not claim to be the paper's fc with dense or LU layers")
     for residual in (False, True):
         model = subject.model(problem.replace(residual=residual))
         if not isinstance(model, SharedWeights):
-            raise Broken(f"linear='{method.linear}' is declared, and the model has no load_linear_layers")
+            raise Broken(f"linear='{method.linear}' is declared without load_linear_layers and linear_layers")
+        x = draw(problem)
+        read = fc_log_prob(model.linear_layers(), x, residual)
+        closely(log_prob(model, x), read, 1e-9, f"residual={residual}, with the weights of linear_layers")
         layers = shared_layers(method)
         model.load_linear_layers(layers)
-        x = draw(problem)
         closely(log_prob(model, x), fc_log_prob(layers, x, residual), 1e-9, f"residual={residual}")
+        for index, (given, back) in enumerate(zip(layers, model.linear_layers(), strict=True)):
+            for name, expected, actual in zip(("W", "b"), given, back, strict=True):
+                closely(actual, expected, 1e-9, f"{name} of layer {index} read after it was loaded")
 
 
 def shared_layers(method: Method) -> list[tuple[Tensor, Tensor]]:

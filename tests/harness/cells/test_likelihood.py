@@ -20,6 +20,7 @@ from harness.errors import InputError
 from harness.methods import Method, Model, Problem
 from harness.methods.density import build
 from harness.methods.registry import registry
+from harness.methods.seeds import generator, stream
 from harness.training import scoring as likelihood
 from harness.training.checkpoints import load_weights
 from harness.training.configuration import TrainingConfig
@@ -106,14 +107,14 @@ def noised(raw: Tensor, seed: int) -> Tensor:
 def test_nll_of_the_gaussian_is_computed_by_hand(digits: Dataset) -> None:
     outcome = fit("gaussian", digits, DIGITS)
     # The harness draws the noise of 1,200 training images a thousand at a time from the problem's seed.
-    generator = torch.Generator().manual_seed(0)
+    generator = torch.Generator().manual_seed(stream(0, "training"))
     parts = [
         part + torch.rand(part.shape, generator=generator, dtype=torch.float64) for part in digits.train.split(1000)
     ]
     x = logits(torch.cat(parts)).flatten(1)
     normal = torch.distributions.MultivariateNormal(x.mean(0), x.T.cov(correction=0))
     for draw, value in enumerate(outcome.test_nll):
-        pixels = noised(digits.test, 2_000_003 + draw).requires_grad_()
+        pixels = noised(digits.test, stream(draw, "test")).requires_grad_()
         y = logits(pixels)
         (slopes,) = torch.autograd.grad(y.sum(), pixels)
         by_hand = -(normal.log_prob(y.flatten(1)) + slopes.log().flatten(1).sum(1)).mean()
@@ -247,15 +248,15 @@ def test_noise_of_the_data_can_be_left_to_the_objective(normal: Dataset, fake_me
 def test_training_learns_and_its_checkpoint_scores_the_same(digits: Dataset, tmp_path: Path) -> None:
     problem = DIGITS.replace(layers=2)
     config = TrainingConfig(epochs=6, evaluate_every=2, learning_rate=1e-3)
-    start = nll(build(registry().find("ebflow-ml"), problem), digits.test, digits, problem, 2_000_003)
+    start = nll(build(registry().find("ebflow-ml"), problem), digits.test, digits, problem, stream(0, "test"))
     path = tmp_path / "best.safetensors"
     outcome = fit("ebflow-ml", digits, problem, config=config, checkpoint=path)
     assert outcome.test_nll[0] < start - 10
     assert outcome.report.iterations == 6 * 12
     model = build(registry().find("ebflow-ml"), problem.replace(seed=9))
     load_weights(model, path)
-    assert nll(model, digits.test, digits, problem, 2_000_003) == outcome.test_nll[0]
-    assert nll(model, digits.validation, digits, problem, 1_000_003) == outcome.report.best_validation
+    assert nll(model, digits.test, digits, problem, stream(0, "test")) == outcome.test_nll[0]
+    assert nll(model, digits.validation, digits, problem, stream(0, "validation")) == outcome.report.best_validation
 
 
 def test_a_test_nll_that_is_not_finite_is_a_divergence(normal: Dataset, fake_method: Callable[..., Method]) -> None:
@@ -274,7 +275,7 @@ def test_the_own_loss_of_score_matching_is_watched_under_the_same_noise(normal: 
     problem = Problem(architecture="toy", shape=(2,), layers=2, dtype="float64", noise=0.5)
     clean = replace(normal, preprocessing=Identity())
     model = build(registry().find("ebflow-dsm"), problem)
-    by_hand = model.training_loss(normal.validation, torch.Generator().manual_seed(1_000_003)).item()
+    by_hand = model.training_loss(normal.validation, generator(0, "validation")).item()
     assert validation_loss(model, clean, problem) == validation_loss(model, clean, problem) == pytest.approx(by_hand)
     assert validation_loss(model, normal, problem) != pytest.approx(by_hand)
     assert all(parameter.grad is None for parameter in model.module.parameters())

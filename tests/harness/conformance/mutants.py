@@ -64,6 +64,9 @@ class Right(Model):
             x = x - (self.activate(x) - y) / (self.slope + 0.7 * torch.sigmoid(x))
         return x
 
+    def linear_layers(self):
+        return [(layer.weight.detach(), layer.bias.detach()) for layer in self.module]
+
     def load_linear_layers(self, layers):
         with torch.no_grad():
             for layer, (weight, bias) in zip(self.module, layers, strict=True):
@@ -474,6 +477,39 @@ class DetachedInput(Right):
 class Transposed(Right):
     def load_linear_layers(self, layers):
         super().load_linear_layers([(weight.mT, bias) for weight, bias in layers])
+
+
+@mutant("equal-weights")
+class ReadTransposed(Right):
+    def linear_layers(self):
+        return [(weight.mT, bias) for weight, bias in super().linear_layers()]
+
+
+@mutant("equal-weights")
+class ReadInReverse(Right):
+    def linear_layers(self):
+        return super().linear_layers()[::-1]
+
+
+@mutant("equal-weights")
+class ReadAsLoaded(Right):
+    """Remembers what was loaded instead of reading what training made of it."""
+
+    def __init__(self, problem):
+        super().__init__(problem)
+        self.loaded = [(w.clone(), b.clone()) for w, b in super().linear_layers()]
+
+    def linear_layers(self):
+        return [(w.double(), b.double()) for w, b in self.loaded]
+
+    def load_linear_layers(self, layers):
+        super().load_linear_layers(layers)
+        self.loaded = layers
+
+
+@mutant("equal-weights")
+class NotRead(Right):
+    linear_layers = None
 
 
 @mutant("equal-weights")

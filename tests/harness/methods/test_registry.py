@@ -253,7 +253,10 @@ def test_what_is_no_python_file_is_refused(name: str, tmp_path: Path) -> None:
         ({"build": "Diagonal"}, "^m: build must be a function of a Problem, not 'Diagonal'$"),
         ({"architectures": "fc"}, r"^m: architectures must be a tuple of strings such as \('fc',\), not 'fc'$"),
         ({"architectures": ("fcc",)}, "^m: unknown architecture 'fcc': did you mean fc?"),
-        ({"starts": ("warm",)}, "^m: unknown start 'warm': known: published, whitened"),
+        ({"family": "score-matchin"}, "^m: unknown family 'score-matchin': did you mean score-matching?"),
+        ({"family": None}, "^m: family must be a text, not None$"),
+        ({"rate": 0.1}, "^m: rate must be a harness.methods.Rate, not 0.1$"),
+        ({"own_start": True}, "^m: own_start must be a text, not True$"),
         ({"requires": "nflows"}, "^m: requires must be a tuple of strings .* not 'nflows'$"),
     ],
 )

@@ -9,6 +9,7 @@ import pytest
 
 from harness.cells import LikelihoodCell, RuntimeCell
 from harness.errors import InputError
+from harness.methods import Method, Rate
 from harness.methods.registry import registry
 from harness.paper import published
 from harness.paper.configurations import configuration
@@ -182,8 +183,8 @@ def test_amortised_methods_are_refreshed_by_their_rule_and_every_k_steps() -> No
     assert refreshes["ebflow-ml"] == refreshes["relative-gradient-ml"] == refreshes["ebflow-dsm"] == [None]
     labels = [cell.recipe for cell in cells if cell.method == "ebflow-aml"][:2]
     assert labels == ["tuned, 20 of 60 epochs", "tuned, refresh 50, 20 of 60 epochs"]
-    starts = {cell.problem.start for cell in cells if cell.method.startswith(("ebflow", "relative", "self"))}
-    assert starts == {"whitened"}
+    assert {cell.problem.start for cell in cells} == {"whitened"}
+    assert {cell.config.calibrate for cell in cells} == {True}
 
 
 def test_recipes() -> None:
@@ -218,7 +219,55 @@ def test_recipes() -> None:
         configuration("mnist", "fc", "ml", "tunde")
 
 
-def test_peers_keep_their_own_start(fake_method: Callable) -> None:
-    cell = configured_cell("x", Context("custom"), fake_method("p-ml"), "mnist", "fc", recipe="tuned")
+def configured(method: Method, recipe: str = "tuned") -> LikelihoodCell:
+    return configured_cell("x", Context("custom"), method, "mnist", "fc", recipe=recipe)
+
+
+def test_a_recipe_depends_on_objective_and_data_alone(fake_method: Callable) -> None:
+    for recipe in ("paper", "tuned", "tuned-unrefitted", "tuned-smooth"):
+        by_objective: dict = {}
+        for method in registry().methods.values():
+            if method.is_papers_fc and method.objective in ("ml", "aml", "ssm", "dsm"):
+                cell = configured(method, recipe)
+                by_objective.setdefault(method.objective, set()).add((cell.config, cell.problem))
+        assert {objective: len(found) for objective, found in by_objective.items()} == dict.fromkeys(by_objective, 1)
+
+
+def test_what_is_not_the_papers_fc_keeps_its_own_start_and_says_so(fake_method: Callable) -> None:
+    cell = configured(fake_method("p-ml"))
     assert (cell.problem.start, cell.config.calibrate, cell.config.start_samples) == ("published", False, None)
     assert cell.config.schedule == "cosine"
+    assert cell.caveat == "it starts as its library does, and its last layer is not refitted"
+    assert configured(fake_method("p-ml", own_start="it starts at +I")).caveat == "it starts at +I"
+    assert configured(fake_method("p-ml"), "paper").caveat == ""
+    assert configured(registry().find("gaussian")).caveat == configured(registry().find("zuko-lu-ml")).caveat == ""
+    assert "slopes above zero" in configured(registry().find("nflows-lu-ml")).caveat
+
+
+def test_a_third_partys_objective_is_trained_as_its_family_says(fake_method: Callable) -> None:
+    lcss = fake_method("p-lcss", objective="lcss", linear="dense", family="score-matching")
+    assert (lcss.matches_scores, configured(lcss).config) == (
+        True,
+        configuration("mnist", "fc", "ssm", "tuned").training,
+    )
+    unknown = fake_method("p-lcss", objective="lcss", linear="dense")
+    assert (unknown.matches_scores, configured(unknown).config.epochs) == (False, 60)
+    named_alike = fake_method("p-dsm", objective="dsm", linear="dense", family="likelihood")
+    assert (named_alike.matches_scores, configured(named_alike).config.epochs) == (False, 60)
+    for recipe in ("paper", "tuned"):
+        for architecture in ("fc", "cnn", "glow"):
+            expected = configuration("mnist", architecture, "ssm", recipe)
+            assert configuration("mnist", architecture, "lcss", recipe, "score-matching") == expected
+
+
+def test_a_rate_of_a_methods_own_is_printed_with_its_reason(fake_method: Callable) -> None:
+    method = fake_method("p-ml", linear="dense", rate=Rate(0.1, "its steps are relative"))
+    cell = configured(method)
+    assert cell.config.learning_rate == pytest.approx(1e-4)
+    assert cell.caveat == "its learning rate is 0.0001, 0.1 times the recipe's: its steps are relative"
+    assert cell.limits_of(method) == cell.caveat
+    paper = configured(method, "paper")
+    assert (paper.config.learning_rate, paper.caveat) == (configuration("mnist", "fc", "ml").training.learning_rate, "")
+    for factor, why in ((0.0, "x"), (float("inf"), "x"), (0.1, "")):
+        with pytest.raises(InputError, match="a rate needs a factor above 0 and a reason"):
+            Rate(factor, why)

@@ -250,43 +250,66 @@ def test_the_cosine_falls_to_zero_over_all_epochs(dataset: Dataset, monkeypatch:
 
 
 class Refitted(Recorded):
-    """Adds one to its weight where it is asked to refit it."""
+    """One linear layer; says how it is read and set, so that it can be refitted."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.seen: list[int] = []
+        self.module.scale = nn.Parameter(torch.eye(3, dtype=torch.float64))
+
+    def to_latent(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        return (x - self.module.weight) @ self.module.scale.mT, x.new_zeros(len(x))
+
+    def linear_layers(self) -> list[tuple[Tensor, Tensor]]:
+        return [(self.module.scale.detach(), -self.module.scale.detach() @ self.module.weight.detach())]
 
     @torch.no_grad()
-    def calibrate(self, x: Tensor) -> None:
-        self.seen.append(len(x))
-        self.module.weight.add_(1.0)
+    def load_linear_layers(self, layers: list[tuple[Tensor, Tensor]]) -> None:
+        ((scale, bias),) = layers
+        self.module.scale.copy_(scale)
+        self.module.weight.copy_(-torch.linalg.solve(scale, bias))
 
 
 @pytest.mark.parametrize("ema_decay", [None, 0.9])
 def test_a_refit_is_what_is_validated_and_kept_and_training_goes_on_without_it(
     ema_decay: float | None, dataset: Dataset
 ) -> None:
-    kept = []
+    trained = []
     for calibrate in (False, True):
         model = Refitted()
         validated = []
         values = count(10, -1)
 
-        def validate(model: Model = model, validated: list = validated, values: Any = values) -> float:
-            validated.append(weight(model))
+        def validate(model: Refitted = model, validated: list = validated, values: Any = values) -> float:
+            validated.append(model.to_latent(dataset.train[:20].double())[0].detach())
             return float(next(values))
 
         recipe = config(epochs=2, start_samples=20, calibrate=calibrate, ema_decay=ema_decay)
         train(model, PROBLEM, dataset, recipe, validate)
-        assert model.seen == (3 * [20] if calibrate else [])  # at the start and after each epoch
-        kept.append((validated, weight(model)))
-    (plain, last), (refitted, last_refitted) = kept
-    for a, b in zip([*plain, last], [*refitted, last_refitted], strict=True):
-        torch.testing.assert_close(b, a + 1)
+        validated.append(model.to_latent(dataset.train[:20].double())[0].detach())  # the weights that were kept
+        assert len(validated) == 4  # one at the start, one after each epoch
+        for z in validated:
+            white = torch.allclose(torch.cov(z.mT, correction=0), torch.eye(3, dtype=torch.float64))
+            assert white == calibrate
+            assert bool((z.mean(0).abs() < 1e-9).all()) == calibrate
+        trained.append(torch.cat([batch.flatten() for batch in model.batches]))
+        trained.append(model.module.weight.grad)
+    assert torch.equal(trained[0], trained[2])
+    assert torch.equal(trained[1], trained[3])  # the last step was taken from the same weights
 
 
-def test_a_model_without_a_closed_form_for_its_last_layer_is_not_refitted(dataset: Dataset) -> None:
-    with pytest.raises(InputError, match="no closed form for its last layer"):
+def test_a_refit_takes_training_time(dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter(range(10_000))
+    monkeypatch.setattr(training.time, "perf_counter", lambda: float(next(clock)))
+    seconds = []
+    for calibrate in (False, True):
+        recipe = config(epochs=2, start_samples=20, calibrate=calibrate, ema_decay=None, evaluate_every=1)
+        report = train(Refitted(), PROBLEM, dataset, recipe, lambda: 1.0)
+        seconds.append([point.seconds for point in report.curve] + [report.seconds])
+    assert [b - a for a, b in zip(*seconds, strict=True)] == [1.0, 2.0, 3.0, 3.0]  # a second of this clock each
+
+
+def test_a_model_whose_layers_cannot_be_set_is_not_refitted(dataset: Dataset) -> None:
+    with pytest.raises(InputError, match="last layer cannot be read and set"):
         train(Recorded(), PROBLEM, dataset, config(calibrate=True), lambda: 1.0)
 
 
