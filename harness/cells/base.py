@@ -17,10 +17,11 @@ from harness.errors import InputError, UnavailableError, one_line
 from harness.methods import Method, Problem
 from harness.methods.density import refusal
 from harness.methods.registry import registry, why_unavailable
+from harness.methods.shared_settings import watched
 from harness.results import Row, Store, cell_key
 from harness.results.provenance import capture
-from harness.results.schema import FINISHED
-from harness.results.statistics import Estimate
+from harness.results.schema import FINISHED, NOISY, TIMED_UNITS, noted
+from harness.results.statistics import NOISY_DRIFT, Estimate
 from harness.training.checkpoints import TrainingCheckpoint
 from harness.training.loop import Divergence
 from harness.training.processes import processes
@@ -191,7 +192,8 @@ class Cell(ABC):
         """Measure; whatever a method does, its exit included, ends as rows with a status. Ctrl-C is passed on."""
         arrays: Arrays = {}
         try:
-            rows = self.measure(progress, arrays.update, resume)
+            with watched() as changed:
+                rows = self.measure(progress, arrays.update, resume)
         except KeyboardInterrupt:
             raise
         except UnavailableError as error:
@@ -204,7 +206,11 @@ class Cell(ABC):
             for number in (row.value, row.ci_low, row.ci_high):
                 if number is not None and not math.isfinite(number):
                     return Outcome(self.without_result("failed", f"its {row.metric} is {number}"))
-        return Outcome(rows, arrays)
+        return Outcome(self.with_caveats(rows, changed), arrays)
+
+    def with_caveats(self, rows: list[Row], changed: list[str]) -> list[Row]:
+        """Return the rows of the cell's one method, with the shared settings that it changed in their reasons."""
+        return [noted(row, changed_settings(changed)) for row in rows] if changed else rows
 
     def without_result(self, status: str, reason: str) -> list[Row]:
         """Return the rows of a cell that could not end, one a method, with the reason."""
@@ -255,6 +261,18 @@ class Cell(ABC):
 def single(value: float) -> Estimate:
     """Return the estimate of a number that was measured once."""
     return Estimate(float(value), None, None, 1)
+
+
+def changed_settings(names: Iterable[str]) -> str:
+    """Say in a row's reason which shared settings its method changed."""
+    return f"the method changed {', '.join(names)} for the whole process; this was undone after every call"
+
+
+def with_drift(rows: list[Row], drift: Row) -> list[Row]:
+    """Add the row that says how far the machine drifted, and mark what depends on its speed if that was too far."""
+    if drift.value is not None and drift.value > NOISY_DRIFT:
+        rows = [noted(row, NOISY) if row.unit in TIMED_UNITS else row for row in rows]
+    return [*rows, drift]
 
 
 def finished_rows(cell: Cell, store: Store, key: str | None = None) -> list[Row]:

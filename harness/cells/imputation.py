@@ -73,7 +73,7 @@ class ImputationCell(TrainedCell):
             raise InputError(f"a chain of {self.steps} steps has no mean after a warm-up of {self.warmup}; use less")
         super().check()
 
-    def measure(self, progress: Progress, keep: Keep, resume: TrainingCheckpoint | None) -> list[Row]:
+    def train(self, progress: Progress, keep: Keep, resume: TrainingCheckpoint | None) -> list[Row]:
         method = registry().find(self.method)
         row = self.row_maker(method)
         data = self.load()

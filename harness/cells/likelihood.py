@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import time
+from abc import abstractmethod
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -10,7 +12,7 @@ from typing import Any, ClassVar
 import torch
 
 from harness import datasets
-from harness.cells.base import APART, Cell, Keep, Progress, single
+from harness.cells.base import APART, Cell, Keep, Progress, single, with_drift
 from harness.cells.estimate import training_seconds
 from harness.cells.pictures import Arrays, learned
 from harness.datasets.dataset import Dataset
@@ -21,13 +23,17 @@ from harness.methods.calls import guarded
 from harness.methods.density import build, count_parameters, log_prob, score
 from harness.methods.registry import registry, why_unavailable
 from harness.methods.seeds import stream
-from harness.results import Row
+from harness.results import DRIFT_METRIC, Row
+from harness.results.schema import TIMED_UNITS
 from harness.results.statistics import Estimate, mean_interval
+from harness.timing.interleaved import Watch
 from harness.training.checkpoints import TrainingCheckpoint
 from harness.training.configuration import TrainingConfig
 from harness.training.loop import Divergence, TrainingReport
 from harness.training.scoring import fit, nll, noised, without_map
 from harness.training.state import CurvePoint
+
+_LOOKS = 5  # at the machine's speed before and after a training, enough to tell a drift of a short one
 
 Metric = tuple[str, str, Estimate]
 """The name of a metric, its unit and its value."""
@@ -54,6 +60,31 @@ class TrainedCell(Cell):
     data_dir: Path | None = field(default=None, metadata=APART)
     download: bool = field(default=False, metadata=APART)
     caveat: str = field(default="", metadata=APART)
+
+    @abstractmethod
+    def train(self, progress: Progress, keep: Keep, resume: TrainingCheckpoint | None) -> list[Row]:
+        """Train, measure and return the rows, as `measure` does, which watches the machine meanwhile."""
+
+    def measure(self, progress: Progress, keep: Keep, resume: TrainingCheckpoint | None) -> list[Row]:
+        """Return the rows of `train`, and how far the machine drifted, unless part of the training ran before."""
+        goes_on = resume is not None and resume.path.exists()
+        watch = Watch(self.problem.device)
+        watch.look(_LOOKS)
+        last = time.perf_counter()
+
+        def told(done: int, total: int, note: str) -> None:  # between two epochs, which is not timed
+            nonlocal last
+            watch.after(time.perf_counter() - last)
+            last = time.perf_counter()
+            progress(done, total, note)
+
+        rows = self.train(told, keep, resume)
+        watch.look(_LOOKS)
+        drifted = watch.drift()
+        if goes_on or drifted is None or not any(row.unit in TIMED_UNITS for row in rows):
+            return rows
+        row = self.row_maker(registry().find(self.method))
+        return with_drift(rows, row(DRIFT_METRIC, "1", single(drifted), parameters=rows[0].parameters))
 
     @property
     def method_names(self) -> tuple[str, ...]:
@@ -146,7 +177,7 @@ class LikelihoodCell(TrainedCell):
         else:
             replace(self, preprocess=True, problem=self.problem.replace(raw_pixel_alpha=1.0)).check()
 
-    def measure(self, progress: Progress, keep: Keep, resume: TrainingCheckpoint | None) -> list[Row]:
+    def train(self, progress: Progress, keep: Keep, resume: TrainingCheckpoint | None) -> list[Row]:
         method = registry().find(self.method)
         row = self.row_maker(method)
         data, problem = self.load(self.smooth_noise, self.augment), self.problem

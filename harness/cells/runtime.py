@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import itertools
 import math
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import ClassVar
 
-from harness.cells.base import Cell, Keep, Progress, single
+from harness.cells.base import Cell, Keep, Progress, changed_settings, single, with_drift
 from harness.cells.estimate import step_seconds
 from harness.methods.cost import optimizer_bytes
 from harness.methods.precision import stored
 from harness.methods.registry import why_unavailable
-from harness.results import DRIFT_METRIC, NOISY, Row
-from harness.results.schema import TIMED_UNITS
-from harness.results.statistics import NOISY_DRIFT, Estimate, drift, median_interval
+from harness.results import DRIFT_METRIC, Row
+from harness.results.schema import noted
+from harness.results.statistics import Estimate, drift, median_interval
 from harness.timing.interleaved import Timing, measure
 from harness.timing.machine import COPY_METRIC, CUBE_METRIC, REFERENCE_METRIC, product_metric
 from harness.training.checkpoints import TrainingCheckpoint
@@ -77,22 +77,21 @@ class RuntimeCell(Cell):
             else:
                 size = {"parameters": timing.parameters}
                 metrics = self._iteration_metrics(timing, {metric: rate.value for metric, rate in rates.items()})
-                rows += [row(*metric, **size) for metric in metrics]
+                own = [row(*metric, **size) for metric in metrics]
                 # Kept one by one: methods are compared within a repetition.
-                rows += [
+                own += [
                     row("seconds_of_repetition", "s", single(seconds), **size, iteration=number)
                     for number, seconds in enumerate(timing.seconds)
                 ]
+                caveat = changed_settings(timing.changed) if timing.changed else None
+                rows += [noted(one, caveat) for one in own] if caveat else own
         row = self.row_maker(None)
         rows += [row(rate.metric, rate.unit, rates[rate.metric]) for rate, _ in measured.rates]
         drifted = next((drift(values) for rate, values in measured.rates if rate.metric == REFERENCE_METRIC), None)
-        if drifted is not None:
-            rows.append(row(DRIFT_METRIC, "1", single(drifted)))
-            if drifted > NOISY_DRIFT:
-                return [
-                    replace(row, reason=NOISY) if row.status == "ok" and row.unit in TIMED_UNITS else row
-                    for row in rows
-                ]
+        return rows if drifted is None else with_drift(rows, row(DRIFT_METRIC, "1", single(drifted)))
+
+    def with_caveats(self, rows: list[Row], changed: list[str]) -> list[Row]:
+        """Return the rows as they are: `measure` knows which of the methods changed what."""
         return rows
 
     def _iteration_metrics(self, timing: Timing, rates: dict[str, float]) -> list[tuple[str, str, Estimate]]:

@@ -10,6 +10,7 @@ from harness.conformance.findings import Finding
 from harness.conformance.subject import Broken, Inapplicable, Subject
 from harness.errors import one_line
 from harness.methods import Method
+from harness.methods.shared_settings import restored
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,8 @@ def check(promise: str, cause: str) -> Callable[[Callable[[Subject], None]], Cal
 def run_check(method: Method, check: Check) -> Finding:
     """Run one check of a method in this process, and return how it ended."""
     try:
-        check.test(Subject(method))
+        with restored(random_states=True):  # what is left on must not reach the next check
+            check.test(Subject(method))
     except Inapplicable as reason:
         return Finding(method.name, check.name, "inapplicable", str(reason))
     except (Exception, SystemExit) as error:

@@ -1,4 +1,4 @@
-"""Calls into a competitor's code: none runs for ever, and none ends the program."""
+"""Calls into a competitor's code: none runs for ever, ends the program, or leaves a shared setting changed."""
 
 import math
 import os
@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from types import FrameType
 
 from harness.errors import InputError
+from harness.methods.shared_settings import restored
 
 VARIABLE = "HARNESS_CALL_LIMIT"
 _DEFAULT = 600.0  # seconds; the slowest single call of the published protocol takes minutes
@@ -41,8 +42,9 @@ def guarded(call: str, limit: float = math.inf) -> Iterator[Callable[[], None]]:
     """Run a competitor's code under the time limit for one call, and outlive its `sys.exit`.
 
     The limit works in the main thread on systems with interval timers; elsewhere there is none. It ends code that
-    returns to Python now and then, but no single operation of a library. Guards may be nested. A guard takes
-    microseconds, so timed code is guarded from outside.
+    returns to Python now and then, but no single operation of a library. Guards may be nested. A guard takes a
+    tenth of a millisecond, so timed code is guarded from outside. Settings that all code shares are set back at its
+    end; `harness.methods.shared_settings.watched` tells which.
 
     Args:
         call: Name of the call, for the message.
@@ -58,7 +60,7 @@ def guarded(call: str, limit: float = math.inf) -> Iterator[Callable[[], None]]:
     limit = min(limit, call_limit())
     expired = _Expired()
     try:
-        with _alarm(limit, expired) as renew:
+        with restored(), _alarm(limit, expired) as renew:
             yield renew
     except _Expired as alarm:
         if alarm is not expired:  # the alarm of a guard around this one

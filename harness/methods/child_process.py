@@ -13,6 +13,8 @@ from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from typing import Any, Self
 
+from harness.methods.process_settings import threads_wait_passively
+
 _TIME_TO_SAVE = 10.0  # seconds; the largest state of a training is written in one
 
 
@@ -45,6 +47,7 @@ class Child:
     ) -> None:
         self.connection, there = Pipe()
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+        threads_wait_passively(environment)
         if threads is not None:
             environment["OMP_NUM_THREADS"] = str(threads)
         self._process = subprocess.Popen(

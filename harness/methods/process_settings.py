@@ -1,7 +1,8 @@
-"""The settings of this process: device, threads, precision, and how the C library handles memory."""
+"""The settings of this process: device, threads and how they wait, precision, how the C library handles memory."""
 
 import ctypes
 import platform
+from collections.abc import MutableMapping
 
 from harness.errors import InputError
 from harness.methods.calls import call_limit
@@ -52,6 +53,19 @@ def check(device: str, threads: int | None) -> None:
         raise InputError("CUDA was asked for, but torch finds none here; use --device cpu")
     if wanted.type == "cuda" and (wanted.index or 0) >= torch.cuda.device_count():
         raise InputError(f"there is no {device} here: torch finds {torch.cuda.device_count()} CUDA device(s)")
+
+
+def threads_wait_passively(environment: MutableMapping[str, str]) -> None:
+    """Have OpenMP's threads sleep while they wait, in a process with this environment that has not imported torch yet.
+
+    By default they spin. Where another process takes a core they then take it from each other, and a step takes up to
+    fifty times as long. A user's own OMP_WAIT_POLICY or GOMP_SPINCOUNT stays as it is.
+
+    Args:
+        environment: The environment variables, `os.environ` for this process.
+    """
+    if not environment.keys() & {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT"}:
+        environment["OMP_WAIT_POLICY"] = "passive"
 
 
 def _keep_freed_memory() -> None:

@@ -11,7 +11,7 @@ import polars as pl
 from harness.paper import published
 from harness.paper.experiments import statement
 from harness.report.figures import drawings
-from harness.report.tables.comparison import compare_across, noise, with_setting
+from harness.report.tables.comparison import compare_across, with_setting
 from harness.report.tables.index import TABLES
 from harness.report.tables.text import file_stem, split_constants, to_markdown
 from harness.results import Store, to_frame
@@ -73,7 +73,7 @@ def pages(rows: pl.DataFrame, across: Collection[str] = ()) -> Iterator[Page]:
     """
     rows = compare_across(rows, across)
     for (experiment, profile), group in rows.group_by(["experiment", "profile"], maintain_order=True):
-        limits, differs, noisy = _limits(group), statement(str(experiment), str(profile)), noise(group)
+        limits, differs = _limits(group), statement(str(experiment), str(profile))
         for table in TABLES:
             frame = table.build(group)
             if frame.is_empty():
@@ -87,7 +87,7 @@ def pages(rows: pl.DataFrame, across: Collection[str] = ()) -> Iterator[Page]:
                 settings=settings,
                 limits=limits,
                 differs=differs,
-                caveats=_caveats(frame) + (noisy if table.timed else []),
+                caveats=_caveats(frame) + table.caveats(group),
                 cells=_sources(frame, group),
             )
 

@@ -10,10 +10,10 @@ from typing import Any, get_type_hints
 import polars as pl
 
 NOISY = "noisy"
-"""The reason that an ok row has if the machine drifted while it was measured, by more than `NOISY_DRIFT`."""
+"""What the reason of an ok row begins with if the machine drifted while it was measured, by more than `NOISY_DRIFT`."""
 
 DRIFT_METRIC = "reference_gemm_drift"
-"""By how much it drifted: the metric of the machine's row that says it."""
+"""By how much it drifted: the metric of a row of the machine for a timing, of the method for a training."""
 
 STATUSES = ("ok", "diverged", "failed", "unavailable")
 FINISHED = ("ok", "diverged")
@@ -40,8 +40,8 @@ class Row:
             several repetitions or draws its number, the same for all methods that shared it.
         seconds: For a metric that is followed through training, the training time spent until then.
         limits: What the method declares that it cannot do, or does otherwise than the recipe says.
-        status: ok, diverged, failed or unavailable; the last three have no value and a reason. The reason of an ok row
-            is none, or `NOISY`.
+        status: ok, diverged, failed or unavailable; the last three have no value and a reason. An ok row has a reason
+            only if something has to be known about its value: `NOISY`, or that its method changed shared settings.
         config: Everything else that determines the cell, as JSON.
         versions: Versions of Python, torch and the method's libraries, as JSON.
         commit: Commit of this project, with a + where files differed from it.
@@ -93,6 +93,11 @@ SCHEMA = {name: _COLUMNS[hint] for name, hint in get_type_hints(Row).items()}
 
 REQUIRED = tuple(name for name, hint in get_type_hints(Row).items() if hint in (str, int, float))
 """Columns in which every row has something."""
+
+
+def noted(row: Row, caveat: str) -> Row:
+    """Put a caveat before what the reason of an ok row says already; other rows stay as they are."""
+    return dataclasses.replace(row, reason="; ".join(filter(None, [caveat, row.reason]))) if row.status == "ok" else row
 
 
 def to_frame(rows: Iterable[Row]) -> pl.DataFrame:

@@ -23,6 +23,8 @@ from harness.methods.calls import guarded
 from harness.methods.density import build, count_parameters
 from harness.methods.precision import stored
 from harness.methods.seeds import generator
+from harness.methods.shared_settings import watched
+from harness.results.statistics import drift
 from harness.timing.machine import Rate, rates, reference
 from harness.timing.memory import peak_bytes
 from harness.training.configuration import TrainingConfig
@@ -70,6 +72,39 @@ class Block:
             return time_block(self.call, number, self.device)
 
 
+class Watch:
+    """Tells whether the machine's speed drifts, by a small product that is always the same and is timed now and then.
+
+    The product is timed once at the start.
+
+    Args:
+        device: The device whose speed matters, as torch names it.
+    """
+
+    def __init__(self, device: str) -> None:
+        self.rate = reference(device)
+        self.block = Block(self.rate.metric, self.rate.call, device)
+        self.block.call()
+        self.block.calibrate(_REFERENCE_BLOCK)
+        self.look()
+
+    def look(self, times: int = 1) -> None:
+        """Time the product, so many times in a row."""
+        for _ in range(times):
+            self.block.repeat()
+        self._spent = 0.0
+
+    def after(self, seconds: float) -> None:
+        """Time the product if what is watched has by now run a hundred times as long, these seconds included."""
+        self._spent += seconds
+        if self._spent * _REFERENCE_SHARE >= self.block.number * self.block.seconds[-1]:
+            self.look()
+
+    def drift(self) -> float | None:
+        """Return how far the speed has drifted, as `harness.results.statistics.drift` does."""
+        return drift([self.rate.amount / seconds for seconds in self.block.seconds])
+
+
 @dataclass
 class Timing:
     """The measured repetitions of one method, or the reason why there are none.
@@ -85,6 +120,7 @@ class Timing:
         parameters: Number of trained parameters.
         moments: Number of moments of the gradient that the optimiser keeps.
         failure: Why the method could not be timed, in one line, or None.
+        changed: Shared settings that the method changed; they were set back at the end of its turn.
     """
 
     method: Method
@@ -96,6 +132,7 @@ class Timing:
     parameters: int | None = None
     moments: int = 0
     failure: str | None = None
+    changed: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -140,12 +177,7 @@ def measure(
     for _, block in machine:
         block.call()
         block.calibrate()
-    reference_rate = reference(problem.device)
-    watch = Block(reference_rate.metric, reference_rate.call, problem.device)
-    watch.call()
-    watch.calibrate(_REFERENCE_BLOCK)
-    watch.repeat()
-    spent = 0.0  # seconds that methods have run since the reference product was last timed
+    watch = Watch(problem.device)
     for repetition in range(repeats):
         turn = repetition % len(turns)
         for timing, blocks in turns[turn:] + turns[:turn]:
@@ -153,25 +185,24 @@ def measure(
                 with _failure_noted(timing):
                     for block in blocks:
                         block.repeat()
-                        spent += block.number * block.seconds[-1]
-                        if spent * _REFERENCE_SHARE >= watch.number * watch.seconds[-1]:
-                            watch.repeat()
-                            spent = 0.0
+                        watch.after(block.number * block.seconds[-1])
             progress()
         for _, block in machine:
             block.repeat()
-    machine.append((reference_rate, watch))
+    machine.append((watch.rate, watch.block))
     measured = [(rate, [rate.amount / seconds for seconds in block.seconds]) for rate, block in machine]
     return Measurement(timings, measured)
 
 
 @contextmanager
 def _failure_noted(timing: Timing) -> Iterator[None]:
-    """Note any exception as the method's failure: a competitor must not take the others down."""
-    try:
-        yield
-    except Exception as error:
-        timing.failure = one_line(error)
+    """Note any exception as the method's failure, and what it changed: a competitor must not take the others down."""
+    with watched() as changed:
+        try:
+            yield
+        except Exception as error:
+            timing.failure = one_line(error)
+    timing.changed += [name for name in changed if name not in timing.changed]
 
 
 def _warm_up(timing: Timing, problem: Problem, config: TrainingConfig) -> list[Block]:

@@ -14,8 +14,10 @@ from harness.conformance.subject import Broken, Inapplicable, Subject, closed_fo
 from harness.errors import InputError
 from harness.methods import Problem
 from harness.methods.density import build, log_prob, sample
-from harness.methods.imports import restored
 from harness.methods.precision import stored
+from harness.methods.shared_settings import restored
+
+_THREADS = 3  # a number that no method would choose, so that a choice shows
 
 
 @check(
@@ -154,21 +156,24 @@ def inputs(subject: Subject) -> None:
 
 
 @check(
-    "No call changes torch's default dtype, threads or gradient mode, or the random states of torch, numpy and Python",
+    "No call changes a setting that all code shares (torch's default dtype, threads, gradient or anomaly mode and so "
+    "on), or the random states of torch, numpy and Python",
     "noise comes from torch.randn, numpy or random without the given generator, or a setting is made and left on",
 )
 def global_state(subject: Subject) -> None:
     problem = subject.smallest()
+    torch.set_num_threads(_THREADS)
     with _watched("building"):
         model = build(subject.method, problem)
     x = draw(problem)
     if subject.method.iterative:
         with _watched("init_batch"):
             model.init_batch(x)
-        with _watched("training_loss"):
-            model.training_loss(x, torch.Generator().manual_seed(0)).backward()
-        with _watched("after_step"):
-            model.after_step()
+        for _ in range(2):  # the first step may be unlike the others
+            with _watched("training_loss"):
+                model.training_loss(x, torch.Generator().manual_seed(0)).backward()
+            with _watched("after_step"):
+                model.after_step()
     else:
         with _watched("fit"):
             closed_form(model).fit([draw(problem, 50)])
@@ -182,7 +187,7 @@ def global_state(subject: Subject) -> None:
 
 @contextmanager
 def _watched(what: str) -> Iterator[None]:
-    with restored() as changed:
+    with restored(random_states=True) as changed:
         yield
     if changed:
         raise Broken(f"{what} changes {', '.join(changed)}")

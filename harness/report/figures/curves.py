@@ -10,6 +10,7 @@ import polars as pl
 from harness.report.figures.groups import MACHINE, TRAININGS, groups, labelled, title_of
 from harness.report.figures.sheet import Drawing, Sheet, plain_log
 from harness.report.figures.style import curve_styles, styled
+from harness.report.tables.columns import is_disturbed
 
 # Seconds are compared: what they depend on is the same, the commit aside, for a long experiment spans several.
 _REST = ["dtype", *(column for column in MACHINE if column != "commit")]
@@ -35,7 +36,7 @@ def curve_figures(rows: pl.DataFrame) -> Iterator[Drawing]:
 
     Losses of two objectives are not comparable, and have a figure each.
     """
-    rows = rows.drop_nulls(["iteration", "seconds"]).filter(status="ok")
+    rows = rows.with_columns(disturbed=is_disturbed()).drop_nulls(["iteration", "seconds"]).filter(status="ok")
     for metric in _METRICS:
         curves = rows.filter(metric=metric).filter(pl.len().over("cell") > 1)
         named = {**TRAININGS, "objective": "{}"} if metric == "validation_loss" else TRAININGS
@@ -55,7 +56,10 @@ def _draw(name: str, group: pl.DataFrame, metric: str) -> Drawing:
     for (_, text), curve in curves.group_by(["cell", "label"], maintain_order=True):
         curve = curve.sort("iteration")
         points = curve.select("value", "iteration", "seconds").rows()
-        texts = [f"{text}: {form.format(value)} at step {step:,}, {seconds:,.0f} s" for value, step, seconds in points]
+        star = "*" if curve["disturbed"].any() else ""
+        texts = [
+            f"{text}: {form.format(value)} at step {step:,}, {seconds:,.0f} s{star}" for value, step, seconds in points
+        ]
         for panel, axis in zip(panels, _AXES, strict=True):
             look = styles[str(text)]
             sheet.curve(panel, curve[axis].to_list(), curve["value"].to_list(), texts, label=text, markersize=3, **look)
@@ -71,7 +75,19 @@ def _draw(name: str, group: pl.DataFrame, metric: str) -> Drawing:
         sheet.legend_below(panels[0])
     highest = f"{top:,.0f}" if metric == "validation_curve" else f"{top:.3g}"
     cut = "" if curves.height == group.height else f"Points above {highest} are left out."
-    return sheet.drawing(f"{name}-{short}", f"{what}: {label} through training", _CAPTIONS[metric], cut)
+    return sheet.drawing(
+        f"{name}-{short}", f"{what}: {label} through training", _CAPTIONS[metric], cut, _disturbed(curves)
+    )
+
+
+def _disturbed(curves: pl.DataFrame) -> str:
+    """Say which curves' seconds mean little; nothing if all can be trusted."""
+    labels = curves.filter("disturbed")["label"].unique(maintain_order=True).to_list()
+    if not labels:
+        return ""
+    all_of_them = len(labels) == curves["label"].n_unique()
+    whose = "" if all_of_them else f" of {', '.join(labels)}"
+    return f"Seconds{whose} mean little: the machine drifted during the training, or nobody watched it."
 
 
 def _top(group: pl.DataFrame) -> float:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import polars as pl
 
-from harness.results import NOISY
+from harness.report.tables.text import text_of
+from harness.results import DRIFT_METRIC, NOISY
+from harness.results.statistics import NOISY_DRIFT
 
 
 def of_ebflow(numbers: pl.DataFrame) -> pl.DataFrame:
@@ -24,4 +26,39 @@ def half_width() -> pl.Expr:
 
 def is_noisy() -> pl.Expr:
     """Return whether the machine drifted while a row was measured."""
-    return (pl.col("status") == "ok") & (pl.col("reason") == NOISY).fill_null(False)
+    return (pl.col("status") == "ok") & pl.col("reason").str.starts_with(NOISY).fill_null(False)
+
+
+def ok_or_status() -> pl.Expr:
+    """Return `status` for a timing, of which a star tells that it is noisy: that is no gap, and not said again."""
+    caveat = pl.col("reason").str.replace(f"^{NOISY}(; )?", "").replace("", None)
+    return pl.concat_str("status", caveat, separator=": ", ignore_nulls=True).alias("status")
+
+
+def is_disturbed() -> pl.Expr:
+    """Return whether the seconds of a training mean little: the machine drifted meanwhile, or nobody watched it."""
+    drift = pl.col("value").filter(pl.col("metric") == DRIFT_METRIC).max().over("cell")
+    return drift.is_null() | (drift > NOISY_DRIFT)
+
+
+def starred(column: str, disturbed: pl.Expr) -> pl.Expr:
+    """Write a column of seconds, with a star where they were disturbed."""
+    text = pl.col(column).map_elements(text_of, return_dtype=pl.String)
+    return pl.concat_str(text, pl.when(disturbed).then(pl.lit("*")).otherwise(pl.lit(""))).alias(column)
+
+
+def disturbances(rows: pl.DataFrame) -> list[str]:
+    """Return the sentence that stands below tables of trainings of which some seconds have a star."""
+    trained = rows.filter(kind="likelihood", status="ok").filter(
+        (pl.col("metric") == "training_seconds").any().over("cell")
+    )
+    if trained.filter(is_disturbed()).is_empty():
+        return []
+    drifts = trained.filter(pl.col("metric") == DRIFT_METRIC, pl.col("value") > NOISY_DRIFT)["value"]
+    unwatched = trained.filter((pl.col("metric") != DRIFT_METRIC).all().over("cell"))
+    why = [f"the machine's reference product drifted up to {max(drifts):.2f}-fold"] if len(drifts) else []
+    why += ["nobody watched the machine"] if unwatched.height else []
+    return [
+        f"A star marks seconds of training that mean little: {' or '.join(why)} meanwhile; "
+        "for seconds to trust, train again with --fresh on an idle machine"
+    ]

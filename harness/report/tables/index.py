@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import polars as pl
 
 from harness.report.tables import trainings
-from harness.report.tables.comparison import ratios
+from harness.report.tables.columns import disturbances
+from harness.report.tables.comparison import noise, ratios
 from harness.report.tables.runtime import bounds, refreshes, runtime, slopes, timings
 from harness.report.tables.sampling import imputation, normalizer
 from harness.report.tables.trainings import ablation, curves, differences, likelihood, points, time_to_level
@@ -22,13 +23,13 @@ class Table:
         name: The table's part of its files' names.
         title: What the table shows, with units.
         build: From the rows of one experiment to the table, which is empty where no row fills it.
-        timed: Whether the table shows times, which a noisy machine taints.
+        caveats: From the rows of the experiment to what has to be known about the table's times, a sentence each.
     """
 
     name: str
     title: str
     build: Callable[[pl.DataFrame], pl.DataFrame]
-    timed: bool = False
+    caveats: Callable[[pl.DataFrame], list[str]] = lambda rows: []
 
 
 TABLES: tuple[Table, ...] = (
@@ -37,35 +38,42 @@ TABLES: tuple[Table, ...] = (
         "median milliseconds an iteration (noise, loss, backward, optimiser, averaging), and in brackets the share "
         "that its matrix products and one pass of the optimiser take at the machine's own rates",
         runtime,
-        timed=True,
+        caveats=noise,
     ),
     Table(
         "slopes",
         "log-log slopes of the time of an iteration, and the D from which a method overtakes maximum likelihood",
         slopes,
-        timed=True,
+        caveats=noise,
     ),
     Table(
         "refreshes",
         "milliseconds of a step that keeps the gradient of log Z, of one that refreshes it, and of their mean",
         refreshes,
-        timed=True,
+        caveats=noise,
     ),
     Table(
         "ratios",
         "seconds an iteration divided by those of the reference, paired repetition by repetition, with 95 % interval; "
         "a method is called faster or slower at p < 0.05, corrected by Holm's method for all pairs of a problem",
         ratios,
-        timed=True,
+        caveats=noise,
     ),
     Table(
         "bounds",
         "time of loss and backward, and of the whole iteration, beside the bound of each at the machine's rates",
         bounds,
-        timed=True,
+        caveats=noise,
     ),
-    Table("timings", "every timing in milliseconds, with 95 % interval (99 % in asv's results)", timings, timed=True),
-    Table("likelihood", "test negative log-likelihood, nats a sample in the data's own space", likelihood),
+    Table(
+        "timings", "every timing in milliseconds, with 95 % interval (99 % in asv's results)", timings, caveats=noise
+    ),
+    Table(
+        "likelihood",
+        "test negative log-likelihood, nats a sample in the data's own space",
+        likelihood,
+        caveats=disturbances,
+    ),
     Table(
         "differences",
         "test negative log-likelihood minus that of the best method, paired, nats with 95 % interval; a method is "
@@ -76,11 +84,12 @@ TABLES: tuple[Table, ...] = (
         "amortised",
         "how often trainings refreshed log Z, the relative error of its kept gradient, and the cosine of the whole one",
         trainings.refreshes,
+        caveats=disturbances,
     ),
     Table("points", "divergence from the exact density, nats", points),
     Table("ablation", "test negative log-likelihood in nats and gradient norm, with and without EMA and MaP", ablation),
     Table("imputation", "PSNR of the missing pixels, dB (gain: posterior mean over mean image)", imputation),
     Table("log-z", "absolute error of estimates of log Z in nats, and their effective sample sizes (ESS)", normalizer),
     Table("curves", "validation NLL through training, nats", curves),
-    Table("time-to-level", "training until a level of validation bits/dim", time_to_level),
+    Table("time-to-level", "training until a level of validation bits/dim", time_to_level, caveats=disturbances),
 )

@@ -8,7 +8,7 @@ from typing import Any
 import polars as pl
 
 from harness.paper import published
-from harness.report.tables.columns import is_noisy, of_ebflow, status
+from harness.report.tables.columns import is_noisy, of_ebflow, ok_or_status, status
 from harness.report.tables.comparison import PLACE, SETTING, comparisons, newest
 from harness.report.tables.text import text_of
 from harness.results.statistics import crossing, log_slope
@@ -24,10 +24,8 @@ def runtime(rows: pl.DataFrame) -> pl.DataFrame:
     timings = rows.filter(metric="seconds_per_iteration")
     sizes = timings["D"].unique().sort().to_list()
     index = ["method", "linear", "architecture", "L", *SETTING]
-    # A noisy timing is no gap.
-    reasons = pl.when(pl.col("status") == "ok").then(pl.lit("ok")).otherwise(status())
     statuses = timings.group_by(index, maintain_order=True).agg(
-        reasons.unique(maintain_order=True).str.join("; ").alias("status"),
+        ok_or_status().unique(maintain_order=True).str.join("; ").alias("status"),
         pl.col("value").filter(D=max(sizes, default=0)).first().alias("order"),
     )
     bounds = rows.filter(metric="iteration_bound").select("method", *PLACE, bound="value")

@@ -70,7 +70,7 @@ def _shown(value: object) -> str:
 
 
 def holds_numbers(column: pl.Series) -> bool:
-    """Return whether every value of a column is a number, or text that is one or starts with one and a space."""
+    """Return whether every value of a column is a number, or text that begins with one, before a space or a star."""
     if column.dtype != pl.String:
         return column.dtype.is_numeric()
-    return column.count() > 0 and bool(column.drop_nulls().str.contains(r"^[\d,.]+( |$)").all())
+    return column.count() > 0 and bool(column.drop_nulls().str.contains(r"^[\d,.]+( |\*|$)").all())

@@ -13,7 +13,7 @@ import polars as pl
 import polars.selectors as cs
 
 from harness.paper import published
-from harness.report.tables.columns import half_width, of_ebflow, status
+from harness.report.tables.columns import half_width, is_disturbed, of_ebflow, starred, status
 from harness.results.statistics import LEVEL, Comparison, Estimate, holm, mean_interval, paired_difference
 
 _NETWORK = ("dataset", "architecture", "method", "recipe")
@@ -37,12 +37,15 @@ class _Scored(NamedTuple):
 def likelihood(rows: pl.DataFrame) -> pl.DataFrame:
     """Return test NLLs in nats and bits/dim, over seeds, with the published value; empty where another table has them.
 
+    A star marks seconds of training that mean little (`harness.report.tables.columns.is_disturbed`).
+
     `points` has the sets whose exact density is known, and `ablation` the methods that were trained without MaP too.
     """
     rows = rows.filter(~_has_divergence(rows), ~_is_crossed(), kind="likelihood")
-    others = {"bits_per_dim": "bits/dim", "training_iterations": "steps", "training_seconds": "training s"}
+    others = {"bits_per_dim": "bits/dim", "training_iterations": "steps"}
     return (
         _with_metrics(_over_seeds(rows, "nll"), rows, others)
+        .pipe(_with_seconds, rows)
         .join(of_ebflow(published.likelihood()), on=["dataset", "architecture", "method"], how="left")
         .pipe(_with_priors)
         .sort("dataset", "architecture", pl.coalesce("value", "prior"), nulls_last=True)
@@ -133,7 +136,7 @@ def ablation(rows: pl.DataFrame) -> pl.DataFrame:
 
 
 def time_to_level(rows: pl.DataFrame) -> pl.DataFrame:
-    """Return steps and seconds of training until levels of validation bits/dim.
+    """Return steps and seconds of training until levels of validation bits/dim; a star marks seconds that mean little.
 
     They are those at which the paper's figure 2(b) is read, and for tuned recipes a lower one of our own.
     Where nothing is published the columns of published values are empty.
@@ -143,14 +146,19 @@ def time_to_level(rows: pl.DataFrame) -> pl.DataFrame:
     own = pl.DataFrame(_LEVELS, levels.schema, orient="row").with_columns(own=True)
     tuned = pl.col("base").str.starts_with("tuned").fill_null(False)
     curve = (
-        rows.filter("MaP", kind="likelihood", metric="validation_curve")
+        rows.with_columns(disturbed=is_disturbed())
+        .filter("MaP", kind="likelihood", metric="validation_curve")
         .join(pl.concat([levels.with_columns(own=False), own]), on=["dataset", "architecture"])
         .filter(~pl.col("own") | tuned)
         .with_columns(bits=pl.col("value") / (pl.col("D") * math.log(2)))
         .sort("iteration")
     )
     keys = [*_STRUCTURE, "seed", "level"]
-    reached = curve.filter(pl.col("bits") <= pl.col("level")).group_by(keys).agg(pl.first("iteration", "seconds"))
+    reached = (
+        curve.filter(pl.col("bits") <= pl.col("level"))
+        .group_by(keys)
+        .agg(pl.first("iteration", "seconds", "disturbed"))
+    )
     return (
         curve.group_by(keys, maintain_order=True)
         .agg(pl.col("bits").min().alias("best bits/dim"), pl.col("iteration").max().alias("steps in all"))
@@ -158,6 +166,7 @@ def time_to_level(rows: pl.DataFrame) -> pl.DataFrame:
         .join(published_levels, on=["dataset", "architecture", "method", "level"], how="left")
         .sort("dataset", "architecture", "recipe", "method", "seed", "level", maintain_order=True)
         .with_columns((3600 * pl.col("published_hours")).alias("published seconds (GPU)"))
+        .with_columns(starred("seconds", pl.col("disturbed")))
         .rename({"level": "bits/dim", "iteration": "steps to it", "seconds": "seconds to it"})
         .rename({"published_steps": "published steps (10 %)"})
         .select(
@@ -217,14 +226,16 @@ def refreshes(rows: pl.DataFrame) -> pl.DataFrame:
             ),
         }.items()
     )
-    others = {"nll": "NLL nats", "training_seconds": "training s"}
     return (
-        _with_metrics(_over_seeds(rows, "steps_per_refresh"), rows, others)
+        _with_metrics(_over_seeds(rows, "steps_per_refresh"), rows, {"nll": "NLL nats"})
+        .pipe(_with_seconds, rows)
         .join(error, on=_STRUCTURE, how="left", nulls_equal=True)
         .join(cosine, on=_STRUCTURE, how="left", nulls_equal=True)
         .sort(*_NETWORK)
         .rename({"value": "steps a refresh"})
-        .select(*_NETWORK, "L", "B", "steps a refresh", cs.contains("error", "cosine"), *others.values(), "seeds")
+        .select(
+            *_NETWORK, "L", "B", "steps a refresh", cs.contains("error", "cosine"), "NLL nats", "training s", "seeds"
+        )
     )
 
 
@@ -272,6 +283,17 @@ def _with_metrics(table: pl.DataFrame, rows: pl.DataFrame, names: Mapping[str, s
         means = means.select(*_STRUCTURE, pl.col("value").alias(name), half_width().alias(f"{name} +-"))
         table = table.join(means, on=_STRUCTURE, how="left", nulls_equal=True)
     return table
+
+
+def _with_seconds(table: pl.DataFrame, rows: pl.DataFrame) -> pl.DataFrame:
+    """Add the mean seconds of training over seeds, with a star if those of one seed mean little."""
+    marked = rows.with_columns(disturbed=is_disturbed()).filter(metric="training_seconds")
+    marked = marked.group_by(_STRUCTURE).agg(pl.col("disturbed").any())
+    return (
+        _with_metrics(table, rows, {"training_seconds": "training s"})
+        .join(marked, on=_STRUCTURE, how="left", nulls_equal=True)
+        .with_columns(starred("training s", pl.col("disturbed")))
+    )
 
 
 def _over_seeds(rows: pl.DataFrame, metric: str) -> pl.DataFrame:

@@ -22,6 +22,7 @@ from harness.methods import LayerCost, Method, Problem
 from harness.methods.density import build, count_parameters
 from harness.methods.registry import registry
 from harness.results.provenance import capture
+from harness.training.checkpoints import TrainingCheckpoint
 from harness.training.configuration import TrainingConfig
 
 TIMING = RuntimeCell(
@@ -124,6 +125,67 @@ def test_a_machine_that_drifts_marks_the_rows_of_its_speed(
     assert {row.status for row in rows} == {"ok"}
 
 
+@pytest.fixture
+def careless(fake_method: Callable[..., Method], fake_model: type) -> Method:
+    """A method that leaves anomaly mode on when it is built, and the default dtype changed by a step."""
+
+    class Careless(fake_model):
+        def __init__(self, problem: Problem) -> None:
+            super().__init__(problem)
+            torch.autograd.set_detect_anomaly(True)
+
+        def after_step(self) -> None:
+            torch.set_default_dtype(torch.float64)
+
+    return fake_method("careless", Careless)
+
+
+def test_what_a_method_leaves_changed_reaches_no_other_and_is_told(
+    careless: Method, fake_method: Callable[..., Method], fake_model: type, with_methods: Callable[..., None]
+) -> None:
+    seen = set()
+
+    class Sees(fake_model):
+        def training_loss(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
+            seen.add((torch.is_anomaly_enabled(), torch.get_default_dtype()))
+            return super().training_loss(x, generator)
+
+    with_methods(careless, fake_method("sees", Sees))
+    rows = replace(TIMING, methods=("careless", "sees")).run().rows
+    assert seen == {(False, torch.float32)}
+    caveat = (
+        "the method changed anomaly mode, the default dtype for the whole process; this was undone after every call"
+    )
+    assert {row.reason for row in rows if row.method == "careless"} == {caveat}
+    assert {row.reason for row in rows if row.method != "careless"} == {None}
+
+
+def test_a_training_whose_method_changes_settings_says_so(careless: Method, with_methods: Callable[..., None]) -> None:
+    with_methods(careless)
+    rows = replace(TRAINING, method="careless").run().rows
+    assert {row.status for row in rows} == {"ok"}
+    assert all("the method changed anomaly mode, the default dtype" in str(row.reason) for row in rows)
+    assert (torch.is_anomaly_enabled(), torch.get_default_dtype()) == (False, torch.float32)
+
+
+@pytest.mark.parametrize(("slower", "mark"), [(1.2, None), (1.5, "noisy")])
+def test_a_machine_that_drifts_marks_the_seconds_of_a_training(
+    slower: float, mark: str | None, clock: Callable[..., dict[str, float]]
+) -> None:
+    product = chain([0.002] * 6, repeat(0.002 * slower))
+    clock({"reference": lambda: next(product)})
+    rows = {row.metric: row for row in TRAINING.run().rows}
+    assert (rows["reference_gemm_drift"].method, rows["reference_gemm_drift"].value) == ("fake", pytest.approx(slower))
+    assert rows["training_seconds"].reason == mark
+    assert rows["nll"].reason is None
+
+
+def test_a_training_of_which_a_part_ran_before_was_not_watched(tmp_path: Path) -> None:
+    (tmp_path / "state").write_bytes(b"")
+    resume = TrainingCheckpoint(tmp_path / "state", {})
+    assert "reference_gemm_drift" not in {row.metric for row in TRAINING.run(resume=resume).rows}
+
+
 def test_bounds_follow_from_the_cost_and_the_machine(
     with_methods: Callable[..., None], fake_method: Callable[..., Method]
 ) -> None:
@@ -190,6 +252,7 @@ def test_training_makes_one_row_a_metric() -> None:
         "training_iterations": "1",
         "validation_curve": "nats",
         "gradient_norm": "1",
+        "reference_gemm_drift": "1",
     }
     nll, bits = rows["nll"], rows["bits_per_dim"]
     assert nll.n == 2

@@ -42,6 +42,7 @@ def test_a_gaussian_s_chain_finds_the_posterior_mean() -> None:
         "sampling_seconds",
         "training_seconds",
         "validation_nll",
+        "reference_gemm_drift",
     ]
     assert {row.status for row in rows.values()} == {"ok"}
     psnr = {metric: row.value for metric, row in rows.items()}

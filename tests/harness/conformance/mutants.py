@@ -254,6 +254,30 @@ class DefaultDtypeChanged(Right):
         torch.set_default_dtype(torch.float64)
 
 
+@mutant("global-state")
+class AnomalyModeLeftOn(Right):
+    """As a user debugs a model; every later backward pass of the process is several times slower."""
+
+    def __init__(self, problem):
+        super().__init__(problem)
+        torch.autograd.set_detect_anomaly(True)
+
+
+@mutant("global-state")
+class OneThread(Right):
+    """Threads slow small steps; every later method runs on one as well."""
+
+    def training_loss(self, x, generator=None):
+        torch.set_num_threads(1)
+        return super().training_loss(x)
+
+
+@mutant("global-state")
+class DefaultDtypeAfterAStep(Right):
+    def after_step(self):
+        torch.set_default_dtype(torch.float64)
+
+
 @mutant("seeded-loss", objective="noisy")
 class NoiseOfItsOwn(Right):
     def __init__(self, problem):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import random
 import subprocess
@@ -33,6 +34,11 @@ def test_harmless_code_leaves_no_note() -> None:
         ("import torch; torch.set_default_device('meta')", "the default device"),
         ("import torch; torch.set_num_threads(torch.get_num_threads() + 1)", "the number of threads"),
         ("import torch; torch.set_grad_enabled(False)", "the gradient mode"),
+        ("import torch; torch.autograd.set_detect_anomaly(True, False)", "anomaly mode"),
+        ("import torch; torch.set_warn_always(True)", "warning every time"),
+        ("import torch; torch.set_autocast_enabled('cpu', True)", "autocast on cpu"),
+        ("import torch; torch.backends.mkldnn.enabled = False", "torch.backends.mkldnn.enabled"),
+        ("import gc; gc.disable()", "garbage collection"),
         ("import torch; torch.manual_seed(5)", "torch's random state"),
         ("import numpy; numpy.random.rand()", "numpy's random state"),
         ("import random; random.random()", "Python's random state"),
@@ -57,6 +63,9 @@ def test_what_was_changed_is_undone_and_noted(code: str, what: str, monkeypatch:
             torch.empty(0).device,
             torch.get_num_threads(),
             torch.is_grad_enabled(),
+            (torch.is_anomaly_enabled(), torch.is_anomaly_check_nan_enabled()),
+            (torch.is_warn_always_enabled(), torch.is_autocast_enabled("cpu"), torch.backends.mkldnn.enabled),
+            gc.isenabled(),
             torch.get_rng_state().tolist(),
             str(np.random.get_state()),
             random.getstate(),

@@ -163,7 +163,7 @@ def test_trainings_have_nll_curves_and_gradients(tmp_path: Path, make_row: MakeR
     assert bars.cells == ("a", "b", "c")
     curves = found[f"{stem}-nll"]
     assert curves.cells == ("a", "b")
-    assert "ebflow-dsm: 1,100.0 nats at step 30, 3 s" in hover(curves)
+    assert "ebflow-dsm: 1,100.0 nats at step 30, 3 s*" in hover(curves)
     # From 5,000 the end could not be read.
     assert "left out" not in curves.caption or "ebflow-dsm: 5,000.0 nats at step 10, 1 s" not in hover(curves)
 
@@ -196,7 +196,7 @@ def test_own_losses_have_a_figure_for_every_objective(tmp_path: Path, make_row: 
         f"{stem}-dsm-loss": ("a",),
         f"{stem}-ssm-loss": ("b",),
     }
-    assert "ebflow-dsm: 1.1 at step 30, 3 s" in hover(found[f"{stem}-dsm-loss"])
+    assert "ebflow-dsm: 1.1 at step 30, 3 s*" in hover(found[f"{stem}-dsm-loss"])
 
 
 def test_gradients_with_and_without_map_stand_beside_each_other(tmp_path: Path, make_row: MakeRow) -> None:

@@ -14,6 +14,7 @@ import pytest
 from stored import stored_config
 
 from harness.errors import InputError
+from harness.report.tables.columns import disturbances
 from harness.report.tables.comparison import compare_across, noise
 from harness.report.tables.index import TABLES
 from harness.report.tables.text import split_constants, to_html, to_markdown
@@ -447,6 +448,7 @@ def test_likelihood_joins_what_belongs_together(training: Callable[..., Row]) ->
         training("bits_per_dim", 2.01),
         training("training_iterations", 1000.0),
         training("training_seconds", 12.5),
+        training("reference_gemm_drift", 1.1),
         training("validation_nll", 1.0),
         training("nll", 1090.0, method="gaussian", objective="closed-form"),
         training("nll", 1096.0, method="nflows-dense-ml", objective="ml"),
@@ -455,11 +457,41 @@ def test_likelihood_joins_what_belongs_together(training: Callable[..., Row]) ->
     assert list(found) == ["gaussian", "ebflow-dsm", "nflows-dense-ml"]
     ours = found["ebflow-dsm"]
     assert (ours["NLL nats"], ours["low"], ours["high"], ours["seeds"]) == (1095.0, 1094.0, 1096.0, 1)
-    assert (ours["bits/dim"], ours["steps"], ours["training s"]) == (2.01, 1000, 12.5)
+    assert (ours["bits/dim"], ours["steps"], ours["training s"]) == (2.01, 1000, "12.5")
     assert (ours["published NLL"], ours["published +-"]) == (1099.2, 0.2)
     assert (found["gaussian"]["bits/dim"], found["gaussian"]["published NLL"]) == (None, None)
     # A peer's ML is another program than the paper's.
     assert found["nflows-dense-ml"]["published NLL"] is None
+
+
+def test_seconds_that_mean_little_have_a_star(training: Callable[..., Row]) -> None:
+    rows = []
+    for cell, drift in {"quiet": 1.2, "noisy": 1.6, "unwatched": None}.items():
+        rows += [
+            training("nll", 1095.0, cell=cell, method=cell),
+            training("training_seconds", 12.5, cell=cell, method=cell),
+            training("validation_curve", 900.0, cell=cell, method=cell, iteration=10, seconds=3.5),
+        ]
+        rows += [] if drift is None else [training("reference_gemm_drift", drift, cell=cell, method=cell)]
+    shown = {line["method"]: line["training s"] for line in lines("likelihood", rows)}
+    assert shown == {"quiet": "12.5", "noisy": "12.5*", "unwatched": "12.5*"}
+    shown = {line["method"]: line["seconds to it"] for line in lines("time-to-level", rows)}
+    assert shown == {"quiet": "3.5", "noisy": "3.5*", "unwatched": "3.5*"}
+    (caveat,) = disturbances(frame(rows))
+    assert caveat.startswith(
+        "A star marks seconds of training that mean little: the machine's reference product drifted up to 1.60-fold or "
+        "nobody watched the machine meanwhile; "
+    )
+    assert disturbances(frame([row for row in rows if row.cell == "quiet"])) == []
+    (caveat,) = disturbances(frame([row for row in rows if row.cell != "noisy"]))
+    assert "drifted" not in caveat
+
+
+def test_a_timing_whose_method_changed_settings_says_so(timing: Callable[..., Row]) -> None:
+    rows = [timing("ebflow-ml", 16, 1.0, reason="noisy; the method changed anomaly mode"), timing("b", 16, 2.0)]
+    statuses = {line["method"]: (line["status"], line["D = 16"]) for line in lines("runtime", rows)}
+    assert statuses["ebflow-ml"] == ("ok: the method changed anomaly mode", "1,000.0*")
+    assert statuses["b"] == ("ok", "2,000.0")
 
 
 def test_other_people_s_published_numbers_stand_in_the_table_of_their_network(training: Callable[..., Row]) -> None:
@@ -494,7 +526,7 @@ def test_time_to_a_level(training: Callable[..., Row]) -> None:
     ]
     rows.append(training("validation_curve", 3 * per_bit, method="nflows-lu-ml", iteration=500, seconds=1.0))
     ours, peer = lines("time-to-level", rows)
-    assert (ours["steps to it"], ours["seconds to it"], ours["steps in all"]) == (1000, 8.0, 2000)
+    assert (ours["steps to it"], ours["seconds to it"], ours["steps in all"]) == (1000, "8*", 2000)
     assert ours["best bits/dim"] == pytest.approx(2.03)
     # 0.19 hours at 66.67 batches a second.
     assert (ours["published steps (10 %)"], ours["published seconds (GPU)"]) == (45_602, pytest.approx(684))

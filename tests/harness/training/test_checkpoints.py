@@ -509,7 +509,7 @@ class TestCells:
         assert (tmp_path / "second.safetensors").read_bytes() == (tmp_path / "whole.safetensors").read_bytes()
 
 
-_TIMINGS = ("training_seconds",)
+_TIMINGS = ("training_seconds", "reference_gemm_drift")
 
 
 def untimed(rows: list[Row] | list[dict[str, Any]]) -> list[dict[str, Any]]:

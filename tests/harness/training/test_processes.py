@@ -42,7 +42,7 @@ def test_two_processes_train_what_one_does(run: Callable[..., Any], tmp_path: Pa
     rows = [json.loads(line) for line in launched.stdout.splitlines()]
     assert [row["metric"] for row in rows] == list(alone)
     for row in rows:
-        if row["metric"] != "training_seconds":
+        if row["metric"] not in ("training_seconds", "reference_gemm_drift"):
             assert row["value"] == pytest.approx(alone[row["metric"]]["value"], rel=1e-9)
     assert len(list((tmp_path / "together").rglob("*.parquet"))) == 1
     # Its timings are not those of one process.

@@ -1,0 +1,151 @@
+"""The settings that all code in this process shares: what foreign code changes is noticed and set back."""
+
+import gc
+import os
+import random
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True)
+class _Setting:
+    name: str  # in notes
+    read: Callable[[], Any]
+    write: Callable[[Any], object]
+    same: Callable[[Any, Any], bool] = lambda one, other: one == other
+    fresh: Any = None  # the value right after its library is imported, where that is known
+
+
+_watchers: list[list[str]] = []
+
+
+@contextmanager
+def watched() -> Iterator[list[str]]:
+    """Collect the names of the settings that `restored` has to set back while the context lasts.
+
+    Yields:
+        A list to which every name is added once, when its setting is set back.
+    """
+    names: list[str] = []
+    _watchers.append(names)
+    try:
+        yield names
+    finally:
+        _watchers[:] = [watcher for watcher in _watchers if watcher is not names]
+
+
+@contextmanager
+def restored(random_states: bool = False) -> Iterator[list[str]]:
+    """Set back the shared settings that code changes: the working folder, and torch's defaults and modes.
+
+    Torch's settings are watched if torch is imported
+    already; its defaults also if the code is the first to import it.
+
+    Args:
+        random_states: Whether the random states of Python, numpy and torch are set back too.
+
+    Yields:
+        A list that holds the name of every setting that was changed, once the block has ended.
+    """
+    before = [(setting, setting.read()) for setting in _settings(random_states)]
+    torch_was_there = "torch" in sys.modules
+    with watched() as changed:
+        try:
+            yield changed
+        finally:
+            if not torch_was_there and "torch" in sys.modules:
+                before += [(setting, setting.fresh) for setting in _torch_settings() if setting.fresh is not None]
+            for setting, value in before:
+                if not setting.same(setting.read(), value):
+                    setting.write(value)
+                    for names in _watchers:
+                        names += [setting.name] * (setting.name not in names)
+
+
+def _settings(random_states: bool) -> list[_Setting]:
+    """Return the settings of the libraries that are imported already."""
+    settings = [
+        _Setting("the working folder", Path.cwd, os.chdir),
+        _Setting("garbage collection", gc.isenabled, lambda on: gc.enable() if on else gc.disable()),
+    ]
+    if "torch" in sys.modules:
+        settings += _torch_settings()
+    return settings + (_random_states() if random_states else [])
+
+
+def _random_states() -> list[_Setting]:
+    states = [_Setting("Python's random state", random.getstate, random.setstate)]
+    if "numpy" in sys.modules:
+        import numpy as np
+
+        def same(one: tuple[Any, ...], other: tuple[Any, ...]) -> bool:
+            return all(map(np.array_equal, one, other))
+
+        states.append(_Setting("numpy's random state", np.random.get_state, np.random.set_state, same))
+    if "torch" in sys.modules:
+        import torch
+
+        states.append(_Setting("torch's random state", torch.get_rng_state, torch.set_rng_state, torch.equal))
+    return states
+
+
+def _torch_settings() -> list[_Setting]:
+    import torch
+    from torch.distributions import Distribution
+
+    def set_device(device: torch.device) -> None:
+        # A default device that is set costs every new tensor a detour, so cpu is left unset.
+        torch.set_default_device(None if device.type == "cpu" else device)
+
+    def anomaly() -> tuple[bool, bool]:
+        return torch.is_anomaly_enabled(), torch.is_anomaly_check_nan_enabled()
+
+    products = torch.get_float32_matmul_precision, torch.set_float32_matmul_precision
+    algorithms = torch.are_deterministic_algorithms_enabled, torch.use_deterministic_algorithms
+    return [
+        _Setting("the default dtype", torch.get_default_dtype, torch.set_default_dtype, fresh=torch.float32),
+        _Setting("the default device", torch.get_default_device, set_device, fresh=torch.device("cpu")),
+        _Setting("the gradient mode", torch.is_grad_enabled, torch.set_grad_enabled, fresh=True),
+        _Setting("anomaly mode", anomaly, lambda modes: torch.autograd.set_detect_anomaly(*modes), fresh=(False, True)),
+        _Setting("warning every time", torch.is_warn_always_enabled, torch.set_warn_always, fresh=False),
+        *(
+            _Setting(
+                f"autocast on {device}",
+                partial(torch.is_autocast_enabled, device),
+                partial(torch.set_autocast_enabled, device),
+                fresh=False,
+            )
+            for device in ("cpu", "cuda")
+        ),
+        _Setting(
+            "the validation of torch's distributions",
+            lambda: Distribution._validate_args,
+            Distribution.set_default_validate_args,
+            fresh=__debug__,
+        ),
+        _Setting("the number of threads", torch.get_num_threads, torch.set_num_threads),
+        _Setting("the precision of float32 products", *products),
+        _Setting("the use of deterministic algorithms", *algorithms),
+        *(
+            _Setting(f"torch.backends.{name}", *_attribute(getattr(torch.backends, library), attribute))
+            for name in ("mkldnn.enabled", "cudnn.enabled", "cudnn.benchmark", "cudnn.deterministic")
+            for library, attribute in [name.split(".")]
+        ),
+        # zuko changes them: https://github.com/probabilists/zuko, distributions.py.
+        _Setting(
+            "the constraints of torch's distributions",
+            lambda: vars(Distribution)["arg_constraints"],
+            lambda value: setattr(Distribution, "arg_constraints", value),
+            lambda one, other: one is other,
+        ),
+    ]
+
+
+def _attribute(owner: Any, name: str) -> tuple[Callable[[], Any], Callable[[Any], None]]:
+    """Return the functions that read and write an attribute."""
+    return lambda: getattr(owner, name), lambda value: setattr(owner, name, value)
