@@ -23,6 +23,8 @@ CLAIMS: tuple[Claim, ...] = (
         "the largest D, partly if more than once, else against.",
         "harness runtime --dims 64,256,784,1600,3072",
         speed.speedup,
+        short="An iteration of score matching is faster",
+        published_short="8 times (MNIST), 11 (CIFAR-10), on a GPU",
     ),
     Claim(
         "cubic",
@@ -35,6 +37,8 @@ CLAIMS: tuple[Claim, ...] = (
         "largest D alone. For: it is slower there, or ends higher.",
         "harness runtime --dims 64,256,784,1600,3072 && harness reproduce amortised-mnist-fc --profile paper --seeds 1",
         lambda rows: [*speed.without_matching(rows), *trainings.without_matching(rows)],
+        short="Only score matching avoids the cubic cost",
+        published_short="every determinant is computed",
     ),
     Claim(
         "scaling",
@@ -47,6 +51,8 @@ CLAIMS: tuple[Claim, ...] = (
         f"{speed.SLOPE:g} of 1.",
         "harness runtime --dims 784,1600,3072 && harness runtime --dims 784 --layers 2,4,8,16",
         speed.scaling,
+        short="Time grows as D²L by score matching, as D³L by ML",
+        published_short="ML: slopes of 1.45 to 2.3",
     ),
     Claim(
         "parity",
@@ -58,6 +64,8 @@ CLAIMS: tuple[Claim, ...] = (
         "learned less than a mean and a covariance.",
         "harness reproduce table2-mnist-fc tuned-mnist-fc tuned-digits-fc --profile paper --seeds 1",
         trainings.parity,
+        short="Score matching reaches the likelihood of ML",
+        published_short="MNIST: ML 1092.4, DSM 1099.2 nats",
     ),
     Claim(
         "map",
@@ -68,6 +76,8 @@ CLAIMS: tuple[Claim, ...] = (
         f"{trainings.NORMS:g} times larger. Partly: the NLL is higher without MaP. Against: it is not.",
         "harness reproduce table4-mnist-fc --profile paper --seeds 1 --methods ebflow-ssm --epochs 10",
         trainings.matching,
+        short="Preprocessing before matching (MaP) lowers the NLL",
+        published_short="SSM 1720.5 without, 1092.8 with",
     ),
     Claim(
         "ema",
@@ -76,6 +86,8 @@ CLAIMS: tuple[Claim, ...] = (
         "Trainings of one experiment are compared, all else equal. For: the NLL is lower with EMA.",
         "harness reproduce table4-mnist-fc --profile paper --seeds 1 --methods ebflow-ssm --epochs 10",
         trainings.averaging,
+        short="Averaged weights (EMA) lower the NLL",
+        published_short="SSM 1757.5 without, 1720.5 with",
     ),
     Claim(
         "matrices",
@@ -84,6 +96,8 @@ CLAIMS: tuple[Claim, ...] = (
         "Network and recipe are the same. For: full matrices end at a lower NLL than the restricted ones.",
         "harness reproduce figure-a4-matrices --profile paper --seeds 1",
         trainings.matrices,
+        short="Matrices of any form fit better than triangular and LU ones",
+        published_short="curves alone",
     ),
     Claim(
         "log-z",
@@ -93,6 +107,8 @@ CLAIMS: tuple[Claim, ...] = (
         f"error is below {sampling.ERROR:g} nat at every measured D. Partly: it is so at some D.",
         "harness reproduce log-z --profile paper",
         sampling.normalizer,
+        short="log Z can be computed once, after training",
+        published_short="no number",
     ),
     Claim(
         "imputation",
@@ -102,6 +118,8 @@ CLAIMS: tuple[Claim, ...] = (
         "better.",
         "harness reproduce imputation-mnist --profile paper --seeds 1",
         sampling.imputation,
+        short="The score fills in missing pixels",
+        published_short="no number",
     ),
     Claim(
         "glow",
@@ -111,6 +129,8 @@ CLAIMS: tuple[Claim, ...] = (
         "does.",
         "harness train --method ebflow-ml --architecture glow --dataset mnist --recipe tuned --layers 8 --draws 2",
         trainings.glow,
+        short="Glow reaches 728 nats on MNIST by score matching",
+        published_short="728 nats",
     ),
     Claim(
         "points",
@@ -120,5 +140,7 @@ CLAIMS: tuple[Claim, ...] = (
         f"{trainings.POINTS:g} nats above that of maximum likelihood.",
         "harness reproduce tuned-2d --profile paper --seeds 1",
         trainings.points,
+        short="On 2-D sets score matching is on par with ML",
+        published_short="no number",
     ),
 )

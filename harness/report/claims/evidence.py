@@ -66,6 +66,8 @@ class Claim:
         rule: What makes a comparison count for or against the claim, with the thresholds.
         command: The command that measures the claim.
         compare: From rows with the columns of `harness.results.derived` to the comparisons, the most telling first.
+        short: What is claimed, in a few words.
+        published_short: The published number, in a few words.
     """
 
     name: str
@@ -74,6 +76,8 @@ class Claim:
     rule: str
     command: str
     compare: Callable[[pl.DataFrame], list[Evidence]]
+    short: str
+    published_short: str
 
 
 def judge(evidence: Iterable[Evidence]) -> Verdict:
