@@ -1,4 +1,4 @@
-"""`harness reproduce`: the published tables and figures."""
+"""`harness reproduce`: the published tables and figures, and what they say of the paper's claims."""
 
 from __future__ import annotations
 
@@ -58,7 +58,10 @@ def reproduce(
     as_json: options.AsJson = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Answer the paper's tables and figures, published numbers beside measured ones.
+    """Measure what the paper's tables and figures show, and say on one screen which of its claims hold.
+
+    The tables go to files, which `harness tables` shows; the figures and one page of everything lie beside them. The
+    quick profile fetches MNIST if it is missing and a network answers.
 
     Examples:
       harness reproduce

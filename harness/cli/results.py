@@ -51,9 +51,8 @@ def show(
     for column, names in chosen.items():
         if names is not None:
             known = STATUSES if column == "status" else rows[column].unique().to_list()
-            for name in names.split(","):
-                if name not in known:
-                    raise unknown(f"{column} in these rows", name, known)
+            missing = [name for name in names.split(",") if name not in known]
+            screen.say(*(str(unknown(f"{column} in these rows", name, known)) for name in missing))
             rows = rows.filter(pl.col(column).is_in(names.split(",")))
     if as_json:
         screen.print_json(Row(**row) for row in rows.select(*SCHEMA).iter_rows(named=True))

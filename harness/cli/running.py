@@ -20,7 +20,6 @@ from harness.report.summary import summary
 from harness.results import Row, Store, to_frame
 from harness.results.derived import derived
 
-
 End = Callable[[list[Row], Store, bool], None]
 """A function that shows rows and writes what people read into the folder of a store; told whether to be quiet."""
 

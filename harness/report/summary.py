@@ -96,5 +96,7 @@ def _rank(figure: Path, experiments: Sequence[str]) -> tuple[int, int]:
 
 
 def _wrapped(text: str, indent: str = "  ") -> list[str]:
-    options = {"break_long_words": False, "break_on_hyphens": False}
-    return textwrap.wrap(text, WIDTH, initial_indent=indent, subsequent_indent=f"{indent}  ", **options)
+    further = f"{indent}  "
+    return textwrap.wrap(
+        text, WIDTH, initial_indent=indent, subsequent_indent=further, break_long_words=False, break_on_hyphens=False
+    )
