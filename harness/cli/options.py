@@ -93,6 +93,16 @@ DataDir = Annotated[
     Path | None,
     option(MACHINE, "FOLDER", "Folder that has mnist/ and cifar-10-batches-bin/.", envvar="HARNESS_DATA_DIR"),
 ]
+Offline = Annotated[
+    bool,
+    option(
+        MACHINE,
+        None,
+        "Leave the network alone: what needs data that are not here has no number.",
+        "--offline",
+        envvar="HARNESS_OFFLINE",
+    ),
+]
 ResultsDir = Annotated[
     Path,
     option(OUTPUT, "FOLDER", "Folder of results: finished cells, tables and figures.", envvar="HARNESS_RESULTS_DIR"),

@@ -12,6 +12,8 @@ import typer
 
 from harness import __version__
 from harness.cli.authors import check, new_adapter
+from harness.cli.demo import demo
+from harness.cli.fetch import fetch
 from harness.cli.listing import list_names
 from harness.cli.reading import figures, report, tables
 from harness.cli.reproduce import reproduce
@@ -41,6 +43,7 @@ def program(
     """Compare how normalizing flows are trained: score matching beside maximum likelihood, under one protocol.
 
     Examples:
+      harness demo
       harness list
       harness runtime --dims 256,784 --methods ebflow-dsm,ebflow-ml
       harness reproduce --profile quick
@@ -49,7 +52,7 @@ def program(
 
 
 _COMMANDS: dict[str, dict[str, Callable[..., None]]] = {
-    "Measure": {"runtime": runtime, "train": train, "reproduce": reproduce},
+    "Measure": {"demo": demo, "runtime": runtime, "train": train, "reproduce": reproduce, "fetch": fetch},
     "Look": {"list": list_names, "tables": tables, "figures": figures, "report": report},
     "Add a competitor": {"new-adapter": new_adapter, "check": check},
 }

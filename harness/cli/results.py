@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from harness.cli.options import OUTPUT, RESULTS, AsJson, ResultsDir, option
-from harness.errors import InputError
+from harness.errors import InputError, unknown
 
 if TYPE_CHECKING:
     from harness.results import Store
@@ -42,6 +42,7 @@ def show(
 
     from harness.cli import screen
     from harness.results import SCHEMA, Row
+    from harness.results.schema import STATUSES
 
     store = _store(results_dir)
     rows, notes = store.frame()
@@ -49,6 +50,9 @@ def show(
     chosen = {"experiment": experiment, "method": method, "dataset": dataset, "metric": metric, "status": status}
     for column, names in chosen.items():
         if names is not None:
+            known = STATUSES if column == "status" else rows[column].unique().to_list()
+            missing = [name for name in names.split(",") if name not in known]
+            screen.say(*(str(unknown(f"{column} in these rows", name, known)) for name in missing))
             rows = rows.filter(pl.col(column).is_in(names.split(",")))
     if as_json:
         screen.print_json(Row(**row) for row in rows.select(*SCHEMA).iter_rows(named=True))

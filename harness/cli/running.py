@@ -1,9 +1,9 @@
-"""What runtime, train and reproduce have in common: cells are run, and their results are shown and written."""
+"""What the commands that measure have in common: cells are run, and their results are shown and written."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import redirect_stdout
 
 from harness.cells import Cell
@@ -13,9 +13,15 @@ from harness.cells.sweep import run_cells
 from harness.cells.workers import Crew
 from harness.cli import screen
 from harness.cli.progress import SweepProgress
+from harness.errors import printable
 from harness.report import publish
+from harness.report.page import write
+from harness.report.summary import summary
 from harness.results import Row, Store, to_frame
 from harness.results.derived import derived
+
+End = Callable[[list[Row], Store, bool], None]
+"""A function that shows rows and writes what people read into the folder of a store; told whether to be quiet."""
 
 
 def run_and_show(
@@ -27,11 +33,12 @@ def run_and_show(
     quiet: bool,
     crew: Crew | None = None,
     limits: Limits | None = None,
+    end: End | None = None,
 ) -> None:
-    """Run cells under a progress bar, print their tables, and write the tables and figures of the whole store.
+    """Run cells under a progress bar, and show and write their results by `end`, or else by `show_tables`.
 
-    With `as_json` rows are printed instead, and no table is printed or written. With a crew, which runs the cells of a
-    sweep, the plan of the sweep is printed first, unless plan and progress are left out by `quiet`.
+    With `as_json` rows are printed instead, and nothing else is printed or written. With a crew, which runs the cells
+    of a sweep, the plan of the sweep is printed first, unless plan and progress are left out by `quiet`.
 
     Raises:
         InputError: if a cell cannot be run as it is asked for, or the results folder cannot be written.
@@ -65,11 +72,29 @@ def run_and_show(
         screen.say(f"stopped: {running}finished cells are in {store.folder}, and the same command goes on from there")
         sys.exit(getattr(stop, "status", 130))
     if not as_json:
-        more = f"in {store.folder / 'tables'}, or by: harness tables | less"
-        screen.show_pages(list(publish.pages(derived(to_frame(rows)))), more)
-        files = publish.render(store, store.folder)
-        if not quiet:
-            screen.say(f"written: {len(files)} files in {store.folder / 'tables'} and {store.folder / 'figures'}")
+        (end or show_tables)(rows, store, quiet)
     screen.say(*store.notes)
     if all(row.status != "ok" for row in rows):
         sys.exit(1)
+
+
+def show_tables(rows: list[Row], store: Store, quiet: bool) -> None:
+    """Print the tables of rows, and write the tables and figures of the whole store."""
+    more = f"in {store.folder / 'tables'}, or by: harness tables | less"
+    screen.show_pages(list(publish.pages(derived(to_frame(rows)))), more)
+    files = publish.render(store, store.folder)
+    if not quiet:
+        screen.say(f"written: {len(files)} files in {store.folder / 'tables'} and {store.folder / 'figures'}")
+
+
+def show_summary(rows: list[Row], store: Store, quiet: bool) -> None:
+    """Write the tables, figures and the page of the whole store, and print on one screen what they say."""
+    if not quiet:
+        screen.say(f"drawing tables, figures and the page of {store.folder}")
+    page, asv = store.folder / "report.html", store.folder / "asv"
+    files = publish.render(store, store.folder)
+    unreadable = write(store, asv, page)
+    screen.say(*(line for line in unreadable if line not in store.notes))
+    known, _ = publish.with_asv(store.frame()[0], asv)
+    for line in summary(known, to_frame(rows), files, page):
+        print(printable(line))

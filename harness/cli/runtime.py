@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import itertools
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from harness.cli import options
 from harness.cli.options import MODEL, OUTPUT, RESULTS, option
 from harness.errors import InputError
+
+if TYPE_CHECKING:
+    from harness.methods import Method, Problem
 
 
 def runtime(
@@ -63,7 +66,6 @@ def runtime(
             raise InputError(
                 f"{method.name} has no {architecture} architecture, only {', '.join(method.architectures)}; drop it"
             )
-    names = tuple(method.name for method in chosen)
     cells = []
     for dimension, depth in sizes:
         problem = Problem(
@@ -77,6 +79,7 @@ def runtime(
             residual=architecture == "cnn",
             refresh=refresh,
         )
+        names = tuple(method.name for method in (chosen if methods else _able(chosen, problem)))
         argv = options.words(
             "runtime",
             architecture=architecture,
@@ -102,6 +105,17 @@ def runtime(
         )
         cells.append(cell)
     run_and_show(cells, Store(results_dir), fresh=fresh, as_json=as_json, quiet=quiet, limits=limits)
+
+
+def _able(methods: list[Method], problem: Problem) -> list[Method]:
+    """Return the methods that take a problem, and say why others do not; if none does, the cell's check says so."""
+    from harness.cli import screen
+    from harness.methods.density import refusal
+
+    reasons = {method.name: refusal(method, problem.replace(seed=0)) for method in methods}
+    able = [method for method in methods if reasons[method.name] is None]
+    screen.say(*(f"left out: {reason}" for reason in reasons.values() if able and reason))
+    return able or methods
 
 
 def _integers(text: str, option: str) -> list[int]:

@@ -15,7 +15,7 @@ from harness.datasets.files import State, sha256_of, state_of
 from harness.datasets.image_sets import CIFAR10, MNIST
 from harness.errors import InputError, unknown
 
-__all__ = ["DECLARATIONS", "fingerprint", "load", "names", "shape", "training_samples", "why_unavailable"]
+__all__ = ["DECLARATIONS", "fetch", "fingerprint", "load", "names", "shape", "training_samples", "why_unavailable"]
 
 DECLARATIONS: dict[str, Declaration] = {set_.name: set_ for set_ in (*SYNTHETIC, DIGITS, MNIST, CIFAR10)}
 """All data sets by name, smallest dimension first."""
@@ -57,6 +57,27 @@ def fingerprint(name: str) -> str | None:
     The fingerprint of a file that cannot be read is empty: `load` says what is wrong with it.
     """
     return sha256_of(Path(name)) if name.endswith(".npy") else None
+
+
+def fetch(name: str, data_dir: Path | None = None, within: float | None = None) -> None:
+    """Download and unpack the published files of a data set, where they are missing, without a word.
+
+    Args:
+        name: One of `names()`.
+        data_dir: Folder of the published files, as `load` takes it.
+        within: Seconds within which a server must answer; None for as long as its answer takes.
+
+    Raises:
+        InputError: if the name is unknown, the data folder does not exist or cannot be written, there is no network, or
+            a server sends another file.
+    """
+    import pooch
+
+    declaration = _declaration(name)
+    if within is not None and not declaration.reachable(within):
+        raise InputError(f"{name} cannot be fetched: no server answers within {within:g} s")
+    pooch.get_logger().setLevel("WARNING")
+    declaration.prepare(data_dir)
 
 
 def load(name: str, data_dir: Path | None = None, *, seed: int = 0) -> Dataset:

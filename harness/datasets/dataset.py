@@ -34,6 +34,11 @@ class Declaration(ABC):
     splits: tuple[int, int, int]
     levels: int = 0
 
+    @property
+    def download_bytes(self) -> int:
+        """Bytes of the published files that the data set comes in; 0 where nothing is fetched."""
+        return 0
+
     def why_unavailable(self, data_dir: Path | None) -> str | None:
         """Say in one line which file of the data set is missing, without reading or downloading any; None if none is.
 
@@ -41,6 +46,10 @@ class Declaration(ABC):
             InputError: if the data folder does not exist, or a file cannot be the published one by its kind or size.
         """
         return None
+
+    def reachable(self, seconds: float) -> bool:
+        """Say whether what is missing can be fetched: whether a server answers within so many seconds."""
+        return True
 
     def prepare(self, data_dir: Path | None) -> tuple[Path, ...]:
         """Download and unpack what is missing, and return the files that `load` will read.

@@ -7,8 +7,9 @@ import hashlib
 import io
 import os
 import tarfile
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
@@ -173,6 +174,23 @@ def download(archive: Archive, folder: Path) -> None:
                 f"could not download {archive.url} ({trouble}): connect to the network, put the file at {path}, "
                 f"or name a folder that has it with --data-dir or {VARIABLE}"
             ) from error
+
+
+def answers(url: str, seconds: float) -> bool:
+    """Say whether a server answers within so many seconds, whatever it says; looking its name up counts too."""
+    import requests
+
+    answered = threading.Event()
+
+    def ask() -> None:
+        with suppress(requests.RequestException):
+            requests.head(url, timeout=seconds)
+            answered.set()
+
+    asking = threading.Thread(target=ask, daemon=True)  # no time limit of requests holds for the lookup of a name
+    asking.start()
+    asking.join(seconds)
+    return answered.is_set()
 
 
 def _stream(url: str, place: str, _: object, *, limit: int) -> None:

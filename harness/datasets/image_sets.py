@@ -29,13 +29,21 @@ class ImageSet(Declaration):
     header: int = 0
     label: int = 0
 
+    @property
+    def download_bytes(self) -> int:
+        return sum(archive.size for archive in self.archives)
+
     def why_unavailable(self, data_dir: Path | None) -> str | None:
         folder = files.data_folder(data_dir)
         for archive in self.archives:
             missing = archive.missing(folder)
             if missing and not archive.is_in(folder):
-                return f"{folder / missing[0].place} is missing: loading {self.name} downloads {archive.url}"
+                where = "" if data_dir is None else f" --data-dir {data_dir}"
+                return f"{folder / missing[0].place} is missing: harness fetch {self.name}{where}"
         return None
+
+    def reachable(self, seconds: float) -> bool:
+        return files.answers(self.archives[0].url, seconds)
 
     def prepare(self, data_dir: Path | None) -> tuple[Path, ...]:
         folder = files.data_folder(data_dir)

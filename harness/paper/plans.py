@@ -38,6 +38,7 @@ class Context:
         methods: The names of the methods to keep; none for all.
         epochs: A budget of fewer epochs than the recipe's; None for all of them.
         data_dir: The folder of the image data.
+        offline: Whether the network is left alone.
     """
 
     profile: str
@@ -47,11 +48,17 @@ class Context:
     methods: tuple[str, ...] = ()
     epochs: int | None = None
     data_dir: Path | None = None
+    offline: bool = False
 
     @property
     def quick(self) -> bool:
         """Whether experiments are shortened."""
         return self.profile == "quick"
+
+    @property
+    def downloads(self) -> bool:
+        """Whether a cell may fetch the data that it lacks."""
+        return not (self.quick or self.offline)
 
     def keeps(self, method: Method) -> bool:
         """Whether a method is asked for."""
@@ -177,7 +184,7 @@ class Trainings(Plan):
             cell = configured_cell(
                 experiment, context, method, dataset, self.architecture, recipe=recipe, seed=seed, draws=draws
             )
-            cell = replace(cell, preprocess=preprocess, download=not quick)
+            cell = replace(cell, preprocess=preprocess, download=context.downloads)
             if refresh is not None:
                 cell = replace(overridden(cell, {}, {"refresh": refresh}), recipe=f"{recipe}, refresh {refresh}")
             if not ema:
@@ -254,7 +261,7 @@ class Imputations(Plan):
                 recipe=cell.recipe,
                 logit_alpha=cell.logit_alpha,
                 data_dir=context.data_dir,
-                download=not context.quick,
+                download=context.downloads,
                 origin=cell.origin,
             )
             imputations.append(replace(imputation, images=images, steps=steps) if context.quick else imputation)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import polars as pl
 
@@ -17,6 +18,9 @@ from harness.report.tables.text import file_stem, split_constants, to_markdown
 from harness.results import Store, to_frame
 from harness.results.derived import derived
 from harness.timing import asv_results
+
+if TYPE_CHECKING:
+    from harness.report.figures.sheet import Drawing
 
 _ROW_COLUMNS = ["method", "linear", "recipe", "dataset", "architecture", "shape", "D", "L", "B"]
 _ROW_COLUMNS += ["dtype", "device", "threads", "seed", "cpu", "gpu", "torch", "commit", "EMA", "MaP"]
@@ -141,7 +145,12 @@ def remove_others(folder: Path, written: Collection[Path]) -> list[Path]:
 
 def write_figures(rows: pl.DataFrame, store: Store, folder: Path) -> list[Path]:
     """Write every figure that rows and their arrays in a store fill, as SVG in ``figures`` of a folder."""
-    return _write(((f"{file_stem(one.name)}.svg", one.svg()) for one in drawings(rows, store)), folder / "figures")
+    return write_drawings(drawings(rows, store), folder)
+
+
+def write_drawings(drawn: Iterable[Drawing], folder: Path) -> list[Path]:
+    """Write drawings as SVG in ``figures`` of a folder; return the files."""
+    return _write(((f"{file_stem(one.name)}.svg", one.svg()) for one in drawn), folder / "figures")
 
 
 def write_tables(pages: Iterable[Page], folder: Path) -> list[Path]:

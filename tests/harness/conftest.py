@@ -24,7 +24,8 @@ from harness.timing.machine import REFERENCE_METRIC
 
 @pytest.fixture(autouse=True)
 def _no_settings_of_the_user(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """No folder or limit of the user's, and a terminal that breaks no line."""
+    """No folder or limit of the user's, no network, and a terminal that breaks no line."""
+    monkeypatch.setenv("HARNESS_OFFLINE", "1")
     monkeypatch.delenv("HARNESS_DATA_DIR", raising=False)
     monkeypatch.delenv("HARNESS_RESULTS_DIR", raising=False)
     monkeypatch.delenv("HARNESS_CALL_LIMIT", raising=False)

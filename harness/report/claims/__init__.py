@@ -33,7 +33,9 @@ CLAIMS: tuple[Claim, ...] = (
         "the two families. Partly: it is faster at the largest D. Against: it is not faster there.",
         "harness runtime --dims 64,256,784,1600,3072",
         speed.speedup,
-        (EXACT, FREE, RESTRICTED),
+        kinds=(EXACT, FREE, RESTRICTED),
+        short="An iteration of score matching is faster",
+        published_short="8 times (MNIST), 11 (CIFAR-10), on a GPU",
     ),
     Claim(
         "cubic",
@@ -47,7 +49,9 @@ CLAIMS: tuple[Claim, ...] = (
         "not above score matching. For: it ends higher.",
         "harness runtime --dims 64,256,784,1600,3072 && harness reproduce amortised-mnist-fc --profile paper --seeds 1",
         lambda rows: [*speed.without_matching(rows), *trainings.without_matching(rows)],
-        ("time", "likelihood"),
+        kinds=("time", "likelihood"),
+        short="Only score matching avoids the cubic cost",
+        published_short="every determinant is computed",
     ),
     Claim(
         "level",
@@ -59,7 +63,9 @@ CLAIMS: tuple[Claim, ...] = (
         "gets there.",
         "harness reproduce amortised-mnist-fc table2-mnist-fc --profile paper --seeds 1",
         speed.to_level,
-        ("dsm", "ssm"),
+        kinds=("dsm", "ssm"),
+        short="Score matching reaches a likelihood sooner",
+        published_short="2.05 bits/dim on MNIST: in fewer hours",
     ),
     Claim(
         "scaling",
@@ -72,7 +78,9 @@ CLAIMS: tuple[Claim, ...] = (
         f"than the exact one by that much. The slope in L counts for the claim within {speed.SLOPE:g} of 1.",
         "harness runtime --dims 784,1600,3072 && harness runtime --dims 784 --layers 2,4,8,16",
         speed.scaling,
-        ("D", "L", FREE),
+        kinds=("D", "L", FREE),
+        short="Time grows as D²L by score matching, as D³L by ML",
+        published_short="ML: slopes of 1.45 to 2.3",
     ),
     Claim(
         "parity",
@@ -81,7 +89,9 @@ CLAIMS: tuple[Claim, ...] = (
         f"Both are trained on the same network and data by the recipe paper. {_PARITY_RULE}",
         "harness reproduce table2-mnist-fc digits-fc --profile paper --seeds 1",
         lambda rows: trainings.parity(rows, "paper"),
-        ("mnist",),
+        kinds=("mnist",),
+        short="As published, score matching reaches the NLL of ML",
+        published_short="MNIST: ML 1092.4, DSM 1099.2 nats",
     ),
     Claim(
         "tuned-parity",
@@ -90,7 +100,9 @@ CLAIMS: tuple[Claim, ...] = (
         f"Both are trained on the same network and data by the recipe tuned. {_PARITY_RULE}",
         "harness reproduce tuned-mnist-fc amortised-mnist-fc tuned-digits-fc --profile paper --seeds 1",
         lambda rows: trainings.parity(rows, "tuned"),
-        ("mnist",),
+        kinds=("mnist",),
+        short="Trained well, score matching reaches the NLL of ML",
+        published_short="no number",
     ),
     Claim(
         "map",
@@ -101,6 +113,8 @@ CLAIMS: tuple[Claim, ...] = (
         f"least {trainings.NORMS:g} times larger. Partly: the NLL is higher without MaP. Against: it is not.",
         "harness reproduce table4-mnist-fc --profile paper --seeds 1 --methods ebflow-ssm --epochs 10",
         trainings.matching,
+        short="Preprocessing before matching (MaP) lowers the NLL",
+        published_short="SSM 1720.5 without, 1092.8 with",
     ),
     Claim(
         "ema",
@@ -109,6 +123,8 @@ CLAIMS: tuple[Claim, ...] = (
         "Trainings of one experiment are compared, all else equal. For: the NLL is lower with EMA.",
         "harness reproduce table4-mnist-fc --profile paper --seeds 1 --methods ebflow-ssm --epochs 10",
         trainings.averaging,
+        short="Averaged weights (EMA) lower the NLL",
+        published_short="SSM 1757.5 without, 1720.5 with",
     ),
     Claim(
         "matrices",
@@ -117,6 +133,8 @@ CLAIMS: tuple[Claim, ...] = (
         "Network and recipe are the same. For: full matrices end at a lower NLL than the restricted ones.",
         "harness reproduce figure-a4-matrices --profile paper --seeds 1",
         trainings.matrices,
+        short="Matrices of any form fit better than triangular and LU ones",
+        published_short="curves alone",
     ),
     Claim(
         "log-z",
@@ -126,7 +144,9 @@ CLAIMS: tuple[Claim, ...] = (
         f"error is below {sampling.ERROR:g} nat at every measured D. Partly: it is so at some D.",
         "harness reproduce log-z --profile paper",
         sampling.normalizer,
-        ("identity", "estimate"),
+        kinds=("identity", "estimate"),
+        short="log Z can be computed once, after training",
+        published_short="no number",
     ),
     Claim(
         "imputation",
@@ -136,6 +156,8 @@ CLAIMS: tuple[Claim, ...] = (
         "better.",
         "harness reproduce imputation-mnist --profile paper --seeds 1",
         sampling.imputation,
+        short="The score fills in missing pixels",
+        published_short="no number",
     ),
     Claim(
         "glow",
@@ -145,6 +167,8 @@ CLAIMS: tuple[Claim, ...] = (
         "higher. Maximum likelihood decides nothing.",
         "harness train --method ebflow-ml --architecture glow --dataset mnist --recipe tuned --layers 8 --draws 2",
         trainings.glow,
+        short="Glow reaches 728 nats on MNIST by score matching",
+        published_short="728 nats",
     ),
     Claim(
         "points",
@@ -154,6 +178,8 @@ CLAIMS: tuple[Claim, ...] = (
         f"{trainings.POINTS:g} nats above that of maximum likelihood.",
         "harness reproduce tuned-2d --profile paper --seeds 1",
         trainings.points,
-        tuple(f"{name} {objective}" for name in trainings.POINT_SETS for objective in ("ssm", "dsm", "fdssm")),
+        kinds=tuple(f"{name} {objective}" for name in trainings.POINT_SETS for objective in ("ssm", "dsm", "fdssm")),
+        short="On 2-D sets score matching is on par with ML",
+        published_short="no number",
     ),
 )

@@ -71,6 +71,8 @@ class Claim:
         rule: What makes a comparison count for or against the claim, with the thresholds.
         command: The command that measures the claim.
         compare: From rows with the columns of `harness.results.derived` to the comparisons, the most telling first.
+        short: What is claimed, in a few words.
+        published_short: The published number, in a few words.
         kinds: The kinds of comparisons without which there is no verdict; none if any comparison will do.
     """
 
@@ -80,6 +82,8 @@ class Claim:
     rule: str
     command: str
     compare: Callable[[pl.DataFrame], list[Evidence]]
+    short: str
+    published_short: str
     kinds: tuple[str, ...] = ()
 
     def weigh(self, rows: pl.DataFrame) -> tuple[Verdict, list[Evidence]]:

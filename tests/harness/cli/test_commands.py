@@ -282,9 +282,17 @@ def test_reproduce_one_experiment(
     assert ended.status == 0
     assert ended.err.splitlines()[-1].startswith(f"{foreign}: not a readable cell (")
     assert foreign.read_text() == "{}"
-    assert "## tiny (quick): median milliseconds an iteration" in ended.out
-    assert "## tiny (quick): test negative log-likelihood" in ended.out
-    assert "Differs from the publication: almost everything; all else." in ended.out
+    # One screen; the tables and the page are written.
+    lines = ended.out.splitlines()
+    assert len(lines) <= 60
+    assert "|" not in ended.out
+    assert lines[0] == f"The paper's claims, judged by the 2 cells in {tmp_path / 'r'}"
+    assert lines[-1] == f"page: {tmp_path / 'r' / 'report.html'}"
+    assert "<!doctype html>" in (tmp_path / "r" / "report.html").read_text().lower()
+    shown = run("tables", "--results-dir", str(tmp_path / "r")).out
+    assert "## tiny (quick): median milliseconds an iteration" in shown
+    assert "## tiny (quick): test negative log-likelihood" in shown
+    assert "Differs from the publication: almost everything; all else." in shown
     assert len(cells_in(tmp_path / "r")) == 3
     # The environment names the folder as well as the option does.
     monkeypatch.setenv("HARNESS_RESULTS_DIR", str(tmp_path / "r"))
@@ -293,6 +301,26 @@ def test_reproduce_one_experiment(
     assert {row["seed"] for row in rows} == {4}
     assert {row["experiment"] for row in rows} == {"tiny"}
     assert run("tables").out.count("## tiny (quick)") >= 2
+
+
+def test_a_plan_as_rows(run: Run, tiny_experiment: None) -> None:
+    ended = run("reproduce", "--plan", "--json")
+    assert ended.err == ""
+    (row,) = ended.rows
+    assert (row["experiment"], row["cells"], row["to do"]) == ("tiny", 2, 2)
+    assert "| tiny " in run("reproduce", "--plan").out
+    assert written(Path.cwd()) == []
+
+
+def test_methods_that_do_not_take_a_size_are_left_out_unless_named(run: Run) -> None:
+    once = ("runtime", "--dims", "1", "--repeats", "1", "--json")
+    ended = run(*once)
+    assert ended.status == 0
+    assert "left out: nflows-nsf-ml: a coupling needs samples of at least two components" in ended.err
+    timed = {row["method"] for row in ended.rows if row["metric"] == "seconds_per_iteration"}
+    assert "ebflow-dsm" in timed
+    assert "nflows-nsf-ml" not in timed
+    one_line(run(*once, "--methods", "ebflow-dsm,nflows-nsf-ml"), "nflows-nsf-ml: a coupling needs samples of at")
 
 
 def test_ctrl_c_keeps_what_is_finished(run: Run, tiny_experiment: None, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -48,6 +48,14 @@ def test_show_filters(options: tuple[str, ...], methods: list[str], run: Run, st
     assert table.out.count("| ebflow-") == len(methods)
 
 
+def test_a_name_that_no_row_has_is_told(run: Run, store: Store) -> None:
+    ended = run("results", "show", "--metric", "nil", "--results-dir", str(store.folder))
+    assert ended.status == 0
+    assert ended.err == "unknown metric in these rows 'nil': did you mean nll?\n"
+    told = run("results", "show", "--status", "faild,unavailable", "--results-dir", str(store.folder)).err
+    assert told == "unknown status in these rows 'faild': did you mean failed?\n"
+
+
 def test_verify_says_what_is_wrong(run: Run, store: Store) -> None:
     assert run("results", "verify", "--results-dir", str(store.folder)) == (
         0,

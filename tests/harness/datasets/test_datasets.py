@@ -263,7 +263,7 @@ def test_missing_files_are_downloaded_once_and_quietly(
     monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],
 ) -> None:
-    assert f"missing: loading {name} downloads http" in why_unavailable(name)
+    assert f"missing: harness fetch {name}" in why_unavailable(name)
     check(load(name))
     assert capfd.readouterr().out == ""
     assert why_unavailable(name) is None
@@ -289,6 +289,38 @@ def test_no_network(name: str, published: dict[str, bytes]) -> None:
     assert message.startswith("could not download http://127.0.0.1:")
     assert "(ConnectionError)" in message
     assert "--data-dir or HARNESS_DATA_DIR" in message
+
+
+@pytest.mark.parametrize(("name", "check"), [("mnist", assert_is_mnist), ("cifar10", assert_is_cifar10)])
+def test_fetched_data_are_there_without_a_word(
+    name: str, check: Callable[[Dataset], None], server: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "kept").mkdir()
+    datasets.fetch(name, tmp_path / "kept", within=60)
+    assert capfd.readouterr() == ("", "")
+    assert why_unavailable(name, tmp_path / "kept") is None
+    check(load(name, tmp_path / "kept"))
+    archives = datasets.DECLARATIONS[name].archives
+    assert datasets.DECLARATIONS[name].download_bytes == sum((server / one.place).stat().st_size for one in archives)
+
+
+def test_what_is_not_fetched_names_the_command_for_its_folder(put: Callable[..., Path], tmp_path: Path) -> None:
+    folder = put("tar.gz")
+    assert why_unavailable("mnist", folder).endswith(f" is missing: harness fetch mnist --data-dir {folder}")
+    datasets.fetch("digits")
+
+
+@pytest.mark.parametrize("silent", [False, True], ids=["refused", "silent"])
+def test_a_server_that_does_not_answer_is_given_up(silent: bool, tmp_path: Path, monkeypatch: Any) -> None:
+    with socket.socket() as listening:  # it takes connections and says nothing
+        listening.bind(("127.0.0.1", 0))
+        listening.listen()
+        if silent:
+            address = f"http://127.0.0.1:{listening.getsockname()[1]}"
+            monkeypatch.setitem(datasets.DECLARATIONS, "mnist", at(address, datasets.DECLARATIONS["mnist"]))
+        with pytest.raises(InputError, match=r"^mnist cannot be fetched: no server answers within 0\.2 s$"):
+            datasets.fetch("mnist", within=0.2)
+    assert not (tmp_path / "cache").exists()
 
 
 def test_a_file_missing_on_the_server(server: Path) -> None:

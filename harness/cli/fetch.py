@@ -1,0 +1,56 @@
+"""`harness fetch`: the image sets, downloaded and checked."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from harness import datasets
+from harness.cli import completion, options
+from harness.datasets.files import data_folder
+
+
+def size(name: str) -> str:
+    """Return how much a dataset takes to download, in words; empty for one that comes with the program."""
+    count = datasets.DECLARATIONS[name].download_bytes
+    return f"{count / 1e6:.0f} MB" if count else ""
+
+
+_SIZES = ", ".join(f"{name} ({size(name)})" for name in datasets.names() if size(name))
+
+
+def fetch(
+    names: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="DATASET...",
+            help=f"Names of image sets, with the size of their download: {_SIZES}.",
+            autocompletion=completion.datasets,
+        ),
+    ],
+    data_dir: options.DataDir = None,
+) -> None:
+    """Download image sets from their authors, check them by SHA-256, and keep them where every command finds them.
+
+    The place is --data-dir, HARNESS_DATA_DIR, or else the user's cache. What is there already is not fetched again.
+
+    Examples:
+      harness fetch mnist
+      harness fetch mnist cifar10 --data-dir data
+    """
+    from harness.cli import screen
+    from harness.errors import unknown
+
+    folder = options.existing(data_dir)
+    for name in names:
+        if name not in datasets.names():
+            raise unknown("dataset", name, datasets.names())
+    for name in names:
+        if not size(name):
+            print(f"{name}: comes with the program")
+            continue
+        if datasets.why_unavailable(name, folder) is not None:
+            screen.say(f"fetching {name} ({size(name)})")
+            datasets.fetch(name, folder)
+        print(f"{name}: in {data_folder(folder)}")
