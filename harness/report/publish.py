@@ -141,7 +141,9 @@ def remove_others(folder: Path, written: Collection[Path]) -> list[Path]:
 
 def write_figures(rows: pl.DataFrame, store: Store, folder: Path) -> list[Path]:
     """Write every figure that rows and their arrays in a store fill, as SVG in ``figures`` of a folder."""
-    return _write(((f"{file_stem(one.name)}.svg", one.svg()) for one in drawings(rows, store)), folder / "figures")
+    from harness.report.figures.sheet import to_svg
+
+    return _write(((f"{file_stem(one.name)}.svg", to_svg(one)) for one in drawings(rows, store)), folder / "figures")
 
 
 def write_tables(pages: Iterable[Page], folder: Path) -> list[Path]:
