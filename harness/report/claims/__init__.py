@@ -6,9 +6,21 @@
 from __future__ import annotations
 
 from harness.report.claims import sampling, speed, trainings
-from harness.report.claims.evidence import VERDICT_RULE, Claim, Evidence, Outcome, Verdict, judge
+from harness.report.claims.evidence import (
+    AFTER,
+    AS_GOOD,
+    FASTER,
+    QUESTIONS,
+    USE,
+    VERDICT_RULE,
+    Claim,
+    Evidence,
+    Outcome,
+    Verdict,
+    judge,
+)
 
-__all__ = ["CLAIMS", "VERDICT_RULE", "Claim", "Evidence", "Outcome", "Verdict", "judge"]
+__all__ = ["CLAIMS", "QUESTIONS", "VERDICT_RULE", "Claim", "Evidence", "Outcome", "Verdict", "judge"]
 
 CLAIMS: tuple[Claim, ...] = (
     Claim(
@@ -23,6 +35,8 @@ CLAIMS: tuple[Claim, ...] = (
         "the largest D, partly if more than once, else against.",
         "harness runtime --dims 64,256,784,1600,3072",
         speed.speedup,
+        FASTER,
+        "headline",
     ),
     Claim(
         "cubic",
@@ -35,6 +49,8 @@ CLAIMS: tuple[Claim, ...] = (
         "largest D alone. For: it is slower there, or ends higher.",
         "harness runtime --dims 64,256,784,1600,3072 && harness reproduce amortised-mnist-fc --profile paper --seeds 1",
         lambda rows: [*speed.without_matching(rows), *trainings.without_matching(rows)],
+        USE,
+        "amortised-mnist-fc-*-nll",
     ),
     Claim(
         "scaling",
@@ -47,6 +63,8 @@ CLAIMS: tuple[Claim, ...] = (
         f"{speed.SLOPE:g} of 1.",
         "harness runtime --dims 784,1600,3072 && harness runtime --dims 784 --layers 2,4,8,16",
         speed.scaling,
+        FASTER,
+        "runtime-*-fc-L2-seconds-over-D",
     ),
     Claim(
         "parity",
@@ -58,6 +76,8 @@ CLAIMS: tuple[Claim, ...] = (
         "learned less than a mean and a covariance.",
         "harness reproduce table2-mnist-fc tuned-mnist-fc tuned-digits-fc --profile paper --seeds 1",
         trainings.parity,
+        AS_GOOD,
+        "table2-mnist-fc-*-likelihood",
     ),
     Claim(
         "map",
@@ -68,6 +88,8 @@ CLAIMS: tuple[Claim, ...] = (
         f"{trainings.NORMS:g} times larger. Partly: the NLL is higher without MaP. Against: it is not.",
         "harness reproduce table4-mnist-fc --profile paper --seeds 1 --methods ebflow-ssm --epochs 10",
         trainings.matching,
+        USE,
+        "table4-mnist-fc-*-gradient-by-map",
     ),
     Claim(
         "ema",
@@ -76,6 +98,8 @@ CLAIMS: tuple[Claim, ...] = (
         "Trainings of one experiment are compared, all else equal. For: the NLL is lower with EMA.",
         "harness reproduce table4-mnist-fc --profile paper --seeds 1 --methods ebflow-ssm --epochs 10",
         trainings.averaging,
+        USE,
+        "table4-mnist-fc-*-likelihood",
     ),
     Claim(
         "matrices",
@@ -84,6 +108,8 @@ CLAIMS: tuple[Claim, ...] = (
         "Network and recipe are the same. For: full matrices end at a lower NLL than the restricted ones.",
         "harness reproduce figure-a4-matrices --profile paper --seeds 1",
         trainings.matrices,
+        USE,
+        "figure-a4-matrices-*-likelihood",
     ),
     Claim(
         "log-z",
@@ -93,6 +119,7 @@ CLAIMS: tuple[Claim, ...] = (
         f"error is below {sampling.ERROR:g} nat at every measured D. Partly: it is so at some D.",
         "harness reproduce log-z --profile paper",
         sampling.normalizer,
+        AFTER,
     ),
     Claim(
         "imputation",
@@ -102,6 +129,8 @@ CLAIMS: tuple[Claim, ...] = (
         "better.",
         "harness reproduce imputation-mnist --profile paper --seeds 1",
         sampling.imputation,
+        AFTER,
+        "imputation-mnist-*-imputation",
     ),
     Claim(
         "glow",
@@ -111,6 +140,7 @@ CLAIMS: tuple[Claim, ...] = (
         "does.",
         "harness train --method ebflow-ml --architecture glow --dataset mnist --recipe tuned --layers 8 --draws 2",
         trainings.glow,
+        AS_GOOD,
     ),
     Claim(
         "points",
@@ -120,5 +150,7 @@ CLAIMS: tuple[Claim, ...] = (
         f"{trainings.POINTS:g} nats above that of maximum likelihood.",
         "harness reproduce tuned-2d --profile paper --seeds 1",
         trainings.points,
+        AS_GOOD,
+        "tuned-2d-*-sine-*-density",
     ),
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import polars as pl
@@ -103,7 +103,8 @@ def _headline(sweep: _Sweep) -> Drawing:
     amortised = sweep.curve(_AMORTISED).get(size)
     also = f"; {_AMORTISED} takes {rival[size] / amortised:.1f} times less" if amortised else ""
     chart = _times(sweep, sweep.times.filter(pl.col("method").is_in(_answering(sweep))), _named_with_slope)
-    chart = Chart(chart.xs, chart.y, chart.curves, chart.reading, gap=Gap(size, low, high, f"{high / low:.1f} times less"))
+    gap = Gap(size, low, high, f"D = {size:,}: {high / low:.1f} times less")
+    chart = replace(chart, gap=gap)
     return drawing(
         sweep.times,
         "headline",
@@ -142,7 +143,6 @@ def runtime_figures(rows: pl.DataFrame) -> Iterator[Drawing]:
 def _seconds(sweep: _Sweep) -> Drawing:
     chart = _times(sweep, sweep.times, _named_with_slope)
     paper = _paper(sweep)
-    shown = Chart(chart.xs, chart.y, (*paper, *chart.curves), chart.reading)
     level = 99 if sweep.rows["experiment"][0] == "asv" else 95
     on_cpu = ", which computed the determinants of convolutions on the CPU" if _convolutional(sweep) else ""
     ringed = any(curve.ring is not None for curve in chart.curves)
@@ -151,7 +151,7 @@ def _seconds(sweep: _Sweep) -> Drawing:
         f"{sweep.name}-seconds-over-{sweep.axis}",
         f"{title_of(sweep.rows)}: against {_AXES[sweep.axis]}",
         facts_of(sweep.rows, sweep.at),
-        shown,
+        replace(chart, curves=(*paper, *chart.curves)),
         "Median of one iteration: noise, loss, backward, optimiser, averaged weights. "
         f"Bands are {level} % intervals; slopes are log-log regressions over every {sweep.axis} shown.",
         "A ring marks the D from which on a method is faster than every dense maximum likelihood." if ringed else "",
@@ -170,9 +170,7 @@ def _times(sweep: _Sweep, times: pl.DataFrame, name: Callable[[str, tuple[Point,
     curves = sweep.curves(times.with_columns(pl.col("value", "ci_low", "ci_high") * 1e3), name)
     if sweep.axis == "D":
         rings = {one: sweep.overtakes(one) for one, objective in objectives.items() if objective != "ml"}
-        curves = tuple(
-            Curve(one.label, one.method, one.family, one.look, one.points, ring=rings.get(one.method)) for one in curves
-        )
+        curves = tuple(replace(curve, ring=rings.get(curve.method)) for curve in curves)
     curves = tell(curves, [curve.points[-1].y for curve in curves])
     reading = f"{{label}}: {sweep.axis} = {{x}}, {sweep.at}: {{y}} ms"
     return Chart((sweep.places,), Axis("milliseconds an iteration", log=True), curves, reading)

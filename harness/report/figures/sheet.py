@@ -22,12 +22,12 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 from harness.report.figures.chart import Axis, Chart, Curve, Drawing, Picture, Pictures
 from harness.report.figures.style import COLOURS, DASHES, FULL_WIDTH, INK, WIDTH, styled, text_colour
 
-_FOOTER = 0.2  # inches
+_FOOTER = 0.3  # inches
 _LINE = 10.5  # points between the baselines of two labels
 _LABELLED, _SHORT = 12, 34  # curves are named at their ends; more, or longer names, stand in a legend
 _TICK = 0.135  # of the axis, at least, between two numbers
 _ROW = 0.19  # inches a name on an axis
-_PANEL = 1.32  # inches a row of panels, and of a line of their titles
+_PANEL = 1.16  # inches a row of panels, and a line of their titles
 _TITLE = 0.12
 _LETTERS = 15  # of an inch of a panel's title
 _SVG = "http://www.w3.org/2000/svg"
@@ -138,8 +138,8 @@ def _mark(panel: Axes, chart: Chart) -> None:
         x, low, high, text = chart.gap
         arrow = {"arrowstyle": "<->", "color": INK, "shrinkA": 3, "shrinkB": 3}
         panel.annotate("", (x, low), (x, high), arrowprops=arrow)
-        look = {"va": "center", "fontweight": "bold", "annotation_clip": False}
-        note(panel, text, (x, low**0.35 * high**0.65), (7, 0), **look)
+        look = {"va": "center", "fontweight": "bold"}
+        note(panel, text, (0, 1), (6, -10), xycoords="axes fraction", **look)
     if any(curve.ring is not None for curve in chart.told):
         text = "○ faster than every dense ML\nfrom here on"
         panel.text(0.99, 0.03, text, ha="right", fontsize=7, transform=panel.transAxes)
@@ -174,9 +174,9 @@ def _with_pictures(drawing: Drawing, content: Pictures) -> Sheet:
     titles = [
         "\n".join(textwrap.fill(text, letters) for text in (panel.title, panel.note) if text) for panel in content.panels
     ]
-    most = max(title.count("\n") + 1 for title in titles)
-    tall = 0.5 if columns == 1 else _PANEL * 4 / max(columns, 3)
-    sheet = Sheet(drawing, 0.55 + (tall + _TITLE * most) * lines)
+    rows = [titles[start : start + columns] for start in range(0, len(titles), columns)]
+    height = sum(_TITLE * max(title.count("\n") + 1 for title in row) for row in rows)
+    sheet = Sheet(drawing, 0.4 + height + (0.55 if columns == 1 else _PANEL * 4 / max(columns, 3)) * lines)
     panels = list(sheet.subplots(lines, columns, squeeze=False).flat)
     for panel, title, shown in zip(panels, titles, content.panels, strict=False):
         panel.set_title(title, fontsize=6.5)
@@ -207,15 +207,15 @@ class Sheet(Figure):
     def __init__(self, drawing: Drawing, height: float) -> None:
         self._constrained = ConstrainedLayoutEngine()
         width = FULL_WIDTH if drawing.wide else WIDTH
-        title = textwrap.fill(drawing.title, int(13.5 * width))
+        title = textwrap.fill(drawing.title, int(12.5 * width))
         height += 0.16 * (title.count("\n") + 1)
         super().__init__(figsize=(width, height), layout=self._constrained)
         self.said: dict[str, list[str]] = {}
         self._ends: dict[Axes, list[tuple[float, float, str, Any]]] = {}
         self.suptitle(title, x=0.01, ha="left", fontsize=9.5, fontweight="bold")
-        footer = f"{drawing.facts}; {drawing.footer}"
+        footer = f"{drawing.facts}\n{drawing.footer}"
         look = {"fontsize": 6.5, "color": "#666666", "in_layout": False}
-        self.text(0.05, 0.04, footer, transform=self.dpi_scale_trans, **look)
+        self.text(0.05, 0.05, footer, transform=self.dpi_scale_trans, **look)
         self._reserve(_FOOTER)
 
     def curve(
