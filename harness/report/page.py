@@ -104,8 +104,7 @@ def build(
         cell_count=rows["cell"].n_unique(),
         span=(rows["started_at"].min(), rows["started_at"].max()),
         machines=rows.select(pl.coalesce("gpu", "cpu")).to_series().unique(maintain_order=True).to_list(),
-        questions=[(question, [one for one in judged if one["claim"].question == question]) for question in QUESTIONS],
-        judged=judged,
+        questions=_by_question(judged),
         verdicts=list(Verdict),
         verdict_rule=VERDICT_RULE,
         figures=_by_experiment(others),
@@ -141,6 +140,25 @@ def _judged(claim: Claim, rows: pl.DataFrame, figures: dict[str, Drawing]) -> di
         "told": next(iter(decided or still_open), None),
         "figure": next(iter(fitting), None),
     }
+
+
+def _by_question(judged: list[dict[str, Any]]) -> list[tuple[str, list[dict[str, Any]]]]:
+    """Return the claims by what a reader asks, those with a figure first; of two with one figure the later has a link.
+
+    The link is the entry ``see``.
+    """
+    shown: set[str] = set()
+    found = []
+    for question in QUESTIONS:
+        own = [one for one in judged if one["claim"].question == question]
+        own.sort(key=lambda one: one["figure"] is None)
+        for one in own:
+            figure = one["figure"]
+            one["see"] = figure if figure and figure.name in shown else None
+            one["figure"] = None if one["see"] else figure
+            shown.update([figure.name] if figure else [])
+        found.append((question, own))
+    return found
 
 
 def _plain(figure: Drawing) -> dict[str, Any] | None:

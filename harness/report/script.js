@@ -306,7 +306,7 @@ class Chart {
     this.plot.replaceChildren();
     this.key.replaceChildren();
     if (!all.some(({ points }) => points.length)) return void (this.output.textContent = "No method is switched on.");
-    const names = rows.map((row) => this.y.names[row]);
+    const names = named ? rows.map((row) => this.y.names[row]) : [];
     const widest = Math.max(0, ...names.map((name) => name.length)) * 6 + 12;
     const left = named ? Math.min(this.width * 0.45, widest) : 56;
     const height = named ? 17 * rows.length + 64 : Math.max(210, Math.min(330, this.width * 0.55));

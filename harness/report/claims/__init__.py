@@ -89,7 +89,7 @@ CLAIMS: tuple[Claim, ...] = (
         "harness reproduce table4-mnist-fc --profile paper --seeds 1 --methods ebflow-ssm --epochs 10",
         trainings.matching,
         USE,
-        "table4-mnist-fc-*-gradient-by-map",
+        "table4-mnist-fc-*-ablation",
     ),
     Claim(
         "ema",
@@ -99,7 +99,7 @@ CLAIMS: tuple[Claim, ...] = (
         "harness reproduce table4-mnist-fc --profile paper --seeds 1 --methods ebflow-ssm --epochs 10",
         trainings.averaging,
         USE,
-        "table4-mnist-fc-*-likelihood",
+        "table4-mnist-fc-*-ablation",
     ),
     Claim(
         "matrices",
@@ -109,7 +109,7 @@ CLAIMS: tuple[Claim, ...] = (
         "harness reproduce figure-a4-matrices --profile paper --seeds 1",
         trainings.matrices,
         USE,
-        "figure-a4-matrices-*-likelihood",
+        "*-multimodal10-multimodal*-divergence",
     ),
     Claim(
         "log-z",
