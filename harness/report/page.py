@@ -4,35 +4,43 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import xml.etree.ElementTree as ET
+import io
 from collections import Counter
 from collections.abc import Sequence
+from fnmatch import fnmatch
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
+from matplotlib.image import imsave
 
 from harness.errors import InputError
-from harness.paper.experiments import EXPERIMENTS
+from harness.paper.experiments import EXPERIMENTS, titled
 from harness.report import publish
 from harness.report.appendix import cells, links
-from harness.report.claims import CLAIMS, VERDICT_RULE, Claim, Outcome, Verdict, telling
+from harness.report.claims import CLAIMS, QUESTIONS, VERDICT_RULE, Claim, Outcome, Verdict, telling
 from harness.report.figures import drawings
+from harness.report.figures.chart import Chart, Drawing, Pictures
 from harness.report.series import series_table
 from harness.report.tables.text import to_html
-from harness.results import Store
+from harness.results import SCHEMA, Store
 from harness.results.whole_file import put
 from harness.timing import asv_results
 
-_SVG = "http://www.w3.org/2000/svg"
-_HALF = 420  # points, up to which two figures stand side by side
+_NEEDLES = 1000  # units of the side of a panel of needles
+_NOT_IN_CSV = ("config", "versions")
+"""Columns of JSON that would make the CSV ten times as large; the Parquet file has them, and so has every cell."""
 
 
 def write(store: Store, asv_dir: Path, output: Path) -> list[str]:
-    """Write the page of a store and of a folder of asv's results; return a line for every file that cannot be read.
+    """Write the page of a store and of a folder of asv's results, and all rows beside it as Parquet and as CSV.
+
+    Returns:
+        A line for every file that cannot be read.
 
     Raises:
         InputError: if there are no results, or the page cannot be written.
@@ -42,20 +50,36 @@ def write(store: Store, asv_dir: Path, output: Path) -> list[str]:
     damaged += notes
     if rows.is_empty():
         raise InputError(f"no results in {store.folder} or {asv_dir} yet: run `harness reproduce` or `asv run` first")
-    text = build(rows, store, asv_results.history(asv_dir), damaged)
+    shown = rows.select(*SCHEMA, "command")
+    parquet = io.BytesIO()
+    shown.write_parquet(parquet)
+    data = {".parquet": parquet.getvalue(), ".csv": shown.drop(_NOT_IN_CSV).write_csv().encode()}
+    beside = {output.with_suffix(suffix): content for suffix, content in data.items()}
+    text = build(rows, store, asv_results.history(asv_dir), damaged, [path.name for path in beside])
     try:
-        put(output, text.encode())
+        for path, content in {**beside, output: text.encode()}.items():
+            put(path, content)
     except OSError as error:
         complaint = f"the report {output} cannot be written ({error.strerror}); choose another --output"
         raise InputError(complaint) from error
     return damaged
 
 
-def build(rows: pl.DataFrame, store: Store, history: pl.DataFrame, damaged: Sequence[str] = ()) -> str:
-    """Return the page of one row or more with the columns of `harness.results.derived`; a store has their arrays.
+def build(
+    rows: pl.DataFrame,
+    store: Store,
+    history: pl.DataFrame,
+    damaged: Sequence[str] = (),
+    beside: Sequence[str] = (),
+) -> str:
+    """Return the page of one row or more.
 
-    The history is that of `harness.timing.asv_results.history`; every file that could not be read has a line in
-    ``damaged``.
+    Args:
+        rows: Rows with the columns of `harness.results.derived`.
+        store: The store that has the arrays of the rows.
+        history: What `harness.timing.asv_results.history` returns.
+        damaged: A line for every file that could not be read.
+        beside: Names of the files with all rows, which lie beside the page.
     """
     loader = PackageLoader("harness.report", "")
     environment = Environment(
@@ -67,6 +91,10 @@ def build(rows: pl.DataFrame, store: Store, history: pl.DataFrame, damaged: Sequ
         "Trainings that ended before the length of their recipe": _cut_short(rows),
         "Experiments without rows of the paper profile": _unmeasured(rows),
     }
+    figures = {figure.name: figure for figure in drawings(rows, store)}
+    judged = [_judged(claim, rows, figures) for claim in CLAIMS]
+    answering = {one["figure"].name for one in judged if one["figure"]}
+    others = [figure for figure in figures.values() if figure.name not in answering]
     return environment.get_template("page.html.j2").render(
         style=Markup(style),
         script=Markup(script),
@@ -76,11 +104,15 @@ def build(rows: pl.DataFrame, store: Store, history: pl.DataFrame, damaged: Sequ
         cell_count=rows["cell"].n_unique(),
         span=(rows["started_at"].min(), rows["started_at"].max()),
         machines=rows.select(pl.coalesce("gpu", "cpu")).to_series().unique(maintain_order=True).to_list(),
-        judged=[_judged(claim, rows) for claim in CLAIMS],
+        questions=_by_question(judged),
         verdicts=list(Verdict),
         verdict_rule=VERDICT_RULE,
-        figures=drawings(rows, store),
-        inlined=_inlined,
+        figures=_by_experiment(others),
+        figure_count=len(others),
+        plain=_plain,
+        panels=_panels,
+        beside=beside,
+        titled=titled,
         experiments=_experiments(rows),
         provenance=_table(_provenance(rows)),
         missing=[(title, _table(frame)) for title, frame in missing.items() if not frame.is_empty()],
@@ -94,38 +126,91 @@ def build(rows: pl.DataFrame, store: Store, history: pl.DataFrame, damaged: Sequ
     )
 
 
-def _judged(claim: Claim, rows: pl.DataFrame) -> dict[str, Any]:
-    """Return a claim with what the rows say of it; the first comparison of each outcome tells it at a glance."""
+def _judged(claim: Claim, rows: pl.DataFrame, figures: dict[str, Drawing]) -> dict[str, Any]:
+    """Return a claim with what the rows say of it: the first comparison that is decided tells it, and one figure."""
     verdict, evidence = claim.weigh(rows)
     still_open = [one for one in evidence if one.outcome is Outcome.OPEN]
     decided = [one for one in evidence if one.outcome is not Outcome.OPEN]
-    return {"claim": claim, "verdict": verdict, "decided": decided, "open": still_open, "told": telling(evidence)}
+    fitting = [figure for name, figure in sorted(figures.items()) if fnmatch(name, claim.figure)]
+    return {
+        "claim": claim,
+        "verdict": verdict,
+        "decided": decided,
+        "open": still_open,
+        "told": next(iter(telling(evidence)), None),
+        "figure": next(iter(fitting), None),
+    }
 
 
-def _inlined(svg: str) -> Markup:
-    """Return a drawing as it may stand inside a page: with its own width as the largest one, and no global styles."""
-    root = ET.fromstring(svg)
-    for parent in list(root.iter()):
-        for child in list(parent):
-            if child.tag == f"{{{_SVG}}}style":
-                parent.remove(child)
-    width = root.attrib.pop("width")
-    root.set("style", f"--width: {width}")
-    if float(width.removesuffix("pt")) > _HALF:
-        root.set("data-wide", "")
-    del root.attrib["height"]
-    return Markup(ET.tostring(root, encoding="unicode"))
+def _by_question(judged: list[dict[str, Any]]) -> list[tuple[str, list[dict[str, Any]]]]:
+    """Return the claims by what a reader asks, those with a figure first; of two with one figure the later has a link.
+
+    The link is the entry ``see``.
+    """
+    shown: set[str] = set()
+    found = []
+    for question in QUESTIONS:
+        own = [one for one in judged if one["claim"].question == question]
+        own.sort(key=lambda one: one["figure"] is None)
+        for one in own:
+            figure = one["figure"]
+            one["see"] = figure if figure and figure.name in shown else None
+            one["figure"] = None if one["see"] else figure
+            shown.update([figure.name] if figure else [])
+        found.append((question, own))
+    return found
 
 
-def _experiments(rows: pl.DataFrame) -> list[tuple[str, list[tuple[publish.Page, Markup]]]]:
-    """Return tables by experiment and profile: what is no experiment first, the others in the paper's order."""
+def _plain(figure: Drawing) -> dict[str, Any] | None:
+    """Return a chart for the script of the page; None for pictures, which need none."""
+    return figure.content.plain() if isinstance(figure.content, Chart) else None
+
+
+def _panels(pictures: Pictures) -> list[tuple[str, str, Markup]]:
+    """Return title, note and markup of every panel: a PNG inside the page, or a path of needles."""
+    found = []
+    for panel in pictures.panels:
+        if panel.pixels is not None:
+            markup = Markup('<img src="data:image/png;base64,{}" alt="{}">').format(_png(panel.pixels), panel.title)
+        else:
+            corners = np.rint(panel.needles * [_NEEDLES, -_NEEDLES] + [0, _NEEDLES]).astype(int)
+            first, *steps = corners[:, 0], corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 1]
+            numbers = np.concatenate([first, *steps], axis=1).tolist()
+            path = "".join(f"M{a} {b}l{c} {d} {e} {f}z" for a, b, c, d, e, f in numbers)
+            template = '<svg viewBox="0 0 {0} {0}" role="img" aria-label="{1}"><path d="{2}"/></svg>'
+            markup = Markup(template).format(_NEEDLES, panel.title, path)
+        found.append((panel.title, panel.note, markup))
+    return found
+
+
+def _png(pixels: np.ndarray) -> str:
+    file = io.BytesIO()
+    imsave(file, pixels, format="png", metadata={"Software": None})
+    return base64.b64encode(file.getvalue()).decode()
+
+
+def _ordered(experiments: pl.Series) -> list[str]:
+    """Return the names of experiments: what is no experiment first, the others in the order of their declarations."""
     order = {experiment.name: index for index, experiment in enumerate(EXPERIMENTS)}
-    rows = rows.sort(pl.col("experiment").replace_strict(order, default=-1, return_dtype=pl.Int64), maintain_order=True)
-    grouped: dict[str, list[tuple[publish.Page, Markup]]] = {}
-    for page in publish.pages(rows):
-        table = to_html(page.frame, {"rows in": list(map(links, page.cells))})
-        grouped.setdefault(page.experiment, []).append((page, table))
-    return list(grouped.items())
+    return sorted(experiments.unique(maintain_order=True), key=lambda name: order.get(name, -1))
+
+
+def _by_experiment(figures: Sequence[Drawing]) -> list[tuple[str, list[Drawing]]]:
+    """Return figures by the name of their experiment."""
+    names = _ordered(pl.Series([figure.experiment for figure in figures], dtype=pl.String))
+    return [(name, [figure for figure in figures if figure.experiment == name]) for name in names]
+
+
+def _experiments(rows: pl.DataFrame) -> list[tuple[str, str, list[tuple[publish.Page, Markup]]]]:
+    """Return name, profile and tables of every experiment."""
+    names = _ordered(rows["experiment"])
+    rows = rows.sort(pl.col("experiment").replace_strict(names, range(len(names))), maintain_order=True)
+    grouped: dict[tuple[str, str], list[tuple[publish.Page, Markup]]] = {}
+    for (experiment, profile), group in rows.group_by(["experiment", "profile"], maintain_order=True):
+        for page in publish.pages(group):
+            table = to_html(page.frame, {"rows in": list(map(links, page.cells))})
+            grouped.setdefault((str(experiment), str(profile)), []).append((page, table))
+    return [(*key, pages) for key, pages in grouped.items()]
 
 
 def _without_numbers(rows: pl.DataFrame) -> pl.DataFrame:

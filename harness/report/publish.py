@@ -150,7 +150,9 @@ def write_figures(rows: pl.DataFrame, store: Store, folder: Path) -> list[Path]:
 
 def write_drawings(drawn: Iterable[Drawing], folder: Path) -> list[Path]:
     """Write drawings as SVG in ``figures`` of a folder; return the files."""
-    return _write(((f"{file_stem(one.name)}.svg", one.svg()) for one in drawn), folder / "figures")
+    from harness.report.figures.sheet import to_svg
+
+    return _write(((f"{file_stem(one.name)}.svg", to_svg(one)) for one in drawn), folder / "figures")
 
 
 def write_tables(pages: Iterable[Page], folder: Path) -> list[Path]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import polars as pl
 
-from harness.report.claims import CLAIMS, Claim, Evidence, Outcome, judge
+from harness.report.claims import CLAIMS, Claim, Evidence, Verdict, telling
 
 LINES = 60
 """The most lines that a summary has."""
@@ -30,22 +30,21 @@ def summary(rows: pl.DataFrame, asked: pl.DataFrame, files: Sequence[Path], page
         files: The tables and figures that were written.
         page: The page that was written.
     """
-    judged = [(claim, claim.compare(rows)) for claim in CLAIMS]
+    judged = [(claim, *claim.weigh(rows)) for claim in CLAIMS]
     lines = [f"The paper's claims, judged by the {rows['cell'].n_unique():,} cells in {page.parent}"]
-    for claim, evidence in judged:
-        lines += _claim(claim, evidence) if evidence else []
-    if unmeasured := [claim.name for claim, evidence in judged if not evidence]:
+    for claim, verdict, evidence in judged:
+        lines += _claim(claim, verdict, evidence) if evidence else []
+    if unmeasured := [claim.name for claim, _, evidence in judged if not evidence]:
         lines += _wrapped(f"not measured here: {', '.join(unmeasured)}; harness reproduce --profile paper", "")
     where = _places(files, page, asked["experiment"].unique(maintain_order=True).to_list())
     return [*lines, *_without_number(asked, LINES - len(lines) - len(where), page.parent), *where]
 
 
-def _claim(claim: Claim, evidence: Sequence[Evidence]) -> list[str]:
+def _claim(claim: Claim, verdict: Verdict, evidence: Sequence[Evidence]) -> list[str]:
     """Return a claim and its verdict, the most telling comparison, what is published, and the command."""
-    decided = [one for one in evidence if one.outcome is not Outcome.OPEN]
-    number = (decided or evidence)[0].short
+    number = telling(evidence)[0].short
     return [
-        f"{claim.short:<{_VERDICT}}{judge(evidence)}",
+        f"{claim.short:<{_VERDICT}}{verdict}",
         "  " + textwrap.shorten(f"here: {number}", WIDTH - 2, placeholder=" ..."),
         *_wrapped(f"paper: {claim.published_short}; more: {claim.command}"),
     ]

@@ -7,9 +7,22 @@ from __future__ import annotations
 
 from harness.methods.families import EXACT, FREE, RESTRICTED
 from harness.report.claims import sampling, speed, trainings
-from harness.report.claims.evidence import VERDICT_RULE, Claim, Evidence, Outcome, Verdict, judge, telling
+from harness.report.claims.evidence import (
+    AFTER,
+    AS_GOOD,
+    FASTER,
+    QUESTIONS,
+    USE,
+    VERDICT_RULE,
+    Claim,
+    Evidence,
+    Outcome,
+    Verdict,
+    judge,
+    telling,
+)
 
-__all__ = ["CLAIMS", "VERDICT_RULE", "Claim", "Evidence", "Outcome", "Verdict", "judge", "telling"]
+__all__ = ["CLAIMS", "QUESTIONS", "VERDICT_RULE", "Claim", "Evidence", "Outcome", "Verdict", "judge", "telling"]
 
 _PARITY_RULE = (
     "Each objective of score matching is compared with the lowest maximum likelihood of any dense layers, over the "
@@ -36,6 +49,8 @@ CLAIMS: tuple[Claim, ...] = (
         kinds=(EXACT, FREE, RESTRICTED),
         short="An iteration of score matching is faster",
         published_short="8 times (MNIST), 11 (CIFAR-10), on a GPU",
+        question=FASTER,
+        figure="headline",
     ),
     Claim(
         "cubic",
@@ -52,6 +67,8 @@ CLAIMS: tuple[Claim, ...] = (
         kinds=("time", "likelihood"),
         short="Only score matching avoids the cubic cost",
         published_short="every determinant is computed",
+        question=USE,
+        figure="amortised-mnist-fc-*-nll",
     ),
     Claim(
         "level",
@@ -66,6 +83,8 @@ CLAIMS: tuple[Claim, ...] = (
         kinds=("dsm", "ssm"),
         short="Score matching reaches a likelihood sooner",
         published_short="2.05 bits/dim on MNIST: in fewer hours",
+        question=FASTER,
+        figure="amortised-mnist-fc-*-nll",
     ),
     Claim(
         "scaling",
@@ -81,6 +100,8 @@ CLAIMS: tuple[Claim, ...] = (
         kinds=("D", "L", FREE),
         short="Time grows as D²L by score matching, as D³L by ML",
         published_short="ML: slopes of 1.45 to 2.3",
+        question=FASTER,
+        figure="runtime-*-fc-L2-seconds-over-D",
     ),
     Claim(
         "parity",
@@ -92,6 +113,8 @@ CLAIMS: tuple[Claim, ...] = (
         kinds=("mnist",),
         short="As published, score matching reaches the NLL of ML",
         published_short="MNIST: ML 1092.4, DSM 1099.2 nats",
+        question=AS_GOOD,
+        figure="table2-mnist-fc-*-likelihood",
     ),
     Claim(
         "tuned-parity",
@@ -103,6 +126,8 @@ CLAIMS: tuple[Claim, ...] = (
         kinds=("mnist",),
         short="Trained well, score matching reaches the NLL of ML",
         published_short="no number",
+        question=AS_GOOD,
+        figure="tuned-mnist-fc-*-likelihood",
     ),
     Claim(
         "map",
@@ -115,6 +140,8 @@ CLAIMS: tuple[Claim, ...] = (
         trainings.matching,
         short="Preprocessing before matching (MaP) lowers the NLL",
         published_short="SSM 1720.5 without, 1092.8 with",
+        question=USE,
+        figure="table4-mnist-fc-*-ablation",
     ),
     Claim(
         "ema",
@@ -125,6 +152,8 @@ CLAIMS: tuple[Claim, ...] = (
         trainings.averaging,
         short="Averaged weights (EMA) lower the NLL",
         published_short="SSM 1757.5 without, 1720.5 with",
+        question=USE,
+        figure="table4-mnist-fc-*-ablation",
     ),
     Claim(
         "matrices",
@@ -135,6 +164,8 @@ CLAIMS: tuple[Claim, ...] = (
         trainings.matrices,
         short="Matrices of any form fit better than triangular and LU ones",
         published_short="curves alone",
+        question=USE,
+        figure="*-multimodal10-multimodal*-divergence",
     ),
     Claim(
         "log-z",
@@ -147,6 +178,7 @@ CLAIMS: tuple[Claim, ...] = (
         kinds=("identity", "estimate"),
         short="log Z can be computed once, after training",
         published_short="no number",
+        question=AFTER,
     ),
     Claim(
         "imputation",
@@ -158,6 +190,8 @@ CLAIMS: tuple[Claim, ...] = (
         sampling.imputation,
         short="The score fills in missing pixels",
         published_short="no number",
+        question=AFTER,
+        figure="imputation-mnist-*-imputation",
     ),
     Claim(
         "glow",
@@ -169,6 +203,7 @@ CLAIMS: tuple[Claim, ...] = (
         trainings.glow,
         short="Glow reaches 728 nats on MNIST by score matching",
         published_short="728 nats",
+        question=AS_GOOD,
     ),
     Claim(
         "points",
@@ -181,5 +216,7 @@ CLAIMS: tuple[Claim, ...] = (
         kinds=tuple(f"{name} {objective}" for name in trainings.POINT_SETS for objective in ("ssm", "dsm", "fdssm")),
         short="On 2-D sets score matching is on par with ML",
         published_short="no number",
+        question=AS_GOOD,
+        figure="tuned-2d-*-sine-*-density",
     ),
 )

@@ -41,6 +41,15 @@ VERDICT_RULE = (
 """What `judge` does, in words for the reader."""
 
 
+QUESTIONS = FASTER, AS_GOOD, USE, AFTER = (
+    "Is it faster, from which D, against whom?",
+    "Is it as good?",
+    "What should I use?",
+    "What can I do once it is trained?",
+)
+"""What a reader asks, in the order of the report: every claim answers one of them."""
+
+
 @dataclass(frozen=True)
 class Evidence:
     """One comparison.
@@ -71,6 +80,8 @@ class Claim:
         rule: What makes a comparison count for or against the claim, with the thresholds.
         command: The command that measures the claim.
         compare: From rows with the columns of `harness.results.derived` to the comparisons, the most telling first.
+        question: Which of `QUESTIONS` the claim answers.
+        figure: The name of the one figure that shows the claim, as a pattern of `fnmatch`; empty if none does.
         short: What is claimed, in a few words.
         published_short: The published number, in a few words.
         kinds: The kinds of comparisons without which there is no verdict; none if any comparison will do.
@@ -82,8 +93,10 @@ class Claim:
     rule: str
     command: str
     compare: Callable[[pl.DataFrame], list[Evidence]]
+    question: str
     short: str
     published_short: str
+    figure: str = ""
     kinds: tuple[str, ...] = ()
 
     def weigh(self, rows: pl.DataFrame) -> tuple[Verdict, list[Evidence]]:

@@ -1,4 +1,4 @@
-"""Figures, drawn with matplotlib from frames of rows and from the arrays that lie beside them."""
+"""Figures, made from frames of rows and from the arrays that lie beside them: data that matplotlib or a page draws."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import polars as pl
 
-    from harness.report.figures.sheet import Drawing
+    from harness.report.figures.chart import Drawing
     from harness.results import Store
 
 

@@ -7,6 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import polars as pl
 
+from harness.paper.experiments import titled
+
 MACHINE = ("device", "cpu", "gpu", "threads", "torch", "commit")
 """What must be the same for seconds to be comparable, beside what is computed."""
 
@@ -59,9 +61,15 @@ def labelled(group: pl.DataFrame) -> pl.DataFrame:
 
 
 def title_of(group: pl.DataFrame) -> str:
-    """Name the experiment, profile, dataset and architecture of the rows of one figure."""
+    """Say in words what the experiment of the rows of one figure is about."""
+    return titled(group["experiment"][0])
+
+
+def facts_of(group: pl.DataFrame, *more: str) -> str:
+    """Name the dataset, architecture, profile and whatever else the rows of one figure have in common."""
     first = group.row(0, named=True)
-    return f"{first['experiment']} ({first['profile']}), {first['dataset']}, {first['architecture']}"
+    network = f"{first['architecture']} network"
+    return ", ".join(filter(None, [first["dataset"], network, *more, f"profile {first['profile']}"]))
 
 
 def cells_of(group: pl.DataFrame) -> tuple[str, ...]:

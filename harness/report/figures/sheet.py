@@ -1,28 +1,35 @@
-"""The page that a figure is drawn on, and the drawing that it becomes: all that a report needs of a figure."""
+"""Figures as SVG files: matplotlib draws what `chart.py` describes."""
 
 from __future__ import annotations
 
 import io
+import math
 import re
+import textwrap
 import xml.etree.ElementTree as ET
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
-import polars as pl
 from matplotlib import rc_context
 from matplotlib.axes import Axes
-from matplotlib.axis import Axis
+from matplotlib.axis import Axis as Scale
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.patches import PathPatch
+from matplotlib.path import Path
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
-from harness.report.figures.groups import cells_of, provenance
-from harness.report.figures.style import WIDTH, styled, text_colour
+from harness.report.figures.chart import Axis, Chart, Curve, Drawing, Picture, Pictures
+from harness.report.figures.style import COLOURS, DASHES, FULL_WIDTH, INK, WIDTH, styled, text_colour
 
-_FOOTER = 0.2  # inches
+_FOOTER = 0.3  # inches
 _LINE = 10.5  # points between the baselines of two labels
-_MOST_COMMITS = 2  # that a footer names
+_LABELLED, _SHORT = 12, 34  # curves are named at their ends; more, or longer names, stand in a legend
+_TICK = 0.135  # of the axis, at least, between two numbers
+_ROW = 0.19  # inches a name on an axis
+_PANEL = 1.16  # inches a row of panels, and a line of their titles
+_TITLE = 0.12
+_LETTERS = 15  # of an inch of a panel's title
 _SVG = "http://www.w3.org/2000/svg"
 _XLINK = "http://www.w3.org/1999/xlink"
 _LONG = re.compile(r"(\.\d\d)\d+")  # a hundredth of a point is enough
@@ -30,75 +37,192 @@ ET.register_namespace("", _SVG)
 ET.register_namespace("xlink", _XLINK)
 
 
-@dataclass(frozen=True)
-class Drawing:
-    """One figure, ready to be written or put into a page.
+def to_svg(drawing: Drawing) -> str:
+    """Write a figure as SVG: text stays text, every marker has a `<title>`, no other drawing has its ids.
 
     The same rows and the same matplotlib give the same bytes.
-
-    Args:
-        name: The name of the figure's file, without its suffix.
-        title: What is shown, in a line.
-        caption: What to know to read the figure, with machine and commit, in sentences.
-        figure: The drawn figure.
-        cells: Keys of the cells whose rows or arrays the figure shows.
     """
+    sheet = sheet_of(drawing)
+    file = io.StringIO()
+    undated = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+    with styled(), rc_context({"svg.fonttype": "none", "svg.hashsalt": drawing.name}):
+        sheet.savefig(file, format="svg", metadata=undated)
+    root = ET.fromstring(file.getvalue())
+    for group in root.iter(f"{{{_SVG}}}g"):
+        markers = group.findall(f"{{{_SVG}}}use")
+        if len(styles := {marker.get("style") for marker in markers}) == 1:
+            group.set("style", styles.pop() or "")  # once, not at every marker
+            for marker in markers:
+                marker.attrib.pop("style", None)
+        texts = sheet.said.get(group.attrib.pop("id", ""), [])
+        for marker, text in zip(group.iter(f"{{{_SVG}}}use"), texts, strict=False):
+            ET.SubElement(marker, f"{{{_SVG}}}title").text = text
+    for element in root.iter():
+        for name in {"d", "x", "y"}.intersection(element.keys()):
+            element.set(name, _LONG.sub(r"\1", element.attrib[name]))
+    root.set("role", "img")
+    root.set("aria-label", drawing.title)
+    return ET.tostring(root, encoding="unicode") + "\n"
 
-    name: str
-    title: str
-    caption: str
-    figure: Sheet
-    cells: tuple[str, ...]
 
-    def __post_init__(self) -> None:
-        self.figure.settle()
+def sheet_of(drawing: Drawing) -> Sheet:
+    """Draw a figure: of a chart the curves that are told, each on every horizontal axis."""
+    with styled():
+        if isinstance(drawing.content, Chart):
+            sheet = _with_chart(drawing, drawing.content)
+        else:
+            sheet = _with_pictures(drawing, drawing.content)
+        sheet.settle()
+    return sheet
 
-    def svg(self) -> str:
-        """Write the figure as SVG: text stays text, every marker has a `<title>`, no other drawing has its ids."""
-        file = io.StringIO()
-        undated = dict.fromkeys(("Date", "Creator", "Format", "Type"))
-        with styled(), rc_context({"svg.fonttype": "none", "svg.hashsalt": self.name}):
-            self.figure.savefig(file, format="svg", metadata=undated)
-        root = ET.fromstring(file.getvalue())
-        for group in root.iter(f"{{{_SVG}}}g"):
-            markers = group.findall(f"{{{_SVG}}}use")
-            if len(styles := {marker.get("style") for marker in markers}) == 1:
-                group.set("style", styles.pop() or "")  # once, not at every marker
-                for marker in markers:
-                    marker.attrib.pop("style", None)
-            texts = self.figure.said.get(group.attrib.pop("id", ""), [])
-            for marker, text in zip(group.iter(f"{{{_SVG}}}use"), texts, strict=False):
-                ET.SubElement(marker, f"{{{_SVG}}}title").text = text
-        for element in root.iter():
-            for name in {"d", "x", "y"}.intersection(element.keys()):
-                element.set(name, _LONG.sub(r"\1", element.attrib[name]))
-        root.set("role", "img")
-        root.set("aria-label", self.title)
-        return ET.tostring(root, encoding="unicode") + "\n"
+
+def _with_chart(drawing: Drawing, chart: Chart) -> Sheet:
+    height = 1.2 + _ROW * len(chart.y.names) if chart.y.names else 2.5 * len(chart.xs) + (1.1 if len(chart.xs) == 1 else 0)
+    sheet = Sheet(drawing, height)
+    panels = sheet.subplots(len(chart.xs), 1, sharey=True, squeeze=False)[:, 0]
+    for place, (panel, axis) in enumerate(zip(panels, chart.xs, strict=True)):
+        for curve in chart.told:
+            _draw(sheet, panel, chart, curve, place)
+        _scale(panel, "x", axis)
+        _scale(panel, "y", chart.y)
+        _mark(panel, chart)
+    lines = [curve for curve in chart.told if curve.kind == "line"]
+    if chart.y.names:
+        pass
+    elif len(lines) <= _LABELLED and all(len(curve.label) <= _SHORT for curve in lines):
+        # Over seconds curves end anywhere, and names would lie on other curves.
+        sheet.label_ends(panels[0])
+    else:
+        sheet.legend_below(panels[0])
+    return sheet
+
+
+def _draw(sheet: Sheet, panel: Axes, chart: Chart, curve: Curve, place: int) -> None:
+    """Draw one curve on one of the horizontal axes."""
+    x, y = [point.x[place] for point in curve.points], [point.y for point in curve.points]
+    shade = COLOURS[curve.look.colour]
+    if curve.kind == "pale":
+        panel.plot(x, y, color=shade, alpha=0.35, linewidth=2.5, zorder=1)
+        return
+    texts = [chart.read(curve, point) for point in curve.points]
+    look: dict[str, Any] = {"color": shade, "marker": curve.look.marker, "linestyle": "none", "label": curve.label}
+    if curve.kind == "open":
+        look |= {"markerfacecolor": "none", "markeredgecolor": INK, "markeredgewidth": 0.8}
+    elif curve.kind == "line":
+        look |= {"linestyle": DASHES[curve.look.dash], "markersize": 3 if len(chart.xs) > 1 else 4.5}
+    if curve.kind == "dot":
+        for point in curve.points:
+            if point.low is not None and point.high is not None:
+                panel.plot([point.low, point.high], [point.y] * 2, color=shade, linewidth=2, alpha=0.4)
+    elif all(point.low is not None for point in curve.points):
+        lows, highs = ([point[end] for point in curve.points] for end in (2, 3))
+        panel.fill_between(x, lows, highs, color=shade, alpha=0.15, linewidth=0)
+    sheet.curve(panel, x, y, texts, **look)
+    if curve.ring is not None:
+        ring: dict[str, Any] = {"markerfacecolor": "none", "markeredgecolor": INK, "markeredgewidth": 0.9}
+        panel.plot(curve.ring, dict(zip(x, y, strict=True))[curve.ring], "o", markersize=9, **ring)
+
+
+def _mark(panel: Axes, chart: Chart) -> None:
+    """Draw what is pointed out beside the curves."""
+    if chart.rule:
+        value, text = chart.rule
+        line: dict[str, Any] = {"color": INK, "linewidth": 0.9, "linestyle": (0, (4, 2))}
+        if chart.y.names:
+            panel.axvline(value, **line)
+            above = ("data", "axes fraction")
+            note(panel, f"{text}, {value:,.1f}", (value, 1.0), (3, 2), xycoords=above, fontsize=7.5)
+        else:
+            panel.axhline(value, **line)
+    if chart.gap:
+        x, low, high, text = chart.gap
+        arrow = {"arrowstyle": "<->", "color": INK, "shrinkA": 3, "shrinkB": 3}
+        panel.annotate("", (x, low), (x, high), arrowprops=arrow)
+        look = {"va": "center", "fontweight": "bold"}
+        note(panel, text, (0, 1), (6, -10), xycoords="axes fraction", **look)
+    if any(curve.ring is not None for curve in chart.told):
+        text = "○ faster than every dense ML\nfrom here on"
+        panel.text(0.99, 0.03, text, ha="right", fontsize=7, transform=panel.transAxes)
+
+
+def _scale(panel: Axes, side: str, axis: Axis) -> None:
+    """Put label, limits and numbers of an axis, x or y, onto a panel."""
+    scale = {"x": panel.xaxis, "y": panel.yaxis}[side]
+    scale.set_label_text(axis.label)
+    if axis.names:
+        scale.set_ticks(range(len(axis.names)), list(axis.names), fontsize=7.5)
+        panel.set(**{f"{side}lim": (-0.7, len(axis.names) - 0.3)})
+        return
+    panel.set(**{f"{side}scale": "log" if axis.log else "linear", f"{side}lim": axis.limits})
+    if axis.ticks:
+        ticks = list(axis.ticks)
+        numbered = [ticks[-1]]
+        for size in ticks[-2::-1]:  # a number stands where it does not touch that of the next larger size
+            if math.log(numbered[-1] / size) > _TICK * math.log(ticks[-1] / ticks[0]) or size == ticks[0]:
+                numbered.append(size)
+        scale.set_ticks(ticks, [f"{size:g}" if size in numbered else "" for size in ticks])
+        scale.set_minor_locator(NullLocator())
+    elif axis.log:
+        plain_log(scale)
+
+
+def _with_pictures(drawing: Drawing, content: Pictures) -> Sheet:
+    """Lay out panels in rows, with titles that are broken into lines."""
+    columns = min(content.columns, len(content.panels))
+    lines = -(-len(content.panels) // columns)
+    letters = int(_LETTERS * WIDTH / max(columns, 3))
+    titles = [
+        "\n".join(textwrap.fill(text, letters) for text in (panel.title, panel.note) if text) for panel in content.panels
+    ]
+    rows = [titles[start : start + columns] for start in range(0, len(titles), columns)]
+    height = sum(_TITLE * max(title.count("\n") + 1 for title in row) for row in rows)
+    sheet = Sheet(drawing, 0.4 + height + (0.55 if columns == 1 else _PANEL * 4 / max(columns, 3)) * lines)
+    panels = list(sheet.subplots(lines, columns, squeeze=False).flat)
+    for panel, title, shown in zip(panels, titles, content.panels, strict=False):
+        panel.set_title(title, fontsize=6.5)
+        _show(panel, shown)
+    for empty in panels[len(titles) :]:
+        empty.set_visible(False)
+    return sheet
+
+
+def _show(panel: Axes, picture: Picture) -> None:
+    if picture.pixels is not None:
+        panel.imshow(picture.pixels)
+    else:
+        codes = [Path.MOVETO, Path.LINETO, Path.LINETO] * len(picture.needles)
+        panel.add_patch(PathPatch(Path(picture.needles.reshape(-1, 2), codes), facecolor=COLOURS["blue"], linewidth=0))
+        panel.set(xlim=(0, 1), ylim=(0, 1), aspect="equal")
+    panel.set(xticks=[], yticks=[])
+    panel.grid(False)
+    panel.spines[:].set(visible=True, color="#cccccc", linewidth=0.4)
 
 
 class Sheet(Figure):
     """A figure with a title above, a footer below, and points that say what they are.
 
-    The footer says what the rows of the figure were measured with. Height and width are in inches, without a legend.
+    The height is in inches, without title and legend.
     """
 
-    def __init__(self, group: pl.DataFrame, title: str, height: float, width: float = WIDTH) -> None:
+    def __init__(self, drawing: Drawing, height: float) -> None:
         self._constrained = ConstrainedLayoutEngine()
+        width = FULL_WIDTH if drawing.wide else WIDTH
+        title = textwrap.fill(drawing.title, int(12.5 * width))
+        height += 0.16 * (title.count("\n") + 1)
         super().__init__(figsize=(width, height), layout=self._constrained)
-        self.group = group
         self.said: dict[str, list[str]] = {}
         self._ends: dict[Axes, list[tuple[float, float, str, Any]]] = {}
         self.suptitle(title, x=0.01, ha="left", fontsize=9.5, fontweight="bold")
-        footer = provenance(group, _MOST_COMMITS)
-        self.text(0.05, 0.04, footer, transform=self.dpi_scale_trans, fontsize=6.5, color="#666666", in_layout=False)
+        footer = f"{drawing.facts}\n{drawing.footer}"
+        look = {"fontsize": 6.5, "color": "#666666", "in_layout": False}
+        self.text(0.05, 0.05, footer, transform=self.dpi_scale_trans, **look)
         self._reserve(_FOOTER)
 
     def curve(
-        self, panel: Axes, x: Sequence[float], y: Sequence[float], texts: Sequence[str], *form: str, **look: Any
+        self, panel: Axes, x: Sequence[float], y: Sequence[float], texts: Sequence[str], **look: Any
     ) -> None:
         """Plot markers and lines as `Axes.plot` does; a browser shows the text of a marker under the pointer."""
-        (line,) = panel.plot(x, y, *form, **look)
+        (line,) = panel.plot(x, y, **look)
         name = f"points-{len(self.said)}"
         line.set_gid(name)
         self.said[name] = list(texts)
@@ -132,11 +256,6 @@ class Sheet(Figure):
             arrow = {"color": colour, **line}
             note(panel, name, (x, y), (14, place - height), color=text_colour(colour), arrowprops=arrow, **look)
 
-    def drawing(self, name: str, title: str, *sentences: str) -> Drawing:
-        """Finish the figure: its caption is the sentences that are not empty, and what its rows were measured with."""
-        caption = " ".join([*filter(None, sentences), f"{provenance(self.group)}."])
-        return Drawing(name, title, caption, self, cells_of(self.group))
-
     def settle(self) -> None:
         """Lay the page out for good: every drawing would move what is on it a little further."""
         for _ in range(2):
@@ -157,7 +276,7 @@ def note(panel: Axes, text: str, place: tuple[float, float], offset: tuple[float
     panel.annotate(text, place, offset, textcoords="offset points", **look)
 
 
-def plain_log(axis: Axis) -> None:
+def plain_log(axis: Scale) -> None:
     """Put plain numbers on a log axis with its final limits: powers of ten, or 1, 2, 5 where it spans few of them."""
     low, high = axis.get_view_interval()
     axis.set_major_locator(LogLocator(subs=(1,) if high > 100 * low else (1, 2, 5)))

@@ -7,20 +7,41 @@ from contextlib import contextmanager
 from typing import Any
 from zlib import crc32
 
+import matplotlib.colors
 import matplotlib.style
 import polars as pl
+
+from harness.methods.families import CLOSED, EXACT, FREE, MATCHED, OTHER, RESTRICTED, family
+from harness.report.figures.chart import Look
 
 WIDTH = 4.8  # inches, printed at 3.3
 FULL_WIDTH = 7.2
 INK = "#333333"
 
-# Okabe and Ito's colours, told apart by readers with any colour vision; the marker says whose code it is.
-BLUE, _SKY, _GREEN, VERMILION = "#0072B2", "#56B4E9", "#009E73", "#D55E00"
-_ORANGE, _PURPLE, _BLACK = "#E69F00", "#CC79A7", "#000000"
-_SCORE_MATCHING = {"dsm": BLUE, "ssm": _SKY, "tssm": _SKY, "fdssm": _GREEN}
+COLOURS = {
+    "blue": "#0066a8",
+    "sky": "#3794d6",
+    "green": "#00875f",
+    "vermilion": "#c84f00",
+    "orange": "#b37700",
+    "purple": "#7d3c98",
+    "pink": "#c2478f",
+    "plum": "#9b1b5a",
+    "rose": "#e07bb4",
+    "brown": "#7a5230",
+    "grey": "#66707a",
+    "ink": INK,
+}
+"""Close to Okabe and Ito's colours, told apart by readers with any colour vision, dark enough for lines on white.
+
+The page has the same names in `style.css`, with lighter ones for a dark page.
+"""
+_SCORE_MATCHING = {"dsm": "blue", "ssm": "sky", "tssm": "sky", "fdssm": "green"}
+_FREE = {"aml": "purple", "relative-gradient": "pink", "self-normalizing": "plum"}
+_FAMILIES = {EXACT: "vermilion", RESTRICTED: "orange", OTHER: "brown", CLOSED: "grey"}
 _MARKERS = {"ebflow": "o", "nflows": "s", "normflows": "D", "zuko": "^"}
 _OTHER_MARKERS = "vPX*<>"
-_DASHES = ("-", (0, (4, 1.5)), (0, (1, 1)), (0, (4, 1, 1, 1)), (0, (7, 2)), (0, (2, 2)), (0, (6, 1, 1, 1, 1, 1)))
+DASHES = ("-", (0, (4, 1.5)), (0, (1, 1)), (0, (4, 1, 1, 1)), (0, (7, 2)), (0, (2, 2)), (0, (6, 1, 1, 1, 1, 1)))
 
 _SETTINGS: dict[str, Any] = {
     "figure.dpi": 200,  # laid out as it is printed
@@ -60,14 +81,13 @@ def styled() -> Iterator[None]:
 
 
 def colour(objective: str, linear: str) -> str:
-    """Return the colour of a kind of training: an objective of score matching, or maximum likelihood by its matrices.
-
-    Vermilion is maximum likelihood with dense matrices, orange with restricted ones, purple without any; black is what
-    replaces or estimates the likelihood's gradient in some other way.
+    """Return the colour of a kind of training: of the objective in score matching and without determinants, else of
+    the family.
     """
-    if objective in ("ml", "sml"):
-        return {"dense": VERMILION, "none": _PURPLE}.get(linear, _ORANGE)
-    return _SCORE_MATCHING.get(objective, _BLACK)
+    kind = family(objective, linear)
+    if kind == MATCHED:
+        return _SCORE_MATCHING.get(objective, "green")
+    return _FREE.get(objective, "rose") if kind == FREE else _FAMILIES[kind]
 
 
 def marker(method: str) -> str:
@@ -76,20 +96,22 @@ def marker(method: str) -> str:
     return _MARKERS.get(library) or _OTHER_MARKERS[crc32(library.encode()) % len(_OTHER_MARKERS)]
 
 
-def curve_styles(rows: pl.DataFrame) -> dict[str, dict[str, Any]]:
-    """Give every label of the rows its line: colour and marker are its method's, dashes tell apart what shares them."""
+def looks(rows: pl.DataFrame) -> dict[str, tuple[str, Look]]:
+    """Give every label of the rows its family and look.
+
+    Colour and marker are those of its method, dashes tell apart what shares them.
+    """
     seen: dict[tuple[str, str], int] = {}
-    styles = {}
+    found = {}
     curves = rows.select("label", "method", "objective", "linear").unique(maintain_order=True)
     for label, method, objective, linear in curves.iter_rows():
         look = colour(objective, linear), marker(method)
         seen[look] = seen.get(look, -1) + 1
-        dashes = _DASHES[seen[look] % len(_DASHES)]
-        styles[label] = {"color": look[0], "marker": look[1], "linestyle": dashes}
-    return styles
+        found[label] = (family(objective, linear), Look(*look, seen[look] % len(DASHES)))
+    return found
 
 
-def text_colour(name: str) -> tuple[float, float, float]:
-    """Return a colour dark enough for text on white."""
-    red, green, blue = matplotlib.colors.to_rgb(name)
-    return 0.65 * red, 0.65 * green, 0.65 * blue
+def text_colour(shade: str) -> tuple[float, float, float]:
+    """Return a colour of matplotlib dark enough for text on white."""
+    red, green, blue = matplotlib.colors.to_rgb(shade)
+    return 0.75 * red, 0.75 * green, 0.75 * blue
