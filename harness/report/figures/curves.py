@@ -9,6 +9,7 @@ import polars as pl
 from harness.report.figures.chart import Axis, Chart, Curve, Drawing, Point, drawing, tell
 from harness.report.figures.groups import MACHINE, TRAININGS, facts_of, groups, labelled, title_of
 from harness.report.figures.style import looks
+from harness.report.tables.columns import is_disturbed
 
 # Seconds are compared: what they depend on is the same, the commit aside, for a long experiment spans several.
 _REST = ["dtype", *(column for column in MACHINE if column != "commit")]
@@ -33,7 +34,8 @@ def curve_figures(rows: pl.DataFrame) -> Iterator[Drawing]:
     Losses of two objectives are not comparable, and have a figure each. A training that was looked at once has no
     curve.
     """
-    rows = rows.with_columns(disturbed=is_disturbed()).drop_nulls(["iteration", "seconds"]).filter(pl.col("status") == "ok", pl.col("value").is_finite())
+    rows = rows.with_columns(disturbed=is_disturbed()).drop_nulls(["iteration", "seconds"])
+    rows = rows.filter(pl.col("status") == "ok", pl.col("value").is_finite())
     for metric in _METRICS:
         curves = rows.filter(metric=metric).filter(pl.len().over("cell") > 1)
         named = {**TRAININGS, "objective": "{}"} if metric == "validation_loss" else TRAININGS
@@ -61,8 +63,19 @@ def _draw(name: str, group: pl.DataFrame, metric: str) -> Drawing:
         facts_of(group),
         Chart(_AXES, Axis(label, logarithmic, limits=(None, top)), shown, f"{{label}}: {{y}}{unit} at step {{x}}, {{x2}} s"),
         _CAPTIONS[metric],
+        _disturbed(group),
         f"At first the axis ends at {top:,.4g}, so that the ends of the curves can be read." if cut else "",
     )
+
+
+def _disturbed(curves: pl.DataFrame) -> str:
+    """Say which curves' seconds mean little; nothing if all can be trusted."""
+    labels = curves.filter("disturbed")["label"].unique(maintain_order=True).to_list()
+    if not labels:
+        return ""
+    all_of_them = len(labels) == curves["label"].n_unique()
+    whose = "" if all_of_them else f" of {', '.join(labels)}"
+    return f"Seconds{whose} mean little: the machine drifted during the training, or nobody watched it."
 
 
 def _top(curves: list[Curve]) -> float | None:

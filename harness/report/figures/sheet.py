@@ -141,7 +141,7 @@ def _mark(panel: Axes, chart: Chart) -> None:
         look = {"va": "center", "fontweight": "bold"}
         note(panel, text, (0, 1), (6, -10), xycoords="axes fraction", **look)
     if any(curve.ring is not None for curve in chart.told):
-        text = "○ faster than every dense ML\nfrom here on"
+        text = "○ faster than every exact ML\nfrom here on"
         panel.text(0.99, 0.03, text, ha="right", fontsize=7, transform=panel.transAxes)
 
 
