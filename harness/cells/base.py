@@ -16,6 +16,7 @@ from harness.cells.pictures import Arrays
 from harness.errors import InputError, UnavailableError, one_line
 from harness.methods import Method, Problem
 from harness.methods.density import refusal
+from harness.methods.families import family
 from harness.methods.registry import registry, why_unavailable
 from harness.methods.shared_settings import watched
 from harness.results import Row, Store, cell_key
@@ -221,6 +222,8 @@ class Cell(ABC):
         identity, problem = self.identity(), self.problem
         environment = capture(problem.device, method.requires if method else ())
         config = {"identity": identity, "settings": _settings(self), "origin": dataclasses.asdict(self.origin)}
+        if method is not None and method.family:  # what the objective's name does not tell
+            config["family"] = family(method.objective, method.linear, method.matches_scores)
         template = Row(
             cell=cell_key(identity),
             experiment=self.experiment,

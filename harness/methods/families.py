@@ -29,12 +29,15 @@ LIKELIHOOD = (EXACT, FREE, RESTRICTED, OTHER)
 _EXACT_OBJECTIVES = ("ml", "sml")
 
 
-def family(objective: str, linear: str) -> str:
+def family(objective: str, linear: str, matches_scores: bool | None = None) -> str:
     """Return the family, one of `FAMILIES`, of a method by its objective and the form of its linear layers.
 
-    An objective that is not known here is one that maximises the likelihood.
+    Args:
+        objective: Name of the training objective. One that is not known here maximises the likelihood.
+        linear: How the linear layers are parametrised.
+        matches_scores: Whether the method matches scores, where it says so itself; None if the objective's name tells.
     """
-    if objective in SCORE_MATCHING:
+    if objective in SCORE_MATCHING if matches_scores is None else matches_scores:
         return MATCHED
     if objective == "closed-form":
         return CLOSED

@@ -97,3 +97,25 @@ def test_what_another_program_wrote_there_is_no_error(make_row: MakeRow, config:
     facts = _facts(make_row(config=config, versions=config))
     assert facts["torch"] is None
     assert facts["command"] is None
+
+
+@pytest.mark.parametrize(
+    ("objective", "linear", "family"),
+    [
+        ("dsm", "lu", "score matching"),
+        ("ml", "dense", "exact dense"),
+        ("sml", "dense", "exact dense"),
+        ("relative-gradient", "dense", "determinant-free dense"),
+        ("ml", "luperm", "restricted matrices"),
+        ("ml", "none", "other flows"),
+        ("closed-form", "dense", "closed form"),
+        ("lcss", "dense", "determinant-free dense"),
+    ],
+)
+def test_the_family_of_a_method(make_row: MakeRow, objective: str, linear: str, family: str) -> None:
+    assert _facts(make_row(objective=objective, linear=linear))["family"] == family
+
+
+def test_a_declared_family_counts_more_than_the_objectives_name(make_row: MakeRow) -> None:
+    row = make_row(objective="lcss", config='{"family": "score matching"}')
+    assert _facts(row)["family"] == "score matching"
