@@ -6,11 +6,15 @@ The source folder is the repository itself, so a link between two files leads to
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from typing import Any
 
 from docutils import nodes
+from docutils.statemachine import StringList
 from docutils.utils.math.latex2mathml import tex2mathml
 from sphinx.application import Sphinx
+from sphinx.util.docutils import SphinxDirective
 from sphinx.writers.html5 import HTML5Translator
 
 import harness
@@ -83,7 +87,23 @@ def _mathml(formula: str, as_block: bool = False) -> str:
     return tex2mathml(formula, as_block=as_block).replace("<mo>&ApplyFunction;</mo>", '<mspace width="0.17em"/>')
 
 
+class Commands(SphinxDirective):
+    """The commands of the program with their options, as typer writes them in Markdown; examples become code."""
+
+    def run(self) -> list[nodes.Node]:
+        """Return the sections of all commands."""
+        command = [sys.executable, "-m", "typer", "harness.cli.program", "utils", "docs", "--name", "harness"]
+        written = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        _, text = written.split("\n", 1)  # the page has a title of its own
+        text = re.sub(r"(?m)^Examples:\n((?:  .*\n)+)", r"**Examples**:\n\n```sh\n\1```\n", text)
+        text = re.sub(r"(?m)^  (harness|torchrun) ", r"\1 ", text)
+        sections = nodes.section()
+        self.state.nested_parse(StringList(text.splitlines(), "harness --help"), 0, sections, match_titles=True)
+        return sections.children
+
+
 def setup(app: Sphinx) -> None:
-    """Register the treatment of docstrings and the two writers of formulas."""
+    """Register the treatment of docstrings, the commands, and the two writers of formulas."""
+    app.add_directive("commands", Commands)
     app.connect("autodoc-process-docstring", plain_text, priority=400)  # before napoleon
     app.add_html_math_renderer("mathml", (visit_inline_math, None), (visit_display_math, None))
