@@ -13,6 +13,7 @@ import typer
 from harness import __version__
 from harness.cli.authors import check, new_adapter
 from harness.cli.listing import list_names
+from harness.cli.models import evaluate, sample
 from harness.cli.reading import figures, report, tables
 from harness.cli.reproduce import reproduce
 from harness.cli.results import app as results
@@ -49,6 +50,7 @@ def program(
 
 _COMMANDS: dict[str, dict[str, Callable[..., None]]] = {
     "Measure": {"runtime": runtime, "train": train, "reproduce": reproduce},
+    "Use a trained model": {"evaluate": evaluate, "sample": sample},
     "Look": {"list": list_names, "tables": tables, "figures": figures, "report": report},
     "Add a competitor": {"new-adapter": new_adapter, "check": check},
 }

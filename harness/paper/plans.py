@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from harness import datasets
 from harness.methods import Method, Problem
 from harness.methods.registry import registry
-from harness.paper.configurations import configuration
+from harness.paper.configurations import Configuration, configuration
 from harness.paper.recipes import PUBLISHED_LAYERS
 
 if TYPE_CHECKING:
@@ -308,11 +308,7 @@ def configured_cell(
     """
     from harness.cells import LikelihoodCell, Origin
 
-    chosen = configuration(dataset, architecture, method.objective, recipe)
-    if chosen.problem.start not in method.starts:  # other people's layers start as they do
-        chosen = chosen.changed({"start_samples": None, "calibrate": False}, start="published")
-    if not method.iterative:
-        chosen = chosen.changed({}, layers=1)
+    chosen = suited(configuration(dataset, architecture, method.objective, recipe), method)
     return LikelihoodCell(
         experiment=experiment,
         profile=context.profile,
@@ -329,6 +325,13 @@ def configured_cell(
         data_dir=context.data_dir,
         origin=Origin(context.argv(experiment, [method.name], seed), recipe, shortened=False),
     )
+
+
+def suited(chosen: Configuration, method: Method) -> Configuration:
+    """Return a configuration without what a method does not offer."""
+    if chosen.problem.start not in method.starts:  # other people's layers start as they do
+        chosen = chosen.changed({"start_samples": None, "calibrate": False}, start="published")
+    return chosen if method.iterative else chosen.changed({}, layers=1)
 
 
 def overridden(
