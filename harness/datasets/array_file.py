@@ -55,9 +55,7 @@ def declare(path: Path) -> ArrayFile:
     """
     if not str(path).isprintable():
         raise InputError(f"{path}: results cannot carry this name; rename the file without its odd characters")
-    shape = _contents(path).shape
-    if len(shape) != 2:
-        raise InputError(f"{path}: holds an array of shape {shape}; save a 2-D array of numbers, one row a sample")
+    shape = _contents(path, dimensions=2).shape
     count, dimension = shape
     if count < FEWEST_ROWS or dimension == 0:
         raise InputError(f"{path}: has shape {shape}; save {FEWEST_ROWS} rows or more")
@@ -106,7 +104,7 @@ def require_finite(array: np.ndarray, where: str = "") -> None:
     """Raise an `InputError` that names the first row, counting from 0, with NaN or infinity in it."""
     import numpy as np
 
-    bad_rows = np.flatnonzero(~np.isfinite(array).reshape(len(array), -1).all(axis=1))
+    bad_rows = np.flatnonzero(~np.isfinite(array).all(axis=tuple(range(1, array.ndim))))
     if len(bad_rows):
         raise InputError(
             f"{where}row {bad_rows[0]} (counting from 0) holds NaN or infinity, as do {len(bad_rows)} of "
@@ -138,15 +136,15 @@ def standardized(data: Dataset) -> Dataset:
     return replace(data, preprocessing=Standardize(tuple(mean.tolist()), tuple(scale.tolist())))
 
 
-def _contents(path: Path) -> np.ndarray | pl.DataFrame:
+def _contents(path: Path, dimensions: int | None = None) -> np.ndarray | pl.DataFrame:
     """Return the array of a `.npy` file, mapped into memory and not read, or the frame of any other file."""
     if not path.is_file():
         raise InputError(f"{path}: no such file; give the path of an existing {path.suffix} file")
-    return _mapped(path) if path.suffix == ".npy" else _frame(path, state_of(path))
+    return _mapped(path, dimensions) if path.suffix == ".npy" else _frame(path, state_of(path))
 
 
-def _mapped(path: Path) -> np.ndarray:
-    """Map the array of a file into memory without reading it; pickles are refused."""
+def _mapped(path: Path, dimensions: int | None) -> np.ndarray:
+    """Map an array of this many dimensions, or of any number but 0, into memory without reading it; no pickles."""
     import numpy as np
 
     try:
@@ -156,7 +154,7 @@ def _mapped(path: Path) -> np.ndarray:
             f"{path}: not a whole .npy file of numbers ({type(error).__name__}); "
             "write it again with numpy.save, from an array of floats"
         ) from error
-    if mapped.dtype.kind not in "fiu" or not mapped.ndim:
+    if mapped.dtype.kind not in "fiu" or mapped.ndim != (dimensions or max(1, mapped.ndim)):
         raise InputError(
             f"{path}: holds {mapped.dtype} of shape {mapped.shape}; save a 2-D array of numbers, one row a sample"
         )

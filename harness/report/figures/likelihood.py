@@ -22,7 +22,7 @@ def likelihood_figures(rows: pl.DataFrame) -> Iterator[Drawing]:
     scored = rows.filter((pl.col("metric") == "nll").any().over("cell"), status="ok")
     for name, group in groups(scored, TRAININGS, ["dtype"]):
         table = likelihood(group)
-        if table["NLL nats"].count() > 1:
+        if table["NLL nats"].count() > 1 and table.filter(pl.col("method") != "gaussian")["NLL nats"].count():
             yield _dots(name, group.filter(metric="nll"), table)
     norms = rows.filter(metric="gradient_norm", status="ok")
     for name, group in groups(norms, TRAININGS, ["dtype"]):
