@@ -8,12 +8,12 @@ import torch
 from torch import Tensor
 from torch.nn.functional import softplus
 
-from ebflow.layers.base import ElementwiseLayer
+from ebflow.layers.base import ElementwiseLayer, WithConstants
 
 __all__ = ["SmoothLeakyReLU"]
 
 
-class SmoothLeakyReLU(ElementwiseLayer):
+class SmoothLeakyReLU(WithConstants, ElementwiseLayer):
     """f(x) = alpha x + (1 - alpha) softplus(x), elementwise, plus x itself in the residual form.
 
     Args:
@@ -24,10 +24,13 @@ class SmoothLeakyReLU(ElementwiseLayer):
         ValueError: if alpha is not between 0 and 1.
     """
 
+    constants = ("alpha", "residual")
+
     def __init__(self, alpha: float = 0.3, residual: bool = False) -> None:
         super().__init__()
         if not 0 < alpha < 1:
             raise ValueError(f"the smooth leaky ReLU needs alpha between 0 and 1, not {alpha}")
+        self.alpha, self.residual = alpha, residual
         self.rise = 1 - alpha
         self.lowest_slope = alpha + residual
         self.highest_slope = 1.0 + residual

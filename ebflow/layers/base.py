@@ -7,14 +7,24 @@ single backward pass where the layers bring closed forms, and autograd does what
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
-__all__ = ["ClosedForm", "ConstantLayer", "ElementwiseLayer", "FixedLayer", "Layer", "Shape", "VaryingLayer"]
+__all__ = [
+    "ClosedForm",
+    "ConstantLayer",
+    "ElementwiseLayer",
+    "FixedLayer",
+    "Layer",
+    "Shape",
+    "VaryingLayer",
+    "WithConstants",
+]
 
 Shape = tuple[int, ...]
 
@@ -159,6 +169,50 @@ class ElementwiseLayer(VaryingLayer, ClosedForm):
         dlog = (bend * dx).flatten(1).sum(1)
         ddlog = (change * squared + bend * ddx).flatten(1).sum(1)
         return self.value(x), slope * dx, slope * (bend * squared + ddx), dlog, ddlog
+
+
+class WithConstants(nn.Module):
+    """A module whose state dict also holds the constants of its map, so that weights never end up in another map.
+
+    Weights that were saved before the constants were load as ever.
+    """
+
+    constants: ClassVar[tuple[str, ...]]
+    """The names of the attributes, each a number or a bool, that the map depends on and that are never trained."""
+
+    def get_extra_state(self) -> Tensor:
+        """Return the constants, float64, in the order of their names."""
+        return torch.tensor([float(getattr(self, name)) for name in self.constants], dtype=torch.float64, device="cpu")
+
+    def set_extra_state(self, state: Tensor) -> None:
+        """Compare constants that were saved with the module's own.
+
+        Raises:
+            ValueError: if a constant differs; the message names it, with both values.
+        """
+        kept = [float(getattr(self, name)) for name in self.constants]
+        for name, own, saved in zip(self.constants, kept, state.tolist(), strict=True):
+            if not math.isclose(own, saved, rel_tol=1e-6):  # a state dict may have been averaged, or cast
+                raise ValueError(f"{type(self).__name__} has {name} = {own:g}, the weights were made with {saved:g}")
+
+    def _load_from_state_dict(
+        self,
+        state_dict: dict[str, Any],
+        prefix: str,
+        local_metadata: dict[str, Any],
+        strict: bool,
+        missing_keys: list[str],
+        unexpected_keys: list[str],
+        error_msgs: list[str],
+    ) -> None:
+        try:
+            super()._load_from_state_dict(
+                state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs
+            )
+        except ValueError as error:
+            error_msgs.append(f"{prefix.removesuffix('.') or 'the module'}: {error}")
+        if (key := f"{prefix}_extra_state") in missing_keys:
+            missing_keys.remove(key)
 
 
 class ConstantLayer(ClosedForm):

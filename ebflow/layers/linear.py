@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from ebflow.layers.base import ConstantLayer, Shape, require_shape
+from ebflow.layers.base import ConstantLayer, Shape, WithConstants, require_shape
 
 __all__ = ["Bias", "Dense", "Triangular"]
 
@@ -83,7 +83,7 @@ class Bias(ConstantLayer):
         return shape
 
 
-class Triangular(ConstantLayer):
+class Triangular(WithConstants, ConstantLayer):
     """z = W x with W lower or upper triangular; starts as the identity.
 
     The determinant costs O(D) and the inverse is a substitution, O(D^2) a sample. Only the D (D + 1) / 2 entries of the
@@ -96,6 +96,8 @@ class Triangular(ConstantLayer):
     Raises:
         ValueError: if the dimension is below 1.
     """
+
+    constants = ("upper",)
 
     def __init__(self, dimension: int, *, upper: bool) -> None:
         super().__init__()

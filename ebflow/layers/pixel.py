@@ -7,12 +7,12 @@ import math
 import torch
 from torch import Tensor
 
-from ebflow.layers.base import ElementwiseLayer, FixedLayer, Shape, require_shape
+from ebflow.layers.base import ElementwiseLayer, FixedLayer, Shape, WithConstants, require_shape
 
 __all__ = ["Logit", "Scale"]
 
 
-class Scale(FixedLayer):
+class Scale(WithConstants, FixedLayer):
     """y = (x - shift) / divisor with fixed numbers.
 
     Args:
@@ -23,6 +23,8 @@ class Scale(FixedLayer):
     Raises:
         ValueError: if the divisor is zero or not a number.
     """
+
+    constants = ("shift", "divisor")
 
     def __init__(self, shape: Shape, shift: float, divisor: float) -> None:
         if not abs(divisor) > 0:
@@ -48,7 +50,7 @@ class Scale(FixedLayer):
         return shape
 
 
-class Logit(ElementwiseLayer):
+class Logit(WithConstants, ElementwiseLayer):
     """y = (log x - log(1 - x)) / alpha; NaN outside (0, 1), so that a value out of range never passes unseen.
 
     Args:
@@ -57,6 +59,8 @@ class Logit(ElementwiseLayer):
     Raises:
         ValueError: if alpha is not above zero.
     """
+
+    constants = ("alpha",)
 
     def __init__(self, alpha: float) -> None:
         super().__init__()

@@ -6,6 +6,7 @@ import math
 import time
 from abc import abstractmethod
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -29,7 +30,8 @@ from harness.results.statistics import Estimate, mean_interval
 from harness.timing.interleaved import Watch
 from harness.training.checkpoints import TrainingCheckpoint
 from harness.training.configuration import TrainingConfig
-from harness.training.loop import Divergence, TrainingReport
+from harness.training.loop import Divergence, KeepWeights, TrainingReport
+from harness.training.saved_model import describe, write_model
 from harness.training.scoring import fit, nll, noised, without_map
 from harness.training.state import CurvePoint
 
@@ -51,6 +53,7 @@ class TrainedCell(Cell):
         data_dir: The folder of the data.
         download: Whether missing data may be fetched.
         caveat: What tables are to say of the method under the recipe, such as a start or a learning rate of its own.
+        standardize: Whether the columns of a user's own table are standardised.
     """
 
     method: str
@@ -59,6 +62,7 @@ class TrainedCell(Cell):
     logit_alpha: float | None = None
     data_dir: Path | None = field(default=None, metadata=APART)
     download: bool = field(default=False, metadata=APART)
+    standardize: bool = False
     caveat: str = field(default="", metadata=APART)
 
     @abstractmethod
@@ -128,6 +132,8 @@ class TrainedCell(Cell):
             raise UnavailableError(missing)
         try:
             data = datasets.load(self.dataset, self.data_dir, seed=self.problem.seed)
+            if self.standardize:
+                data = datasets.standardized(data)
         except InputError as error:
             raise UnavailableError(str(error)) from error
         if augment and len(data.shape) != 3:
@@ -154,7 +160,7 @@ class LikelihoodCell(TrainedCell):
         augment: Whether training images are mirrored and moved at random.
         clean_batches: Whether training data lack the preprocessing's noise, as for DSM in 2-D, whose own noise of the
             same scale takes its place.
-        checkpoint: The file that keeps the best weights, or None.
+        save: The file that keeps the best trained model, or None.
     """
 
     kind: ClassVar[str] = "likelihood"
@@ -165,11 +171,11 @@ class LikelihoodCell(TrainedCell):
     augment: bool = False
     preprocess: bool = True
     clean_batches: bool = False
-    checkpoint: Path | None = field(default=None, metadata=APART)
+    save: Path | None = field(default=None, metadata=APART)
 
     @property
     def always_runs(self) -> bool:
-        return self.checkpoint is not None
+        return self.save is not None
 
     def check(self) -> None:
         if self.preprocess:
@@ -184,9 +190,11 @@ class LikelihoodCell(TrainedCell):
         if not self.preprocess:
             data, problem = without_map(data, problem)
         batches = replace(data, preprocessing=Identity()) if self.clean_batches else data
-        outcome = fit_and_score(
-            method, problem, data, batches, self.config, self.draws, progress, self.checkpoint, resume
-        )
+        keep_weights = None
+        if self.save is not None:
+            description = describe(method, problem, data, self.recipe)
+            keep_weights = partial(write_model, self.save, description)
+        outcome = fit_and_score(method, problem, data, batches, self.config, self.draws, progress, keep_weights, resume)
         keep(outcome.arrays)
         size = {"parameters": outcome.parameters}
         rows = [row(*metric, **size) for metric in _final_metrics(outcome, self.problem)]
@@ -230,7 +238,7 @@ def fit_and_score(
     config: TrainingConfig,
     draws: int,
     progress: Progress = lambda done, total, note: None,
-    checkpoint: Path | None = None,
+    keep_weights: KeepWeights | None = None,
     resume: TrainingCheckpoint | None = None,
 ) -> Likelihood:
     """Train a method on a dataset and score the best validated weights on the test set.
@@ -244,7 +252,7 @@ def fit_and_score(
         config: The recipe; a closed-form method makes one pass over the data instead.
         draws: K, the number of test passes with fresh preprocessing noise.
         progress: Told how many epochs are done, of how many, and a note.
-        checkpoint: The file that keeps the best weights (safetensors), or None.
+        keep_weights: Given the best weights whenever there are better ones, or None.
         resume: Where the training is saved and goes on from, or None.
 
     Raises:
@@ -256,7 +264,7 @@ def fit_and_score(
         raise InputError(f"the number of test draws must be at least 1, not {draws}")
     model = build(method, problem)
     watched = method.matches_scores
-    report = fit(model, problem, dataset, batches, config, progress, checkpoint, resume, watch_loss=watched)
+    report = fit(model, problem, dataset, batches, config, progress, keep_weights, resume, watch_loss=watched)
     test = [nll(model, dataset.test, dataset, problem, stream(draw, "test")) for draw in range(draws)]
     if not all(map(math.isfinite, test)):
         raise Divergence("the test NLL is not finite")
@@ -300,7 +308,7 @@ def _against_truth(model: Model, dataset: Dataset, problem: Problem) -> dict[str
     if density is None:
         return {}
     gaps: dict[str, list[float]] = {"kl": [], "fisher": []}
-    for x, _ in noised(dataset.test, dataset, problem, stream(0, "test")):
+    for x, _ in noised(dataset.test, dataset.preprocessing, problem, stream(0, "test")):
         with torch.no_grad(), guarded("to_latent"):
             gaps["kl"] += (density.log_prob(x.double()) - log_prob(model, x).double()).tolist()
         if (exact := density.score(x.double())) is not None:

@@ -128,7 +128,7 @@ def follow(cell: LikelihoodCell, store: Store, fresh: bool) -> None:
     """Take part in the training of a cell that another process runs by `run_cells`, and write nothing."""
     if fresh or not finished_rows(cell, store):
         resume = _resumed_from(cell, cell.key(), store, follows=True)
-        replace(cell, checkpoint=None).run(resume=resume)
+        replace(cell, save=None).run(resume=resume)
 
 
 def _resumed_from(cell: Cell, key: str, store: Store, follows: bool = False) -> TrainingCheckpoint:

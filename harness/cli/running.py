@@ -34,16 +34,22 @@ def run_and_show(
     crew: Crew | None = None,
     limits: Limits | None = None,
     end: End | None = None,
-) -> None:
+    beside: Sequence[Cell] = (),
+) -> list[Row]:
     """Run cells under a progress bar, and show and write their results by `end`, or else by `show_tables`.
 
     With `as_json` rows are printed instead, and nothing else is printed or written. With a crew, which runs the cells
-    of a sweep, the plan of the sweep is printed first, unless plan and progress are left out by `quiet`.
+    of a sweep, the plan of the sweep is printed first, unless plan and progress are left out by `quiet`. The cells in
+    `beside` are run after the others for comparison, and no failure of theirs counts.
+
+    Returns:
+        The rows of all cells.
 
     Raises:
         InputError: if a cell cannot be run as it is asked for, or the results folder cannot be written.
         SystemExit: with status 1 if no cell has a number, 130 after Ctrl-C.
     """
+    cells = [*cells, *beside]
     for cell in cells:
         cell.check()
     store.prepare()
@@ -74,8 +80,10 @@ def run_and_show(
     if not as_json:
         (end or show_tables)(rows, store, quiet)
     screen.say(*store.notes)
-    if all(row.status != "ok" for row in rows):
+    compared = {cell.key() for cell in beside}
+    if all(row.status != "ok" for row in rows if row.cell not in compared):
         sys.exit(1)
+    return rows
 
 
 def show_tables(rows: list[Row], store: Store, quiet: bool) -> None:

@@ -11,11 +11,13 @@ from harness.cli.options import MODEL, OUTPUT, RESULTS, TRAINING, option
 from harness.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from harness.cells import LikelihoodCell
     from harness.datasets.dataset import Dataset
     from harness.methods import Method
+    from harness.paper.plans import Context
+    from harness.results import Row
 
 
 def train(
@@ -27,8 +29,8 @@ def train(
         str,
         option(
             MODEL,
-            "NAME|FILE.npy",
-            "Name of a dataset (harness list), or a file with an array of (N, D) floats.",
+            "NAME|FILE",
+            "Name of a dataset (harness list), or a .csv, .npy or .parquet file of numbers, one row a sample.",
             autocompletion=completion.datasets,
         ),
     ] = "digits",
@@ -74,10 +76,11 @@ def train(
     seed: options.Seed = 0,
     data_dir: options.DataDir = None,
     draws: Annotated[
-        int, option(OUTPUT, "K", "Number of test passes, each with fresh dequantisation noise.", min=1)
+        int, option(OUTPUT, "K", "Number of test passes, each with fresh noise; a file needs one.", min=1)
     ] = 10,
-    checkpoint: Annotated[
-        Path | None, option(OUTPUT, "FILE", "File to keep the best weights in (safetensors).")
+    save: Annotated[
+        Path | None,
+        option(OUTPUT, "FILE", "File to keep the trained model in (safetensors), for harness evaluate and sample."),
     ] = None,
     results_dir: options.ResultsDir = RESULTS,
     fresh: options.Fresh = False,
@@ -86,16 +89,20 @@ def train(
 ) -> None:
     """Train one method on one dataset and measure its test NLL, by the paper's recipe unless told otherwise.
 
+    One Gaussian, fitted to the same data, stands beside it. The columns of a file are standardised first; the NLL stays
+    in the units of the data.
+
     Examples:
       harness train --method ebflow-dsm --dataset mnist --epochs 30
-      harness train --dataset mnist --recipe tuned --checkpoint best.safetensors
-      harness train --method gaussian --dataset my.npy
+      harness train --dataset mnist --recipe tuned --save model.safetensors
+      harness train --method ebflow-aml --dataset my.csv --recipe tuned --save model.safetensors
       harness train --architecture toy --dataset swirl --max-seconds 60
       torchrun --nproc-per-node 2 -m harness.cli train --threads 1   # two processes share every batch
     """
     from harness import datasets
     from harness.cells.sweep import follow
     from harness.cli.running import run_and_show
+    from harness.cli.screen import say
     from harness.methods.process_settings import prepare
     from harness.paper.plans import Context, configured_cell, overridden
     from harness.results import Store
@@ -107,14 +114,10 @@ def train(
     if refresh is not None and not chosen.periods:
         raise InputError(f"{method} does the same work at every step; leave --refresh out")
     data = datasets.load(dataset, options.existing(data_dir))
-    changed_config = _given(
-        epochs=epochs,
-        learning_rate=learning_rate,
-        optimizer=optimizer,
-        patience=patience,
-        max_seconds=max_seconds,
-        compile=compile_ or None,
-    )
+    if table := datasets.is_file(dataset):
+        draws = 1  # its rows get no noise, so that all passes are the same
+    changed_config = _given(epochs=epochs, learning_rate=learning_rate, optimizer=optimizer, patience=patience)
+    changed_config |= _given(max_seconds=max_seconds, compile=compile_ or None)
     changed_problem = _given(layers=layers, batch=batch, noise=noise, refresh=refresh)
     argv = options.words(
         "train",
@@ -135,24 +138,54 @@ def train(
         changed_config["ema_decay"] = None
     context = Context("custom", device, data_dir=data_dir)
     cell = configured_cell("train", context, chosen, dataset, architecture, recipe=recipe, seed=seed, draws=draws)
-    cell = overridden(cell, changed_config, {"dtype": dtype, **changed_problem})
     cell = dataclasses.replace(
-        cell,
+        overridden(cell, changed_config, {"dtype": dtype, **changed_problem}),
         recipe=_label(recipe, changed_config | changed_problem),
         preprocess=map_,
+        standardize=table,
         download=True,
-        checkpoint=checkpoint,
-        origin=dataclasses.replace(cell.origin, argv=argv),
+        save=save,
     )
+    cell = dataclasses.replace(cell, origin=dataclasses.replace(cell.origin, argv=argv))
     _check(cell, data)
     store = Store(results_dir)
     with process_group(device) as rank:
         if limits is not None and processes() > 1:
             raise InputError("a training in several processes has no limits; leave --timeout and --memory out")
         if rank == 0:
-            run_and_show([cell], store, fresh=fresh, as_json=as_json, quiet=quiet, limits=limits)
+            beside = _gaussian_beside(cell, context)
+            rows = run_and_show([cell], store, fresh=fresh, as_json=as_json, quiet=quiet, limits=limits, beside=beside)
+            say(*_worse_than_gaussian(cell, rows))
         else:
             follow(cell, store, fresh)
+
+
+def _gaussian_beside(cell: LikelihoodCell, context: Context) -> list[LikelihoodCell]:
+    """Return the cell of one Gaussian on the data of a cell; none beside the Gaussian itself, or where it has none."""
+    from harness.methods.registry import registry
+    from harness.paper.plans import configured_cell, overridden
+
+    gaussian, problem = registry().methods.get("gaussian"), cell.problem
+    if gaussian is None or cell.method == gaussian.name or problem.architecture not in gaussian.architectures:
+        return []
+    same: dict[str, Any] = {"architecture": problem.architecture, "dataset": cell.dataset, "recipe": cell.origin.recipe}
+    same |= {"seed": problem.seed, "draws": cell.draws}
+    beside = overridden(configured_cell("train", context, gaussian, **same), {}, {"dtype": problem.dtype})
+    argv = options.words("train", method=gaussian.name, dtype=problem.dtype, device=problem.device, **same)
+    origin = dataclasses.replace(beside.origin, argv=argv)
+    return [dataclasses.replace(beside, standardize=cell.standardize, download=True, origin=origin)]
+
+
+def _worse_than_gaussian(cell: LikelihoodCell, rows: Sequence[Row]) -> list[str]:
+    """Return a warning if a cell's test NLL is above that of one Gaussian; nothing where one of them has none."""
+    values = {row.method: row.value for row in rows if row.metric == "nll" and row.value is not None}
+    own, gaussian = values.get(cell.method), values.get("gaussian")
+    if own is None or gaussian is None or own <= gaussian:
+        return []
+    return [
+        f"warning: {cell.method} is worse than one Gaussian on {cell.dataset}: its test NLL is {own:,.4g} nats, the "
+        f"Gaussian's {gaussian:,.4g}; try --recipe tuned, or more --epochs"
+    ]
 
 
 def _label(recipe: str, changed: Mapping[str, Any]) -> str:
@@ -174,20 +207,23 @@ def _available(name: str, architecture: str) -> Method:
 
 
 def _check(cell: LikelihoodCell, data: Dataset) -> None:
-    """Find out before the training what would end it, and make the folder that its weights are written to."""
+    """Find out before the training what would end it, and make the folder that its model is written to."""
+    from harness import datasets
     from harness.training.scoring import without_map
 
+    if cell.standardize:
+        datasets.standardized(data)
     if not cell.preprocess:
         without_map(data, cell.problem)
-    if cell.checkpoint is None:
+    if cell.save is None:
         return
     try:
-        cell.checkpoint.parent.mkdir(parents=True, exist_ok=True)
-        if cell.checkpoint.is_dir():
+        cell.save.parent.mkdir(parents=True, exist_ok=True)
+        if cell.save.is_dir():
             raise IsADirectoryError(0, "it is a folder")
     except OSError as error:
-        place, reason = cell.checkpoint, error.strerror
-        raise InputError(f"the checkpoint {place} cannot be written ({reason}); choose another file") from error
+        place, reason = cell.save, error.strerror
+        raise InputError(f"the model file {place} cannot be written ({reason}); choose another file") from error
 
 
 def _given(**options: object) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The data of the benchmark: synthetic densities, digits, MNIST, CIFAR-10, and a user's own arrays.
+"""The data of the benchmark: synthetic densities, digits, MNIST, CIFAR-10, and a user's own tables.
 
 Names, sizes and availability are known without torch and without reading any data.
 """
@@ -8,14 +8,26 @@ from __future__ import annotations
 from functools import lru_cache
 from pathlib import Path
 
-from harness.datasets.array_file import declare
+from harness.datasets.array_file import declare, is_file, read_rows, standardized
 from harness.datasets.dataset import Dataset, Declaration
 from harness.datasets.embedded import DIGITS, SYNTHETIC
 from harness.datasets.files import State, sha256_of, state_of
 from harness.datasets.image_sets import CIFAR10, MNIST
 from harness.errors import InputError, unknown
 
-__all__ = ["DECLARATIONS", "fetch", "fingerprint", "load", "names", "shape", "training_samples", "why_unavailable"]
+__all__ = [
+    "DECLARATIONS",
+    "fetch",
+    "fingerprint",
+    "is_file",
+    "load",
+    "names",
+    "read_rows",
+    "shape",
+    "standardized",
+    "training_samples",
+    "why_unavailable",
+]
 
 DECLARATIONS: dict[str, Declaration] = {set_.name: set_ for set_ in (*SYNTHETIC, DIGITS, MNIST, CIFAR10)}
 """All data sets by name, smallest dimension first."""
@@ -27,10 +39,10 @@ def names() -> tuple[str, ...]:
 
 
 def shape(name: str) -> tuple[int, ...]:
-    """Return the shape of one sample of a data set, by its name or the path of a `.npy` file, without loading it.
+    """Return the shape of one sample of a data set, by its name or the path of a user's own file.
 
     Raises:
-        InputError: if the name is unknown, or the header of a `.npy` file is not of an array of floats.
+        InputError: if the name is unknown, or the file holds no table.
     """
     return _declaration(name).shape
 
@@ -56,7 +68,7 @@ def fingerprint(name: str) -> str | None:
 
     The fingerprint of a file that cannot be read is empty: `load` says what is wrong with it.
     """
-    return sha256_of(Path(name)) if name.endswith(".npy") else None
+    return sha256_of(Path(name)) if is_file(name) else None
 
 
 def fetch(name: str, data_dir: Path | None = None, within: float | None = None) -> None:
@@ -86,11 +98,11 @@ def load(name: str, data_dir: Path | None = None, *, seed: int = 0) -> Dataset:
     The last sets loaded are kept, as long as their files stay as they are: do not change their tensors in place.
 
     Args:
-        name: One of `names()`, or the path of a `.npy` file that holds an (N, D) array of floats.
+        name: One of `names()`, or the path of a `.npy`, `.csv` or `.parquet` file that holds a table of numbers.
         data_dir: Folder of the published files: `mnist/` and `cifar-10-batches-bin/`, or the archives they
             come in. By default the one that the environment variable HARNESS_DATA_DIR names, else a cache of
             the user's.
-        seed: Seed of the synthetic sets; the other sets, a `.npy` file among them, have fixed splits.
+        seed: Seed of the synthetic sets; the other sets, a user's own file among them, have fixed splits.
 
     Returns:
         The data set.
@@ -110,8 +122,8 @@ def _loaded(declaration: Declaration, data_dir: Path | None, seed: int, files: t
 
 
 def _declaration(name: str) -> Declaration:
-    if name.endswith(".npy"):
+    if is_file(name):
         return declare(Path(name))
     if name not in DECLARATIONS:
-        raise InputError(f"{unknown('dataset', name, DECLARATIONS)} (or give the path of a .npy file)")
+        raise InputError(f"{unknown('dataset', name, DECLARATIONS)} (or give the path of a .npy, .csv or .parquet)")
     return DECLARATIONS[name]

@@ -81,6 +81,7 @@ class Dataset:
         preprocessing: The random map from raw samples to model space, the same for every method.
         density: Exact density of the *preprocessed* samples, where it is known (the synthetic sets).
         augment: Whether training images are mirrored and moved at random (`harness.datasets.augmentation`).
+        columns: Names of the columns of a user's own table; none where it has none.
     """
 
     name: str
@@ -91,6 +92,7 @@ class Dataset:
     preprocessing: Preprocessing
     density: Density | None = None
     augment: bool = False
+    columns: tuple[str, ...] = ()
 
     @property
     def dimension(self) -> int:

@@ -50,7 +50,7 @@ class Preprocessing(ABC):
         """
         raw = raw.to(torch.float64)
         data = self._add_noise(raw, generator)
-        transform = self._transform()
+        transform = self._transform(data)
         x = transform(data)
         elementwise = transform.log_abs_det_jacobian(data, x) - self._noise_log_density(data - raw)
         ladj = elementwise.expand(data.shape).flatten(1).sum(1)
@@ -58,11 +58,12 @@ class Preprocessing(ABC):
 
     def draw(self, raw: Tensor, generator: torch.Generator | None = None, dtype: torch.dtype = torch.float32) -> Tensor:
         """Do as a call does, without the log-determinant: training has no use for it, and it costs most of the time."""
-        return self._transform()(self._add_noise(raw.to(torch.float64), generator)).to(dtype)
+        data = self._add_noise(raw.to(torch.float64), generator)
+        return self._transform(data)(data).to(dtype)
 
     def inverse(self, x: Tensor) -> Tensor:
         """Take samples, `(B, *shape)`, to data space in their dtype, neither clamped nor floored to levels."""
-        return self._transform().inv(x.to(torch.float64)).to(x.dtype)
+        return self._transform(x).inv(x.to(torch.float64)).to(x.dtype)
 
     @abstractmethod
     def _add_noise(self, raw: Tensor, generator: torch.Generator | None) -> Tensor:
@@ -72,8 +73,8 @@ class Preprocessing(ABC):
         """Return the log-density of noise on grey levels, elementwise; zero for samples that have a density anyway."""
         return torch.zeros_like(noise)
 
-    def _transform(self) -> ComposeTransform:
-        """Return the elementwise bijection T of data space -> model space."""
+    def _transform(self, like: Tensor) -> ComposeTransform:
+        """Return the elementwise bijection T of data space -> model space, for samples on the device of `like`."""
         return ComposeTransform([])
 
 
@@ -83,6 +84,37 @@ class Identity(Preprocessing):
 
     def _add_noise(self, raw: Tensor, generator: torch.Generator | None) -> Tensor:
         return raw
+
+
+@dataclass(frozen=True)
+class Standardize(Preprocessing):
+    """Take every column to mean 0 and standard deviation 1: x = (v - mean) / scale; log|det J| = -sum log scale.
+
+    The NLL stays in the units of the data, because the log-determinant counts.
+
+    Attributes:
+        mean: What is subtracted, one number a column.
+        scale: What is divided by, one number above 0 a column.
+
+    Raises:
+        InputError: if the two have other lengths, or a scale is not above 0.
+    """
+
+    mean: tuple[float, ...]
+    scale: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        if len(self.mean) != len(self.scale) or not all(0 < scale < math.inf for scale in self.scale):
+            raise InputError("a standardisation needs one mean and one scale above 0 for each column")
+
+    def _add_noise(self, raw: Tensor, generator: torch.Generator | None) -> Tensor:
+        return raw
+
+    def _transform(self, like: Tensor) -> ComposeTransform:
+        mean, scale = (
+            torch.tensor(values, dtype=torch.float64, device=like.device) for values in (self.mean, self.scale)
+        )
+        return ComposeTransform([AffineTransform(mean, scale).inv])
 
 
 @dataclass(frozen=True)
@@ -176,7 +208,7 @@ class LogitPreprocessing(Dequantize):
         if not self.alpha > 0:
             raise InputError(f"alpha must be positive, not {self.alpha}: the paper's is 0.5")
 
-    def _transform(self) -> ComposeTransform:
+    def _transform(self, like: Tensor) -> ComposeTransform:
         shrink = 1 - 2 * self.margin
         return ComposeTransform(
             [

@@ -316,9 +316,7 @@ def configured_cell(
     from harness.cells import LikelihoodCell, Origin
 
     chosen = configuration(dataset, architecture, method.objective, recipe, method.family)
-    chosen, caveat = _of_method(chosen, method, recipe.startswith("tuned"))
-    if not method.iterative:
-        chosen = chosen.changed({}, layers=1)
+    chosen, caveat = suited(chosen, method, recipe)
     return LikelihoodCell(
         experiment=experiment,
         profile=context.profile,
@@ -338,7 +336,7 @@ def configured_cell(
     )
 
 
-def _of_method(chosen: Configuration, method: Method, tuned: bool) -> tuple[Configuration, str]:
+def suited(chosen: Configuration, method: Method, recipe: str) -> tuple[Configuration, str]:
     """Return a configuration as a method can take it, and what tables say where that is not as others take it."""
     caveats = []
     if chosen.problem.start != "published":
@@ -346,10 +344,12 @@ def _of_method(chosen: Configuration, method: Method, tuned: bool) -> tuple[Conf
             chosen = chosen.changed({"start_samples": None, "calibrate": False}, start="published")
         if method.iterative and (method.own_start or not method.is_papers_fc):
             caveats.append(method.own_start or "it starts as its library does, and its last layer is not refitted")
-    if method.rate is not None and tuned:
+    if method.rate is not None and recipe.startswith("tuned"):
         rate = method.rate.factor * chosen.training.learning_rate
         chosen = chosen.changed({"learning_rate": rate})
         caveats.append(f"its learning rate is {rate:g}, {method.rate.factor:g} times the recipe's: {method.rate.why}")
+    if not method.iterative:
+        chosen = chosen.changed({}, layers=1)
     return chosen, "; ".join(caveats)
 
 

@@ -28,6 +28,10 @@ _MADE = {"tables": (".md", ".tex"), "figures": (".svg", ".png")}
 """Suffixes of the files that this version or an older one wrote, by their folder."""
 
 
+_OPTIONAL = ("low", "high", "published NLL", "published +-")
+"""Columns that a table does without where all of their cells are empty."""
+
+
 @dataclass(frozen=True)
 class Page:
     """One table of one experiment, ready to be written.
@@ -82,6 +86,7 @@ def pages(rows: pl.DataFrame, across: Collection[str] = ()) -> Iterator[Page]:
             frame = table.build(group)
             if frame.is_empty():
                 continue
+            frame = frame.select(column for column in frame if column.name not in _OPTIONAL or column.count())
             shown, settings = split_constants(frame)
             yield Page(
                 experiment=f"{experiment} ({profile})",

@@ -1,4 +1,4 @@
-"""Files of tensors that are whole at any moment and hold no code: the best weights, and the state of a training."""
+"""Files of tensors that are whole at any moment and hold no code: a trained model, and the state of a training."""
 
 import hashlib
 import json
@@ -14,8 +14,6 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from harness.errors import InputError
-from harness.methods import Model
 from harness.results.seal import BLANK, KEY, check_seal, seal
 from harness.results.whole_file import leftovers, put
 
@@ -54,13 +52,9 @@ class TrainingCheckpoint:
         """
         if self.follows:
             return True  # the process that writes says whether that went well
-        # Clones, because tied weights share memory, for which the format has no place.
-        copies = {
-            name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format) for name, tensor in tensors.items()
-        }
         text = json.dumps({"made_from": self.made_from, "numbers": numbers})
         try:
-            _write(self.path, copies, {"format": _FORMAT, "state": text})
+            write_tensors(self.path, tensors, {"format": _FORMAT, "state": text})
         except (OSError, SafetensorError) as error:
             line = f"the state of the training could not be saved in {self.path} ({error}); it goes on unsaved"
             print(line, file=sys.stderr)
@@ -74,7 +68,7 @@ class TrainingCheckpoint:
         if not self.path.exists():
             return None
         try:
-            tensors, metadata = _read(self.path)
+            tensors, metadata = read_tensors(self.path)
         except (OSError, ValueError) as error:
             self.set_aside(f"it cannot be read: {error}")
             return None
@@ -115,27 +109,7 @@ def digest(tensors: Mapping[str, Tensor]) -> str:
     return sha.hexdigest()
 
 
-def save_weights(weights: dict[str, Tensor], path: Path) -> None:
-    """Write weights in the safetensors format, which holds numbers and no code; the file is whole at any moment."""
-    _write(path, {name: tensor.contiguous() for name, tensor in weights.items()}, {})
-
-
-def load_weights(model: Model, path: Path) -> None:
-    """Put the weights of a checkpoint into a model that was built for the same problem.
-
-    Raises:
-        InputError: if the file is missing, damaged, or holds the weights of another model.
-    """
-    try:
-        weights, _ = _read(path)
-        model.module.load_state_dict(weights)
-    except (OSError, ValueError, RuntimeError) as error:
-        first = str(error).strip().splitlines()[0]
-        message = f"{path} holds no weights for this model ({first}); give the file that this method wrote"
-        raise InputError(message) from error
-
-
-def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Return the tensors and the metadata of a file, or raise OSError, or ValueError if it is damaged."""
     check_seal(path.read_bytes())
     try:
@@ -146,5 +120,10 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         raise ValueError(str(error)) from error
 
 
-def _write(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
-    put(path, seal(save(tensors, {**metadata, KEY: BLANK})))
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
+    """Write tensors and texts in the safetensors format, which holds no code; the file is whole at any moment."""
+    # Clones, because tied weights share memory, for which the format has no place.
+    copies = {
+        name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format) for name, tensor in tensors.items()
+    }
+    put(path, seal(save(copies, {**metadata, KEY: BLANK})))

@@ -2,10 +2,9 @@
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -18,7 +17,7 @@ from harness.methods.calls import guarded
 from harness.methods.precision import stored
 from harness.methods.seeds import generator
 from harness.methods.whitened import refit
-from harness.training.checkpoints import TrainingCheckpoint, digest, save_weights
+from harness.training.checkpoints import TrainingCheckpoint, digest
 from harness.training.configuration import TrainingConfig
 from harness.training.processes import barrier, largest
 from harness.training.signals import StopRequest
@@ -29,6 +28,10 @@ from harness.training.step import Trainer
 _STEPS_PER_LOOK = 50
 # A training that skips so many steps in a row would hardly take one again.
 _MOST_SKIPPED = 50
+
+
+KeepWeights = Callable[[Mapping[str, Tensor]], None]
+"""A function that puts a state dict into a file, in place of an earlier one."""
 
 
 class Divergence(ArithmeticError):
@@ -72,7 +75,7 @@ class Training:
         config: The recipe.
         validate: Function that returns the validation NLL, in nats per sample, of the weights then in the model.
         progress: Function that is told after every epoch how many epochs are done, of how many, and a note.
-        checkpoint: File that always holds the best validated weights (safetensors), or None.
+        keep_weights: Function that is given the best validated weights whenever there are better ones, or None.
         resume: File that the state is saved in and taken up from, or None. It stays when training ends.
         own_loss: Function that returns the objective's loss of the weights then in the model, for the curve; None to
             leave it out.
@@ -84,7 +87,7 @@ class Training:
     config: TrainingConfig
     validate: Callable[[], float]
     progress: Callable[[int, int, str], None] = lambda done, total, note: None
-    checkpoint: Path | None = None
+    keep_weights: KeepWeights | None = None
     resume: TrainingCheckpoint | None = None
     own_loss: Callable[[], float] | None = None
 
@@ -154,8 +157,8 @@ class Training:
         except ValueError as error:
             resume.set_aside(str(error))
         else:
-            if self.checkpoint is not None and self.state.best_weights:
-                save_weights(self.state.best_weights, self.checkpoint)
+            if self.keep_weights is not None and self.state.best_weights:
+                self.keep_weights(self.state.best_weights)
 
     def epoch(self) -> None:
         """Take the steps that the epoch has left, validate if it is time, and note whether training is over."""
@@ -238,8 +241,8 @@ class Training:
             state.curve.append(CurvePoint(state.iterations, state.seconds, value, norm, loss, told))
             if not state.stale:
                 state.best_weights = {name: tensor.clone() for name, tensor in self.model.module.state_dict().items()}
-                if self.checkpoint is not None:
-                    save_weights(state.best_weights, self.checkpoint)
+                if self.keep_weights is not None:
+                    self.keep_weights(state.best_weights)
         self.model.module.train()
 
     def due(self) -> TrainingCheckpoint | None:

@@ -1,16 +1,16 @@
 """From a method and a dataset to a test NLL in the data's own space."""
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from harness.datasets.augmentation import augmented
 from harness.datasets.dataset import Dataset
-from harness.datasets.preprocessing import Dequantize, LogitPreprocessing
+from harness.datasets.preprocessing import Dequantize, LogitPreprocessing, Preprocessing
 from harness.errors import InputError
 from harness.methods import ClosedForm, Model, Problem
 from harness.methods.calls import guarded
@@ -19,7 +19,7 @@ from harness.methods.precision import stored
 from harness.methods.seeds import generator, stream
 from harness.training.checkpoints import TrainingCheckpoint
 from harness.training.configuration import TrainingConfig
-from harness.training.loop import Training, TrainingReport
+from harness.training.loop import KeepWeights, Training, TrainingReport
 
 _SAMPLES_AT_ONCE = 1000
 _AUGMENTED_COPIES = 3  # of the training set, which a closed form sees
@@ -33,7 +33,7 @@ def fit(
     batches: Dataset,
     config: TrainingConfig,
     progress: Callable[[int, int, str], None] = lambda done, total, note: None,
-    checkpoint: Path | None = None,
+    keep_weights: KeepWeights | None = None,
     resume: TrainingCheckpoint | None = None,
     *,
     watch_loss: bool = False,
@@ -50,12 +50,15 @@ def fit(
             model.fit(
                 x
                 for x, _ in noised(
-                    _training_samples(dataset, problem), dataset, problem, stream(problem.seed, "training")
+                    _training_samples(dataset, problem), dataset.preprocessing, problem, stream(problem.seed, "training")
                 )
             )
-        return TrainingReport(validate(), "closed form")
+        report = TrainingReport(validate(), "closed form")
+        if keep_weights is not None and math.isfinite(report.best_validation):
+            keep_weights(model.module.state_dict())
+        return report
     own_loss = partial(validation_loss, model, batches, problem) if watch_loss else None
-    return Training(model, problem, batches, config, validate, progress, checkpoint, resume, own_loss).run()
+    return Training(model, problem, batches, config, validate, progress, keep_weights, resume, own_loss).run()
 
 
 def _training_samples(dataset: Dataset, problem: Problem) -> Tensor:
@@ -88,12 +91,16 @@ def nll(model: Model, raw: Tensor, dataset: Dataset, problem: Problem, seed: int
 
     All log-determinants count, the model's and the preprocessing's. This is the only NLL of the project.
     """
-    total = 0.0
-    for x, log_det in noised(raw, dataset, problem, seed):
+    return -sum(float(block.sum()) for block in densities(model, raw, dataset.preprocessing, problem, seed)) / len(raw)
+
+
+@torch.no_grad()
+def densities(model: Model, raw: Tensor, preprocessing: Preprocessing, problem: Problem, seed: int) -> Iterator[Tensor]:
+    """Yield log-densities in nats of blocks of raw data in the data's own space, float64, shape (N,)."""
+    for x, log_det in noised(raw, preprocessing, problem, seed):
         with guarded("to_latent"):
             density = log_prob(model, x)
-        total -= float((density.double() + log_det.double()).sum())
-    return total / len(raw)
+        yield density.double() + log_det.double()
 
 
 def without_map(dataset: Dataset, problem: Problem) -> tuple[Dataset, Problem]:
@@ -109,9 +116,9 @@ def without_map(dataset: Dataset, problem: Problem) -> tuple[Dataset, Problem]:
     return raw, problem.replace(raw_pixel_alpha=preprocessing.alpha, levels=preprocessing.levels)
 
 
-def noised(raw: Tensor, dataset: Dataset, problem: Problem, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
+def noised(raw: Tensor, preprocessing: Preprocessing, problem: Problem, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield blocks of samples in model space, shape (N, *event), with their log|det J| in nats, shape (N,)."""
     noise = torch.Generator(problem.device).manual_seed(seed)
     dtype = stored(problem.dtype)
     for block in raw.split(_SAMPLES_AT_ONCE):
-        yield dataset.preprocessing(block.to(problem.device), noise, dtype)
+        yield preprocessing(block.to(problem.device), noise, dtype)

@@ -112,6 +112,8 @@ class TrainingState:
     def _check_fit(self, tensors: Mapping[str, Tensor]) -> None:
         kinds = ("model.", "average.", "optimizer.")
         own = {name: tensor for name, tensor in self.packed()[0].items() if name.startswith(kinds)}
+        # Constants of a layer have no place in an older file, and are compared by the layer itself.
+        own = {name: tensor for name, tensor in own.items() if name in tensors or not name.endswith("_extra_state")}
         odd = [name for name, tensor in own.items() if name not in tensors or tensors[name].shape != tensor.shape]
         odd += [name for name in tensors if name.startswith(kinds) and name not in own]
         if odd:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 import ebflow.layers
 from ebflow.layers import (
     ActNorm,
+    Chain,
     ChannelCoupling,
     Convolution,
     Convolution1x1,
@@ -23,6 +24,7 @@ from ebflow.layers import (
     Permutation,
     Reshape,
     Scale,
+    SmoothLeakyReLU,
     Split,
     Squeeze,
     Triangular,
@@ -445,3 +447,33 @@ def test_a_determinant_keeps_its_precision_under_autocast() -> None:
     (gradient,) = torch.autograd.grad(value, layer.weight)
     assert value.dtype == gradient.dtype == torch.float32
     assert gradient.isfinite().all()
+
+
+OTHER_CONSTANTS = {
+    "SmoothLeakyReLU": (lambda: SmoothLeakyReLU(0.2), lambda: SmoothLeakyReLU(0.3), "alpha = 0.3, .* made with 0.2"),
+    "residual": (lambda: SmoothLeakyReLU(0.2, True), lambda: SmoothLeakyReLU(0.2), "residual = 0, .* made with 1"),
+    "Logit": (lambda: Logit(0.5), lambda: Logit(0.75), "alpha = 0.75, .* made with 0.5"),
+    "Scale": (lambda: Scale((3,), 0.0, 256.0), lambda: Scale((3,), 0.0, 17.0), "divisor = 17, .* made with 256"),
+    "Triangular": (lambda: Triangular(3, upper=True), lambda: Triangular(3, upper=False), "upper = 0, .* made with 1"),
+}
+
+
+@pytest.mark.parametrize(("saved", "own", "difference"), OTHER_CONSTANTS.values(), ids=OTHER_CONSTANTS.keys())
+@pytest.mark.parametrize("strict", [True, False])
+def test_weights_are_not_loaded_into_a_map_of_other_constants(
+    saved: Callable[[], Layer], own: Callable[[], Layer], difference: str, strict: bool
+) -> None:
+    state = Chain((3,), [saved()]).state_dict()
+    with pytest.raises(RuntimeError, match=f"layers.0: .* has {difference}"):
+        Chain((3,), [own()]).load_state_dict(state, strict=strict)
+    same = Chain((3,), [saved()])
+    assert same.load_state_dict(state, strict=strict) == ([], [])
+
+
+def test_weights_saved_without_constants_still_load() -> None:
+    chain = Chain((3,), [Dense(3), SmoothLeakyReLU(0.2)])
+    older = {name: tensor for name, tensor in chain.state_dict().items() if not name.endswith("_extra_state")}
+    assert len(older) == len(chain.state_dict()) - 1
+    assert chain.load_state_dict(older) == ([], [])
+    with pytest.raises(RuntimeError, match=r"Missing key\(s\) in state_dict: \"layers.0.bias\""):
+        chain.load_state_dict({name: tensor for name, tensor in older.items() if "bias" not in name})

@@ -29,7 +29,7 @@ def likelihood_figures(rows: pl.DataFrame) -> Iterator[Drawing]:
     for name, group in groups(scored, TRAININGS, ["dtype"]):
         own = group.filter(metric="nll")
         table = likelihood(group)
-        if table["NLL nats"].count() > 1:
+        if table["NLL nats"].count() > 1 and table.filter(pl.col("method") != "gaussian")["NLL nats"].count():
             yield _dots(f"{name}-likelihood", own, table.with_columns(label=_label(table)), "test NLL", _SPACE)
         table = ablation(group)
         if table["NLL nats"].count() > 1:

@@ -438,6 +438,7 @@ CHANGES_OF_TRAINING: list[dict[str, Any]] = [
     {"smooth_noise": 1.25},
     {"preprocess": False},
     {"clean_batches": True},
+    {"standardize": True},
 ]
 
 
@@ -451,7 +452,7 @@ def test_the_key_changes_with_whatever_determines_the_result(cell: Any, changes:
 
 
 def test_the_key_does_not_change_with_where_files_lie(tmp_path: Path) -> None:
-    moved = replace(TRAINING, data_dir=tmp_path, download=True, checkpoint=tmp_path / "w")
+    moved = replace(TRAINING, data_dir=tmp_path, download=True, save=tmp_path / "w")
     assert moved.key() == TRAINING.key()
     assert TIMING.key() != TRAINING.key()
 

@@ -113,7 +113,8 @@ def test_a_cell_of_the_version_before_moves_to_the_key_of_today(
     settings = content["settings"]
     for newer in ("frozen_actnorm", "refresh"):  # as in cells that are older than the options
         settings["problem"].pop(newer)
-    settings.pop("augment", None)
+    for newer in ("augment", "standardize"):
+        settings.pop(newer, None)
     old = {"kind": names[cell.kind], **where, **settings}
     before = dataclasses.replace(row, config=json.dumps(old), cell="0123456789abcdef")
     migrated = migrations.name_by_differences(to_frame([before]))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -22,7 +21,6 @@ from harness.methods.density import build
 from harness.methods.registry import registry
 from harness.methods.seeds import generator, stream
 from harness.training import scoring as likelihood
-from harness.training.checkpoints import load_weights
 from harness.training.configuration import TrainingConfig
 from harness.training.loop import Divergence
 from harness.training.scoring import nll, validation_loss, without_map
@@ -245,16 +243,16 @@ def test_noise_of_the_data_can_be_left_to_the_objective(normal: Dataset, fake_me
     assert outcome.test_nll == fit(fake_method(build=lambda _: Frozen(2.0)), normal, problem).test_nll
 
 
-def test_training_learns_and_its_checkpoint_scores_the_same(digits: Dataset, tmp_path: Path) -> None:
+def test_training_learns_and_its_kept_weights_score_the_same(digits: Dataset) -> None:
     problem = DIGITS.replace(layers=2)
     config = TrainingConfig(epochs=6, evaluate_every=2, learning_rate=1e-3)
     start = nll(build(registry().find("ebflow-ml"), problem), digits.test, digits, problem, stream(0, "test"))
-    path = tmp_path / "best.safetensors"
-    outcome = fit("ebflow-ml", digits, problem, config=config, checkpoint=path)
+    kept: list[Any] = []
+    outcome = fit("ebflow-ml", digits, problem, config=config, keep_weights=kept.append)
     assert outcome.test_nll[0] < start - 10
     assert outcome.report.iterations == 6 * 12
     model = build(registry().find("ebflow-ml"), problem.replace(seed=9))
-    load_weights(model, path)
+    model.module.load_state_dict(kept[-1])
     assert nll(model, digits.test, digits, problem, stream(0, "test")) == outcome.test_nll[0]
     assert nll(model, digits.validation, digits, problem, stream(0, "validation")) == outcome.report.best_validation
 

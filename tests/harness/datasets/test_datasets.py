@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 import pooch
 import pytest
 import torch
@@ -32,7 +33,7 @@ from harness.datasets import load, names, shape, training_samples, why_unavailab
 from harness.datasets.dataset import Dataset
 from harness.datasets.files import Archive, PublishedFile
 from harness.datasets.image_sets import CIFAR10, MNIST, ImageSet
-from harness.datasets.preprocessing import GaussianNoise, Identity, LogitPreprocessing
+from harness.datasets.preprocessing import GaussianNoise, Identity, LogitPreprocessing, Standardize
 from harness.errors import InputError
 
 MNIST_NAMES = ("train-images-idx3-ubyte", "t10k-images-idx3-ubyte")
@@ -415,9 +416,9 @@ def with_bad_rows() -> np.ndarray:
 @pytest.mark.parametrize(
     ("array", "message"),
     [
-        (np.zeros(20), "holds float64 of shape (20,); save a 2-D floating-point array"),
+        (np.zeros(20), "holds float64 of shape (20,); save a 2-D array of numbers"),
         (np.zeros((20, 2, 2)), "holds float64 of shape (20, 2, 2); save a 2-D"),
-        (np.zeros((20, 2), int), "holds int64 of shape (20, 2); save a 2-D floating-point"),
+        (np.zeros((20, 2), bool), "holds bool of shape (20, 2); save a 2-D array of numbers"),
         (np.zeros((20, 2), complex), "holds complex128"),
         (np.zeros((9, 2)), "has shape (9, 2); save 10 rows or more"),
         (np.zeros((0, 2)), "not a whole .npy file|has shape (0, 2)"),
@@ -466,6 +467,88 @@ def test_sizes_of_a_npy_file_come_from_its_header(tmp_path: Path, monkeypatch: p
     assert shape(str(path)) == dataset.shape == (2,)
     assert training_samples(str(path)) == len(dataset.train) == 25
     assert training_samples(str(tmp_path / "absent.npy")) == 0
+
+
+TABLE = pl.DataFrame({"a": [float(n) for n in range(30)], "b": [n * n for n in range(30)]})
+
+
+def test_a_csv_and_a_parquet_file_are_the_same_table(tmp_path: Path) -> None:
+    TABLE.write_csv(tmp_path / "t.csv")
+    TABLE.write_csv(tmp_path / "plain.csv", include_header=False)
+    TABLE.write_parquet(tmp_path / "t.parquet")
+    np.save(tmp_path / "t.npy", TABLE.to_numpy())
+    sets = [load(str(tmp_path / name)) for name in ("t.csv", "plain.csv", "t.parquet", "t.npy")]
+    assert [data.columns for data in sets] == [("a", "b"), (), ("a", "b"), ()]
+    for data in sets[1:]:
+        for part in ("train", "validation", "test"):
+            assert torch.equal(getattr(data, part), getattr(sets[0], part))
+    assert (shape(str(tmp_path / "t.csv")), training_samples(str(tmp_path / "t.parquet"))) == ((2,), 24)
+    assert datasets.fingerprint(str(tmp_path / "t.csv")) != datasets.fingerprint(str(tmp_path / "plain.csv"))
+    # A file that has changed is read again.
+    TABLE.head(20).write_csv(tmp_path / "t.csv")
+    assert training_samples(str(tmp_path / "t.csv")) == 16
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+@pytest.mark.parametrize(
+    ("frame", "message"),
+    [
+        (TABLE.with_columns(c=pl.lit("x")), "column 'c' holds String, not numbers; leave it out or encode it"),
+        (TABLE.with_columns(c=pl.col("a") > 3), "column 'c' holds Boolean, not numbers"),
+        (TABLE.with_columns(c=pl.when(pl.col("a") > 3).then("a")), "row 0 (counting from 0) holds NaN or infinity"),
+        (TABLE.head(9), "has shape (9, 2); save 10 rows or more"),
+    ],
+)
+def test_tables_of_the_wrong_kind(frame: pl.DataFrame, message: str, suffix: str, tmp_path: Path) -> None:
+    path = tmp_path / f"t.{suffix}"
+    getattr(frame, f"write_{suffix}")(path)
+    assert refusal(str(path)).startswith(f"{path}: {message}")
+
+
+@pytest.mark.parametrize("content", [b"", b"\0" * 50, b"a,b\n1,2,3\n", b"PAR1 and then nothing"])
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+def test_what_is_no_table(content: bytes, suffix: str, tmp_path: Path) -> None:
+    path = tmp_path / f"t.{suffix}"
+    path.write_bytes(content)
+    message = refusal(str(path))
+    assert message.startswith(f"{path}: ")
+    assert "\n" not in message
+    assert refusal(str(tmp_path / f"no.{suffix}")).endswith(
+        f"no such file; give the path of an existing .{suffix} file"
+    )
+
+
+def test_columns_are_found_by_name(tmp_path: Path) -> None:
+    TABLE.select("b", pl.lit("word").alias("c"), "a").write_csv(tmp_path / "t.csv")
+    rows, columns = datasets.read_rows(tmp_path / "t.csv", ("a", "b"))
+    assert columns == ("a", "b")
+    np.testing.assert_array_equal(rows, TABLE.to_numpy())
+    with pytest.raises(InputError, match=r"t.csv: has no column 'd'; the columns must be a, d$"):
+        datasets.read_rows(tmp_path / "t.csv", ("a", "d"))
+
+
+def test_a_standardised_table_has_its_scale_from_the_training_part(tmp_path: Path) -> None:
+    TABLE.write_csv(tmp_path / "t.csv")
+    data = load(str(tmp_path / "t.csv"))
+    preprocessing = datasets.standardized(data).preprocessing
+    assert isinstance(preprocessing, Standardize)
+    torch.testing.assert_close(torch.tensor(preprocessing.mean, dtype=torch.float64), data.train.mean(0))
+    x, _ = preprocessing(data.train, dtype=torch.float64)
+    torch.testing.assert_close(x.std(0, correction=0), torch.ones(2, dtype=torch.float64))
+
+
+@pytest.mark.parametrize(
+    ("column", "message"),
+    [
+        (pl.lit(1e9 / 3), "t.csv: column 'c' has one value in all rows, and so no density; leave it out"),
+        (1e200 * pl.col("a"), "t.csv: column 'c' has too large numbers; leave it out or change its unit"),
+    ],
+)
+def test_a_column_without_a_scale_is_named(column: pl.Expr, message: str, tmp_path: Path) -> None:
+    TABLE.with_columns(c=column).write_csv(tmp_path / "t.csv")
+    with pytest.raises(InputError) as caught:
+        datasets.standardized(load(str(tmp_path / "t.csv")))
+    assert str(caught.value).startswith(message)
 
 
 def test_there_is_nothing_to_train_on_without_the_data(put: Callable[..., Path]) -> None:

@@ -10,7 +10,14 @@ from scipy.stats import kstest, norm
 from torch.distributions import Normal, TransformedDistribution
 from torch.distributions.transforms import AffineTransform, SigmoidTransform
 
-from harness.datasets.preprocessing import Dequantize, GaussianNoise, Identity, LogitPreprocessing, Preprocessing
+from harness.datasets.preprocessing import (
+    Dequantize,
+    GaussianNoise,
+    Identity,
+    LogitPreprocessing,
+    Preprocessing,
+    Standardize,
+)
 from harness.errors import InputError
 
 MAPS = [
@@ -174,3 +181,19 @@ def test_maps_compare_hash_and_print_by_their_fields() -> None:
 def test_bad_settings_are_refused(build: object, message: str) -> None:
     with pytest.raises(InputError, match=message):
         build()
+
+
+def test_standardisation_is_a_map_of_the_columns() -> None:
+    raw = torch.tensor([[1.0, -4e6], [3.0, 2e6]], dtype=torch.float64)
+    preprocessing = Standardize((2.0, -1e6), (0.5, 3e6))
+    x, ladj = preprocessing(raw, dtype=torch.float64)
+    torch.testing.assert_close(x, torch.tensor([[-2.0, -1.0], [2.0, 1.0]], dtype=torch.float64))
+    torch.testing.assert_close(ladj, -torch.tensor([0.5 * 3e6] * 2, dtype=torch.float64).log())
+    torch.testing.assert_close(preprocessing.inverse(x), raw)
+    torch.testing.assert_close(preprocessing.draw(raw, dtype=torch.float64), x)
+
+
+@pytest.mark.parametrize("scale", [(1.0,), (1.0, 0.0), (1.0, float("nan"))])
+def test_a_standardisation_needs_scales(scale: tuple[float, ...]) -> None:
+    with pytest.raises(InputError, match=r"^a standardisation needs one mean and one scale above 0 for each column$"):
+        Standardize((0.0, 0.0), scale)

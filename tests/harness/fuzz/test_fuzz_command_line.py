@@ -114,7 +114,7 @@ def nothing_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
 @example(words=["runtime", "--threads", str(2**70)])
 @example(words=["runtime", "--layers", str(10**9)])
 @example(words=["runtime", "--dims", str(10**30)])
-@example(words=["train", "--checkpoint", "\udcff"])
+@example(words=["train", "--save", "\udcff"])
 @example(words=["train", "--dataset", "\udcff"])
 def test_every_command_line_ends_with_a_status(
     words: list[str],

@@ -20,12 +20,13 @@ import torch
 from hypothesis import example, given
 from hypothesis import strategies as st
 from mutations import mutated_bytes
-from torch import nn
 
 from harness import datasets
 from harness.datasets.dataset import Dataset
 from harness.errors import InputError
-from harness.training.checkpoints import TrainingCheckpoint, load_weights, save_weights
+from harness.models.density import load_model
+from harness.models.fitting import fit
+from harness.training.checkpoints import TrainingCheckpoint
 
 
 def _npy(array: np.ndarray) -> bytes:
@@ -137,11 +138,6 @@ def test_an_altered_file_of_cifar10_is_refused(
         assert (loaded("cifar10", folder) is not None) == (content == whole)
 
 
-class _Model:
-    def __init__(self) -> None:
-        self.module = nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 2))
-
-
 _SHAPES = (("0.weight", 12, (4, 3)), ("0.bias", 4, (4,)), ("1.weight", 8, (2, 4)), ("1.bias", 2, (2,)))
 
 
@@ -154,26 +150,27 @@ def _written(write: Callable[[Path], object]) -> bytes:
         return (Path(folder) / "file").read_bytes()
 
 
-_WEIGHTS = _written(lambda path: save_weights(_STATE, path))
+_FITTED = fit(np.random.default_rng(0).normal(size=(50, 2)), "gaussian")
+_MODEL = _written(_FITTED.save)
 _CHECKPOINT = _written(lambda path: TrainingCheckpoint(path, {"cell": "c"}).write(_STATE, {"epoch": 3, "best": 0.1}))
 
 
-@given(content=mutated_bytes(_WEIGHTS))
-@example(content=_WEIGHTS)
-def test_altered_weights_are_refused(
+@given(content=mutated_bytes(_MODEL))
+@example(content=_MODEL)
+def test_altered_models_are_refused(
     content: bytes, within_time: Callable[..., Any], empty_folder: Callable[..., Any]
 ) -> None:
-    model, refusal = _Model(), None
+    x, told, loaded = np.ones((1, 2)), "", None
     with empty_folder(), within_time():
-        Path("weights").write_bytes(content)
+        Path("model").write_bytes(content)
         try:
-            load_weights(model, Path("weights"))
+            loaded = load_model("model")
         except InputError as error:
-            refusal = str(error)
-    same = all(torch.equal(model.module.state_dict()[name], value) for name, value in _STATE.items())
-    assert same == (refusal is None)
-    assert refusal is None or "\n" not in refusal
-    assert refusal is None or content != _WEIGHTS
+            told = str(error)
+    assert "\n" not in told
+    assert (loaded is None) == bool(told)
+    assert loaded is None or loaded.log_prob(x) == _FITTED.log_prob(x)
+    assert loaded is not None or content != _MODEL
 
 
 @given(content=mutated_bytes(_CHECKPOINT))

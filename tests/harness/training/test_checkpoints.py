@@ -308,7 +308,7 @@ class TestWhatIsNoState:
         self.assert_set_aside(Often(state), "it cannot be read: ", capsys)
 
     def test_weights_alone(self, state: Path, capsys: pytest.CaptureFixture[str]) -> None:
-        checkpoints.save_weights({"weight": torch.ones(3)}, state)
+        checkpoints.write_tensors(state, {"weight": torch.ones(3)}, {})
         self.assert_set_aside(Often(state), "it is no training state of this version", capsys)
 
     def test_of_another_model(self, state: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -498,7 +498,7 @@ class TestCells:
         self, stopping: dict[str, Any], tmp_path: Path
     ) -> None:
         def keeping(name: str) -> LikelihoodCell:
-            return replace(self.CELL, checkpoint=tmp_path / name)
+            return replace(self.CELL, save=tmp_path / name)
 
         self.rows(tmp_path / "whole", cell=keeping("whole.safetensors"))
         stopping.update(steps=0, at=24)

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Callable
 from functools import partial
 from itertools import count
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -22,7 +20,6 @@ from harness.methods.density import build
 from harness.methods.registry import registry
 from harness.timing.interleaved import trainer_on_noise
 from harness.training import loop as training
-from harness.training.checkpoints import load_weights, save_weights
 from harness.training.configuration import TrainingConfig
 from harness.training.loop import Divergence, Training, TrainingReport
 from harness.training.state import CurvePoint, TrainingState
@@ -448,7 +445,7 @@ def test_a_run_that_never_validates_has_diverged(dataset: Dataset) -> None:
         train(Recorded(), PROBLEM, dataset, config(), lambda: float("nan"))
 
 
-def test_the_best_weights_are_kept(dataset: Dataset, tmp_path: Path) -> None:
+def test_the_best_weights_are_kept(dataset: Dataset) -> None:
     model = Recorded()
     values = iter([5.0, 3.0, 4.0, float("nan")])
     seen: list[tuple[Tensor, bool]] = []
@@ -457,17 +454,13 @@ def test_the_best_weights_are_kept(dataset: Dataset, tmp_path: Path) -> None:
         seen.append((weight(model), model.module.training))
         return next(values)
 
-    checkpoint = tmp_path / "new" / "best.safetensors"
-    report = train(model, PROBLEM, dataset, config(ema_decay=0.9), validate, checkpoint=checkpoint)
+    kept: list[Any] = []
+    report = train(model, PROBLEM, dataset, config(ema_decay=0.9), validate, keep_weights=kept.append)
     assert report.best_validation == 3.0
     assert report.ended == "all epochs done"
     assert torch.equal(weight(model), seen[1][0])
     assert [mode for _, mode in seen] == [False] * 4
-    other = Recorded()
-    load_weights(other, checkpoint)
-    assert torch.equal(weight(other), seen[1][0])
-    # Nothing else was left beside it.
-    assert list(checkpoint.parent.iterdir()) == [checkpoint]
+    assert [state["weight"].tolist() for state in kept] == [values.tolist() for values, _ in seen[:2]]
 
 
 def test_validation_follows_its_schedule(dataset: Dataset) -> None:
@@ -540,49 +533,6 @@ def test_nonsense_is_refused_at_once(changes: dict[str, Any], message: str) -> N
     with pytest.raises(InputError) as caught:
         TrainingConfig(**changes)
     assert str(caught.value) == message
-
-
-@pytest.mark.parametrize("method", ["ebflow-dsm", "nflows-lu-ml", "normflows-luperm-ml"])
-def test_checkpoints_round_trip(method: str, tmp_path: Path) -> None:
-    found = registry().find(method)
-    first, second = (build(found, PROBLEM) for _ in range(2))
-    with torch.no_grad():
-        for parameter in first.module.parameters():
-            parameter += 1
-    save_weights(first.module.state_dict(), tmp_path / "weights")
-    load_weights(second, tmp_path / "weights")
-    x = torch.ones(2, 3, dtype=torch.float64)
-    torch.testing.assert_close(second.to_latent(x), first.to_latent(x), rtol=0, atol=0)
-
-
-def test_a_checkpoint_is_whole_at_any_moment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "weights"
-    save_weights({"weight": torch.ones(3, dtype=torch.float64)}, path)
-
-    def full(descriptor: int) -> None:
-        raise OSError("no space left")
-
-    monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(OSError, match=r"no space left"):
-        save_weights({"weight": torch.zeros(3, dtype=torch.float64)}, path)
-    model = Recorded()
-    load_weights(model, path)
-    assert weight(model).tolist() == [1.0] * 3
-
-
-def test_files_that_are_no_checkpoint_of_this_model(tmp_path: Path) -> None:
-    files = {"empty": b"", "noise": b"\0" * 100, "text": b"not weights at all, but long enough to be taken for some"}
-    for name, content in files.items():
-        (tmp_path / name).write_bytes(content)
-    save_weights({"weight": torch.ones(4)}, tmp_path / "other shape")
-    save_weights({"bias": torch.ones(3)}, tmp_path / "other names")
-    save_weights({"weight": torch.ones(3, dtype=torch.float64)}, tmp_path / "whole")
-    whole = (tmp_path / "whole").read_bytes()
-    (tmp_path / "truncated").write_bytes(whole[:-5])
-    for name in (*files, "other shape", "other names", "truncated", "missing"):
-        with pytest.raises(InputError, match=r"holds no weights for this model .*; give the file that") as caught:
-            load_weights(Recorded(), tmp_path / name)
-        assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("name", ["ebflow-dsm", "ebflow-ssm", "ebflow-ml", "nflows-lu-ml"])
