@@ -22,6 +22,7 @@ from harness.errors import InputError
 from harness.methods import Problem
 from harness.methods.density import build
 from harness.methods.registry import registry
+from harness.methods.seeds import generator
 from harness.models.density import DensityModel, load_model
 from harness.models.fitting import fit
 from harness.training.checkpoints import read_tensors, write_tensors
@@ -43,7 +44,7 @@ def gaussian(table: np.ndarray) -> DensityModel:
 
 def exact(table: np.ndarray, model: DensityModel) -> np.ndarray:
     """The log-density of one Gaussian, in float64, fitted to the rows that the model has seen."""
-    seen = table[torch.randperm(len(table), generator=torch.Generator().manual_seed(0)).numpy()][30:]
+    seen = table[torch.randperm(len(table), generator=generator(0, "split")).numpy()][30:]
     mean, covariance = seen.mean(0), np.cov(seen.T, bias=True)
     offset = table - mean
     squared = (offset @ np.linalg.inv(covariance) * offset).sum(1)
