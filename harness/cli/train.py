@@ -106,7 +106,7 @@ def train(
     chosen = _available(method, architecture)
     if refresh is not None and not chosen.periods:
         raise InputError(f"{method} does the same work at every step; leave --refresh out")
-    data = datasets.load(dataset, options.existing(data_dir))
+    data = datasets.load(dataset, options.existing(data_dir), seed=seed)
     changed_config = _given(
         epochs=epochs,
         learning_rate=learning_rate,
