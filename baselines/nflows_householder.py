@@ -63,7 +63,7 @@ METHODS = [
         build=build,
         requires=("nflows.flows",),
         fc_cost=cost,
-        own_start="it starts at +I, because 16 reflections cannot turn a layer into the start from data",
+        own_start="it starts at +I and is not refitted, because 16 reflections make few orthogonal factors",
         summary=summary,
         paper=paper,
     )

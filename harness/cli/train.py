@@ -113,7 +113,7 @@ def train(
     chosen = _available(method, architecture)
     if refresh is not None and not chosen.periods:
         raise InputError(f"{method} does the same work at every step; leave --refresh out")
-    data = datasets.load(dataset, options.existing(data_dir))
+    data = datasets.load(dataset, options.existing(data_dir), seed=seed)
     if table := datasets.is_file(dataset):
         draws = 1  # its rows get no noise, so that all passes are the same
     changed_config = _given(epochs=epochs, learning_rate=learning_rate, optimizer=optimizer, patience=patience)

@@ -35,7 +35,8 @@ class Problem:
         raw_pixel_alpha: None if batches are preprocessed for the model (MaP). Otherwise batches hold dequantised
             pixels, and the model begins with scaling and a logit of this alpha.
         levels: Number of grey levels of raw pixels.
-        start: Where the weights start and in which space losses are taken, one of `STARTS`.
+        start: Where the weights start and in which space losses are taken, one of `STARTS`. The harness sees to it: a
+            method is built for the published start, and for vectors if there is another.
         energy_weight: Weight of the low-energy regulariser in a score-matching loss; 0 for none.
         frozen_actnorm: Whether ActNorm keeps its data-dependent start.
         refresh: Number of steps after which an amortised objective computes anew what it keeps; None for its own rule.

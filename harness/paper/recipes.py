@@ -12,8 +12,8 @@ PUBLISHED_LAYERS = {"fc": 2, "cnn": 6, "glow": 32, "toy": 11, "multimodal": 11}
 
 RECIPES = {
     "paper": "as published, without the regulariser, spectral normalisation and augmentation of the authors' code",
-    "tuned": "the same network and parameter count; Adam with a cosine schedule; where a method offers it, fc from "
-    "whitened data and its last layer refitted in closed form",
+    "tuned": "the same network and parameter count; Adam with a cosine schedule; dense and LU layers of "
+    "fc from whitened data, and their last layer refitted in closed form",
     "tuned-unrefitted": "tuned, but the last layer stays as the objective trained it",
     "tuned-logit-space": "tuned, but scores are matched in the logit space and not behind the whitening",
     "tuned-smooth": "tuned, but with smooth dequantisation noise: the sigmoid of N(0, 1.25^2) instead of uniform; its "

@@ -49,6 +49,8 @@ def test_errors_are_absolute_and_from_the_exact_value(
     fake_method: Callable[..., Method], fake_model: type, with_methods: Callable[..., None]
 ) -> None:
     class Known(fake_model):
+        def linear_layers(self) -> None: ...
+
         def load_linear_layers(self, layers: Any) -> None:
             assert [tuple(weight.shape) for weight, _ in layers] == [(8, 8)] * 2
             singular = torch.linalg.svdvals(layers[0][0])
@@ -74,6 +76,8 @@ def test_what_cannot_be_done_is_a_row(
     fake_method: Callable[..., Method], fake_model: type, with_methods: Callable[..., None]
 ) -> None:
     class Broken(fake_model):
+        def linear_layers(self) -> None: ...
+
         def load_linear_layers(self, layers: Any) -> None:
             raise RuntimeError("no\nkernel")
 

@@ -6,6 +6,7 @@ import itertools
 import re
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from harness import datasets
@@ -13,6 +14,7 @@ from harness.methods import Problem
 from harness.methods.density import build
 from harness.methods.registry import registry
 from harness.methods.seeds import PURPOSES, generator, stream
+from harness.paper.plans import Context, configured_cell
 from harness.timing.interleaved import trainer_on_noise
 from harness.training.configuration import TrainingConfig
 
@@ -52,6 +54,20 @@ def test_data_start_and_noise_do_not_coincide() -> None:
     states = [torch.cat([p.detach().flatten() for p in one.module.parameters()]) for one in (model, again, other)]
     assert torch.equal(states[0], states[1])
     assert not torch.equal(states[0], states[2])
+
+
+def test_a_seed_redraws_synthetic_data_and_not_the_split_of_a_users_file(tmp_path: Path) -> None:
+    mine = tmp_path / "mine.npy"
+    np.save(mine, np.random.default_rng(0).normal(size=(50, 2)))
+
+    def test_set(dataset: str, seed: int) -> torch.Tensor:
+        architecture = "toy" if dataset == "sine" else "fc"
+        method = registry().find("ebflow-dsm")
+        return configured_cell("x", Context("custom"), method, dataset, architecture, seed=seed).load().test
+
+    assert torch.equal(test_set("sine", 1), test_set("sine", 1))
+    assert not torch.isin(test_set("sine", 1), test_set("sine", 2)).any()
+    assert torch.equal(test_set(str(mine), 1), test_set(str(mine), 2))
 
 
 def test_no_users_seed_becomes_a_generator_elsewhere() -> None:

@@ -35,6 +35,7 @@ from harness.training import loop as training
 from harness.training.checkpoints import TrainingCheckpoint
 from harness.training.configuration import TrainingConfig
 from harness.training.loop import Divergence
+from harness.training.saved_model import read_model
 from harness.training.scoring import fit
 from harness.training.signals import Stopped
 
