@@ -81,6 +81,7 @@ def cells(seed: int) -> list[Cell]:
 def show(rows: list[Row], store: Store, quiet: bool) -> None:
     """Print a table of rows of the demo and what it says, and draw the time of a step against D."""
     from harness.cli import screen
+    from harness.errors import printable
     from harness.report import publish
     from harness.report.figures.runtime import runtime_figures
     from harness.report.tables.columns import is_noisy
@@ -97,7 +98,7 @@ def show(rows: list[Row], store: Store, quiet: bool) -> None:
     if not frame.filter(is_noisy()).is_empty():
         print("The machine was busy meanwhile: how the times compare holds, but on an idle machine they are shorter.")
     for path in publish.write_drawings(islice(runtime_figures(frame), 1), store.folder):
-        print(f"picture: {path}")
+        print(f"picture: {printable(str(path))}")
 
 
 def table(rows: pl.DataFrame) -> pl.DataFrame:

@@ -40,7 +40,7 @@ def fetch(
       harness fetch mnist cifar10 --data-dir data
     """
     from harness.cli import screen
-    from harness.errors import unknown
+    from harness.errors import printable, unknown
 
     folder = options.existing(data_dir)
     for name in names:
@@ -53,4 +53,4 @@ def fetch(
         if datasets.why_unavailable(name, folder) is not None:
             screen.say(f"fetching {name} ({size(name)})")
             datasets.fetch(name, folder)
-        print(f"{name}: in {data_folder(folder)}")
+        print(f"{name}: in {printable(str(data_folder(folder)))}")

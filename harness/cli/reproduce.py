@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from harness.cli import completion, options
 from harness.cli.options import MODEL, OUTPUT, RESULTS, option
 from harness.errors import InputError
+
+if TYPE_CHECKING:
+    import polars as pl
 
 _FETCHED = "mnist"
 """The data set that the quick profile fetches."""
@@ -72,7 +75,7 @@ def reproduce(
     """
     from harness.cells.plan import costs, plan
     from harness.cells.workers import hire
-    from harness.cli import running, screen
+    from harness.cli import running
     from harness.methods.process_settings import prepare
     from harness.methods.registry import registry
     from harness.paper.experiments import select
@@ -92,17 +95,29 @@ def reproduce(
             raise InputError(f"none of these experiments has {methods}; see `harness list`, or leave --methods out")
         store = Store(results_dir)
         if only_plan:
-            frame = plan(cells, costs(cells, store, fresh))
-            if as_json:
-                print(frame.write_ndjson(), end="")
-            else:
-                screen.show_table(screen.PLAN, frame)
+            _show_plan(
+                plan(cells, costs(cells, store, fresh)), {cell.data for cell in cells}, context.data_dir, as_json
+            )
             return
         if context.quick and not offline and any(cell.data == _FETCHED for cell in cells):
             _fetch(context.data_dir, quiet)
         running.run_and_show(
             cells, store, fresh=fresh, as_json=as_json, quiet=quiet, crew=crew, limits=limits, end=running.show_summary
         )
+
+
+def _show_plan(frame: pl.DataFrame, data: set[str], data_dir: Path | None, as_json: bool) -> None:
+    """Print a plan, as a table or as lines of JSON, and say which data are missing, so that their time is not in it."""
+    from harness import datasets
+    from harness.cli import screen
+
+    known = [name for name in datasets.names() if name in data]
+    if absent := [name for name in known if datasets.why_unavailable(name, data_dir) is not None]:
+        screen.say(f"the plan has no time for what needs {' and '.join(absent)}: the data are not here (harness fetch)")
+    if as_json:
+        print(frame.write_ndjson(), end="")
+    else:
+        screen.show_table(screen.PLAN, frame)
 
 
 def _fetch(data_dir: Path | None, quiet: bool) -> None:

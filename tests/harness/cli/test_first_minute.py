@@ -162,6 +162,13 @@ def test_nothing_is_fetched_that_is_not_to_be(
     assert "fetching" not in ended.err
 
 
+def test_a_plan_says_which_data_it_knows_no_time_for(run: Run) -> None:
+    assert run(*GAUSSIAN, "--plan").err == (
+        "the plan has no time for what needs mnist: the data are not here (harness fetch)\n"
+    )
+    assert run("reproduce", "digits-fc", "--methods", "gaussian", "--plan").err == ""
+
+
 def test_data_that_are_there_are_not_fetched(run: Run, asked: list[Any], monkeypatch: Any) -> None:
     monkeypatch.setattr(datasets, "why_unavailable", lambda *_: None)
     assert "fetching" not in run(*GAUSSIAN, "--plan").err

@@ -58,6 +58,7 @@ VALUES = {
     "--profile": _one_of("quick", "paper"),
     "--recipe": _one_of(*RECIPES),
     "experiments": _one_of(*(experiment.name for experiment in EXPERIMENTS)),
+    "names": _DATASETS,
     "name": _one_of("my_flow", "class", "__init__"),
     "what": _one_of(*registry().methods, "data.npy", "folder", "occupied.py"),
 }
@@ -104,6 +105,7 @@ def nothing_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     """Take the work away, and build no model twice."""
     monkeypatch.setattr(base, "refusal", _refusal)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(datasets, "fetch", lambda *_: None)
     monkeypatch.setattr(running, "run_cells", lambda *_, **options: [])
     monkeypatch.setattr(runtime, "step_seconds", lambda *_: 1.0)
     monkeypatch.setattr(likelihood, "training_seconds", lambda *_: 1.0)
@@ -116,6 +118,9 @@ def nothing_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
 @example(words=["runtime", "--dims", str(10**30)])
 @example(words=["train", "--save", "\udcff"])
 @example(words=["train", "--dataset", "\udcff"])
+@example(words=["fetch", "mnist", "--data-dir", "\udcff"])
+@example(words=["demo", "--results-dir", "\udcff"])
+@example(words=["reproduce", "log-z", "--results-dir", "\udcff"])
 def test_every_command_line_ends_with_a_status(
     words: list[str],
     nothing_is_measured: None,
