@@ -8,6 +8,7 @@ import os
 import time
 
 import torch
+import torch._dynamo  # asv forks each process from one that has this package: there, this second is spent once for all
 
 from harness.methods import Problem
 from harness.methods.process_settings import prepare

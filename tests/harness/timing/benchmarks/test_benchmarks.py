@@ -87,6 +87,16 @@ def test_a_timed_call_holds_a_whole_period_and_tells_the_mean_of_its_steps(monke
     assert (len(refreshes), sum(refreshes)) == (3 * period, 3)
 
 
+def test_what_every_process_needs_is_loaded_before_asv_forks() -> None:
+    code = (
+        "import sys; from harness.timing.benchmarks import iteration; loaded = set(sys.modules);"
+        "iteration.TrainingIteration().setup('nflows-lu-ml', 16, 2);"
+        "print(sum(name not in loaded for name in sys.modules))"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert int(ended.stdout) < 100, ended.stderr  # torch._dynamo alone is 800
+
+
 def test_a_plain_run_is_a_part_of_the_full_grid() -> None:
     (sizes, depths), (all_sizes, all_depths) = grid(""), grid("full")
     assert set(sizes) < set(all_sizes)
