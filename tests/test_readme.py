@@ -31,6 +31,7 @@ ROOT = Path(__file__).parents[1]
 README, GUIDE, QUICKSTART = ROOT / "README.md", ROOT / "docs/adding-a-baseline.md", ROOT / "docs/quickstart.md"
 PAGES = [README, *(ROOT / name for name in ("CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md", "results/README.md"))]
 PAGES += [ROOT / "results/reference/README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+OWN_DATA = ROOT / "docs/own-data.md"
 ARCHITECTURE = ROOT / "docs/architecture.md"
 GUIDES_METHOD = "plain-dense-ml"
 
@@ -65,7 +66,9 @@ def adapter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Registry:
     return read_modules(["guide_adapter"])
 
 
-@pytest.mark.parametrize("page", [page for page in PAGES if blocks(page, "python")], ids=lambda page: page.stem)
+@pytest.mark.parametrize(
+    "page", [page for page in PAGES if blocks(page, "python") and page != OWN_DATA], ids=lambda page: page.stem
+)
 def test_snippets_run(page: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """All of a page's snippets, one after another as a reader would type them; what is shown must come out."""
     monkeypatch.chdir(ROOT)
@@ -79,6 +82,30 @@ def test_snippets_run(page: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         else:
             exec(compile(code, str(page), "exec"), names)
     assert runner.summarize(verbose=False).failed == 0
+
+
+def test_the_page_on_own_data_works_as_typed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its snippets and commands in one empty folder, from top to bottom: they share the files that they write."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("HARNESS_RESULTS_DIR", raising=False)
+    names: dict[str, Any] = {}
+    runner = doctest.DocTestRunner()
+    shown = re.findall(r"^```(python|sh)\n(.*?)^```", OWN_DATA.read_text(), re.DOTALL | re.MULTILINE)
+    assert [language for language, _ in shown] == ["python", "sh", "python", "python", "python"]
+    for language, code in shown:
+        if language == "python":
+            snippet = doctest.DocTestParser().get_doctest(code, names, OWN_DATA.name, str(OWN_DATA), 0)
+            runner.run(snippet, clear_globs=False)
+            names = snippet.globs
+            continue
+        for line in code.splitlines():
+            done = CliRunner().invoke(app, shlex.split(line)[1:])
+            assert done.exit_code == 0, done.output
+            assert "warning" not in done.output
+    assert runner.summarize(verbose=False).failed == 0
+    samples = (tmp_path / "samples.csv").read_text().splitlines()
+    assert samples[0] == "income,height"
+    assert len(samples) == 101
 
 
 def test_the_readme_and_the_quickstart_have_snippets() -> None:
