@@ -174,19 +174,19 @@ EXPERIMENTS: tuple[Experiment, ...] = (
     ),
     Experiment(
         "amortised-mnist-fc",
-        "NLL on MNIST, fc, by maximum likelihood whose log Z is refreshed by drift or every k steps (not in the paper)",
+        "NLL on MNIST, fc, by maximum likelihood whose log Z is refreshed by drift or every k steps (our own)",
         Trainings(("mnist",), "fc", _ends(1, 5), ("tuned",), methods=_RIVALS, refreshes=(None, 50, 20, 5, 100, 1)),
         _TUNED_DIFFERS,
     ),
     Experiment(
         "amortised-mnist-cnn",
-        "NLL on MNIST, cnn, by maximum likelihood whose log Z is refreshed by drift or every k steps (not in the paper)",
+        "NLL on MNIST, cnn, by maximum likelihood whose log Z is refreshed by drift or every k steps (our own)",
         Trainings(("mnist",), "cnn", _ends(1, 4), ("tuned",), methods=_RIVALS, refreshes=(None, 5, 20)),
         _TUNED_DIFFERS,
     ),
     Experiment(
         "amortised-cifar10-fc",
-        "NLL on CIFAR-10, fc, by maximum likelihood whose log Z is refreshed by drift, augmented as in the authors' code",
+        "NLL on CIFAR-10, fc, augmented as in the authors' code, by maximum likelihood whose log Z is kept",
         Trainings(("cifar10",), "fc", _ends(1, 3), ("tuned-augmented",), methods=("gaussian", *_RIVALS)),
         _TUNED_DIFFERS,
     ),
@@ -198,13 +198,13 @@ EXPERIMENTS: tuple[Experiment, ...] = (
     ),
     Experiment(
         "why-nll-rises",
-        "score matching from a good start on the digits: its NLL with the last layer refitted and not, behind the whitening and not",
+        "score matching from a good start, digits: its NLL with a refitted last layer and not, whitened and not",
         Trainings(("digits",), "fc", {"epochs": 10}, _SPACES, ("ml", "ssm", "dsm"), own=True),
         _TUNED_DIFFERS,
     ),
     Experiment(
         "why-nll-rises-mnist",
-        "score matching from a good start on MNIST: its NLL with the last layer refitted and not, smooth noise and not",
+        "score matching from a good start, MNIST: its NLL with a refitted last layer and not, smooth noise and not",
         Trainings(
             ("mnist",),
             "fc",

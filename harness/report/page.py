@@ -57,7 +57,7 @@ def write(store: Store, asv_dir: Path, output: Path) -> list[str]:
     beside = {output.with_suffix(suffix): content for suffix, content in data.items()}
     text = build(rows, store, asv_results.history(asv_dir), damaged, [path.name for path in beside])
     try:
-        for path, content in {**beside, output: text.encode()}.items():
+        for path, content in {output: text.encode(), **beside}.items():
             put(path, content)
     except OSError as error:
         complaint = f"the report {output} cannot be written ({error.strerror}); choose another --output"
@@ -66,11 +66,7 @@ def write(store: Store, asv_dir: Path, output: Path) -> list[str]:
 
 
 def build(
-    rows: pl.DataFrame,
-    store: Store,
-    history: pl.DataFrame,
-    damaged: Sequence[str] = (),
-    beside: Sequence[str] = (),
+    rows: pl.DataFrame, store: Store, history: pl.DataFrame, damaged: Sequence[str] = (), beside: Sequence[str] = ()
 ) -> str:
     """Return the page of one row or more.
 
@@ -172,7 +168,7 @@ def _panels(pictures: Pictures) -> list[tuple[str, str, Markup]]:
     for panel in pictures.panels:
         if panel.pixels is not None:
             markup = Markup('<img src="data:image/png;base64,{}" alt="{}">').format(_png(panel.pixels), panel.title)
-        else:
+        elif panel.needles is not None:
             corners = np.rint(panel.needles * [_NEEDLES, -_NEEDLES] + [0, _NEEDLES]).astype(int)
             first, *steps = corners[:, 0], corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 1]
             numbers = np.concatenate([first, *steps], axis=1).tolist()
@@ -185,7 +181,7 @@ def _panels(pictures: Pictures) -> list[tuple[str, str, Markup]]:
 
 def _png(pixels: np.ndarray) -> str:
     file = io.BytesIO()
-    imsave(file, pixels, format="png", metadata={"Software": None})
+    imsave(file, pixels, format="png")
     return base64.b64encode(file.getvalue()).decode()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -36,7 +37,9 @@ def quick_page(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The report of all reference results."""
     path = tmp_path_factory.mktemp("all") / "report.html"
+    started = time.process_time()
     assert write(Store(REFERENCE), REFERENCE / "asv", path) == []
+    assert time.process_time() - started < 20
     return path
 
 
@@ -48,6 +51,8 @@ def driver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chrom
         options.add_argument(flag)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
     browser = webdriver.Chrome(options, Service(shutil.which("chromedriver")))
+    browser.command_executor.client_config.timeout = 600  # axe looks at every element
+    browser.set_script_timeout(500)
     yield browser
     browser.quit()
 
@@ -56,8 +61,10 @@ def driver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chrom
 def opened(driver: webdriver.Chrome) -> Callable[..., webdriver.Chrome]:
     """Open a page, as a desktop or a phone, in light or dark."""
 
-    def opened(path: Path, width: int = 1280, scheme: str = "light", fragment: str = "") -> webdriver.Chrome:
-        size = {"width": width, "height": 1000, "deviceScaleFactor": 1, "mobile": width < 500}
+    def opened(
+        path: Path, width: int = 1280, scheme: str = "light", fragment: str = "", height: int = 1000
+    ) -> webdriver.Chrome:
+        size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 500}
         driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
         feature = {"name": "prefers-color-scheme", "value": scheme}
         driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [feature]})

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import polars as pl
 
-from harness.report.figures.groups import cells_of, provenance
+from harness.report.figures.groups import cells_of, facts_of, provenance
 from harness.report.tables.text import text_of
 
 _FEW = 9
@@ -186,14 +186,23 @@ class Drawing:
 
 
 def drawing(
-    group: pl.DataFrame, name: str, title: str, facts: str, content: Chart | Pictures, *sentences: str, wide: bool = False
+    group: pl.DataFrame,
+    name: str,
+    title: str,
+    content: Chart | Pictures,
+    *sentences: str,
+    at: str = "",
+    wide: bool = False,
 ) -> Drawing:
-    """Put a figure of these rows together: its caption is the sentences that are not empty, and its provenance."""
+    """Put a figure of these rows together: its caption is the sentences that are not empty, and its provenance.
+
+    What is held beside dataset, network and profile, such as L = 2, is ``at``.
+    """
     hidden = 0 if isinstance(content, Pictures) else len(content.curves) - len(content.told)
     more = f"{hidden} more curves can be switched on in the report." if hidden else ""
     caption = " ".join([*filter(None, sentences), *filter(None, [more]), f"{provenance(group)}."])
-    shared = {"experiment": str(group["experiment"][0]), "cells": cells_of(group)}
-    return Drawing(name, title, facts, caption, provenance(group, 2), content=content, wide=wide, **shared)
+    experiment, footer = str(group["experiment"][0]), provenance(group, 2)
+    return Drawing(name, title, facts_of(group, at), caption, footer, experiment, cells_of(group), content, wide)
 
 
 def tell(curves: Sequence[Curve], best: Sequence[float]) -> tuple[Curve, ...]:

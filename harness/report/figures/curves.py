@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import polars as pl
 
 from harness.report.figures.chart import Axis, Chart, Curve, Drawing, Point, drawing, tell
-from harness.report.figures.groups import MACHINE, TRAININGS, facts_of, groups, labelled, title_of
+from harness.report.figures.groups import MACHINE, TRAININGS, groups, labelled, title_of
 from harness.report.figures.style import looks
 from harness.report.tables.columns import is_disturbed
 
@@ -56,12 +56,12 @@ def _draw(name: str, group: pl.DataFrame, metric: str) -> Drawing:
     logarithmic = metric == "gradient_norm"
     top = None if logarithmic else _top([curve for curve in shown if curve.told])
     cut = top is not None and max(point.y for curve in shown if curve.told for point in curve.points) > top
+    y = Axis(label, logarithmic, limits=(None, top))
     return drawing(
         group,
         f"{name}-{short}",
         f"{title_of(group)}: {label.partition(',')[0]} through training",
-        facts_of(group),
-        Chart(_AXES, Axis(label, logarithmic, limits=(None, top)), shown, f"{{label}}: {{y}}{unit} at step {{x}}, {{x2}} s"),
+        Chart(_AXES, y, shown, f"{{label}}: {{y}}{unit} at step {{x}}, {{x2}} s"),
         _CAPTIONS[metric],
         _disturbed(group),
         f"At first the axis ends at {top:,.4g}, so that the ends of the curves can be read." if cut else "",

@@ -8,7 +8,7 @@ import polars as pl
 
 from harness.methods.families import family
 from harness.report.figures.chart import Axis, Chart, Curve, Drawing, Look, Point, drawing
-from harness.report.figures.groups import TRAININGS, facts_of, groups, title_of
+from harness.report.figures.groups import TRAININGS, groups, title_of
 from harness.report.figures.style import colour, marker
 from harness.report.tables.trainings import ablation, likelihood, points
 
@@ -18,7 +18,8 @@ _SPACE = (
     "where there is one seed."
 )
 _SWITCHES = pl.concat_str(
-    "method", *(pl.when(flag).then(pl.lit(f"with {flag}")).otherwise(pl.lit(f"no {flag}")) for flag in ("MaP", "EMA")),
+    "method",
+    *(pl.when(flag).then(pl.lit(f"with {flag}")).otherwise(pl.lit(f"no {flag}")) for flag in ("MaP", "EMA")),
     separator=", ",
 )
 
@@ -61,15 +62,15 @@ def _dots(name: str, group: pl.DataFrame, table: pl.DataFrame, what: str, senten
             curves.append(Curve(*shared, Look("ink", "d", 0), (Point((value,), place),), "open"))
     values = [curve.points[0].x[0] for curve in curves]
     axis = Axis(f"{what.partition(' with')[0]}, nats (lower is better)", log=max(values) > 3 * min(values) > 0)
+    published = own["published NLL"].count() > 0
     rule = next(((value, "one Gaussian") for value in gaussian), None)
     return drawing(
         group,
         name,
         f"{title_of(group)}: {what}",
-        facts_of(group),
         Chart((axis,), Axis("", names=tuple(own["label"])), tuple(curves), "{label}: {x} nats", rule),
         sentence,
-        "Open diamonds are published values, the paper's and those of other systems." if own["published NLL"].count() else "",
+        "Open diamonds are published values, the paper's and those of other systems." if published else "",
         "The dashed line is one full-covariance Gaussian in closed form." if len(gaussian) else "",
     )
 

@@ -10,7 +10,7 @@ import polars as pl
 from matplotlib import colormaps
 
 from harness.report.figures.chart import Drawing, Picture, Pictures, drawing
-from harness.report.figures.groups import TRAININGS, facts_of, groups, labelled, title_of
+from harness.report.figures.groups import TRAININGS, groups, labelled, title_of
 from harness.report.tables.text import text_of
 from harness.results import Store
 
@@ -55,7 +55,7 @@ def picture_figures(rows: pl.DataFrame, store: Store) -> Iterator[Drawing]:
                 shown = group.filter(pl.col("cell").is_in([one.cell for one in with_it]))
                 content, what, sentences = draw(with_it)
                 title = f"{title_of(shown)}: {what}"
-                yield drawing(shown, f"{name}-{suffix}", title, facts_of(shown), content, sentences)
+                yield drawing(shown, f"{name}-{suffix}", title, content, sentences)
 
 
 def _seen(group: pl.DataFrame, store: Store) -> list[_Seen]:
@@ -89,7 +89,7 @@ def _at_an_end(shares: np.ndarray, highest: str) -> str:
     """Say of densities, as shares of the scale, if hardly anything of them is to be seen, and why."""
     dark, bright = float((shares < 0.02).mean()), float((shares >= 1).mean())
     if dark > _SATURATED:
-        return f"{dark:.1%} of the map is darker than 2 % of the scale: its highest density is {highest} times the scale's"
+        return f"{dark:.1%} of the map is below 2 % of the scale; its highest density is {highest} times the scale"
     if bright > _SATURATED:
         return f"saturated: {bright:.1%} of the map is above the scale, up to {highest} times"
     return ""
@@ -133,7 +133,8 @@ def _samples(seen: Sequence[_Seen]) -> tuple[Pictures, str, str]:
         lines = [_side_by_side(images[start : start + side]) for start in range(0, side * side, side)]
         notes = note, _saturated(images, int(levels[0]) - 1)
         panels.append(Picture(title, "; ".join(filter(None, notes)), _image(np.concatenate(lines), levels)))
-    return Pictures(tuple(panels)), "samples beside test images", "Samples, not chosen, with the test NLL of each method."
+    sentence = "Samples, not chosen, with the test NLL of each method."
+    return Pictures(tuple(panels)), "samples beside test images", sentence
 
 
 def _saturated(images: np.ndarray, top: int) -> str:
@@ -141,7 +142,7 @@ def _saturated(images: np.ndarray, top: int) -> str:
     for end in (0, top):
         share = float((images == end).mean())
         if share > _SATURATED:
-            return f"saturated: {share:.1%} of its pixels are {end}, all of them {images.min()} to {images.max()} of {top}"
+            return f"saturated: {share:.1%} of the pixels are {end}; all are {images.min()} to {images.max()} of {top}"
     return ""
 
 

@@ -11,7 +11,7 @@ import polars as pl
 from harness.paper import published
 from harness.paper.recipes import PUBLISHED_LAYERS
 from harness.report.figures.chart import Axis, Chart, Curve, Drawing, Gap, Look, Point, drawing, tell
-from harness.report.figures.groups import MACHINE, facts_of, groups, title_of
+from harness.report.figures.groups import MACHINE, groups, title_of
 from harness.report.figures.style import colour, looks
 from harness.report.tables.comparison import comparisons, newest
 from harness.results.statistics import crossing, log_slope
@@ -109,12 +109,12 @@ def _headline(sweep: _Sweep) -> Drawing:
         sweep.times,
         "headline",
         "Time of a training step as the dimension grows: score matching beside maximum likelihood",
-        facts_of(sweep.rows, sweep.at),
         chart,
         f"Median milliseconds of a whole training iteration of the fc network, {sweep.at}; bands are 95 % intervals, "
         f"slopes log-log regressions. At D = {size:,} {_OURS} takes {high / low:.1f} times less than the fastest "
         f"maximum likelihood on dense matrices with every determinant{also}.",
         "" if crossing is None else f"A ring marks the D from which on a method is faster: {crossing:,} for {_OURS}.",
+        at=sweep.at,
         wide=True,
     )
 
@@ -150,12 +150,12 @@ def _seconds(sweep: _Sweep) -> Drawing:
         sweep.times,
         f"{sweep.name}-seconds-over-{sweep.axis}",
         f"{title_of(sweep.rows)}: against {_AXES[sweep.axis]}",
-        facts_of(sweep.rows, sweep.at),
         replace(chart, curves=(*paper, *chart.curves)),
         "Median of one iteration: noise, loss, backward, optimiser, averaged weights. "
         f"Bands are {level} % intervals; slopes are log-log regressions over every {sweep.axis} shown.",
         "A ring marks the D from which on a method is faster than every dense maximum likelihood." if ringed else "",
         f"Pale lines are the paper's, on its authors' GPU{on_cpu}." if paper else "",
+        at=sweep.at,
     )
 
 
@@ -211,8 +211,8 @@ def _bound(sweep: _Sweep) -> Drawing:
         times,
         f"{sweep.name}-bound",
         f"{title_of(sweep.rows)}: how near it comes to its bound",
-        facts_of(sweep.rows, sweep.at),
         Chart((sweep.places,), y, curves, reading, (100, "the bound")),
         "The bound is the shortest possible time of an iteration: its matrix products at the speed measured in the "
         "same run, plus one pass of optimiser and averaging at memory speed. 100 % is the bound.",
+        at=sweep.at,
     )

@@ -77,8 +77,8 @@ def sheet_of(drawing: Drawing) -> Sheet:
 
 
 def _with_chart(drawing: Drawing, chart: Chart) -> Sheet:
-    height = 1.2 + _ROW * len(chart.y.names) if chart.y.names else 2.5 * len(chart.xs) + (1.1 if len(chart.xs) == 1 else 0)
-    sheet = Sheet(drawing, height)
+    plain = 5.0 if len(chart.xs) > 1 else 3.6
+    sheet = Sheet(drawing, 1.2 + _ROW * len(chart.y.names) if chart.y.names else plain)
     panels = sheet.subplots(len(chart.xs), 1, sharey=True, squeeze=False)[:, 0]
     for place, (panel, axis) in enumerate(zip(panels, chart.xs, strict=True)):
         for curve in chart.told:
@@ -110,13 +110,17 @@ def _draw(sheet: Sheet, panel: Axes, chart: Chart, curve: Curve, place: int) -> 
         look |= {"markerfacecolor": "none", "markeredgecolor": INK, "markeredgewidth": 0.8}
     elif curve.kind == "line":
         look |= {"linestyle": DASHES[curve.look.dash], "markersize": 3 if len(chart.xs) > 1 else 4.5}
+    ends = [
+        (left, point.y, point.low, point.high)
+        for left, point in zip(x, curve.points, strict=True)
+        if point.low is not None and point.high is not None
+    ]
     if curve.kind == "dot":
-        for point in curve.points:
-            if point.low is not None and point.high is not None:
-                panel.plot([point.low, point.high], [point.y] * 2, color=shade, linewidth=2, alpha=0.4)
-    elif all(point.low is not None for point in curve.points):
-        lows, highs = ([point[end] for point in curve.points] for end in (2, 3))
-        panel.fill_between(x, lows, highs, color=shade, alpha=0.15, linewidth=0)
+        for _, height, low, high in ends:
+            panel.plot([low, high], [height, height], color=shade, linewidth=2, alpha=0.4)
+    elif ends:
+        at, _, lows, highs = zip(*ends, strict=True)
+        panel.fill_between(at, lows, highs, color=shade, alpha=0.15, linewidth=0)
     sheet.curve(panel, x, y, texts, **look)
     if curve.ring is not None:
         ring: dict[str, Any] = {"markerfacecolor": "none", "markeredgecolor": INK, "markeredgewidth": 0.9}
@@ -172,7 +176,8 @@ def _with_pictures(drawing: Drawing, content: Pictures) -> Sheet:
     lines = -(-len(content.panels) // columns)
     letters = int(_LETTERS * WIDTH / max(columns, 3))
     titles = [
-        "\n".join(textwrap.fill(text, letters) for text in (panel.title, panel.note) if text) for panel in content.panels
+        "\n".join(textwrap.fill(text, letters) for text in filter(None, (panel.title, panel.note)))
+        for panel in content.panels
     ]
     rows = [titles[start : start + columns] for start in range(0, len(titles), columns)]
     height = sum(_TITLE * max(title.count("\n") + 1 for title in row) for row in rows)
@@ -189,7 +194,7 @@ def _with_pictures(drawing: Drawing, content: Pictures) -> Sheet:
 def _show(panel: Axes, picture: Picture) -> None:
     if picture.pixels is not None:
         panel.imshow(picture.pixels)
-    else:
+    elif picture.needles is not None:
         codes = [Path.MOVETO, Path.LINETO, Path.LINETO] * len(picture.needles)
         panel.add_patch(PathPatch(Path(picture.needles.reshape(-1, 2), codes), facecolor=COLOURS["blue"], linewidth=0))
         panel.set(xlim=(0, 1), ylim=(0, 1), aspect="equal")
@@ -214,13 +219,11 @@ class Sheet(Figure):
         self._ends: dict[Axes, list[tuple[float, float, str, Any]]] = {}
         self.suptitle(title, x=0.01, ha="left", fontsize=9.5, fontweight="bold")
         footer = f"{drawing.facts}\n{drawing.footer}"
-        look = {"fontsize": 6.5, "color": "#666666", "in_layout": False}
+        look: dict[str, Any] = {"fontsize": 6.5, "color": "#666666", "in_layout": False}
         self.text(0.05, 0.05, footer, transform=self.dpi_scale_trans, **look)
         self._reserve(_FOOTER)
 
-    def curve(
-        self, panel: Axes, x: Sequence[float], y: Sequence[float], texts: Sequence[str], **look: Any
-    ) -> None:
+    def curve(self, panel: Axes, x: Sequence[float], y: Sequence[float], texts: Sequence[str], **look: Any) -> None:
         """Plot markers and lines as `Axes.plot` does; a browser shows the text of a marker under the pointer."""
         (line,) = panel.plot(x, y, **look)
         name = f"points-{len(self.said)}"

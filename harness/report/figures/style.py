@@ -81,9 +81,7 @@ def styled() -> Iterator[None]:
 
 
 def colour(objective: str, linear: str) -> str:
-    """Return the colour of a kind of training: of the objective in score matching and without determinants, else of
-    the family.
-    """
+    """Return the colour of a family, or of the objective in score matching and in what needs no determinant."""
     kind = family(objective, linear)
     if kind == MATCHED:
         return _SCORE_MATCHING.get(objective, "green")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import dataclasses
 import hashlib
+import html
 import itertools
 import json
 import re
@@ -17,7 +18,7 @@ import polars as pl
 import pytest
 from stored import stored_config
 
-from harness.report.claims import CLAIMS
+from harness.report.claims import CLAIMS, QUESTIONS
 from harness.report.page import build, write
 from harness.report.series import series_table
 from harness.report.tables.text import to_html
@@ -63,13 +64,18 @@ class Elements(HTMLParser):
     def assert_harmless(self) -> None:
         """Nothing in it runs or loads, whatever its text says."""
         tags = [tag for tag, _ in self.elements]
-        assert tags.count("script") == 1
-        assert not {"iframe", "object", "embed", "form", "base", "img"} & set(tags)
+        scripts = [found.get("type") for tag, found in self.elements if tag == "script"]
+        assert [kind for kind in scripts if kind != "application/json"] == [None]
+        assert not {"iframe", "object", "embed", "form", "base"} & set(tags)
+        images = [found["src"] or "" for tag, found in self.elements if tag == "img"]
+        assert all(source.startswith("data:image/png;base64,") for source in images)
         assert [name for _, found in self.elements for name in found if name.startswith("on")] == []
         links = self.attribute("href") + self.attribute("xlink:href") + self.attribute("src")
         assert {link for link in links if not link.startswith("#")} <= {
             "data:,",
             "https://arxiv.org/abs/2305.15267",
+            "page.parquet",
+            "page.csv",
             *(link for link in links if link.startswith("data:image/png;base64,")),
         }
         assert "url(http" not in "".join(self.attribute("style"))
@@ -87,7 +93,6 @@ def some(make_row: Callable[..., Row]) -> list[Row]:
     ]
 
 
-@pytest.mark.filterwarnings("ignore:constrained_layout not applied")  # such names leave no room for a figure
 @pytest.mark.parametrize("column", [*NAMES, "everything"])
 def test_no_value_becomes_markup(column: str, make_row: Callable[..., Row], tmp_path: Path) -> None:
     columns = NAMES if column == "everything" else [column]
@@ -146,6 +151,43 @@ def test_every_link_leads_somewhere(make_row: Callable[..., Row], tmp_path: Path
     assert inside <= set(ids)
     assert {f"cell-ebflow-ml-{size}" for size in (64, 256, 784)} <= inside
     assert len(ids) == len(set(ids))
+
+
+def test_claims_stand_below_the_question_that_they_answer(make_row: Callable[..., Row], tmp_path: Path) -> None:
+    assert {claim.question for claim in CLAIMS} == set(QUESTIONS)
+    text = build(frame(some(make_row)), Store(tmp_path), NO_HISTORY)
+    parts = re.split(r'<section id="question-\d">\s*<h2>(.*?)</h2>', text)[1:]
+    asked = dict(zip(map(html.unescape, parts[::2]), parts[1::2], strict=True))
+    assert tuple(asked) == QUESTIONS
+    for claim in CLAIMS:
+        assert f'id="claim-{claim.name}"' in asked[claim.question]
+
+
+def test_a_claim_has_its_figure_and_other_figures_are_folded(make_row: Callable[..., Row], tmp_path: Path) -> None:
+    rows = [
+        dataclasses.replace(row, cell="one", objective=row.method.removeprefix("ebflow-")) for row in some(make_row)
+    ]
+    text = build(frame(rows), Store(tmp_path), NO_HISTORY)
+    first, folded = text.split('id="figures"')
+    speed = first[first.index('id="claim-speed"') :].partition("</article>")[0]
+    assert re.findall('<figure id="(.*?)"', speed) == ["figure-headline"]
+    assert text.count('id="figure-headline"') == 1
+    (chart, *_) = re.findall(r'<script type="application/json">(.*?)</script>', speed)
+    assert [axis["label"] for axis in json.loads(chart)["xs"]] == ["dimension D"]
+    assert {curve["family"] for curve in json.loads(chart)["curves"]} == {"score matching", "exact dense"}
+    assert "figure-runtime-custom-fc-L2-" in first + folded
+
+
+def test_all_rows_lie_beside_the_page(make_row: Callable[..., Row], tmp_path: Path) -> None:
+    store = Store(tmp_path / "results")
+    store.write([make_row()])
+    assert write(store, tmp_path / "asv", tmp_path / "page.html") == []
+    tables = pl.read_parquet(tmp_path / "page.parquet"), pl.read_csv(tmp_path / "page.csv")
+    assert [table["value"].to_list() for table in tables] == [[make_row().value]] * 2
+    assert set(SCHEMA) | {"command"} == set(tables[0].columns)
+    assert set(tables[0].columns) - set(tables[1].columns) == {"config", "versions"}
+    shown = Elements((tmp_path / "page.html").read_text())
+    assert {"page.parquet", "page.csv"} <= set(shown.attribute("href"))
 
 
 def test_every_claim_has_its_verdict_rule_and_command(make_row: Callable[..., Row], tmp_path: Path) -> None:
@@ -239,7 +281,7 @@ def test_the_command_writes_a_page(run: Callable[..., Any], make_row: Callable[.
     assert "broken.parquet: not a readable cell" in text
     assert run("report", "--results-dir", str(store.folder), "--output", str(tmp_path / "new/page.html")).status == 0
     assert "Files that could not be read" in (tmp_path / "new/page.html").read_text()
-    assert [file.name for file in (tmp_path / "new").iterdir()] == ["page.html"]
+    assert {file.name for file in (tmp_path / "new").iterdir()} == {"page.html", "page.parquet", "page.csv"}
 
 
 def test_nothing_to_report(run: Callable[..., Any], tmp_path: Path) -> None:
