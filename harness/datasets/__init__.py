@@ -15,7 +15,7 @@ from harness.datasets.files import State, sha256_of, state_of
 from harness.datasets.image_sets import CIFAR10, MNIST
 from harness.errors import InputError, unknown
 
-__all__ = ["DECLARATIONS", "fingerprint", "load", "names", "shape", "training_samples", "why_unavailable"]
+__all__ = ["DECLARATIONS", "fingerprint", "load", "names", "shape", "splits", "why_unavailable"]
 
 DECLARATIONS: dict[str, Declaration] = {set_.name: set_ for set_ in (*SYNTHETIC, DIGITS, MNIST, CIFAR10)}
 """All data sets by name, smallest dimension first."""
@@ -35,9 +35,12 @@ def shape(name: str) -> tuple[int, ...]:
     return _declaration(name).shape
 
 
-def training_samples(name: str, data_dir: Path | None = None) -> int:
-    """Return how many samples a data set has to train on, without loading them; 0 if it is not on this machine."""
-    return _declaration(name).splits[0] if why_unavailable(name, data_dir) is None else 0
+def splits(name: str, data_dir: Path | None = None) -> tuple[int, int, int]:
+    """Return how many samples a data set has to train, validate and test on, without loading them.
+
+    The numbers are zero if the data set is not on this machine.
+    """
+    return _declaration(name).splits if why_unavailable(name, data_dir) is None else (0, 0, 0)
 
 
 def why_unavailable(name: str, data_dir: Path | None = None) -> str | None:

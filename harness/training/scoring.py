@@ -20,7 +20,7 @@ from harness.training.checkpoints import TrainingCheckpoint
 from harness.training.configuration import TrainingConfig
 from harness.training.loop import Training, TrainingReport
 
-_SAMPLES_AT_ONCE = 1000
+SAMPLES_AT_ONCE = 1000  # samples that are scored in one block
 _AUGMENTED_COPIES = 3  # of the training set, which a closed form sees
 _VALIDATION_SEED, TEST_SEED = 1_000_003, 2_000_003  # far from the training seeds 0, 1, 2, ...
 
@@ -105,5 +105,5 @@ def noised(raw: Tensor, dataset: Dataset, problem: Problem, seed: int) -> Iterat
     """Yield blocks of samples in model space, shape (N, *event), with their log|det J| in nats, shape (N,)."""
     generator = torch.Generator(problem.device).manual_seed(seed)
     dtype = stored(problem.dtype)
-    for block in raw.split(_SAMPLES_AT_ONCE):
+    for block in raw.split(SAMPLES_AT_ONCE):
         yield dataset.preprocessing(block.to(problem.device), generator, dtype)

@@ -28,7 +28,7 @@ import pytest
 import torch
 
 from harness import datasets
-from harness.datasets import load, names, shape, training_samples, why_unavailable
+from harness.datasets import load, names, shape, splits, why_unavailable
 from harness.datasets.dataset import Dataset
 from harness.datasets.files import Archive, PublishedFile
 from harness.datasets.image_sets import CIFAR10, MNIST, ImageSet
@@ -422,7 +422,7 @@ def test_sizes_are_declared_as_they_are(name: str, put: Callable[..., Path]) -> 
     declaration, dataset = datasets.DECLARATIONS[name], load(name, folder)
     assert declaration.splits == (len(dataset.train), len(dataset.validation), len(dataset.test))
     assert shape(name) == dataset.shape == dataset.train.shape[1:] == dataset.test.shape[1:]
-    assert training_samples(name, folder) == len(dataset.train)
+    assert splits(name, folder)[0] == len(dataset.train)
     assert declaration.levels == getattr(dataset.preprocessing, "levels", 0)
 
 
@@ -432,13 +432,13 @@ def test_sizes_of_a_npy_file_come_from_its_header(tmp_path: Path, monkeypatch: p
     dataset = load(str(path))
     monkeypatch.setattr(np, "array", lambda *args, **kwargs: pytest.fail("the data were read"))
     assert shape(str(path)) == dataset.shape == (2,)
-    assert training_samples(str(path)) == len(dataset.train) == 25
-    assert training_samples(str(tmp_path / "absent.npy")) == 0
+    assert splits(str(path))[0] == len(dataset.train) == 25
+    assert splits(str(tmp_path / "absent.npy"))[0] == 0
 
 
 def test_there_is_nothing_to_train_on_without_the_data(put: Callable[..., Path]) -> None:
     folder = put("train-images")
-    assert training_samples("mnist", folder) == 0
+    assert splits("mnist", folder)[0] == 0
     assert shape("mnist") == (1, 28, 28)
     assert "unknown dataset" in refusal("mnits")
 
@@ -486,7 +486,7 @@ def test_asking_whether_data_are_there_opens_none(put: Callable[..., Path], open
     opened.folder = str(folder)
     for name in ("mnist", "cifar10"):
         assert why_unavailable(name, folder) is None
-        assert training_samples(name, folder) > 0
+        assert splits(name, folder)[0] > 0
     assert opened.times == {}
 
 
