@@ -17,6 +17,7 @@ from harness.errors import InputError, UnavailableError, one_line
 from harness.methods import Method, Problem
 from harness.methods.density import refusal
 from harness.methods.families import family
+from harness.methods.process_settings import give_back_memory
 from harness.methods.registry import registry, why_unavailable
 from harness.methods.shared_settings import watched
 from harness.results import Row, Store, cell_key
@@ -130,7 +131,11 @@ class Cell(ABC):
         return [registry().find(name) for name in self.method_names]
 
     def cost(self) -> float:
-        """Estimate the seconds that the cell takes on this machine; 0 where nothing is timed or trained."""
+        """Estimate the seconds that the cell takes on this machine; 0 if it cannot run."""
+        return 0.0
+
+    def closing_cost(self) -> float:
+        """Estimate how many of these seconds come after the last progress that the cell tells."""
         return 0.0
 
     def check(self) -> None:
@@ -203,6 +208,8 @@ class Cell(ABC):
             return Outcome(self.without_result("diverged", str(error)))
         except BaseException as error:  # SystemExit, and what a library in Rust panics with, are no Exception
             return Outcome(self.without_result("failed", one_line(error)))
+        finally:
+            give_back_memory()
         for row in rows:
             for number in (row.value, row.ci_low, row.ci_high):
                 if number is not None and not math.isfinite(number):

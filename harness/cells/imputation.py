@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from harness.cells.base import Keep, Progress, single
+from harness.cells.estimate import pace
 from harness.cells.likelihood import TrainedCell
 from harness.cells.pictures import as_levels, imputed
 from harness.datasets.dataset import Dataset
@@ -67,6 +68,11 @@ class ImputationCell(TrainedCell):
     @property
     def title(self) -> str:
         return f"imputation by {super().title}"
+
+    def cost(self) -> float:
+        """Estimate the seconds of the training and of the chains, where a score costs about three densities."""
+        scores = 3 * self.steps * self.leapfrog * self.images
+        return super().cost() + scores * pace(self.method, self.problem, self.config).sample
 
     def check(self) -> None:
         if not 0 <= self.warmup < self.steps:

@@ -14,7 +14,7 @@ import torch
 
 from harness import datasets
 from harness.cells.base import APART, Cell, Keep, Progress, single, with_drift
-from harness.cells.estimate import training_seconds
+from harness.cells.estimate import Costs, training_costs
 from harness.cells.pictures import Arrays, learned
 from harness.datasets.dataset import Dataset
 from harness.datasets.preprocessing import Identity, LogitPreprocessing
@@ -109,9 +109,21 @@ class TrainedCell(Cell):
     def limits_of(self, method: Method) -> str | None:
         return "; ".join(filter(None, [super().limits_of(method), self.caveat])) or None
 
+    @property
+    def passes(self) -> int:
+        """The number of passes over the test set."""
+        return 0
+
+    def costs(self) -> Costs:
+        """Estimate the seconds of the training and of what follows it."""
+        samples = datasets.splits(self.dataset, self.data_dir)
+        return training_costs(self.method, self.problem, self.config, samples, self.passes)
+
     def cost(self) -> float:
-        samples = datasets.training_samples(self.dataset, self.data_dir)
-        return training_seconds(self.method, self.problem, self.config, samples)
+        return sum(self.costs())
+
+    def closing_cost(self) -> float:
+        return self.costs().scoring
 
     def identity(self) -> dict[str, Any]:
         """Return what determines the result; the content of a user's own file of data is part of it."""
@@ -172,6 +184,10 @@ class LikelihoodCell(TrainedCell):
     preprocess: bool = True
     clean_batches: bool = False
     save: Path | None = field(default=None, metadata=APART)
+
+    @property
+    def passes(self) -> int:
+        return self.draws
 
     @property
     def always_runs(self) -> bool:

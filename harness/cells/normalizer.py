@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from harness.cells.base import Cell, Keep, Progress
+from harness.cells.estimate import pace
 from harness.errors import UnavailableError
 from harness.methods import Model, NormalizerEstimates, Problem, SharedWeights
 from harness.methods.calls import guarded
@@ -20,6 +21,7 @@ from harness.methods.seeds import generator
 from harness.results import Row
 from harness.results.statistics import mean_interval
 from harness.training.checkpoints import TrainingCheckpoint
+from harness.training.configuration import TrainingConfig
 
 ESTIMATORS = ("prior", "gaussian", "bridge")
 """Those of `harness.methods.NormalizerEstimates`."""
@@ -57,6 +59,11 @@ class NormalizerCell(Cell):
     @property
     def title(self) -> str:
         return f"log Z of {self.method}, D = {self.problem.dimension}, L = {self.problem.layers}"
+
+    def cost(self) -> float:
+        """Estimate the seconds of all draws, each of which is scored about twice."""
+        draws = 2 * len(ESTIMATORS) * self.repeats * self.draws
+        return draws * pace(self.method, self.problem, TrainingConfig()).sample
 
     def measure(self, progress: Progress, keep: Keep, resume: TrainingCheckpoint | None) -> list[Row]:
         method = registry().find(self.method)

@@ -8,17 +8,19 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 from harness.cells.base import Cell, Keep, Progress, changed_settings, single, with_drift
-from harness.cells.estimate import step_seconds
+from harness.cells.estimate import pace
 from harness.methods.cost import optimizer_bytes
 from harness.methods.precision import stored
 from harness.methods.registry import why_unavailable
 from harness.results import DRIFT_METRIC, Row
 from harness.results.schema import noted
 from harness.results.statistics import Estimate, drift, median_interval
-from harness.timing.interleaved import Timing, measure
+from harness.timing.interleaved import SHORTEST_BLOCK, Timing, measure
 from harness.timing.machine import COPY_METRIC, CUBE_METRIC, REFERENCE_METRIC, product_metric
 from harness.training.checkpoints import TrainingCheckpoint
 from harness.training.configuration import TrainingConfig
+
+_SET_UP = 0.3  # seconds that building a method and looking at its memory take
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,9 +53,12 @@ class RuntimeCell(Cell):
         return True
 
     def cost(self) -> float:
-        """Estimate the seconds of all repetitions: each times the whole iteration and its gradient."""
-        steps = 2 * self.repeats + 5
-        return sum(steps * step_seconds(name, self.problem, self.config) for name in self.methods)
+        """Estimate the seconds of all repetitions and of what comes before them.
+
+        Each repetition times the whole iteration and its gradient, in blocks that are no shorter than a clock needs.
+        """
+        steps = [pace(name, self.problem, self.config).step for name in self.methods]
+        return sum(_SET_UP + 2 * self.repeats * max(step, SHORTEST_BLOCK) + 6 * step for step in steps if step)
 
     def measure(self, progress: Progress, keep: Keep, resume: TrainingCheckpoint | None) -> list[Row]:
         """Time all methods and the machine; a method that fails or is unavailable has a row that says so."""

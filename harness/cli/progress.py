@@ -17,6 +17,7 @@ from harness.cells.plan import in_words
 from harness.results import Row
 
 _SECONDS_A_LINE = 30  # in a log file, where no bar can move
+_TRUST = 5.0  # seconds of cells that have run, which count as much as the estimates
 
 
 class SweepProgress:
@@ -26,16 +27,18 @@ class SweepProgress:
 
     Args:
         cells: The cells of the sweep.
-        costs: Estimated seconds of each cell, None for a cell that is already there. Without costs, the sizes of the
-            problems are compared, and the pace of the first cell tells how long the others will take.
+        costs: Estimated seconds of each cell, None for a cell that is already there. What cells have taken, those of
+            the same kind first, corrects the estimates of the others. Without costs, the sizes of the problems are
+            compared, and the pace of the first cell tells how long the others will take.
         quiet: Whether to show nothing at all.
     """
 
     def __init__(self, cells: Sequence[Cell], costs: Sequence[float | None] | None = None, quiet: bool = False) -> None:
         self._waiting = {id(cell): cost or 0.0 for cell, cost in zip(cells, costs or map(_size, cells), strict=True)}
         self._running: dict[int, _RunningCell] = {}
-        self._pace = None if costs is None else 1.0  # seconds that a unit of cost takes
-        self._spent = self._paid = 0.0  # seconds and costs of the cells that have run
+        self._estimated = costs is not None
+        self._kinds = {id(cell): cell.kind for cell in cells}
+        self._paid: dict[str, tuple[float, float]] = {}  # by kind, the seconds and the costs of the cells that have run
         self._last_line = time.monotonic()
         self._console = Console(stderr=True, quiet=quiet)
         self._bars = Progress(
@@ -64,7 +67,9 @@ class SweepProgress:
         Both functions may be called in any thread.
         """
         task = self._bars.add_task(cell.title, total=None, left=lambda: self.cell_seconds_left(cell))
-        running = self._running[id(cell)] = _RunningCell(cell, finished, task, self._waiting.pop(id(cell), 0.0))
+        closing = cell.closing_cost() if self._estimated and not finished else 0.0
+        cost = self._waiting.pop(id(cell), 0.0)
+        running = self._running[id(cell)] = _RunningCell(cell, finished, task, cost, closing)
         if finished:
             self._say(cell, "already there")
 
@@ -81,9 +86,8 @@ class SweepProgress:
         """Take the bar of a cell away, learn from the time that it took, and say why if no row has a number."""
         ended = self._running.pop(id(cell))
         if ended.fraction > 0 and ended.cost > 0:  # otherwise it was already there, or is unavailable
-            self._spent += time.monotonic() - ended.started
-            self._paid += ended.cost
-            self._pace = self._spent / self._paid
+            spent, paid = self._paid.get(cell.kind, (0.0, 0.0))
+            self._paid[cell.kind] = spent + time.monotonic() - ended.started, paid + ended.cost
         self._bars.remove_task(ended.task)
         self._bars.advance(self._all)
         failures = [] if any(row.status == "ok" for row in rows) else [f"{row.status}: {row.reason}" for row in rows]
@@ -93,20 +97,30 @@ class SweepProgress:
     def cell_seconds_left(self, cell: Cell) -> float | None:
         """Return the seconds that a running cell still takes, or None if nothing is known yet."""
         running = self._running.get(id(cell))
-        return None if running is None else running.seconds_left(self._pace)
+        return None if running is None else running.seconds_left(self._pace(cell.kind))
 
     def sweep_seconds_left(self) -> float | None:
         """Return the seconds that all cells together still take, or None if nothing is known yet."""
         running = list(self._running.values())
-        known = [(cell, left) for cell in running if (left := cell.seconds_left(self._pace)) is not None]
-        pace = self._pace
-        if pace is None and (costs := sum(cell.cost for cell, _ in known)) > 0:
-            pace = sum(left + time.monotonic() - cell.started for cell, left in known) / costs
-        if pace is None:
-            return None
+        known = [(cell, left) for cell in running if (left := cell.seconds_left(self._pace(cell.kind))) is not None]
+        now = None  # the pace of the running cells, where no other is known
+        if (costs := sum(cell.cost for cell, _ in known)) > 0:
+            now = sum(left + time.monotonic() - cell.started for cell, left in known) / costs
         seconds = [left for _, left in known]
-        together = sum(seconds) + pace * sum(list(self._waiting.values()))
+        together = sum(seconds)
+        for cell, cost in list(self._waiting.items()):
+            if (pace := self._pace(self._kinds[cell]) or now) is None:
+                return None
+            together += pace * cost
         return max([together / max(len(running), 1), *seconds])
+
+    def _pace(self, kind: str) -> float | None:
+        """Return the seconds that a unit of cost takes, by the cells of a kind that have run, or else by all."""
+        known = [self._paid[kind]] if kind in self._paid else list(self._paid.values())
+        spent, paid = sum(seconds for seconds, _ in known), sum(cost for _, cost in known)
+        if self._estimated:  # an estimate is worth some seconds of experience
+            return (spent + _TRUST) / (paid + _TRUST)
+        return spent / paid if paid else None
 
     def _left_in_words(self, cell: Cell) -> list[str]:
         seconds, in_all = self.cell_seconds_left(cell), self.sweep_seconds_left()
@@ -121,36 +135,43 @@ class SweepProgress:
 
 
 class _RunningCell:
-    """A running cell: whether it is already there, its bar, its cost, and how much of it is done."""
+    """A running cell: whether it is already there, its bar, its cost, and how much of it is done.
 
-    def __init__(self, cell: Cell, finished: bool, task: TaskID, cost: float) -> None:
-        self.finished, self.task, self.cost = finished, task, cost
+    The last part of the cost, `closing`, comes after all is done that the cell tells about.
+    """
+
+    def __init__(self, cell: Cell, finished: bool, task: TaskID, cost: float, closing: float) -> None:
+        self.kind, self.finished, self.task, self.cost, self.closing = cell.kind, finished, task, cost, closing
         self.budget = 0.0 if finished else cell.budget or math.inf
-        self.started = time.monotonic()
+        self.started = self._last = time.monotonic()
         self.fraction = 0.0
         self._first: tuple[float, float] | None = None  # time and fraction of the first report
 
     def advance(self, fraction: float) -> None:
         """Note how much of the cell is done."""
-        self.fraction = fraction
+        self.fraction, self._last = fraction, time.monotonic()
         if self._first is None:
             self._first = time.monotonic(), fraction
 
     def seconds_left(self, pace: float | None) -> float | None:
         """Return the seconds that the cell still takes, or None; the pace is seconds for a unit of cost, if known."""
         now = time.monotonic()
-        spent = now - self.started
+        spent, closing = now - self.started, self.closing * (pace or 1.0)
+        # Validations are no part of the budget, and are part of the cost.
+        whole = max(self.budget + closing, self.cost * (pace or 0.0))
+        if self.fraction == 1:
+            return max(closing - (now - self._last), 0.0)
         if self._first is not None and self.fraction > self._first[1]:
             # What was done at the first report may be of an earlier run, and the time until then was set-up too.
             since, done = self._first
-            left = (now - since) * (1 - self.fraction) / (self.fraction - done)
+            left = (now - since) * (1 - self.fraction) / (self.fraction - done) + closing
         elif self.fraction > 0:
-            left = spent * (1 - self.fraction) / self.fraction
+            left = spent * (1 - self.fraction) / self.fraction + closing
         elif pace is not None and self.cost > 0:
             left = max(self.cost * pace - spent, 0.0)
         else:
             return max(self.budget - spent, 0.0) if self.budget < math.inf else None
-        return min(left, max(self.budget - spent, 0.0))
+        return min(left, max(whole - spent, 0.0))
 
 
 def _size(cell: Cell) -> float:

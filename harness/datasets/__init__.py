@@ -24,8 +24,8 @@ __all__ = [
     "names",
     "read_rows",
     "shape",
+    "splits",
     "standardized",
-    "training_samples",
     "why_unavailable",
 ]
 
@@ -47,9 +47,12 @@ def shape(name: str) -> tuple[int, ...]:
     return _declaration(name).shape
 
 
-def training_samples(name: str, data_dir: Path | None = None) -> int:
-    """Return how many samples a data set has to train on, without loading them; 0 if it is not on this machine."""
-    return _declaration(name).splits[0] if why_unavailable(name, data_dir) is None else 0
+def splits(name: str, data_dir: Path | None = None) -> tuple[int, int, int]:
+    """Return how many samples a data set has to train, validate and test on, without loading them.
+
+    The numbers are zero if the data set is not on this machine.
+    """
+    return _declaration(name).splits if why_unavailable(name, data_dir) is None else (0, 0, 0)
 
 
 def why_unavailable(name: str, data_dir: Path | None = None) -> str | None:

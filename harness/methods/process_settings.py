@@ -68,6 +68,12 @@ def threads_wait_passively(environment: MutableMapping[str, str]) -> None:
         environment["OMP_WAIT_POLICY"] = "passive"
 
 
+def give_back_memory() -> None:
+    """Return to the system what the C library keeps since `prepare`, once a cell is done and nobody needs it again."""
+    if platform.libc_ver()[0] == "glibc":
+        ctypes.CDLL(None).malloc_trim(0)
+
+
 def _keep_freed_memory() -> None:
     """Have the C library keep freed memory for the next step, as the allocator of a GPU does.
 

@@ -20,7 +20,7 @@ from harness.results.derived import derived
 from harness.timing import asv_results
 
 if TYPE_CHECKING:
-    from harness.report.figures.sheet import Drawing
+    from harness.report.figures.chart import Drawing
 
 _ROW_COLUMNS = ["method", "linear", "recipe", "dataset", "architecture", "shape", "D", "L", "B"]
 _ROW_COLUMNS += ["dtype", "device", "threads", "seed", "cpu", "gpu", "torch", "commit", "EMA", "MaP"]

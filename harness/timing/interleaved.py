@@ -31,7 +31,8 @@ from harness.training.configuration import TrainingConfig
 from harness.training.step import Trainer
 
 _WARM_UP_STEPS = 3
-_SHORTEST_BLOCK = 0.02  # seconds; shorter blocks would time the clock
+SHORTEST_BLOCK = 0.02
+"""Seconds; shorter blocks would time the clock."""
 _REFERENCE_BLOCK = 0.002  # seconds; about as long as the turns that a busy scheduler hands out
 _REFERENCE_SHARE = 0.01  # of the time that methods are timed
 
@@ -58,7 +59,7 @@ class Block:
     seconds: list[float] = field(default_factory=list)
     period: int = 1
 
-    def calibrate(self, shortest: float = _SHORTEST_BLOCK) -> None:
+    def calibrate(self, shortest: float = SHORTEST_BLOCK) -> None:
         """Choose the number of calls in a row that takes at least so many seconds."""
         self.number = self.period * max(1, math.ceil(shortest / self.time(self.period) / self.period))
 

@@ -184,7 +184,8 @@ class Training:
         state.seconds += time.perf_counter() - began
         state.left = state.left[:0]
         state.epochs += 1
-        self.progress(state.epochs, config.epochs, f"best validation {state.best_validation:.1f}")
+        best = state.best_validation
+        self.progress(state.epochs, config.epochs, f"best validation {best:.1f}" if best < math.inf else "")
         if state.epochs % config.evaluate_every == 0 or state.epochs == config.epochs or out_of_time:
             self.look()
         if out_of_time:

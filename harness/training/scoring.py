@@ -21,7 +21,7 @@ from harness.training.checkpoints import TrainingCheckpoint
 from harness.training.configuration import TrainingConfig
 from harness.training.loop import KeepWeights, Training, TrainingReport
 
-_SAMPLES_AT_ONCE = 1000
+SAMPLES_AT_ONCE = 1000  # samples that are scored in one block
 _AUGMENTED_COPIES = 3  # of the training set, which a closed form sees
 _FIXED = 0  # the noise of validation is the same for every training seed
 
@@ -120,5 +120,5 @@ def noised(raw: Tensor, preprocessing: Preprocessing, problem: Problem, seed: in
     """Yield blocks of samples in model space, shape (N, *event), with their log|det J| in nats, shape (N,)."""
     noise = torch.Generator(problem.device).manual_seed(seed)
     dtype = stored(problem.dtype)
-    for block in raw.split(_SAMPLES_AT_ONCE):
+    for block in raw.split(SAMPLES_AT_ONCE):
         yield preprocessing(block.to(problem.device), noise, dtype)

@@ -1,15 +1,16 @@
-"""The estimate is steps times the time of a step, bounded by the budget, and nothing for what does not run."""
+"""The estimate is steps, bounded by the budget, and scored samples; it is nothing for what does not run."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from harness.cells import ImputationCell, LikelihoodCell, RuntimeCell, estimate
+from harness.cells import ImputationCell, LikelihoodCell, NormalizerCell, RuntimeCell, estimate
 from harness.cells.plan import costs, plan
+from harness.datasets import splits
 from harness.methods import Problem
 from harness.results import Row, Store
 from harness.training.configuration import TrainingConfig
@@ -26,19 +27,29 @@ TRAINING = LikelihoodCell(
 
 
 @pytest.fixture
-def a_step_takes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(estimate, "time_block", lambda call, number, device: 0.5)
-    estimate._step_seconds.cache_clear()
+def a_step_takes(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr(estimate, "_timed", lambda *_: estimate.Pace(0.5, 0.001))
+    estimate._pace.cache_clear()
+    yield
+    estimate._pace.cache_clear()
 
 
 @pytest.mark.usefixtures("a_step_takes")
 def test_a_training_is_its_steps() -> None:
-    # The training set of the digits makes 12 batches of 100.
-    assert TRAINING.cost() == 3 * 12 * 0.5
-    bounded = replace(TRAINING, config=replace(TRAINING.config, max_seconds=4.0))
-    assert bounded.cost() == 4.0
+    # The training set of the digits makes 12 batches of 100. Validation is scored after the last epoch, and its own
+    # loss is looked at; the test is scored once.
+    _, validation, test = splits("digits")
+    look, scoring = validation * 0.001 + validation / 100 * 0.5, test * 0.001
+    assert TRAINING.cost() == pytest.approx(3 * 12 * 0.5 + look + scoring)
+    assert TRAINING.closing_cost() == pytest.approx(scoring)
+    likelihood = replace(TRAINING, method="ebflow-ml")
+    assert likelihood.cost() == pytest.approx(3 * 12 * 0.5 + validation * 0.001 + scoring)
+    often = replace(TRAINING, config=replace(TRAINING.config, evaluate_every=1), draws=2)
+    assert often.cost() == pytest.approx(3 * 12 * 0.5 + 3 * look + 2 * scoring)
+    bounded = replace(often, config=replace(often.config, max_seconds=8.0))
+    assert bounded.cost() == pytest.approx(8.0 + 2 * look + 2 * scoring)  # of two epochs
     whitened = replace(TRAINING, problem=TRAINING.problem.replace(start="whitened"))
-    assert whitened.cost() == 3 * 12 * 0.5
+    assert whitened.cost() == TRAINING.cost()
     imputation = ImputationCell(
         experiment="x",
         profile="quick",
@@ -47,12 +58,12 @@ def test_a_training_is_its_steps() -> None:
         dataset="digits",
         config=TRAINING.config,
     )
-    assert imputation.cost() == 3 * 12 * 0.5
+    chains = 3 * 600 * 5 * 1000 * 0.001
+    assert imputation.cost() == pytest.approx(3 * 12 * 0.5 + look + chains)
 
 
 @pytest.mark.usefixtures("a_step_takes")
 def test_what_does_not_run_takes_no_time(tmp_path: Path, with_methods: Callable, fake_method: Callable) -> None:
-    assert replace(TRAINING, method="gaussian").cost() == 0
     assert replace(TRAINING, dataset="mnist", data_dir=tmp_path).cost() == 0
     with_methods(fake_method("gone-ml", requires=("no_such_library",)))
     assert replace(TRAINING, method="gone-ml").cost() == 0
@@ -67,7 +78,7 @@ def test_a_timing_is_its_repetitions() -> None:
         problem=Problem(shape=(4,)),
         repeats=10,
     )
-    assert cell.cost() == 2 * 25 * 0.5
+    assert cell.cost() == pytest.approx(2 * (0.3 + (2 * 10 + 6) * 0.5))
 
 
 @pytest.mark.usefixtures("a_step_takes")
@@ -83,17 +94,23 @@ def test_the_plan_counts_what_is_left(tmp_path: Path, make_row: Callable[..., Ro
         return plan(cells, costs(cells, store, fresh)).rows()
 
     assert planned(fresh=False) == [
-        ("digits", 2, 2, 0, "36 s", "18 s"),
-        ("figure", 1, 1, 1, "12 s", "12 s"),
-        ("all", 3, 3, 1, "48 s", "18 s"),
+        ("digits", 2, 2, 0, "40 s", "20 s"),
+        ("figure", 1, 1, 1, "13 s", "13 s"),
+        ("all", 3, 3, 1, "53 s", "20 s"),
     ]
     store.write([make_row(experiment="digits", cell=other.key())])
-    assert planned(fresh=False)[0] == ("digits", 2, 1, 0, "18 s", "18 s")
-    assert planned(fresh=True)[0] == ("digits", 2, 2, 0, "36 s", "18 s")
+    assert planned(fresh=False)[0] == ("digits", 2, 1, 0, "20 s", "20 s")
+    assert planned(fresh=True)[0] == ("digits", 2, 2, 0, "40 s", "20 s")
     long = replace(TRAINING, config=TrainingConfig(epochs=100_000))
     assert plan([long], costs([long], store, False)).rows() == [("digits", 1, 1, 0, "7 days", "7 days")]
 
 
 def test_a_step_is_really_taken() -> None:
-    estimate._step_seconds.cache_clear()
+    estimate._pace.cache_clear()
     assert 0 < TRAINING.cost() < 60
+    assert 0 < replace(TRAINING, method="gaussian", problem=TRAINING.problem.replace(layers=1)).cost() < 60
+
+
+def test_log_z_is_its_draws() -> None:
+    cell = NormalizerCell(experiment="log-z", profile="quick", problem=Problem(shape=(4,)))
+    assert 0 < cell.cost() < 60

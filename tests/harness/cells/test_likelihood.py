@@ -192,7 +192,7 @@ def test_nll_does_not_depend_on_how_many_rows_go_at_once(normal: Dataset, monkey
     data = replace(normal, preprocessing=Identity())
     model = build(registry().find("ebflow-ml"), problem)
     whole = nll(model, data.test, data, problem, 0)
-    monkeypatch.setattr(likelihood, "_SAMPLES_AT_ONCE", 300)
+    monkeypatch.setattr(likelihood, "SAMPLES_AT_ONCE", 300)
     assert nll(model, data.test, data, problem, 0) == pytest.approx(whole, rel=1e-12)
 
 

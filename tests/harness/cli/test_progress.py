@@ -122,11 +122,13 @@ def test_the_time_left_follows_the_estimates_and_then_the_pace(clock: Clock, mak
     sweep.end(CELL, [make_row()])
     sweep.start(SECOND, True)
     sweep.end(SECOND, [make_row()])
-    assert sweep.sweep_seconds_left() == 120.0  # the pace of the first
+    # The first took 20 seconds instead of 10, and five count for the estimate.
+    assert sweep.sweep_seconds_left() == pytest.approx(60 * 25 / 15)
     sweep.start(THIRD, False)
-    assert left(sweep, THIRD) == (40.0, 120.0)
+    assert left(sweep, THIRD) == pytest.approx((20 * 25 / 15, 60 * 25 / 15))
     sweep.end(THIRD, [make_row(status="unavailable", value=None, reason="gone")])
-    assert sweep.sweep_seconds_left() == 80.0  # no time was spent on it, and nothing is learnt
+    # No time was spent on it, and nothing is learnt.
+    assert sweep.sweep_seconds_left() == pytest.approx(40 * 25 / 15)
 
 
 def test_a_training_that_goes_on_is_as_fast_as_before(clock: Clock) -> None:

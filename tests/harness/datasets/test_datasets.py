@@ -29,7 +29,7 @@ import pytest
 import torch
 
 from harness import datasets
-from harness.datasets import load, names, shape, training_samples, why_unavailable
+from harness.datasets import load, names, shape, splits, why_unavailable
 from harness.datasets.dataset import Dataset
 from harness.datasets.files import Archive, PublishedFile
 from harness.datasets.image_sets import CIFAR10, MNIST, ImageSet
@@ -455,7 +455,7 @@ def test_sizes_are_declared_as_they_are(name: str, put: Callable[..., Path]) -> 
     declaration, dataset = datasets.DECLARATIONS[name], load(name, folder)
     assert declaration.splits == (len(dataset.train), len(dataset.validation), len(dataset.test))
     assert shape(name) == dataset.shape == dataset.train.shape[1:] == dataset.test.shape[1:]
-    assert training_samples(name, folder) == len(dataset.train)
+    assert splits(name, folder)[0] == len(dataset.train)
     assert declaration.levels == getattr(dataset.preprocessing, "levels", 0)
 
 
@@ -465,8 +465,8 @@ def test_sizes_of_a_npy_file_come_from_its_header(tmp_path: Path, monkeypatch: p
     dataset = load(str(path))
     monkeypatch.setattr(np, "array", lambda *args, **kwargs: pytest.fail("the data were read"))
     assert shape(str(path)) == dataset.shape == (2,)
-    assert training_samples(str(path)) == len(dataset.train) == 25
-    assert training_samples(str(tmp_path / "absent.npy")) == 0
+    assert splits(str(path))[0] == len(dataset.train) == 25
+    assert splits(str(tmp_path / "absent.npy"))[0] == 0
 
 
 TABLE = pl.DataFrame({"a": [float(n) for n in range(30)], "b": [n * n for n in range(30)]})
@@ -482,11 +482,11 @@ def test_a_csv_and_a_parquet_file_are_the_same_table(tmp_path: Path) -> None:
     for data in sets[1:]:
         for part in ("train", "validation", "test"):
             assert torch.equal(getattr(data, part), getattr(sets[0], part))
-    assert (shape(str(tmp_path / "t.csv")), training_samples(str(tmp_path / "t.parquet"))) == ((2,), 24)
+    assert (shape(str(tmp_path / "t.csv")), splits(str(tmp_path / "t.parquet"))[0]) == ((2,), 24)
     assert datasets.fingerprint(str(tmp_path / "t.csv")) != datasets.fingerprint(str(tmp_path / "plain.csv"))
     # A file that has changed is read again.
     TABLE.head(20).write_csv(tmp_path / "t.csv")
-    assert training_samples(str(tmp_path / "t.csv")) == 16
+    assert splits(str(tmp_path / "t.csv"))[0] == 16
 
 
 @pytest.mark.parametrize("suffix", ["csv", "parquet"])
@@ -553,7 +553,7 @@ def test_a_column_without_a_scale_is_named(column: pl.Expr, message: str, tmp_pa
 
 def test_there_is_nothing_to_train_on_without_the_data(put: Callable[..., Path]) -> None:
     folder = put("train-images")
-    assert training_samples("mnist", folder) == 0
+    assert splits("mnist", folder)[0] == 0
     assert shape("mnist") == (1, 28, 28)
     assert "unknown dataset" in refusal("mnits")
 
@@ -601,7 +601,7 @@ def test_asking_whether_data_are_there_opens_none(put: Callable[..., Path], open
     opened.folder = str(folder)
     for name in ("mnist", "cifar10"):
         assert why_unavailable(name, folder) is None
-        assert training_samples(name, folder) > 0
+        assert splits(name, folder)[0] > 0
     assert opened.times == {}
 
 

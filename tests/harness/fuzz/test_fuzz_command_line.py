@@ -16,7 +16,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from harness import datasets
-from harness.cells import base, likelihood, runtime
+from harness.cells import base, imputation, likelihood, normalizer, runtime
+from harness.cells.estimate import Costs, Pace
 from harness.cli import program as cli
 from harness.cli import running
 from harness.conformance import runner as checking
@@ -107,8 +108,9 @@ def nothing_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(datasets, "fetch", lambda *_: None)
     monkeypatch.setattr(running, "run_cells", lambda *_, **options: [])
-    monkeypatch.setattr(runtime, "step_seconds", lambda *_: 1.0)
-    monkeypatch.setattr(likelihood, "training_seconds", lambda *_: 1.0)
+    for module in (runtime, imputation, normalizer):
+        monkeypatch.setattr(module, "pace", lambda *_: Pace(1.0, 0.01))
+    monkeypatch.setattr(likelihood, "training_costs", lambda *_: Costs(1.0, 0.1))
     monkeypatch.setattr(checking, "findings", lambda *_: iter([]))
 
 
