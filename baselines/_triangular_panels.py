@@ -1,8 +1,8 @@
 """Products of a batch with two triangular factors that share one matrix: no competitor itself.
 
-The factors multiply the batch in panels of about 128 rows, without the part of a panel that is zero: a product of B
-rows with a factor costs little more than half of one with a full matrix. Only the blocks on the diagonal are masked,
-and both factors' gradients go straight into their halves of one matrix.
+The factors multiply the batch in panels of some of their rows, without the part of a panel that is zero: with many
+panels, a product of B rows with a factor costs little more than half of one with a full matrix. Only the blocks on the
+diagonal are masked, and both factors' gradients go straight into their halves of one matrix.
 """
 
 from __future__ import annotations
@@ -16,19 +16,21 @@ if TYPE_CHECKING:
 
 __all__ = ["affine"]
 
-_PANEL = 128
 
-
-def affine(dimension: int) -> Callable[..., tuple[Tensor, Tensor]]:
+def affine(dimension: int, rows: int) -> Callable[..., tuple[Tensor, Tensor]]:
     """Return a function from x, factors and b to z = L U x + b, shape (B, D), and log|det L U|, a scalar.
 
     The factors have the shape (D, D): U is the upper triangle, and L, whose diagonal is 1, lies below it.
+
+    Args:
+        dimension: The dimension D.
+        rows: The most rows of a factor that a panel holds.
     """
     import torch
     from torch.autograd.function import once_differentiable
     from torch.nn.functional import linear
 
-    count = -(-dimension // _PANEL)
+    count = -(-dimension // rows)
     panels = list(pairwise(dimension * index // count for index in range(count + 1)))
 
     class Affine(torch.autograd.Function):

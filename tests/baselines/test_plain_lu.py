@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-import baselines._triangular_panels as panels
+import baselines.plain_lu
+from baselines._triangular_panels import affine
 from harness.methods import Problem
 from harness.methods.density import build, log_prob, sample
 from harness.methods.registry import registry
@@ -20,9 +21,10 @@ PROBLEM = Problem(shape=(SIZE,), layers=3, batch=6, dtype="float64")
 
 
 @pytest.fixture(params=[SIZE, 3, 1], ids=["one panel", "three panels", "panels of one row"])
-def _panel(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Panels of a size that divides these layers into several."""
-    monkeypatch.setattr(panels, "_PANEL", request.param)
+def rows(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
+    """The most rows of a panel, also of those in the models."""
+    monkeypatch.setattr(baselines.plain_lu, "_PANEL", request.param)
+    return request.param
 
 
 def draw(*shape: int, seed: int = 0) -> Tensor:
@@ -44,19 +46,18 @@ def masked(x: Tensor, factors: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
     return y + y @ factors.tril(-1).mT + bias, factors.diagonal().abs().log().sum()
 
 
-@pytest.mark.usefixtures("_panel")
 @pytest.mark.parametrize("of_data", [False, True])
-def test_panels_are_masked_products(of_data: bool) -> None:
+def test_panels_are_masked_products(rows: int, of_data: bool) -> None:
     arguments = [draw(5, SIZE).requires_grad_(of_data), draw(SIZE, SIZE).requires_grad_(), draw(SIZE).requires_grad_()]
     wanted = arguments if of_data else arguments[1:]
     results = []
-    for affine in (panels.affine(SIZE), masked):
-        z, log_det = affine(*arguments)
+    for function in (affine(SIZE, rows), masked):
+        z, log_det = function(*arguments)
         results.append([z, log_det, *torch.autograd.grad(z.square().sum() - 3 * log_det, wanted)])
     torch.testing.assert_close(*results, rtol=1e-12, atol=1e-12)
 
 
-@pytest.mark.usefixtures("_panel")
+@pytest.mark.usefixtures("rows")
 @pytest.mark.parametrize("peer", ["ebflow-ml", "zuko-lu-ml", "normflows-lu-ml"])
 def test_one_function_on_one_set_of_weights(peer: str) -> None:
     x = draw(6, SIZE, seed=1)
@@ -70,7 +71,7 @@ def test_one_function_on_one_set_of_weights(peer: str) -> None:
     torch.testing.assert_close(*samples, rtol=1e-8, atol=1e-8)
 
 
-@pytest.mark.usefixtures("_panel")
+@pytest.mark.usefixtures("rows")
 def test_bfloat16_takes_a_step_near_the_full_one() -> None:
     gradients = []
     for dtype in ("float32", "bf16"):
