@@ -308,10 +308,11 @@ class Chart {
     if (!all.some(({ points }) => points.length)) return void (this.output.textContent = "No method is switched on.");
     const names = named ? rows.map((row) => this.y.names[row]) : [];
     const widest = Math.max(0, ...names.map((name) => name.length)) * 6 + 12;
-    const left = named ? Math.min(this.width * 0.45, widest) : 56;
+    const [across, upwards] = this.view ?? this.ranges(drawn);
+    const heights = named ? [] : ticks(...upwards, this.logs.y, this.y.ticks).map(ticked);
+    const left = named ? Math.min(this.width * 0.45, widest) : 26 + 6.5 * Math.max(3, ...heights.map((text) => text.length));
     const height = named ? 17 * rows.length + 64 : Math.max(210, Math.min(330, this.width * 0.55));
     const edge = { left, right: this.width - 14, top: named || this.gap ? 20 : 10, bottom: height - 40 };
-    const [across, upwards] = this.view ?? this.ranges(drawn);
     const x = new Scale(across, this.logs.x[this.axis], edge.left, edge.right);
     const y = new Scale(upwards, !named && this.logs.y, edge.bottom, edge.top);
     const root = svg("svg", { viewBox: `0 0 ${this.width} ${height}`, height, "aria-hidden": true });
