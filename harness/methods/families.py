@@ -23,15 +23,21 @@ of their own (other flows); and what is solved in closed form.
 LIKELIHOOD_OF_DENSE = (EXACT, FREE)
 """The families that maximise the likelihood of layers that may be any matrix, as those of score matching may."""
 
+LIKELIHOOD = (EXACT, FREE, RESTRICTED, OTHER)
+"""The families that maximise the likelihood by steps."""
+
 _EXACT_OBJECTIVES = ("ml", "sml")
 
 
-def family(objective: str, linear: str) -> str:
+def family(objective: str, linear: str, matches_scores: bool | None = None) -> str:
     """Return the family, one of `FAMILIES`, of a method by its objective and the form of its linear layers.
 
-    An objective that is not known here is one that maximises the likelihood.
+    Args:
+        objective: Name of the training objective. One that is not known here maximises the likelihood.
+        linear: How the linear layers are parametrised.
+        matches_scores: Whether the method matches scores, where it says so itself; None if the objective's name tells.
     """
-    if objective in SCORE_MATCHING:
+    if objective in SCORE_MATCHING if matches_scores is None else matches_scores:
         return MATCHED
     if objective == "closed-form":
         return CLOSED

@@ -76,7 +76,6 @@ function reveal() {
   target.scrollIntoView();
 }
 addEventListener("hashchange", reveal);
-reveal();
 
 // Everything but the appendix goes to paper.
 let closed = [];
@@ -489,3 +488,5 @@ class Chart {
   }
 }
 const charts = [...document.querySelectorAll(".chart")].map((box, number) => new Chart(box, number));
+for (const chart of charts) chart.draw();
+reveal(); // when what is above has its height
