@@ -76,7 +76,6 @@ function reveal() {
   target.scrollIntoView();
 }
 addEventListener("hashchange", reveal);
-reveal();
 
 // Everything but the appendix goes to paper.
 let closed = [];
@@ -127,6 +126,7 @@ const MARKERS = {
   X: "M-4-2l2-2 2 2 2-2 2 2-2 2 2 2-2 2-2-2-2 2-2-2 2-2z",
   "*": "M0-5l1.3 3.4 3.6.1-2.8 2.2 1 3.6-3.1-2.1-3.1 2.1 1-3.6-2.8-2.2 3.6-.1z",
 };
+const LETTER = 5.7; // pixels that a letter takes
 const NEAR = 30; // pixels from a pointer to the point that it means
 
 function svg(name, attributes, ...children) {
@@ -307,11 +307,12 @@ class Chart {
     this.key.replaceChildren();
     if (!all.some(({ points }) => points.length)) return void (this.output.textContent = "No method is switched on.");
     const names = named ? rows.map((row) => this.y.names[row]) : [];
-    const widest = Math.max(0, ...names.map((name) => name.length)) * 6 + 12;
-    const left = named ? Math.min(this.width * 0.45, widest) : 56;
+    const widest = Math.max(0, ...names.map((name) => name.length)) * LETTER + 12;
+    const [across, upwards] = this.view ?? this.ranges(drawn);
+    const heights = named ? [] : ticks(...upwards, this.logs.y, this.y.ticks).map(ticked);
+    const left = named ? Math.min(this.width * 0.56, widest) : 26 + 6.5 * Math.max(3, ...heights.map((text) => text.length));
     const height = named ? 17 * rows.length + 64 : Math.max(210, Math.min(330, this.width * 0.55));
     const edge = { left, right: this.width - 14, top: named || this.gap ? 20 : 10, bottom: height - 40 };
-    const [across, upwards] = this.view ?? this.ranges(drawn);
     const x = new Scale(across, this.logs.x[this.axis], edge.left, edge.right);
     const y = new Scale(upwards, !named && this.logs.y, edge.bottom, edge.top);
     const root = svg("svg", { viewBox: `0 0 ${this.width} ${height}`, height, "aria-hidden": true });
@@ -368,7 +369,7 @@ class Chart {
       parts.push(this.text(label, Math.min(place, this.width - half), edge.bottom + 15, { "text-anchor": "middle" }));
     }
     if (names.length) {
-      const most = Math.floor((edge.left - 10) / 6);
+      const most = Math.floor((edge.left - 10) / LETTER);
       names.forEach((name, index) => {
         const short = name.length > most ? `${name.slice(0, most - 1)}…` : name;
         parts.push(this.text(short, edge.left - 6, y.place(index) + 4, { "text-anchor": "end" }));
@@ -383,8 +384,9 @@ class Chart {
       parts.push(this.text(this.y.label, 0, 0, { "text-anchor": "middle", transform: `translate(11 ${middle}) rotate(-90)`, class: "title" }));
     }
     parts.push(svg("path", { d: `M${edge.left} ${edge.top}V${edge.bottom}H${edge.right}`, class: "frame" }));
-    const middle = (edge.left + edge.right) / 2;
-    parts.push(this.text(this.xs[this.axis].label, middle, height - 6, { "text-anchor": "middle", class: "title" }));
+    const { label } = this.xs[this.axis];
+    const middle = Math.min((edge.left + edge.right) / 2, this.width - (label.length * LETTER) / 2);
+    parts.push(this.text(label, middle, height - 6, { "text-anchor": "middle", class: "title" }));
     return parts;
   }
 
@@ -488,3 +490,5 @@ class Chart {
   }
 }
 const charts = [...document.querySelectorAll(".chart")].map((box, number) => new Chart(box, number));
+for (const chart of charts) chart.draw();
+reveal(); // when what is above has its height

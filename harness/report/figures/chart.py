@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import polars as pl
 
+from harness.methods.families import EXACT, FREE, OTHER, RESTRICTED
 from harness.report.figures.groups import cells_of, facts_of, provenance
 from harness.report.tables.text import text_of
 
@@ -16,6 +17,13 @@ _FEW = 9
 """So many curves can be told apart; of more, only the telling ones are shown before a reader asks for others."""
 _TOLD = ("ebflow-dsm", "ebflow-ml", "ebflow-aml")
 """Methods that are shown first wherever they are."""
+_FAMILIES = {
+    EXACT: "maximum likelihood, dense layers, every determinant",
+    FREE: "maximum likelihood, dense layers, no determinant at every step",
+    RESTRICTED: "maximum likelihood, restricted matrices",
+    OTHER: "maximum likelihood, other flows",
+}
+"""What a reader is told of a family whose name alone is too short."""
 
 
 @dataclass(frozen=True)
@@ -123,8 +131,9 @@ class Chart:
         """Return the chart as JSON can hold it, for the script of the page."""
         curves = [
             {
-                **{name: getattr(curve, name) for name in ("label", "method", "family", "kind", "told", "ring")},
+                **{name: getattr(curve, name) for name in ("label", "method", "kind", "told", "ring")},
                 **curve.look._asdict(),
+                "family": _FAMILIES.get(curve.family, curve.family),
                 "points": [[[_short(x) for x in point.x], *map(_short, point[1:])] for point in curve.points],
             }
             for curve in self.curves

@@ -174,7 +174,10 @@ def test_a_claim_has_its_figure_and_other_figures_are_folded(make_row: Callable[
     assert text.count('id="figure-headline"') == 1
     (chart, *_) = re.findall(r'<script type="application/json">(.*?)</script>', speed)
     assert [axis["label"] for axis in json.loads(chart)["xs"]] == ["dimension D"]
-    assert {curve["family"] for curve in json.loads(chart)["curves"]} == {"score matching", "exact dense"}
+    assert {curve["family"] for curve in json.loads(chart)["curves"]} == {
+        "score matching",
+        "maximum likelihood, dense layers, every determinant",
+    }
     assert "figure-runtime-custom-fc-L2-" in first + folded
 
 
