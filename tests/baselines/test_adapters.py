@@ -6,16 +6,19 @@ Tests run over whatever `registry()` finds, so a new file under `baselines/` is 
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from harness.conformance.checks import CHECKS, Check, run_check
 from harness.conformance.checks.learning import fc_log_prob, shared_layers
 from harness.conformance.subject import Subject, draw, jacobians
-from harness.methods import Method, Problem
-from harness.methods.density import build, count_parameters, log_prob
+from harness.errors import InputError
+from harness.methods import Calibrated, Method, Problem
+from harness.methods.density import build, count_parameters, log_prob, sample
 from harness.methods.registry import registry, why_unavailable
 
 ALL = list(registry().methods.values())
@@ -117,6 +120,25 @@ def test_an_lu_method_with_row_exchanges_takes_any_matrix() -> None:
     model, x = build(registry().find("normflows-lu-ml"), problem), draw(problem)
     model.load_linear_layers(layers)
     torch.testing.assert_close(log_prob(model, x), fc_log_prob(layers, x), rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("name", ["ebflow-ml", "nflows-dense-ml", "zuko-dense-ml"])
+def test_sampling_factors_every_matrix_once(name: str) -> None:
+    class Factorisations(TorchDispatchMode):
+        count = 0
+
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            self.count += func.name() in (
+                "aten::linalg_lu_factor_ex",
+                "aten::_linalg_solve_ex",
+                "aten::_linalg_slogdet",
+            )
+            return func(*args, **(kwargs or {}))
+
+    model = build(registry().find(name), small())
+    with torch.no_grad(), Factorisations() as factorisations:
+        sample(model, small().shape, 4, torch.Generator().manual_seed(0))
+    assert factorisations.count == LINEAR_LAYERS
 
 
 @pytest.mark.parametrize("residual", [False, True])
