@@ -228,7 +228,11 @@ class Cell(ABC):
         """Return a function from metric, unit, estimate and other columns to a row of one method, or of the machine."""
         identity, problem = self.identity(), self.problem
         environment = capture(problem.device, method.requires if method else ())
-        config: dict[str, Any] = {"identity": identity, "settings": _settings(self), "origin": dataclasses.asdict(self.origin)}
+        config: dict[str, Any] = {
+            "identity": identity,
+            "settings": _settings(self),
+            "origin": dataclasses.asdict(self.origin),
+        }
         if method is not None and method.family:  # what the objective's name does not tell
             config["family"] = family(method.objective, method.linear, method.matches_scores)
         template = Row(

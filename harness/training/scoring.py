@@ -50,7 +50,10 @@ def fit(
             model.fit(
                 x
                 for x, _ in noised(
-                    _training_samples(dataset, problem), dataset.preprocessing, problem, stream(problem.seed, "training")
+                    _training_samples(dataset, problem),
+                    dataset.preprocessing,
+                    problem,
+                    stream(problem.seed, "training"),
                 )
             )
         report = TrainingReport(validate(), "closed form")

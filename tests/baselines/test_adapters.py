@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from baselines._triangular import factors
 from harness.conformance.checks import CHECKS, Check, run_check
 from harness.conformance.checks.learning import fc_log_prob, shared_layers
 from harness.conformance.subject import Subject, draw, jacobians
@@ -109,9 +110,21 @@ def test_row_exchanges_are_refused_where_signs_are_free(name: str) -> None:
     layers[1] = (-weight, bias)
     model.load_linear_layers(layers)
     torch.testing.assert_close(log_prob(model, x), fc_log_prob(layers, x), rtol=1e-10, atol=1e-10)
-    layers[1] = (weight.flip(0), bias)
-    with pytest.raises(ValueError, match="factor without row exchanges"):
-        model.load_linear_layers(layers)
+    for other in (torch.eye(5, dtype=torch.float64).flip(0), weight * torch.tensor([[0.0], [1], [1], [1], [1]])):
+        layers[1] = (other, bias)
+        with pytest.raises(ValueError, match="factor without row exchanges"):
+            model.load_linear_layers(layers)
+
+
+@pytest.mark.parametrize("size", [1, 16, 17, 70])
+def test_triangular_factors_are_those_of_the_matrix(size: int) -> None:
+    matrix = torch.randn(size, size, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    matrix += size * torch.eye(size, dtype=torch.float64)
+    lower, upper = factors(matrix)
+    torch.testing.assert_close(lower @ upper, matrix, rtol=1e-12, atol=1e-12)
+    assert torch.equal(lower.tril(), lower)
+    assert torch.equal(upper.triu(), upper)
+    assert bool((lower.diag() == 1).all())
 
 
 def test_an_lu_method_with_row_exchanges_takes_any_matrix() -> None:
