@@ -11,7 +11,7 @@ from typing import Any
 
 __version__ = "0.2.0"
 
-_MODULES = {"DensityModel": "density", "FlowDensity": "estimator", "fit": "fitting", "load_model": "density"}
+_MODULES = {"DensityModel": "trained", "FlowDensity": "estimator", "fit": "fitting", "load_model": "trained"}
 
 
 def __getattr__(name: str) -> Any:

@@ -117,7 +117,7 @@ def test_a_shown_command_is_one_that_the_program_takes(arguments: list[str]) -> 
     """Options, methods, experiments and recipes exist; nothing is run."""
     name, *rest = arguments
     command = typer.main.get_command(app).commands[name]
-    named_alone = len(rest) == 1 and name == "results"  # a sentence says what it does
+    named_alone = len(rest) == (1 if name == "results" else 0)  # a sentence says what it does
     if name == "results":
         command, rest = command.commands[rest[0]], rest[1:]
     parsed = {} if named_alone else command.make_context(name, rest, resilient_parsing=False).params

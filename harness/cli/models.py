@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import numpy as np
     import polars as pl
 
-    from harness.models.density import DensityModel
+    from harness.models.trained import DensityModel
 
 Model = Annotated[
     Path, typer.Argument(metavar="MODEL", help="File that `harness train --save` wrote.", show_default=False)

@@ -11,8 +11,8 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from harness.datasets.array_file import FEWEST_ROWS
 from harness.methods.problem import DtypeName
-from harness.models.density import DensityModel
 from harness.models.fitting import fit
+from harness.models.trained import DensityModel
 
 __all__ = ["FlowDensity"]
 

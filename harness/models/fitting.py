@@ -14,7 +14,7 @@ from harness.errors import InputError
 from harness.methods.density import build
 from harness.methods.problem import DtypeName
 from harness.methods.registry import registry, why_unavailable
-from harness.models.density import DensityModel
+from harness.models.trained import DensityModel
 from harness.paper.configurations import configuration
 from harness.paper.plans import suited
 from harness.training.saved_model import describe

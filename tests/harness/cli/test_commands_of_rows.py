@@ -24,7 +24,7 @@ REFERENCE = Path(__file__).parents[3] / "results" / "reference"
 def asked_for(monkeypatch: pytest.MonkeyPatch) -> list[Cell]:
     """The cells of the commands that are given to the program, none of which is run, nor are data loaded."""
     cells: list[Cell] = []
-    monkeypatch.setattr(running, "run_and_show", lambda asked, *_, **__: cells.extend(asked))
+    monkeypatch.setattr(running, "run_and_show", lambda asked, *_, **__: cells.extend(asked) or [])
     monkeypatch.setattr(datasets, "load", lambda *_, **__: None)
     return cells
 

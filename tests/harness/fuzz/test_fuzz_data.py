@@ -24,8 +24,8 @@ from mutations import mutated_bytes
 from harness import datasets
 from harness.datasets.dataset import Dataset
 from harness.errors import InputError
-from harness.models.density import load_model
 from harness.models.fitting import fit
+from harness.models.trained import load_model
 from harness.training.checkpoints import TrainingCheckpoint
 
 

@@ -93,5 +93,6 @@ def test_a_timing_has_a_row_for_each(ended: list[tuple[int, str]], steppable: li
 def test_a_training_runs(ended: list[tuple[int, str]]) -> None:
     status, out = ended[2]
     assert status == 0
-    (row,) = (row for row in map(json.loads, out.splitlines()) if row["metric"] == "nll")
+    row, gaussian = (row for row in map(json.loads, out.splitlines()) if row["metric"] == "nll")
+    assert gaussian["method"] == "gaussian"
     assert (row["method"], row["status"]) == ("ebflow-dsm", "ok")

@@ -26,8 +26,8 @@ def test_two_processes_train_what_one_does(run: Callable[..., Any], tmp_path: Pa
     # 1,200 images in batches of 77: neither they nor the last 45 are shared evenly. Every step draws signs.
     arguments = ["train", "--method", "ebflow-ssm", "--epochs", "3", "--batch", "77", "--dtype", "float64"]
     arguments += ["--threads", "1", "--draws", "1", "--json", "--results-dir"]
-    rows = run(*arguments, str(tmp_path / "alone")).rows
-    alone = {row["metric"]: row for row in rows if row["method"] == "ebflow-ssm"}
+    ended = run(*arguments, str(tmp_path / "alone"))
+    alone = {row["metric"]: row for row in ended.rows if row["method"] == "ebflow-ssm"}
     launched = subprocess.run(
         [
             sys.executable,
@@ -40,12 +40,12 @@ def test_two_processes_train_what_one_does(run: Callable[..., Any], tmp_path: Pa
         env={**os.environ, "OMP_NUM_THREADS": "1"},
     )
     assert launched.returncode == 0, launched.stderr
-    rows = [row for line in launched.stdout.splitlines() if (row := json.loads(line))["method"] == "ebflow-ssm"]
+    rows = [row for row in map(json.loads, launched.stdout.splitlines()) if row["method"] == "ebflow-ssm"]
     assert [row["metric"] for row in rows] == list(alone)
     for row in rows:
         if row["metric"] not in ("training_seconds", "reference_gemm_drift"):
             assert row["value"] == pytest.approx(alone[row["metric"]]["value"], rel=1e-9)
-    assert len(list((tmp_path / "together").rglob("*.parquet"))) == 2  # one is of the Gaussian beside it
+    assert len(list((tmp_path / "together").rglob("*.parquet"))) == 2  # the Gaussian beside it is one of them
     # Its timings are not those of one process.
     assert json.loads(rows[0]["config"])["identity"]["processes"] == 2
     assert rows[0]["cell"] != alone["nll"]["cell"]

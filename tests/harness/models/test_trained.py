@@ -22,9 +22,13 @@ from harness.errors import InputError
 from harness.methods import Problem
 from harness.methods.density import build
 from harness.methods.registry import registry
+<<<<<<< HEAD:tests/harness/models/test_density.py
 from harness.methods.seeds import generator
 from harness.models.density import DensityModel, load_model
+=======
+>>>>>>> w18-model:tests/harness/models/test_trained.py
 from harness.models.fitting import fit
+from harness.models.trained import DensityModel, load_model
 from harness.training.checkpoints import read_tensors, write_tensors
 from harness.training.saved_model import describe, write_model
 
