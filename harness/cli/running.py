@@ -67,9 +67,9 @@ def run_and_show(
     if not as_json:
         more = f"in {store.folder / 'tables'}, or by: harness tables | less"
         screen.show_pages(list(publish.pages(derived(to_frame(rows)))), more)
-        files = publish.render(store, store.folder)
+        files = publish.refresh(store)
         if not quiet:
-            screen.say(f"written: {len(files)} files in {store.folder / 'tables'} and {store.folder / 'figures'}")
+            screen.say(f"up to date: {len(files)} files in {store.folder / 'tables'} and {store.folder / 'figures'}")
     screen.say(*store.notes)
     if all(row.status != "ok" for row in rows):
         sys.exit(1)

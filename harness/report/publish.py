@@ -2,26 +2,35 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import polars as pl
 
 from harness.paper import published
 from harness.paper.experiments import statement
-from harness.report.figures import drawings
+from harness.report.figures import drawings, figures_of_experiments, headline
 from harness.report.tables.comparison import compare_across, with_setting
 from harness.report.tables.index import TABLES
 from harness.report.tables.text import file_stem, split_constants, to_markdown
 from harness.results import Store, to_frame
 from harness.results.derived import derived
+from harness.results.provenance import code_digest
+from harness.results.whole_file import put
 from harness.timing import asv_results
+
+if TYPE_CHECKING:
+    from harness.report.figures.sheet import Drawing
 
 _ROW_COLUMNS = ["method", "linear", "recipe", "dataset", "architecture", "shape", "D", "L", "B"]
 _ROW_COLUMNS += ["dtype", "device", "threads", "seed", "cpu", "gpu", "torch", "commit", "EMA", "MaP"]
 _MADE = {"tables": (".md", ".tex"), "figures": (".svg", ".png")}
 """Suffixes of the files that this version or an older one wrote, by their folder."""
+_INDEX = "rendered.json"
 
 
 @dataclass(frozen=True)
@@ -123,9 +132,65 @@ def render(store: Store, folder: Path) -> list[Path]:
 
     The same rows give the same bytes.
     """
+    return [path for part in _parts(store) for path in part.write(store, folder)]
+
+
+def refresh(store: Store) -> list[Path]:
+    """Bring the tables and figures in a store's own folder up to date; return all that its rows give.
+
+    What was made from the same rows by the same code, and not touched since, is not made again. A file in the folder
+    keeps what each experiment was made from.
+    """
+    place, folder = store.folder / _INDEX, store.folder
+    try:
+        made = json.loads(place.read_text(encoding="utf-8"))
+        known = made["parts"] if made["code"] == code_digest() else {}
+    except (OSError, ValueError, KeyError, TypeError):
+        known = {}
+    parts = {}
+    for part in _parts(store):
+        entry = known.get(part.name)
+        if entry is None or entry["rows"] != part.digest or entry["files"] != _contents(folder, entry["files"]):
+            names = [path.relative_to(folder).as_posix() for path in part.write(store, folder)]
+            entry = {"rows": part.digest, "files": _contents(folder, names)}
+        parts[part.name] = entry
+    put(place, json.dumps({"code": code_digest(), "parts": parts}).encode())
+    return [folder / name for entry in parts.values() for name in entry["files"]]
+
+
+@dataclass(frozen=True)
+class _Part:
+    """Rows whose tables and figures depend on no others: those of an experiment, or all for the headline alone."""
+
+    name: str  # of the experiment; empty for the headline
+    rows: pl.DataFrame
+
+    @property
+    def digest(self) -> str:
+        return hashlib.sha256(self.rows.write_csv().encode()).hexdigest()
+
+    def write(self, store: Store, folder: Path) -> list[Path]:
+        if not self.name:
+            return _write_drawings(headline(self.rows), folder)
+        tables = write_tables(pages(self.rows), folder)
+        # What asv timed has tables alone.
+        drawn = [] if self.name == "asv" else _write_drawings(figures_of_experiments(self.rows, store), folder)
+        return [*tables, *drawn]
+
+
+def _parts(store: Store) -> list[_Part]:
     rows, _ = store.frame()
-    tables = write_tables(pages(with_asv(rows, store.folder / "asv")[0]), folder)
-    return [*tables, *write_figures(rows, store, folder)]
+    with_all, _ = with_asv(rows, store.folder / "asv")
+    experiments = with_all.group_by("experiment", maintain_order=True)
+    return [_Part("", rows.filter(kind="runtime")), *(_Part(str(name), own) for (name,), own in experiments)]
+
+
+def _contents(folder: Path, names: Iterable[str]) -> dict[str, str]:
+    """Return the digests of files in a folder by name, empty for one that is not there."""
+    paths = {name: folder / name for name in names}
+    return {
+        name: hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else "" for name, path in paths.items()
+    }
 
 
 def remove_others(folder: Path, written: Collection[Path]) -> list[Path]:
@@ -141,7 +206,11 @@ def remove_others(folder: Path, written: Collection[Path]) -> list[Path]:
 
 def write_figures(rows: pl.DataFrame, store: Store, folder: Path) -> list[Path]:
     """Write every figure that rows and their arrays in a store fill, as SVG in ``figures`` of a folder."""
-    return _write(((f"{file_stem(one.name)}.svg", one.svg()) for one in drawings(rows, store)), folder / "figures")
+    return _write_drawings(drawings(rows, store), folder)
+
+
+def _write_drawings(drawn: Iterable[Drawing], folder: Path) -> list[Path]:
+    return _write(((f"{file_stem(one.name)}.svg", one.svg()) for one in drawn), folder / "figures")
 
 
 def write_tables(pages: Iterable[Page], folder: Path) -> list[Path]:
