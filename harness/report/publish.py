@@ -14,6 +14,7 @@ import polars as pl
 from harness.paper import published
 from harness.paper.experiments import statement
 from harness.report.figures import drawings, figures_of_experiments, headline
+from harness.report.tables.columns import with_stars
 from harness.report.tables.comparison import compare_across, with_setting
 from harness.report.tables.index import TABLES
 from harness.report.tables.text import file_stem, split_constants, to_markdown
@@ -87,7 +88,7 @@ def pages(rows: pl.DataFrame, across: Collection[str] = ()) -> Iterator[Page]:
             frame = table.build(group)
             if frame.is_empty():
                 continue
-            shown, settings = split_constants(frame)
+            shown, settings = split_constants(with_stars(frame))
             yield Page(
                 experiment=f"{experiment} ({profile})",
                 name=file_stem(str(experiment), str(profile), table.name),

@@ -318,7 +318,7 @@ def test_tables_of_what_is_there(run: Run, make_row: Callable[..., Row], tmp_pat
     assert ended.status == 0
     assert "| ebflow-ml " in ended.out
     assert ended.err.splitlines()[0].startswith("results/local/cells/runtime/bad.parquet: not a readable cell (")
-    assert ended.err.splitlines()[1].startswith("up to date: 3 files in results/local/tables")
+    assert ended.err.splitlines()[1].startswith("written: 3 files in results/local/tables")
     assert damaged.read_text() == "[{]"
     as_rows = run("tables", "--json")
     assert [row["D"] for row in as_rows.rows] == [16, 64]
