@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import torch
 
-from harness.methods import SCORE_MATCHING, Problem
+from harness.methods import SCORE_MATCHING, Problem, moments
 from harness.methods.calls import guarded
 from harness.methods.density import build, log_prob
 from harness.methods.precision import stored
@@ -18,11 +18,9 @@ from harness.timing.interleaved import time_block, trainer_on_noise
 from harness.training.configuration import TrainingConfig
 from harness.training.scoring import SAMPLES_AT_ONCE
 
-_READ = 2  # a closed form reads a sample at the price of scoring it about twice
-
 
 class Pace(NamedTuple):
-    """The seconds that a method takes for a training step, and to score a sample."""
+    """The seconds of a training step (of reading a batch, for a closed form), and of scoring a sample."""
 
     step: float
     sample: float
@@ -68,6 +66,7 @@ def _timed(name: str, problem: Problem, config: TrainingConfig) -> Pace:
     else:
         model = build(method, problem)
         batch = torch.zeros(problem.batch, *problem.shape, device=problem.device, dtype=stored(problem.dtype))
+        step = time_block(lambda: moments([batch, batch]), 1, problem.device) / 2
     model.module.eval()
     with torch.no_grad(), guarded("to_latent"):
         log_prob(model, batch)
@@ -96,12 +95,11 @@ def training_costs(
     if not training:
         return Costs(0.0, 0.0)
     method, (step, sample) = registry().find(name), pace(name, problem, config)
-    look = validation * sample
+    look, epoch = validation * sample, math.ceil(training / problem.batch) * step
     if not method.iterative:
-        return Costs(_READ * training * sample + look, draws * test * sample)
+        return Costs(epoch + look, draws * test * sample)
     if method.objective in SCORE_MATCHING:  # whose own loss is looked at too, at up to the price of a step
         look += validation / problem.batch * step
-    epoch = math.ceil(training / problem.batch) * step
     seconds = min(config.max_seconds or math.inf, config.epochs * epoch)
     epochs = min(config.epochs, math.ceil(seconds / epoch)) if epoch else 0
     looks = math.ceil(epochs / config.evaluate_every) + (config.start_samples is not None)

@@ -90,9 +90,9 @@ def show_tables(rows: list[Row], store: Store, quiet: bool) -> None:
     """Print the tables of rows, and write the tables and figures of the whole store."""
     more = f"in {store.folder / 'tables'}, or by: harness tables | less"
     screen.show_pages(list(publish.pages(derived(to_frame(rows)))), more)
-    files = publish.render(store, store.folder)
+    files = publish.refresh(store)
     if not quiet:
-        screen.say(f"written: {len(files)} files in {store.folder / 'tables'} and {store.folder / 'figures'}")
+        screen.say(f"up to date: {len(files)} files in {store.folder / 'tables'} and {store.folder / 'figures'}")
 
 
 def show_summary(rows: list[Row], store: Store, quiet: bool) -> None:
@@ -100,7 +100,7 @@ def show_summary(rows: list[Row], store: Store, quiet: bool) -> None:
     if not quiet:
         screen.say(f"drawing tables, figures and the page of {store.folder}")
     page, asv = store.folder / "report.html", store.folder / "asv"
-    files = publish.render(store, store.folder)
+    files = publish.refresh(store)
     unreadable = write(store, asv, page)
     screen.say(*(line for line in unreadable if line not in store.notes))
     known, _ = publish.with_asv(store.frame()[0], asv)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,12 +13,15 @@ import polars as pl
 
 from harness.paper import published
 from harness.paper.experiments import statement
-from harness.report.figures import drawings
+from harness.report.figures import drawings, figures_of_experiments, headline
+from harness.report.tables.columns import with_stars
 from harness.report.tables.comparison import compare_across, with_setting
 from harness.report.tables.index import TABLES
 from harness.report.tables.text import file_stem, split_constants, to_markdown
 from harness.results import Store, to_frame
 from harness.results.derived import derived
+from harness.results.provenance import code_digest
+from harness.results.whole_file import put
 from harness.timing import asv_results
 
 if TYPE_CHECKING:
@@ -26,6 +31,7 @@ _ROW_COLUMNS = ["method", "linear", "recipe", "dataset", "architecture", "shape"
 _ROW_COLUMNS += ["dtype", "device", "threads", "seed", "cpu", "gpu", "torch", "commit", "EMA", "MaP"]
 _MADE = {"tables": (".md", ".tex"), "figures": (".svg", ".png")}
 """Suffixes of the files that this version or an older one wrote, by their folder."""
+_INDEX = "rendered.json"
 
 
 _OPTIONAL = ("low", "high", "published NLL", "published +-")
@@ -87,7 +93,7 @@ def pages(rows: pl.DataFrame, across: Collection[str] = ()) -> Iterator[Page]:
             if frame.is_empty():
                 continue
             frame = frame.select(column for column in frame if column.name not in _OPTIONAL or column.count())
-            shown, settings = split_constants(frame)
+            shown, settings = split_constants(with_stars(frame))
             yield Page(
                 experiment=f"{experiment} ({profile})",
                 name=file_stem(str(experiment), str(profile), table.name),
@@ -132,9 +138,65 @@ def render(store: Store, folder: Path) -> list[Path]:
 
     The same rows give the same bytes.
     """
+    return [path for part in _parts(store) for path in part.write(store, folder)]
+
+
+def refresh(store: Store) -> list[Path]:
+    """Bring the tables and figures in a store's own folder up to date; return all that its rows give.
+
+    What was made from the same rows by the same code, and not touched since, is not made again. A file in the folder
+    keeps what each experiment was made from.
+    """
+    place, folder = store.folder / _INDEX, store.folder
+    try:
+        made = json.loads(place.read_text(encoding="utf-8"))
+        known = made["parts"] if made["code"] == code_digest() else {}
+    except (OSError, ValueError, KeyError, TypeError):
+        known = {}
+    parts = {}
+    for part in _parts(store):
+        entry = known.get(part.name)
+        if entry is None or entry["rows"] != part.digest or entry["files"] != _contents(folder, entry["files"]):
+            names = [path.relative_to(folder).as_posix() for path in part.write(store, folder)]
+            entry = {"rows": part.digest, "files": _contents(folder, names)}
+        parts[part.name] = entry
+    put(place, json.dumps({"code": code_digest(), "parts": parts}).encode())
+    return [folder / name for entry in parts.values() for name in entry["files"]]
+
+
+@dataclass(frozen=True)
+class _Part:
+    """Rows whose tables and figures depend on no others: those of an experiment, or all for the headline alone."""
+
+    name: str  # of the experiment; empty for the headline
+    rows: pl.DataFrame
+
+    @property
+    def digest(self) -> str:
+        return hashlib.sha256(self.rows.write_csv().encode()).hexdigest()
+
+    def write(self, store: Store, folder: Path) -> list[Path]:
+        if not self.name:
+            return write_drawings(headline(self.rows), folder)
+        tables = write_tables(pages(self.rows), folder)
+        # What asv timed has tables alone.
+        drawn = [] if self.name == "asv" else write_drawings(figures_of_experiments(self.rows, store), folder)
+        return [*tables, *drawn]
+
+
+def _parts(store: Store) -> list[_Part]:
     rows, _ = store.frame()
-    tables = write_tables(pages(with_asv(rows, store.folder / "asv")[0]), folder)
-    return [*tables, *write_figures(rows, store, folder)]
+    with_all, _ = with_asv(rows, store.folder / "asv")
+    experiments = with_all.group_by("experiment", maintain_order=True)
+    return [_Part("", rows.filter(kind="runtime")), *(_Part(str(name), own) for (name,), own in experiments)]
+
+
+def _contents(folder: Path, names: Iterable[str]) -> dict[str, str]:
+    """Return the digests of files in a folder by name, empty for one that is not there."""
+    paths = {name: folder / name for name in names}
+    return {
+        name: hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else "" for name, path in paths.items()
+    }
 
 
 def remove_others(folder: Path, written: Collection[Path]) -> list[Path]:

@@ -14,9 +14,21 @@ if TYPE_CHECKING:
 
 def drawings(rows: pl.DataFrame, store: Store) -> Iterator[Drawing]:
     """Draw every figure of rows with the columns of `harness.results.derived` and of their arrays in a store."""
-    from harness.report.figures import curves, likelihood, pictures, runtime
+    yield from headline(rows)
+    yield from figures_of_experiments(rows, store)
+
+
+def headline(rows: pl.DataFrame) -> Iterator[Drawing]:
+    """Draw the one figure that is chosen among all experiments, if there is one."""
+    from harness.report.figures import runtime
 
     yield from runtime.headline(rows)
+
+
+def figures_of_experiments(rows: pl.DataFrame, store: Store) -> Iterator[Drawing]:
+    """Draw the figures of each experiment, which depend on the rows of no other."""
+    from harness.report.figures import curves, likelihood, pictures, runtime
+
     yield from runtime.runtime_figures(rows)
     yield from likelihood.likelihood_figures(rows)
     yield from curves.curve_figures(rows)

@@ -8,6 +8,9 @@ from harness.report.tables.text import text_of
 from harness.results import DRIFT_METRIC, NOISY
 from harness.results.statistics import NOISY_DRIFT
 
+STAR = " *"
+"""The end of the name of a column that says which numbers of another column have a star where the table is shown."""
+
 
 def of_ebflow(numbers: pl.DataFrame) -> pl.DataFrame:
     """Give published numbers by objective to ebflow's method of that objective: a peer's is another program."""
@@ -41,10 +44,13 @@ def is_disturbed() -> pl.Expr:
     return drift.is_null() | (drift > NOISY_DRIFT)
 
 
-def starred(column: str, disturbed: pl.Expr) -> pl.Expr:
-    """Write a column of seconds, with a star where they were disturbed."""
-    text = pl.col(column).map_elements(text_of, return_dtype=pl.String)
-    return pl.concat_str(text, pl.when(disturbed).then(pl.lit("*")).otherwise(pl.lit(""))).alias(column)
+def with_stars(table: pl.DataFrame) -> pl.DataFrame:
+    """Write numbers of a table with a star where a column of the same name and `STAR` says so, and drop that column."""
+    for name in [column.removesuffix(STAR) for column in table.columns if column.endswith(STAR)]:
+        text = pl.col(name).map_elements(text_of, return_dtype=pl.String)
+        star = pl.when(pl.col(name + STAR)).then(pl.lit("*")).otherwise(pl.lit(""))
+        table = table.with_columns(pl.concat_str(text, star).alias(name)).drop(name + STAR)
+    return table
 
 
 def disturbances(rows: pl.DataFrame) -> list[str]:

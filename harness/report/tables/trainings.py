@@ -13,7 +13,7 @@ import polars as pl
 import polars.selectors as cs
 
 from harness.paper import published
-from harness.report.tables.columns import half_width, is_disturbed, of_ebflow, starred, status
+from harness.report.tables.columns import STAR, half_width, is_disturbed, of_ebflow, status
 from harness.results.statistics import LEVEL, Comparison, Estimate, holm, mean_interval, paired_difference
 
 _NETWORK = ("dataset", "architecture", "method", "recipe")
@@ -53,7 +53,7 @@ def likelihood(rows: pl.DataFrame) -> pl.DataFrame:
         .rename({"value": "NLL nats", "published_ci": "published +-"})
         .select(
             *(*_NETWORK, "EMA", "L", "B", "dtype", "device", "parameters", "NLL nats", "low", "high", "seeds"),
-            *("bits/dim", "published NLL", "published +-", "steps", "training s", "status"),
+            *("bits/dim", "published NLL", "published +-", "steps", "training s", "training s" + STAR, "status"),
         )
         # Draws of a test set without noise are all alike, to rounding: that is no interval.
         .with_columns(
@@ -171,11 +171,19 @@ def time_to_level(rows: pl.DataFrame) -> pl.DataFrame:
         .join(published_levels, on=["dataset", "architecture", "method", "level"], how="left")
         .sort("dataset", "architecture", "recipe", "method", "seed", "level", maintain_order=True)
         .with_columns((3600 * pl.col("published_hours")).alias("published seconds (GPU)"))
-        .with_columns(starred("seconds", pl.col("disturbed")))
+        .rename({"disturbed": "seconds to it" + STAR})
         .rename({"level": "bits/dim", "iteration": "steps to it", "seconds": "seconds to it"})
         .rename({"published_steps": "published steps (10 %)"})
         .select(
-            *(*_NETWORK, "seed", "bits/dim", "steps to it", "seconds to it", "published steps (10 %)"),
+            *(
+                *_NETWORK,
+                "seed",
+                "bits/dim",
+                "steps to it",
+                "seconds to it",
+                "seconds to it" + STAR,
+                "published steps (10 %)",
+            ),
             *("published seconds (GPU)", "best bits/dim", "steps in all"),
         )
     )
@@ -239,7 +247,15 @@ def refreshes(rows: pl.DataFrame) -> pl.DataFrame:
         .sort(*_NETWORK)
         .rename({"value": "steps a refresh"})
         .select(
-            *_NETWORK, "L", "B", "steps a refresh", cs.contains("error", "cosine"), "NLL nats", "training s", "seeds"
+            *_NETWORK,
+            "L",
+            "B",
+            "steps a refresh",
+            cs.contains("error", "cosine"),
+            "NLL nats",
+            "training s",
+            "training s" + STAR,
+            "seeds",
         )
     )
 
@@ -293,12 +309,9 @@ def _with_metrics(table: pl.DataFrame, rows: pl.DataFrame, names: Mapping[str, s
 def _with_seconds(table: pl.DataFrame, rows: pl.DataFrame) -> pl.DataFrame:
     """Add the mean seconds of training over seeds, with a star if those of one seed mean little."""
     marked = rows.with_columns(disturbed=is_disturbed()).filter(metric="training_seconds")
-    marked = marked.group_by(_STRUCTURE).agg(pl.col("disturbed").any())
-    return (
-        _with_metrics(table, rows, {"training_seconds": "training s"})
-        .join(marked, on=_STRUCTURE, how="left", nulls_equal=True)
-        .with_columns(starred("training s", pl.col("disturbed")))
-    )
+    marked = marked.group_by(_STRUCTURE).agg(pl.col("disturbed").any().alias("training s" + STAR))
+    table = _with_metrics(table, rows, {"training_seconds": "training s"})
+    return table.join(marked, on=_STRUCTURE, how="left", nulls_equal=True)
 
 
 def _over_seeds(rows: pl.DataFrame, metric: str) -> pl.DataFrame:

@@ -180,6 +180,13 @@ def test_a_machine_that_drifts_marks_the_seconds_of_a_training(
     assert rows["nll"].reason is None
 
 
+def test_no_progress_tells_of_a_validation_that_was_not() -> None:
+    told: list[str] = []
+    replace(TRAINING, config=replace(TRAINING.config, epochs=2)).run(lambda done, total, note: told.append(note))
+    assert told[0] == ""
+    assert told[1].startswith("best validation ")
+
+
 def test_a_training_of_which_a_part_ran_before_was_not_watched(tmp_path: Path) -> None:
     (tmp_path / "state").write_bytes(b"")
     resume = TrainingCheckpoint(tmp_path / "state", {})

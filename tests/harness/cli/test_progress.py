@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -179,6 +182,53 @@ def test_a_budget_bounds_the_time_left(clock: Clock) -> None:
     assert sweep.cell_seconds_left(cell) == 40.0
     clock.now += 50  # scoring
     assert sweep.cell_seconds_left(cell) == 0.0
+
+
+def replayed(clock: Clock, load: float) -> Iterator[tuple[float, float, float]]:
+    """Replay cells of the quick profile on a machine that takes so many times as long; yield what was told when.
+
+    The file holds, for each cell, experiment, kind, budget, estimated cost and its part after the last progress, start,
+    end, and some of the progress that was told, in seconds of one idle core: a run with gaussian, ebflow-dsm, ebflow-ml
+    and nflows-lu-ml.
+
+    Yields:
+        The part of the time that has gone by, the seconds that are left in truth, and those that were told.
+    """
+    names = ("experiment", "kind", "budget", "cost", "closing", "start", "end", "events")
+    run = [
+        dict(zip(names, cell, strict=True))
+        for cell in json.loads((Path(__file__).parent / "quick_run.json").read_text())
+    ]
+    cells: list[Any] = [SimpleNamespace(title="", closing_cost=lambda own=own: own["closing"], **own) for own in run]
+    sweep = progress.SweepProgress(cells, [cell.cost for cell in cells], quiet=True)
+    began, whole = clock.now, load * cells[-1].end
+
+    def now() -> tuple[float, float, float]:
+        gone, told = clock.now - began, sweep.sweep_seconds_left()
+        assert told is not None
+        return gone / whole, whole - gone, told
+
+    for cell in cells:
+        clock.now = began + load * cell.start
+        advance = sweep.start(cell, False)
+        yield now()
+        for second, done, total in cell.events:
+            clock.now = began + load * second
+            advance(done, total, "")
+            yield now()
+        clock.now = began + load * cell.end
+        sweep.end(cell, [SimpleNamespace(status="ok", reason=None)])
+
+
+@pytest.mark.parametrize("load", [0.5, 1.0, 2.0])
+def test_from_the_first_tenth_on_the_time_left_is_right_within_a_factor_of_two(clock: Clock, load: float) -> None:
+    told = [(left, said, left / (1 - gone)) for gone, left, said in replayed(clock, load) if 0.1 <= gone < 1]
+    assert len(told) > 100
+    for left, said, whole in told:
+        if left > 0.05 * whole:
+            assert left / 2 <= said <= 2 * left
+        else:  # the last seconds
+            assert abs(said - left) < 0.05 * whole
 
 
 def test_cells_side_by_side_share_the_time_left(clock: Clock, make_row: Callable[..., Row]) -> None:

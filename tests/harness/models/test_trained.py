@@ -22,11 +22,7 @@ from harness.errors import InputError
 from harness.methods import Problem
 from harness.methods.density import build
 from harness.methods.registry import registry
-<<<<<<< HEAD:tests/harness/models/test_density.py
 from harness.methods.seeds import generator
-from harness.models.density import DensityModel, load_model
-=======
->>>>>>> w18-model:tests/harness/models/test_trained.py
 from harness.models.fitting import fit
 from harness.models.trained import DensityModel, load_model
 from harness.training.checkpoints import read_tensors, write_tensors

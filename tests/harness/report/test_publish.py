@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import polars as pl
+import pytest
 from stored import stored_config
 
 from harness.paper import published
@@ -98,6 +99,9 @@ def test_everything_is_written(tmp_path: Path, make_row: Callable[..., Row]) -> 
     }
     assert all(path.stat().st_size > 0 for path in files)
     assert "<svg" in (tmp_path / "new/figures/runtime-custom-fc-L2-seconds-over-D.svg").read_text()
+    own = Store(shutil.copytree(store.folder, tmp_path / "own"))
+    written = {path.name: path.read_bytes() for path in files}
+    assert {path.name: path.read_bytes() for path in publish.refresh(own)} == written
     # The folder that is read stays as it was.
     assert {path.name for path in store.folder.iterdir()} == {"cells"}
 
@@ -116,6 +120,35 @@ def test_what_is_rendered_again_is_the_same_and_what_is_stale_goes_when_asked(
     assert sorted(publish.remove_others(tmp_path, files)) == sorted(stale)
     assert not any(path.exists() for path in stale)
     assert all(path.exists() for path in [*files, tmp_path / "tables" / "mine.txt"])
+
+
+def test_only_what_changed_is_made_again(
+    tmp_path: Path, make_row: Callable[..., Row], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = kept([make_row(), make_row(experiment="figure2a-fc", profile="quick")], tmp_path)
+    shutil.copytree(REFERENCE / "asv", tmp_path / "asv")
+    made: list[str] = []
+    write = publish._Part.write
+    monkeypatch.setattr(publish._Part, "write", lambda part, *places: made.append(part.name) or write(part, *places))
+
+    def refreshed() -> list[str]:
+        made.clear()
+        files = publish.refresh(store)
+        assert all(path.is_file() and path.read_text() != "edited" for path in files)
+        return made
+
+    assert refreshed() == ["", "figure2a-fc", "runtime", "asv"]
+    assert refreshed() == []
+    store.write([make_row(cell="a" * 16, seed=1)])
+    assert refreshed() == ["", "runtime"]
+    (tmp_path / "tables" / "figure2a-fc-quick-runtime.md").write_text("edited")
+    (tmp_path / "tables" / "runtime-custom-timings.md").unlink()
+    assert refreshed() == ["figure2a-fc", "runtime"]
+    with monkeypatch.context() as other:
+        other.setattr(publish, "code_digest", lambda: "newer")
+        assert len(refreshed()) == 4
+    (tmp_path / "rendered.json").write_text("[]")
+    assert len(refreshed()) == 4
 
 
 def test_what_asv_wrote_in_the_folder_has_tables_too(tmp_path: Path, make_row: Callable[..., Row]) -> None:
