@@ -17,8 +17,7 @@ from baselines._triangular import factors
 from harness.conformance.checks import CHECKS, Check, run_check
 from harness.conformance.checks.learning import fc_log_prob, shared_layers
 from harness.conformance.subject import Subject, draw, jacobians
-from harness.errors import InputError
-from harness.methods import Calibrated, Method, Problem
+from harness.methods import Method, Problem
 from harness.methods.density import build, count_parameters, log_prob, sample
 from harness.methods.registry import registry, why_unavailable
 
