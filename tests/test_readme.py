@@ -135,7 +135,7 @@ def test_the_commands_of_the_quickstart_work(tmp_path: Path, monkeypatch: pytest
     monkeypatch.delenv("HARNESS_RESULTS_DIR", raising=False)
     monkeypatch.setattr(demo, "_DIMENSIONS", (4, 8))
     monkeypatch.setattr(demo, "_EPOCHS", 1)
-    np.save("my.npy", np.random.default_rng(0).normal(size=(200, 3)))
+    np.savetxt("my.csv", np.random.default_rng(0).normal(size=(200, 3)), delimiter=",", header="a,b,c", comments="")
     shown = commands(QUICKSTART, in_text=False)
     assert shown[:2] == [["demo"], ["reproduce"]]  # in the order of the README
     quick = [arguments for arguments in shown if arguments[0] != "reproduce"]

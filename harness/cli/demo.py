@@ -93,7 +93,8 @@ def show(rows: list[Row], store: Store, quiet: bool) -> None:
     frame = derived(to_frame(rows))
     compared = table(frame)
     failed = compared[_WRONG].count() > 0
-    title = f"Five ways to train one network, threads = {frame['threads'][0]}"
+    threads = ", ".join(map(str, frame["threads"].unique().sort()))
+    title = f"Five ways to train one network, threads = {threads}"
     screen.show_table(title, compared if failed else compared.drop(_WRONG))
     print()
     for sentence in sentences(compared):

@@ -22,7 +22,7 @@ from harness.cli.results import app as results
 from harness.cli.runtime import runtime
 from harness.cli.train import train
 from harness.errors import InputError, printable
-from harness.methods.process_settings import threads_wait_passively
+from harness.methods.process_settings import settle_waiting
 
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -67,7 +67,8 @@ app.add_typer(results, name="results", rich_help_panel="Look")
 
 def main() -> None:
     """Run the program; the user's mistake is printed as one line with exit status 2, and Ctrl-C ends it with 130."""
-    threads_wait_passively(os.environ)  # no command has imported torch yet
+    if sys.argv[1:2] and sys.argv[1] in _COMMANDS["Measure"]:  # no command has imported torch yet
+        settle_waiting(os.environ)
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:  # it was closed before the program began
             setattr(sys, name, open(os.devnull, "w"))  # noqa: PTH123, SIM115 - open to the end

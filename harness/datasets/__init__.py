@@ -91,7 +91,8 @@ def fetch(name: str, data_dir: Path | None = None, within: float | None = None) 
     declaration = _declaration(name)
     if within is not None and not declaration.reachable(within):
         raise InputError(f"{name} cannot be fetched: no server answers within {within:g} s")
-    pooch.get_logger().setLevel("WARNING")
+    for handler in pooch.get_logger().handlers:  # the logger itself remembers what it once let through
+        handler.setLevel("WARNING")
     declaration.prepare(data_dir)
 
 

@@ -13,7 +13,7 @@ from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from typing import Any, Self
 
-from harness.methods.process_settings import threads_wait_passively
+from harness.methods.process_settings import settle_waiting
 
 _TIME_TO_SAVE = 10.0  # seconds; the largest state of a training is written in one
 
@@ -47,7 +47,7 @@ class Child:
     ) -> None:
         self.connection, there = Pipe()
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-        threads_wait_passively(environment)
+        settle_waiting(environment)
         if threads is not None:
             environment["OMP_NUM_THREADS"] = str(threads)
         self._process = subprocess.Popen(

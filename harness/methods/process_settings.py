@@ -7,6 +7,8 @@ from collections.abc import MutableMapping
 from harness.errors import InputError
 from harness.methods.calls import call_limit
 
+_LOOK = 0.1  # seconds for which a process looks at the load of the machine before it starts
+_BUSY = 0.5  # cores that others use
 _MOST_THREADS = 1024  # torch starts as many threads as it is told to, until the system's memory is gone
 
 
@@ -55,16 +57,22 @@ def check(device: str, threads: int | None) -> None:
         raise InputError(f"there is no {device} here: torch finds {torch.cuda.device_count()} CUDA device(s)")
 
 
-def threads_wait_passively(environment: MutableMapping[str, str]) -> None:
-    """Have OpenMP's threads sleep while they wait, in a process with this environment that has not imported torch yet.
+def settle_waiting(environment: MutableMapping[str, str]) -> None:
+    """Have OpenMP's threads sleep while they wait, if other processes keep a core busy when a process starts.
 
-    By default they spin. Where another process takes a core they then take it from each other, and a step takes up to
-    fifty times as long. A user's own OMP_WAIT_POLICY or GOMP_SPINCOUNT stays as it is.
+    Threads that spin take the core of another process and lose theirs to it, and a step takes up to fifty times as
+    long; threads that sleep take twice as long for a small step on an idle machine, where they spin therefore, as by
+    default. A user's own OMP_WAIT_POLICY or GOMP_SPINCOUNT stays as it is.
 
     Args:
-        environment: The environment variables, `os.environ` for this process.
+        environment: The environment variables of a process that has not imported torch yet, `os.environ` for this one.
     """
-    if not environment.keys() & {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT"}:
+    if environment.keys() & {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT"}:
+        return
+    import psutil
+
+    busy = sum(psutil.cpu_percent(interval=_LOOK, percpu=True)) / 100  # cores
+    if busy > _BUSY:
         environment["OMP_WAIT_POLICY"] = "passive"
 
 

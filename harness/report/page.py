@@ -133,7 +133,7 @@ def _judged(claim: Claim, rows: pl.DataFrame, figures: dict[str, Drawing]) -> di
         "verdict": verdict,
         "decided": decided,
         "open": still_open,
-        "told": next(iter(telling(evidence)), None),
+        "told": telling(evidence),
         "figure": next(iter(fitting), None),
     }
 

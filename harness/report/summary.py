@@ -41,12 +41,12 @@ def summary(rows: pl.DataFrame, asked: pl.DataFrame, files: Sequence[Path], page
 
 
 def _claim(claim: Claim, verdict: Verdict, evidence: Sequence[Evidence]) -> list[str]:
-    """Return a claim and its verdict, the most telling comparison, what is published, and the command."""
-    number = telling(evidence)[0].short
+    """Return a claim and its verdict, the first comparison of each outcome, what is published, and the command."""
+    numbers = [f"{one.outcome}: {one.short}" for one in telling(evidence)]
     return [
         f"{claim.short:<{_VERDICT}}{verdict}",
-        "  " + textwrap.shorten(f"here: {number}", WIDTH - 2, placeholder=" ..."),
-        *_wrapped(f"paper: {claim.published_short}; more: {claim.command}"),
+        *("  " + textwrap.shorten(number, WIDTH - 2, placeholder=" ...") for number in numbers),
+        *_wrapped(f"paper: {claim.published_short}; more: {claim.commands[0]}"),
     ]
 
 

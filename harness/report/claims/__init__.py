@@ -44,7 +44,7 @@ CLAIMS: tuple[Claim, ...] = (
         f"with most methods counts, and none that times less than {speed.FULL:.0%} of the methods of the fullest. For: "
         f"score matching is faster at every measured D from {speed.LARGE} on, at p < 0.05 corrected for all pairs of "
         "the two families. Partly: it is faster at the largest D. Against: it is not faster there.",
-        "harness runtime --dims 64,256,784,1600,3072",
+        ("harness runtime --dims 64,256,784,1600,3072",),
         speed.speedup,
         kinds=(EXACT, FREE, RESTRICTED),
         short="An iteration of score matching is faster",
@@ -62,7 +62,10 @@ CLAIMS: tuple[Claim, ...] = (
         "is at some, but not at the largest. Likelihood is compared where both trainings are of one length. Against: "
         f"amortised maximum likelihood ends at most {trainings.AMORTISED:g} nats a dimension above the exact one, and "
         "not above score matching. For: it ends higher.",
-        "harness runtime --dims 64,256,784,1600,3072 && harness reproduce amortised-mnist-fc --profile paper --seeds 1",
+        (
+            "harness runtime --dims 64,256,784,1600,3072",
+            "harness reproduce amortised-mnist-fc --profile paper --seeds 1",
+        ),
         lambda rows: [*speed.without_matching(rows), *trainings.without_matching(rows)],
         kinds=("time", "likelihood"),
         short="Only score matching avoids the cubic cost",
@@ -78,7 +81,10 @@ CLAIMS: tuple[Claim, ...] = (
         "fullest run of timings of the same network. Each objective of score matching is compared with the soonest "
         "likelihood training of dense layers, by the same recipe. For: it is sooner. Against: it is later, or never "
         "gets there.",
-        "harness reproduce amortised-mnist-fc table2-mnist-fc --profile paper --seeds 1",
+        (
+            "harness reproduce amortised-mnist-fc --profile paper --seeds 1",
+            "harness reproduce table2-mnist-fc --profile paper --seeds 1",
+        ),
         speed.to_level,
         kinds=("dsm", "ssm"),
         short="Score matching reaches a likelihood sooner",
@@ -95,7 +101,7 @@ CLAIMS: tuple[Claim, ...] = (
         "maximum likelihood with every determinant, whose products of the batch are D². "
         f"Partly: the slopes are at least {speed.SLOPE:g} apart. Against: amortised maximum likelihood grows slower "
         f"than the exact one by that much. The slope in L counts for the claim within {speed.SLOPE:g} of 1.",
-        "harness runtime --dims 784,1600,3072 && harness runtime --dims 784 --layers 2,4,8,16",
+        ("harness runtime --dims 784,1600,3072", "harness runtime --dims 784 --layers 2,4,8,16"),
         speed.scaling,
         kinds=("D", "L", FREE),
         short="Time grows as D²L by score matching, as D³L by ML",
@@ -108,7 +114,7 @@ CLAIMS: tuple[Claim, ...] = (
         "As published, score matching ends at the likelihood that maximum likelihood ends at.",
         "MNIST, fc: ML 1092.4, SSM 1092.8, DSM 1099.2, FDSSM 1104.1 nats; one Gaussian in closed form has 1093.8.",
         f"Both are trained on the same network and data by the recipe paper. {_PARITY_RULE}",
-        "harness reproduce table2-mnist-fc digits-fc --profile paper --seeds 1",
+        ("harness reproduce table2-mnist-fc digits-fc --profile paper --seeds 1",),
         lambda rows: trainings.parity(rows, "paper"),
         kinds=("mnist",),
         short="As published, score matching reaches the NLL of ML",
@@ -121,7 +127,10 @@ CLAIMS: tuple[Claim, ...] = (
         "Once both are trained well, score matching ends at the likelihood that maximum likelihood ends at.",
         "Nothing is published: the paper's networks end near one Gaussian.",
         f"Both are trained on the same network and data by the recipe tuned. {_PARITY_RULE}",
-        "harness reproduce tuned-mnist-fc amortised-mnist-fc tuned-digits-fc --profile paper --seeds 1",
+        (
+            "harness reproduce tuned-mnist-fc tuned-digits-fc --profile paper --seeds 1",
+            "harness reproduce amortised-mnist-fc --profile paper --seeds 1",
+        ),
         lambda rows: trainings.parity(rows, "tuned"),
         kinds=("mnist",),
         short="Trained well, score matching reaches the NLL of ML",
@@ -136,7 +145,7 @@ CLAIMS: tuple[Claim, ...] = (
         "Trainings of one experiment are compared, all else equal. For: the NLL is at least "
         f"{trainings.GAP:g} nats a dimension higher without MaP, and the median gradient norm, where it was kept, at "
         f"least {trainings.NORMS:g} times larger. Partly: the NLL is higher without MaP. Against: it is not.",
-        "harness reproduce table4-mnist-fc --profile paper --seeds 1 --methods ebflow-ssm --epochs 10",
+        ("harness reproduce table4-mnist-fc --profile paper --seeds 1 --methods ebflow-ssm --epochs 10",),
         trainings.matching,
         short="Preprocessing before matching (MaP) lowers the NLL",
         published_short="SSM 1720.5 without, 1092.8 with",
@@ -148,7 +157,7 @@ CLAIMS: tuple[Claim, ...] = (
         "Averaged weights (EMA) lower the NLL.",
         "MNIST, fc, SSM without MaP: 1757.5 nats without EMA, 1720.5 with it.",
         "Trainings of one experiment are compared, all else equal. For: the NLL is lower with EMA.",
-        "harness reproduce table4-mnist-fc --profile paper --seeds 1 --methods ebflow-ssm --epochs 10",
+        ("harness reproduce table4-mnist-fc --profile paper --seeds 1 --methods ebflow-ssm --epochs 10",),
         trainings.averaging,
         short="Averaged weights (EMA) lower the NLL",
         published_short="SSM 1757.5 without, 1720.5 with",
@@ -160,7 +169,7 @@ CLAIMS: tuple[Claim, ...] = (
         "Linear layers of any form fit better than triangular and LU ones.",
         "Figure A4, on a 10-D multimodal density; its curves could not be obtained.",
         "Network and recipe are the same. For: full matrices end at a lower NLL than the restricted ones.",
-        "harness reproduce figure-a4-matrices --profile paper --seeds 1",
+        ("harness reproduce figure-a4-matrices --profile paper --seeds 1",),
         trainings.matrices,
         short="Matrices of any form fit better than triangular and LU ones",
         published_short="curves alone",
@@ -173,7 +182,7 @@ CLAIMS: tuple[Claim, ...] = (
         "The paper states an identity, to be estimated by importance sampling; no number is published.",
         "For: models trained without log Z were scored exactly; and, for each way to estimate log Z, the mean absolute "
         f"error is below {sampling.ERROR:g} nat at every measured D. Partly: it is so at some D.",
-        "harness reproduce log-z --profile paper",
+        ("harness reproduce log-z --profile paper",),
         sampling.normalizer,
         kinds=("identity", "estimate"),
         short="log Z can be computed once, after training",
@@ -186,7 +195,7 @@ CLAIMS: tuple[Claim, ...] = (
         "The paper shows filled-in training images; no number is published.",
         f"For: the mean over the chain is at least {sampling.GAIN:g} dB better than the mean image. Partly: it is "
         "better.",
-        "harness reproduce imputation-mnist --profile paper --seeds 1",
+        ("harness reproduce imputation-mnist --profile paper --seeds 1",),
         sampling.imputation,
         short="The score fills in missing pixels",
         published_short="no number",
@@ -199,7 +208,7 @@ CLAIMS: tuple[Claim, ...] = (
         "728 nats in pixel space, for SSM with 32 blocks.",
         f"For: score matching ends at most {trainings.PARITY:g} nats a dimension above 728 nats. Against: it ends "
         "higher. Maximum likelihood decides nothing.",
-        "harness train --method ebflow-ml --architecture glow --dataset mnist --recipe tuned --layers 8 --draws 2",
+        ("harness train --method ebflow-ml --architecture glow --dataset mnist --recipe tuned --layers 8 --draws 2",),
         trainings.glow,
         short="Glow reaches 728 nats on MNIST by score matching",
         published_short="728 nats",
@@ -211,7 +220,7 @@ CLAIMS: tuple[Claim, ...] = (
         "The paper claims it for the sine, the swirl and the checkerboard; its numbers could not be obtained.",
         "Network, data and recipe are the same. For: the KL divergence from the exact density is at most "
         f"{trainings.POINTS:g} nats above that of maximum likelihood.",
-        "harness reproduce tuned-2d --profile paper --seeds 1",
+        ("harness reproduce tuned-2d --profile paper --seeds 1",),
         trainings.points,
         kinds=tuple(f"{name} {objective}" for name in trainings.POINT_SETS for objective in ("ssm", "dsm", "fdssm")),
         short="On 2-D sets score matching is on par with ML",

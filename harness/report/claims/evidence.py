@@ -78,7 +78,7 @@ class Claim:
         title: What is claimed, in one sentence.
         published: What the paper reports for the claim.
         rule: What makes a comparison count for or against the claim, with the thresholds.
-        command: The command that measures the claim.
+        commands: The commands that measure the claim, the first one most of it.
         compare: From rows with the columns of `harness.results.derived` to the comparisons, the most telling first.
         question: Which of `QUESTIONS` the claim answers.
         figure: The name of the one figure that shows the claim, as a pattern of `fnmatch`; empty if none does.
@@ -91,7 +91,7 @@ class Claim:
     title: str
     published: str
     rule: str
-    command: str
+    commands: tuple[str, ...]
     compare: Callable[[pl.DataFrame], list[Evidence]]
     question: str
     short: str

@@ -83,9 +83,9 @@ def _with_chart(drawing: Drawing, chart: Chart) -> Sheet:
     for place, (panel, axis) in enumerate(zip(panels, chart.xs, strict=True)):
         for curve in chart.told:
             _draw(sheet, panel, chart, curve, place)
+        _mark(panel, chart)  # first, because a scale fixes its limits
         _scale(panel, "x", axis)
         _scale(panel, "y", chart.y)
-        _mark(panel, chart)
     lines = [curve for curve in chart.told if curve.kind == "line"]
     if chart.y.names:
         pass
@@ -135,7 +135,10 @@ def _mark(panel: Axes, chart: Chart) -> None:
         if chart.y.names:
             panel.axvline(value, **line)
             above = ("data", "axes fraction")
-            note(panel, f"{text}, {value:,.1f}", (value, 1.0), (3, 2), xycoords=above, fontsize=7.5)
+            low, high = panel.get_xlim()
+            side = ("left", 3) if value < (low + high) / 2 else ("right", -3)  # the text ends inside the panel
+            label = f"{text}, {value:,.1f}"
+            note(panel, label, (value, 1.0), (side[1], 2), xycoords=above, fontsize=7.5, ha=side[0])
         else:
             panel.axhline(value, **line)
     if chart.gap:

@@ -377,8 +377,9 @@ def test_what_only_reads_leaves_the_folder_as_it_is(
         assert run(*command, *read).status == 0
     assert contents(folder) == before
     made = set(written(Path.cwd()))
-    assert {"out/tables/runtime-custom-runtime.md", "page.html"} <= made
-    assert {path.split("/")[1] for path in made - {"page.html"}} == {"tables", "figures"}
+    beside = {"page.html", "page.csv", "page.parquet"}
+    assert {"out/tables/runtime-custom-runtime.md", *beside} <= made
+    assert {path.split("/")[1] for path in made - beside} == {"tables", "figures"}
     assert run("figures", "--write", *read).status == run("tables", "--write", "--json", *read).status == 0
     assert contents(folder) == {
         **before,

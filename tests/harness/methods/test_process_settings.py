@@ -6,6 +6,7 @@ import os
 import sys
 from multiprocessing.connection import Connection
 
+import psutil
 import pytest
 
 from harness.cli import program
@@ -21,25 +22,30 @@ def send_policy(there: Connection) -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "expected"),
+    ("given", "busy", "expected"),
     [
-        ({}, ("passive", None)),
-        ({"OMP_WAIT_POLICY": "active"}, ("active", None)),
-        ({"GOMP_SPINCOUNT": "1000"}, (None, "1000")),
+        ({}, [90.0, 3.0], ("passive", None)),
+        ({}, [20.0, 20.0], (None, None)),
+        ({"OMP_WAIT_POLICY": "active"}, [90.0, 90.0], ("active", None)),
+        ({"GOMP_SPINCOUNT": "1000"}, [90.0, 90.0], (None, "1000")),
     ],
 )
-def test_threads_wait_passively_unless_the_user_says_otherwise(
-    given: dict[str, str], expected: tuple[str | None, str | None], monkeypatch: pytest.MonkeyPatch
+def test_threads_sleep_beside_other_load_unless_the_user_says_otherwise(
+    given: dict[str, str], busy: list[float], expected: tuple[str | None, str | None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT"):
         monkeypatch.delenv(name, raising=False)
     for name, value in given.items():
         monkeypatch.setenv(name, value)
+    monkeypatch.setattr(psutil, "cpu_percent", lambda **_: busy)
     with Child(send_policy, seconds=60) as child:
         assert child.receive() == (expected, False)
     seen = []
     monkeypatch.setattr(program, "app", lambda **_: seen.append(policy()))
-    with pytest.raises(SystemExit):
-        program.main()
-    assert seen == [expected]
+    for argv in (["harness", "list"], ["harness"], ["harness", "train"]):
+        monkeypatch.setattr(sys, "argv", argv)
+        with pytest.raises(SystemExit):
+            program.main()
+    # Only commands that measure look at the load.
+    assert seen == [(given.get("OMP_WAIT_POLICY"), given.get("GOMP_SPINCOUNT"))] * 2 + [expected]
     monkeypatch.undo()

@@ -125,7 +125,7 @@ def test_every_claim_says_its_rule_and_its_command() -> None:
     assert len(CLAIM) == len(CLAIMS) == 13
     for claim in CLAIMS:
         assert "For:" in claim.rule
-        assert claim.command.startswith("harness ")
+        assert all(command.startswith("harness ") for command in claim.commands)
 
 
 def test_reference_results_are_traceable() -> None:
