@@ -37,47 +37,35 @@ _PAPERS = ("ebflow-dsm", "ebflow-ssm")
 def speedup(rows: pl.DataFrame) -> list[Evidence]:
     """Compare the fastest score matching of dense layers with the fastest method of every likelihood family."""
     evidence = []
-    for run in _runs(rows):
-        for family in (EXACT, FREE, RESTRICTED):
-            duels = list(run.duels(family))
-            large = [duel for duel in duels if duel.size >= LARGE]
-            if not large:
-                continue
-            last = large[-1]
-            outcome = Outcome.AGAINST
-            if last.faster:
-                outcome = Outcome.FOR if all(duel.faster for duel in large) else Outcome.PARTLY
-            if any(duel.pairs < PAIRS for duel in large):
-                outcome = Outcome.OPEN
-            ratios = _listed([(duel.size, duel.ratio) for duel in duels])
-            text = (
-                f"{run.where}: the fastest method of the family {family} takes {ratios} as long as the fastest score "
-                f"matching. At D = {last.size:,} these are {last.rival} and {last.own}, {last.times}."
-            )
-            factors = _published_factors(run.architecture, "dsm") if family == EXACT else {}
-            if goals := [(duel.size, factors[duel.size]) for duel in duels if duel.size in factors]:
-                text += f" The paper reports {_listed(goals)} for DSM on a GPU."
-            short = (
-                f"{run.architecture}, {family}: {last.rival} takes {_factor(last.ratio)} times as long as {last.own}"
-            )
-            evidence.append(Evidence(outcome, f"{short} at D = {last.size:,}", text, run.cells(duels), family))
+    for run, family, duels in _fought(rows, EXACT, FREE, RESTRICTED):
+        large = [duel for duel in duels if duel.size >= LARGE]
+        last = large[-1]
+        outcome = Outcome.AGAINST
+        if last.faster:
+            outcome = Outcome.FOR if all(duel.faster for duel in large) else Outcome.PARTLY
+        ratios = _listed([(duel.size, duel.ratio) for duel in duels])
+        text = (
+            f"{run.where}: the fastest method of the family {family} takes {ratios} as long as the fastest score "
+            f"matching. At D = {last.size:,} these are {last.rival} and {last.own}, {last.times}."
+        )
+        factors = _published_factors(run.architecture, "dsm") if family == EXACT else {}
+        if goals := [(duel.size, factors[duel.size]) for duel in duels if duel.size in factors]:
+            text += f" The paper reports {_listed(goals)} for DSM on a GPU."
+        short = f"{run.architecture}, {family}: {last.rival} takes {_factor(last.ratio)} times as long as {last.own}"
+        short = f"{short} at D = {last.size:,}"
+        evidence.append(Evidence(_if_enough(outcome, large), short, text, run.cells(duels), family))
     return evidence
 
 
 def without_matching(rows: pl.DataFrame) -> list[Evidence]:
     """Compare the fastest likelihood training of dense layers that needs no determinant at every step."""
     evidence = []
-    for run in _runs(rows):
-        duels = list(run.duels(FREE))
+    for run, _, duels in _fought(rows, FREE):
         large = [duel for duel in duels if duel.size >= LARGE]
-        if not large:
-            continue
         last = large[-1]
         outcome = Outcome.FOR if last.faster else Outcome.PARTLY
         if not any(duel.faster for duel in large):
             outcome = Outcome.AGAINST
-        if any(duel.pairs < PAIRS for duel in large):
-            outcome = Outcome.OPEN
         ratios = _listed([(duel.size, duel.ratio) for duel in duels])
         text = (
             f"{run.where}: maximum likelihood of unrestricted layers without a determinant at every step takes "
@@ -85,7 +73,7 @@ def without_matching(rows: pl.DataFrame) -> list[Evidence]:
             f"{last.times})."
         )
         short = f"{run.architecture}: {last.rival} takes {last.ratio:.0%} of {last.own} at D = {last.size:,}"
-        evidence.append(Evidence(outcome, short, text, run.cells(duels), "time"))
+        evidence.append(Evidence(_if_enough(outcome, large), short, text, run.cells(duels), "time"))
     return evidence
 
 
@@ -211,6 +199,19 @@ class _Run:
         """Return the keys of the cells of some duels."""
         sizes = [duel.size for duel in duels]
         return keys(self.timings.filter(pl.col("D").is_in(sizes))["cell"])
+
+
+def _fought(rows: pl.DataFrame, *families: str) -> Iterator[tuple[_Run, str, list[_Duel]]]:
+    """Yield the duels with each family in each run, where one of them is at a large D."""
+    for run, family in itertools.product(_runs(rows), families):
+        duels = list(run.duels(family))
+        if duels and duels[-1].size >= LARGE:
+            yield run, family, duels
+
+
+def _if_enough(outcome: Outcome, duels: list[_Duel]) -> Outcome:
+    """Return the outcome of duels, or that it is open if one of them has too few repetitions."""
+    return Outcome.OPEN if any(duel.pairs < PAIRS for duel in duels) else outcome
 
 
 def _runs(rows: pl.DataFrame) -> Iterator[_Run]:
