@@ -67,6 +67,7 @@ app.add_typer(results, name="results", rich_help_panel="Look")
 
 def main() -> None:
     """Run the program; the user's mistake is printed as one line with exit status 2, and Ctrl-C ends it with 130."""
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # its profiler warns at every first timing
     if sys.argv[1:2] and sys.argv[1] in _COMMANDS["Measure"]:  # no command has imported torch yet
         settle_waiting(os.environ)
     for name in ("stdout", "stderr"):

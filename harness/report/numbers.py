@@ -13,6 +13,7 @@ from harness.errors import InputError, unknown
 from harness.paper import published
 from harness.report.claims import CLAIMS, VERDICT_RULE, Claim, Evidence, Outcome, Verdict, telling
 from harness.report.tables.index import TABLES
+from harness.results.statistics import paired_ratio
 
 
 class Numbers:
@@ -35,6 +36,20 @@ class Numbers:
         """Return median milliseconds an iteration, of the uncompiled fc with L = 2 unless `columns` says otherwise."""
         usual: dict[str, Any] = {"experiment": "runtime", "architecture": "fc", "L": 2, "compiled": False}
         return 1000 * self.value("seconds_per_iteration", **usual | {"method": method, "D": D} | columns)
+
+    def ratio(self, method: str, other: str, D: int, **columns: Any) -> float:
+        """Return the seconds of an iteration of a method over those of another, paired over the repetitions of a run.
+
+        The run is that of the uncompiled fc with L = 2 unless `columns` says otherwise.
+        """
+        usual: dict[str, Any] = {"experiment": "runtime", "architecture": "fc", "L": 2, "compiled": False, "D": D}
+        rows = self.rows.filter(metric="seconds_of_repetition", status="ok", **usual | columns)
+        both = (dict(rows.filter(method=name).select("iteration", "value").rows()) for name in (method, other))
+        ours, theirs = both
+        if not ours.keys() & theirs.keys():
+            raise InputError(f"no repetitions of {method} and {other} at D = {D} are in one run")
+        common = sorted(ours.keys() & theirs.keys())
+        return paired_ratio([ours[turn] for turn in common], [theirs[turn] for turn in common]).estimate.value
 
     def exponent(self, method: str, low: int, high: int) -> float:
         """Return the exponent with which the time of an iteration grows from one D to another."""

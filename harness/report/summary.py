@@ -35,7 +35,7 @@ def summary(rows: pl.DataFrame, asked: pl.DataFrame, files: Sequence[Path], page
     for claim, verdict, evidence in judged:
         lines += _claim(claim, verdict, evidence) if evidence else []
     if unmeasured := [claim.name for claim, _, evidence in judged if not evidence]:
-        lines += _wrapped(f"not measured here: {', '.join(unmeasured)}; harness reproduce --profile paper", "")
+        lines += _wrapped(f"not measured here: {', '.join(unmeasured)}; harness reproduce measures most of them", "")
     where = _places(files, page, asked["experiment"].unique(maintain_order=True).to_list())
     return [*lines, *_without_number(asked, LINES - len(lines) - len(where), page.parent), *where]
 

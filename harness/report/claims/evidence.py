@@ -35,8 +35,9 @@ VERDICT_RULE = (
     "holds with a limit; if some are against it, it holds in part; if all are, it does not hold here. If nothing is "
     "decided, or nothing of a kind that the claim needs, not enough is measured. A training that was cut short (the "
     "quick profile, or less than the length of its recipe) may still improve: where it loses a comparison, that "
-    "counts as open instead of against the claim, and as partly instead of for it. A training that lost a seed "
-    "decides nothing, whatever its other seeds reach. Numbers of different versions of this project are not compared."
+    "counts as open instead of against the claim, and as partly instead of for it, or as open too if it took fewer "
+    "steps than the winner. A training that lost a seed decides nothing, whatever its other seeds reach. Trainings of "
+    "different versions of this project are not compared."
 )
 """What `judge` does, in words for the reader."""
 

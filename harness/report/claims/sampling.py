@@ -61,12 +61,14 @@ def imputation(rows: pl.DataFrame) -> list[Evidence]:
     evidence = []
     runs = ["dataset", "method", "recipe", "cell", "shortened"]
     for (dataset, method, recipe, cell, shortened), group in own.group_by(runs, maintain_order=True):
-        values = dict(group.filter(status="ok").select("metric", "value").rows())
+        fine = group.filter(status="ok")
+        values = dict(fine.select("metric", "value").rows())
         gain = values.get("psnr_gain")
         if gain is None:
             continue
         if gain > 0:
-            outcome = Outcome.FOR if gain >= GAIN else Outcome.PARTLY
+            (least,) = fine.filter(metric="psnr_gain").select(pl.coalesce("ci_low", "value")).to_series()[:1]
+            outcome = Outcome.FOR if least >= GAIN else Outcome.PARTLY
         else:
             outcome = Outcome.OPEN if shortened else Outcome.AGAINST
         numbers = [f"{name} {text_of(values[metric])} dB" for metric, name in _IMPUTED.items() if metric in values]

@@ -87,12 +87,16 @@ def to_level(rows: pl.DataFrame) -> list[Evidence]:
     facts = ["D", "B", "objective", "family", "base", "shortened", "project"]
     steps = pl.col("steps to it")
     reached = (
-        time_to_level(rows)
+        _looks(rows)
         .group_by([*network, "bits/dim"], maintain_order=True)
-        .agg(pl.when(steps.null_count() == 0).then(steps.mean()).alias("steps"), pl.col("steps in all").max())
+        .agg(
+            pl.when(steps.null_count() == 0).then(steps.mean()).alias("steps"),
+            pl.col("before").fill_null(0).mean(),
+            pl.col("steps in all").max(),
+        )
         .join(rows.filter(metric="validation_curve").group_by(network).agg(pl.col(*facts).first(), "cell"), on=network)
         .join(_seconds(rows), on=["method", "architecture", "D", "B"])
-        .with_columns(seconds=pl.col("steps") * pl.col("each"))
+        .with_columns(seconds=pl.col("steps") * pl.col("each"), before=pl.col("before") * pl.col("each"))
         # Of those that never get there, one of full length and the longest comes first.
         .sort(*_LEVEL, "bits/dim", "seconds", "shortened", -pl.col("steps in all"), "method", "recipe", nulls_last=True)
     )
@@ -249,29 +253,46 @@ def _full(timings: pl.DataFrame) -> pl.DataFrame:
 
 
 def _seconds(rows: pl.DataFrame) -> pl.DataFrame:
-    """Return the seconds of an iteration, as ``each``, by method, architecture, D and B, in the newest full run."""
-    timings = _full(_timings(rows)).with_columns(
-        depth=pl.col("architecture").replace_strict(PUBLISHED_LAYERS, default=0, return_dtype=pl.Int64)
+    """Return the seconds of an iteration, as ``each``, by method, architecture, D and B.
+
+    Those of one architecture, D and B are of one run, the one with most methods, the newest of several.
+    """
+    depth = pl.col("architecture").replace_strict(PUBLISHED_LAYERS, default=0, return_dtype=pl.Int64)
+    timings = _full(_timings(rows)).filter(pl.col("L") == depth)
+    fullest = pl.col("cell").sort_by("methods", "started_at").last().over("architecture", "D", "B")
+    return timings.filter(pl.col("cell") == fullest).select("method", "architecture", "D", "B", each="value")
+
+
+def _looks(rows: pl.DataFrame) -> pl.DataFrame:
+    """Return steps to levels, as `time_to_level` does, with the steps of the last look before in the column before."""
+    key = ["method", "dataset", "architecture", "recipe", "seed"]
+    looks = rows.filter(metric="validation_curve").select(*key, "iteration")
+    reached = time_to_level(rows)
+    before = (
+        reached.join(looks, on=key)
+        .filter(pl.col("iteration") < pl.col("steps to it"))
+        .group_by([*key, "bits/dim"])
+        .agg(pl.col("iteration").max().alias("before"))
     )
-    places = ["method", "architecture", "D", "B"]
-    timings = timings.filter(pl.col("L") == pl.col("depth")).sort("started_at")
-    return timings.unique(places, keep="last").select(*places, each="value")
+    return reached.join(before, on=[*key, "bits/dim"], how="left", maintain_order="left")
 
 
 def _sooner(ours: dict[str, Any], theirs: dict[str, Any]) -> Outcome:
-    """Weigh who reaches a level first; a training that was cut short may still reach it."""
+    """Weigh who reaches a level first, between the looks before and at it; what was cut short may still reach it."""
     if theirs["seconds"] is None:
-        return Outcome.PARTLY if theirs["shortened"] else Outcome.FOR
+        return Outcome.OPEN if theirs["shortened"] else Outcome.FOR
     if ours["seconds"] is None:
         return Outcome.OPEN if ours["shortened"] else Outcome.AGAINST
-    return Outcome.FOR if ours["seconds"] < theirs["seconds"] else Outcome.AGAINST
+    if ours["seconds"] <= theirs["before"]:
+        return Outcome.FOR
+    return Outcome.AGAINST if theirs["seconds"] <= ours["before"] else Outcome.OPEN
 
 
 def _arrival(run: dict[str, Any]) -> str:
     if run["seconds"] is None:
         return f"{run['method']} never in {run['steps in all']:,.0f} steps"
     each = f"{run['steps']:,.0f} steps of {text_of(1e3 * run['each'])} ms"
-    return f"{run['method']} after {run['seconds']:,.0f} s ({each})"
+    return f"{run['method']} between {run['before']:,.0f} and {run['seconds']:,.0f} s ({each})"
 
 
 def _brief(run: dict[str, Any]) -> str:

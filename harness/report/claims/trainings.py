@@ -25,8 +25,8 @@ GAP = 0.1
 """By how many nats a dimension the NLL without MaP must be higher."""
 NORMS = 10.0
 """How many times larger the gradients without MaP must be."""
-POINTS = 0.1
-"""Two KL divergences of 2-D sets are on par within so many nats."""
+FITTED = 1.0
+"""A network on data of a known density says something once its KL divergence is at most so many nats a dimension."""
 
 POINT_SETS = ["sine", "swirl", "checkerboard"]
 _NETWORK = ["dataset", "architecture", "base", "L", "B", "D", "dtype", "project"]
@@ -63,7 +63,8 @@ def parity(rows: pl.DataFrame, recipe: str) -> list[Evidence]:
         gaussian = f"one Gaussian {text_of(bar[0]['value'])}" if bar else "no Gaussian was fitted"
         ends = f"{run['method']} {_nats(run)}, {rival['method']}, the best maximum likelihood, {_nats(rival)}"
         text = f"{_where(run)}: {ends}, a gap of {_interval(gap)} nats or {each:+.3f} a dimension; {gaussian}"
-        short = f"{_brief(run)}: {run['method']} {gap.value:+,.1f} nats of {rival['method']}"
+        side = "above" if gap.value > 0 else "below"
+        short = f"{_brief(run)}: {run['method']} ends {abs(gap.value):,.1f} nats {side} {rival['method']}"
         found = _evidence(outcome, short, f"{text}{_published(run)}.", run, rival, *bar)
         evidence.append(replace(found, kind=run["dataset"]))
     return evidence
@@ -142,11 +143,16 @@ def matrices(rows: pl.DataFrame) -> list[Evidence]:
     """Compare the NLL of full matrices with triangular and LU ones, on the data that the paper takes for it."""
     runs = _longest(rows, "nll").filter(dataset="multimodal10", architecture="multimodal")
     restricted = runs.filter(pl.col("method").str.contains(r"^ebflow-(upper|lower|lu)-ml$")).sort("value")
+    fits = _runs(rows, "kl")
     evidence = []
     for run, other in _pairs(runs.filter(method="ebflow-full-ml"), restricted, _SAME):
         gap = text_of(other["value"] - run["value"])
         ends = f"full matrices {_nats(run)}, {other['linear']} {_nats(other)}, {gap} nats more"
         outcome = _decide(other["value"] > run["value"], run, other)
+        divergences = [found["value"] for one in (run, other) if (found := _same(fits, one))]
+        if divergences and min(divergences) > FITTED * run["D"]:
+            outcome = Outcome.OPEN
+            ends += f"; both are far from the data, at a KL divergence of {text_of(min(divergences))} nats at best"
         short = f"{gap} nats more with {other['linear']}"
         evidence.append(_evidence(outcome, short, f"{_where(run)}: {ends}.", run, other))
     return evidence
@@ -185,7 +191,7 @@ def points(rows: pl.DataFrame) -> list[Evidence]:
             f"{_brief(run)}: KL {text_of(run['value'])} by {run['method']}, {text_of(rival['value'])} by "
             f"{rival['method']}"
         )
-        found = _evidence(_decide(gap.value <= POINTS, run, rival), short, f"{text}.", run, rival)
+        found = _evidence(_decide(gap.value <= PARITY * run["D"], run, rival), short, f"{text}.", run, rival)
         evidence.append(replace(found, kind=f"{run['dataset']} {run['objective']}"))
     return evidence
 
@@ -262,10 +268,15 @@ def _alike(run: _Training, other: _Training, names: list[str]) -> bool:
 
 
 def _decide(on_par: bool, run: _Training, rival: _Training) -> Outcome:
-    """Weigh a comparison: a training that loses it may still improve if it was cut short."""
-    if on_par:
-        return Outcome.PARTLY if rival["shortened"] else Outcome.FOR
-    return Outcome.OPEN if run["shortened"] else Outcome.AGAINST
+    """Weigh a comparison: a training that loses it may still improve if it was cut short.
+
+    One that was cut short after fewer steps than the winner took has not been heard.
+    """
+    if not on_par:
+        return Outcome.OPEN if run["shortened"] else Outcome.AGAINST
+    if rival["shortened"]:
+        return Outcome.OPEN if (rival["steps"] or 0) < (run["steps"] or 0) else Outcome.PARTLY
+    return Outcome.FOR
 
 
 def _gap(run: _Training, rival: _Training) -> Estimate | None:

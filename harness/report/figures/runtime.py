@@ -10,6 +10,7 @@ import polars as pl
 
 from harness.paper import published
 from harness.paper.recipes import PUBLISHED_LAYERS
+from harness.report.claims.speed import LARGE, POINTS
 from harness.report.figures.chart import Axis, Chart, Curve, Drawing, Gap, Look, Point, drawing, tell
 from harness.report.figures.groups import MACHINE, groups, title_of
 from harness.report.figures.style import colour, looks
@@ -160,6 +161,9 @@ def _seconds(sweep: _Sweep) -> Drawing:
 
 
 def _named_with_slope(method: str, points: tuple[Point, ...]) -> str:
+    """Name a method with its slope: over large D alone, where there are enough of them, as in the verdicts."""
+    large = tuple(point for point in points if point.x[0] >= LARGE)
+    points = large if len(large) >= POINTS else points
     slope = log_slope([point.x[0] for point in points], [point.y for point in points]).value
     return f"{method}, slope {slope:.2f}"
 

@@ -344,6 +344,12 @@ def test_parity_of_what_was_cut_short(trained: Callable[..., list[Row]]) -> None
     short = trained("ebflow-ml", 1000.0, **SHORT)
     assert outcomes("parity", bar + short + trained("ebflow-dsm", 1050.0)) == ["against"]
     assert outcomes("parity", bar + short + trained("ebflow-dsm", 990.0)) == ["partly"]
+    # One that was cut short sooner than the winner was not heard.
+    longer = [
+        replace(row, value=9000.0) if row.metric == "training_iterations" else row
+        for row in trained("ebflow-dsm", 990.0)
+    ]
+    assert outcomes("parity", bar + short + longer) == ["open"]
     # Above the Gaussian nothing has been learned.
     assert outcomes("parity", bar + trained("ebflow-ml", 1200.0) + trained("ebflow-dsm", 1200.0)) == ["open"]
     assert outcomes("parity", trained("ebflow-ml", 1000.0) + trained("ebflow-dsm", 1000.0)) == ["open"]
@@ -356,20 +362,26 @@ def test_the_time_to_a_level(trained: Callable[..., list[Row]], times: Callable[
         return [row, steps, *curve]
 
     each = times({"ebflow-dsm": {784: 1.0}, "ebflow-ml": {784: 2.0}, "ebflow-aml": {784: 0.5}})
-    ml = falling("ebflow-ml", {1000: 1200.0, 2000: 1100.0})
+    ml = falling("ebflow-ml", {1000: 1200.0, 1900: 1150.0, 2000: 1100.0})
     dsm = falling("ebflow-dsm", {1000: 1200.0, 3000: 1100.0})
     (found,) = compared("level", [*each, *ml, *dsm])
-    assert found.outcome is Outcome.FOR  # 3,000 s against 4,000
-    assert "ebflow-dsm after 3,000 s (3,000 steps of 1,000.0 ms), by ebflow-ml after 4,000 s" in found.text
+    assert (found.outcome, found.kind) == (Outcome.FOR, "dsm")  # 3,000 s at the latest, against 3,800 at the soonest
+    assert "by ebflow-dsm between 1,000 and 3,000 s (3,000 steps of 1,000.0 ms)" in found.text
+    assert "by ebflow-ml between 3,800 and 4,000 s" in found.text
+    # Looks that are too far apart do not tell.
+    rarely = falling("ebflow-ml", {1000: 1200.0, 2000: 1100.0})
+    assert outcomes("level", [*each, *rarely, *dsm]) == ["open"]
     aml = falling("ebflow-aml", {1000: 1200.0, 2000: 1100.0})
     (found,) = compared("level", [*each, *ml, *dsm, *aml])
-    assert (found.outcome, "ebflow-aml after 1,000 s" in found.text) == (Outcome.AGAINST, True)
+    assert (found.outcome, "ebflow-aml between 500 and 1,000 s" in found.text) == (Outcome.AGAINST, True)
     never = falling("ebflow-dsm", {1000: 1200.0, 3000: 1150.0})
     assert outcomes("level", [*each, *ml, *never]) == ["against"]
     short = falling("ebflow-dsm", {1000: 1200.0, 3000: 1150.0}, **SHORT)
     assert outcomes("level", [*each, *ml, *short]) == ["open"]
-    # Without the seconds of an iteration nothing is said.
+    # Without the seconds of an iteration nothing is said, nor with those of two machines.
     assert outcomes("level", [*ml, *dsm]) == []
+    faster = times({"ebflow-ml": {784: 0.1}, "ebflow-aml": {784: 0.1}}, cell="new", cpu="another")
+    assert outcomes("level", [*each, *faster, *ml, *dsm]) == ["for"]
 
 
 def test_what_was_cut_short_is_a_fact_of_the_row(trained: Callable[..., list[Row]]) -> None:
@@ -411,6 +423,12 @@ def test_matrices(trained: Callable[..., list[Row]]) -> None:
     full = trained("ebflow-full-ml", 46.0, **data)
     assert outcomes("matrices", full + trained("ebflow-lu-ml", 50.0, linear="lu", **data)) == ["for"]
     assert outcomes("matrices", full + trained("ebflow-upper-ml", 45.0, linear="upper", **data)) == ["against"]
+    # Far from the data nothing is said.
+    far = [replace(row, metric="kl", value=42.0, D=10) for row in full if row.metric == "nll"]
+    full, lu = (
+        [replace(row, D=10) for row in rows] for rows in (full, trained("ebflow-lu-ml", 50.0, linear="lu", **data))
+    )
+    assert outcomes("matrices", [*full, *far, *lu]) == ["open"]
 
 
 def test_glow(trained: Callable[..., list[Row]]) -> None:
@@ -422,9 +440,9 @@ def test_glow(trained: Callable[..., list[Row]]) -> None:
 
 
 def test_points(trained: Callable[..., list[Row]]) -> None:
-    data = {"dataset": "sine", "architecture": "toy", "metric": "kl"}
+    data = {"dataset": "sine", "architecture": "toy", "metric": "kl", "D": 2}
     ml = trained("ebflow-ml", 0.05, **data)
-    assert outcomes("points", ml + trained("ebflow-dsm", 0.1, **data)) == ["for"]
+    assert outcomes("points", ml + trained("ebflow-dsm", 0.065, **data)) == ["for"]
     assert outcomes("points", ml + trained("ebflow-dsm", 0.5, **data)) == ["against"]
 
 
@@ -440,10 +458,11 @@ def test_log_z(make_row: Callable[..., Row]) -> None:
     assert outcomes("log-z", [error("prior", 64, 18.0)]) == ["against"]
 
 
-@pytest.mark.parametrize(("gain", "outcome"), [(2.5, "for"), (1.5, "partly"), (-1.0, "open")])
+@pytest.mark.parametrize(("gain", "outcome"), [(2.5, "for"), (2.05, "partly"), (1.5, "partly"), (-1.0, "open")])
 def test_imputation(make_row: Callable[..., Row], gain: float, outcome: str) -> None:
     config = stored_config("imputation", origin={"shortened": True})
-    row = make_row(metric="psnr_gain", value=gain, unit="dB", config=config, profile="quick", dataset="mnist")
+    ends = {"ci_low": gain - 0.1, "ci_high": gain + 0.1}
+    row = make_row(metric="psnr_gain", value=gain, unit="dB", config=config, profile="quick", dataset="mnist", **ends)
     assert outcomes("imputation", [row]) == [outcome]
 
 

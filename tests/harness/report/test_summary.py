@@ -92,7 +92,7 @@ def test_claims_without_a_row_are_summed_up(make_row: Callable[..., Row]) -> Non
     assert all(
         (claim.name in shown) != (f" {claim.name}," in summed_up or f" {claim.name};" in summed_up) for claim in CLAIMS
     )
-    assert summed_up.endswith("; harness reproduce --profile paper")
+    assert summed_up.endswith("; harness reproduce measures most of them")
 
 
 def test_what_has_no_number_is_grouped_by_what_is_to_be_done(make_row: Callable[..., Row]) -> None:
