@@ -14,7 +14,7 @@ from pathlib import Path
 
 import polars as pl
 
-from harness.results import Store, reproducible
+from harness.results import DRIFT_METRIC, Store, reproducible
 
 KILLS = int(os.environ.get("SURVIVAL_KILLS", "5"))
 
@@ -72,6 +72,8 @@ def test_killed_again_and_again(tmp_path: Path) -> None:
     assert start(folder).wait() == 0
     last = measured(folder)
     assert reproducible(last).equals(reproducible(expected))
-    assert len(last) == len(expected)
+    # A training that was taken up again was not watched from its start, and has no row of the drift.
+    watch = pl.col("metric") == DRIFT_METRIC
+    assert len(last.filter(~watch)) == len(expected.filter(~watch))
     # No state of a training is left over, and nothing that was written beside.
     assert [path for path in folder.glob("checkpoints/*/*") if path.is_file()] == []
