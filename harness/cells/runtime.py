@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 from harness.cells.base import Cell, Keep, Progress, changed_settings, single, with_drift
-from harness.cells.estimate import pace
 from harness.methods.cost import optimizer_bytes
 from harness.methods.precision import stored
 from harness.methods.registry import why_unavailable
@@ -21,6 +20,7 @@ from harness.training.checkpoints import TrainingCheckpoint
 from harness.training.configuration import TrainingConfig
 
 _SET_UP = 0.3  # seconds that building a method and looking at its memory take
+_FLOPS = 2e11  # a second, of two cores
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,12 +53,15 @@ class RuntimeCell(Cell):
         return True
 
     def cost(self) -> float:
-        """Estimate the seconds of all repetitions and of what comes before them.
+        """Estimate the seconds of all repetitions and of what comes before them, from the sizes alone.
 
-        Each repetition times the whole iteration and its gradient, in blocks that are no shorter than a clock needs.
+        Each repetition times the whole iteration and its gradient, in blocks that are no shorter than a clock needs. To
+        try every method would take a good part of the run itself; the pace of the first cells corrects the estimate.
         """
-        steps = [pace(name, self.problem, self.config).step for name in self.methods]
-        return sum(_SET_UP + 2 * self.repeats * max(step, SHORTEST_BLOCK) + 6 * step for step in steps if step)
+        batch, dimension = self.problem.batch, self.problem.dimension
+        step = self.problem.layers * (12 * batch * dimension**2 + dimension**3) / _FLOPS
+        present = sum(why_unavailable(method) is None for method in self.competitors)
+        return present * (_SET_UP + 2 * self.repeats * max(step, SHORTEST_BLOCK) + 6 * step)
 
     def measure(self, progress: Progress, keep: Keep, resume: TrainingCheckpoint | None) -> list[Row]:
         """Time all methods and the machine; a method that fails or is unavailable has a row that says so."""

@@ -69,8 +69,8 @@ def test_what_does_not_run_takes_no_time(tmp_path: Path, with_methods: Callable,
     assert replace(TRAINING, method="gone-ml").cost() == 0
 
 
-@pytest.mark.usefixtures("a_step_takes")
-def test_a_timing_is_its_repetitions() -> None:
+def test_a_timing_is_its_repetitions_and_tries_no_method(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(estimate, "_timed", lambda *_: pytest.fail("a method was tried"))
     cell = RuntimeCell(
         experiment="runtime",
         profile="custom",
@@ -78,7 +78,10 @@ def test_a_timing_is_its_repetitions() -> None:
         problem=Problem(shape=(4,)),
         repeats=10,
     )
-    assert cell.cost() == pytest.approx(2 * (0.3 + (2 * 10 + 6) * 0.5))
+    assert cell.cost() > 0
+    assert replace(cell, methods=cell.methods[:1]).cost() == pytest.approx(cell.cost() / 2)
+    large, larger = (replace(cell, problem=Problem(shape=(size,))).cost() for size in (1600, 3200))
+    assert 4 < larger / large < 8  # between a product of the batch and a determinant
 
 
 @pytest.mark.usefixtures("a_step_takes")
@@ -95,8 +98,8 @@ def test_the_plan_counts_what_is_left(tmp_path: Path, make_row: Callable[..., Ro
 
     assert planned(fresh=False) == [
         ("digits", 2, 2, 0, "40 s", "20 s"),
-        ("figure", 1, 1, 1, "13 s", "13 s"),
-        ("all", 3, 3, 1, "53 s", "20 s"),
+        ("figure", 1, 1, 1, "1 s", "1 s"),
+        ("all", 3, 3, 1, "41 s", "20 s"),
     ]
     store.write([make_row(experiment="digits", cell=other.key())])
     assert planned(fresh=False)[0] == ("digits", 2, 1, 0, "20 s", "20 s")
