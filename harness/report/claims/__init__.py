@@ -76,7 +76,7 @@ CLAIMS: tuple[Claim, ...] = (
     Claim(
         "level",
         "Score matching reaches a given likelihood sooner than maximum likelihood.",
-        "Figure 2(b): on MNIST, fc, DSM and SSM reach 2.05 bits/dim in fewer hours than ML.",
+        "Figure 2(b), on a GPU: on MNIST, fc, DSM reaches 2.05 bits/dim in 0.19 h, SSM in 0.24 h, ML in 0.47 h.",
         "The time is the number of steps to a level of the validation NLL times the seconds of an iteration in the "
         "fullest run of timings of the same network. Each objective of score matching is compared with the soonest "
         "likelihood training of dense layers, by the same recipe. For: it is sooner. Against: it is later, or never "
@@ -89,7 +89,7 @@ CLAIMS: tuple[Claim, ...] = (
         speed.to_level,
         kinds=("dsm", "ssm"),
         short="Score matching reaches a likelihood sooner",
-        published_short="2.05 bits/dim on MNIST: in fewer hours",
+        published_short="2.05 bits/dim: DSM 0.19 h, SSM 0.24 h, ML 0.47 h",
         question=FASTER,
         figure="amortised-mnist-fc-*-nll",
     ),
