@@ -16,7 +16,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from harness import datasets
-from harness.cells import base, imputation, likelihood, normalizer, runtime
+from harness.cells import base, imputation, likelihood, normalizer
 from harness.cells.estimate import Costs, Pace
 from harness.cli import program as cli
 from harness.cli import running
@@ -108,7 +108,7 @@ def nothing_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(datasets, "fetch", lambda *_: None)
     monkeypatch.setattr(running, "run_cells", lambda *_, **options: [])
-    for module in (runtime, imputation, normalizer):
+    for module in (imputation, normalizer):
         monkeypatch.setattr(module, "pace", lambda *_: Pace(1.0, 0.01))
     monkeypatch.setattr(likelihood, "training_costs", lambda *_: Costs(1.0, 0.1))
     monkeypatch.setattr(checking, "findings", lambda *_: iter([]))
