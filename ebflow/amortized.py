@@ -13,9 +13,9 @@ moved since, W^-1 = (I + R Delta)^-1 R, so that the relative error of the kept g
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -27,8 +27,16 @@ from ebflow.objectives import Objective
 
 __all__ = ["AmortizedML"]
 
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+
 _TOLERANCE = 0.05  # chosen by experiment: see docs/amortized.md
 _LONGEST = 100  # steps after which a layer is refreshed in any case
+
+
+def _not_compiled(function: _Function) -> _Function:
+    """Keep `torch.compile` out of a function that branches on a count of steps, with nothing in it to compile."""
+    disable: Callable[[_Function], _Function] = torch.compiler.disable  # which torch itself leaves without types
+    return disable(function)
 
 
 @dataclass
@@ -109,8 +117,7 @@ class AmortizedML(Objective):
         """
         return self._with_log_z(flow, flow.energy(x).mean())
 
-    # Python that branches on a count of steps: there is nothing in it to compile.
-    @torch.compiler.disable  # type: ignore[untyped-decorator]  # torch annotates neither its argument nor its result
+    @_not_compiled
     def _with_log_z(self, flow: EBFlow, energy: Tensor) -> Tensor:
         """Count a step, refresh the layers that are due, and add log Z with its kept gradient to a mean energy."""
         self._refresh(flow)

@@ -234,7 +234,7 @@ class Cell(ABC):
             "origin": dataclasses.asdict(self.origin),
         }
         if method is not None and method.family:  # what the objective's name does not tell
-            config["family"] = family(method.objective, method.linear, method.matches_scores)
+            config["family"] = family(method.objective, method.linear, method.family)
         template = Row(
             cell=cell_key(identity),
             experiment=self.experiment,

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import torch
 
-from harness.methods import SCORE_MATCHING, Problem, moments
+from harness.methods import Problem, moments
 from harness.methods.calls import guarded
 from harness.methods.density import build, log_prob
 from harness.methods.precision import stored
@@ -98,7 +98,7 @@ def training_costs(
     look, epoch = validation * sample, math.ceil(training / problem.batch) * step
     if not method.iterative:
         return Costs(epoch + look, draws * test * sample)
-    if method.objective in SCORE_MATCHING:  # whose own loss is looked at too, at up to the price of a step
+    if method.matches_scores:  # whose own loss is looked at too, at up to the price of a step
         look += validation / problem.batch * step
     seconds = min(config.max_seconds or math.inf, config.epochs * epoch)
     epochs = min(config.epochs, math.ceil(seconds / epoch)) if epoch else 0

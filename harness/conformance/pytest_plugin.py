@@ -54,9 +54,8 @@ def conformance_check(request: pytest.FixtureRequest) -> Callable[[], None]:
         with guarded(f"the check {check.name} of {method.name}"):
             finding = run_check(method, check)
         if finding.status == "inapplicable":
-            # A check that does not apply, such as of samples where a method declares that it draws none, has compared
-            # nothing, so it neither passes nor fails. The finding's text tells the user why it does not apply.
-            pytest.skip(reason=finding.text)
+            # It has compared nothing, so it neither passes nor fails.
+            pytest.skip(reason=f"{check.name} does not apply to what {method.name} declares: {finding.text}")
         if finding.status == "broken":
             pytest.fail(finding.text, pytrace=False)
 

@@ -60,9 +60,9 @@ def check(device: str, threads: int | None) -> None:
 def settle_waiting(environment: MutableMapping[str, str]) -> None:
     """Have OpenMP's threads sleep while they wait, if other processes keep a core busy when a process starts.
 
-    Threads that spin take the core of another process and lose theirs to it, and a step takes up to fifty times as
-    long; threads that sleep take twice as long for a small step on an idle machine, where they spin therefore, as by
-    default. A user's own OMP_WAIT_POLICY or GOMP_SPINCOUNT stays as it is.
+    Threads that spin take the core of another process and lose theirs to it, and a step takes many times as long;
+    threads that sleep take twice as long for a small step on an idle machine, where they spin therefore, as by default.
+    A user's own OMP_WAIT_POLICY or GOMP_SPINCOUNT stays as it is.
 
     Args:
         environment: The environment variables of a process that has not imported torch yet, `os.environ` for this one.

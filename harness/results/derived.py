@@ -36,7 +36,7 @@ def derived(frame: pl.DataFrame) -> pl.DataFrame:
     ``base`` (the recipe's name without what was changed), ``shortened`` (whether a training had less than the length
     of its recipe), ``training`` (what determined it but the seed, as JSON), ``command`` (what measures the cell
     again), ``project`` (the version of this project, which changes with the numbers that it makes), and ``family`` (one
-    of `harness.methods.families.FAMILIES`). EMA, MaP, shortened and training are null where nothing was trained.
+    of the names in `harness.methods.families`). EMA, MaP, shortened and training are null where nothing was trained.
     """
     cells = frame.select(_MADE_OF).unique(maintain_order=True)
     facts = pl.DataFrame([_facts(row) for row in cells.iter_rows(named=True)], schema=DERIVED, strict=False)

@@ -200,11 +200,11 @@ def _runs(rows: pl.DataFrame, metric: str, of_a_cell: pl.Expr = _MEAN) -> pl.Dat
     """Return one row a training, averaged over its seeds, with what tells trainings apart.
 
     The columns are `_RUN`, value (None where no seed has one), seeds (their values by seed, as a list of structs), lost
-    (the number of seeds without a value), cells, linear, family, steps, shortened, status and reason. The values of one
-    cell become one by `of_a_cell`.
+    (the number of seeds without a value), cells, objective, linear, family, steps, shortened, status and reason. The
+    values of one cell become one by `of_a_cell`.
     """
     steps = rows.filter(metric="training_iterations").select("cell", "method", steps="value")
-    shared = pl.col("linear", "family", "shortened").first()
+    shared = pl.col("objective", "linear", "family", "shortened").first()
     bad = pl.col("value").is_null()
     why = (pl.col(name).filter(bad).first().fill_null(pl.col(name).first()) for name in ("status", "reason"))
     # A training without a number has one row of the metric that it is named by, whatever is asked for.
@@ -237,8 +237,7 @@ def _beside_likelihood(runs: pl.DataFrame) -> Iterator[tuple[_Training, _Trainin
 
     Both have dense layers. Of an objective the library that ends lowest counts.
     """
-    objective = pl.col("method").str.split("-").list.last().alias("objective")
-    best = runs.filter(linear="dense").with_columns(objective).sort("value", "method")
+    best = runs.filter(linear="dense").sort("value", "method")
     rivals = best.filter(pl.col("family").is_in(LIKELIHOOD_OF_DENSE)).unique(_SAME, keep="first", maintain_order=True)
     own = best.filter(family=MATCHED).unique([*_SAME, "objective"], keep="first", maintain_order=True)
     return _pairs(own.sort("steps", *_SAME, "method", descending=True, nulls_last=True), rivals, _SAME)
