@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from harness.results import Row
 
 
-_LARGEST_COVARIANCE = 1e11  # samples times D^2 of a Gaussian that is fitted unasked: seconds on MNIST
+_LARGEST_COVARIANCE = 1e11  # samples times D^2 of a Gaussian that is fitted unasked; CIFAR-10 has more
 
 
 def train(

@@ -43,8 +43,7 @@ def watched() -> Iterator[list[str]]:
 def restored(random_states: bool = False) -> Iterator[list[str]]:
     """Set back the shared settings that code changes: the working folder, and torch's defaults and modes.
 
-    Torch's settings are watched if torch is imported
-    already; its defaults also if the code is the first to import it.
+    Torch's settings are watched if torch is imported already; its defaults also if the code is the first to import it.
 
     Args:
         random_states: Whether the random states of Python, numpy and torch are set back too.
