@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from harness import datasets
-from harness.cells.likelihood import fit_and_score
+from harness.cells.likelihood import LikelihoodCell, fit_and_score
 from harness.datasets.dataset import Dataset
 from harness.datasets.preprocessing import GaussianNoise, Identity
 from harness.errors import InputError
@@ -20,6 +20,7 @@ from harness.methods import Method, Model, Problem
 from harness.methods.density import build
 from harness.methods.registry import registry
 from harness.methods.seeds import generator, stream
+from harness.paper.plans import Context, configured_cell
 from harness.training import scoring as likelihood
 from harness.training.configuration import TrainingConfig
 from harness.training.loop import Divergence
@@ -292,3 +293,33 @@ def test_losses_of_many_rows_are_a_mean_over_rows(normal: Dataset) -> None:
     clean = replace(normal, preprocessing=Identity())
     whole = validation_loss(model, clean, problem.replace(batch=1000))
     assert validation_loss(model, clean, problem.replace(batch=17)) == pytest.approx(whole)
+
+
+def test_without_noise_the_interval_is_over_samples(normal: Dataset) -> None:
+    still = replace(normal, preprocessing=Identity(), density=None)
+    problem = Problem(shape=(2,), dtype="float64")
+    model = build(registry().find("ebflow-ml"), problem)
+    values = likelihood.nll_of_test_set(model, still, problem, 10)
+    assert len(values) == len(still.test)
+    assert sum(values) / len(values) == pytest.approx(nll(model, still.test, still, problem, 3), abs=1e-12)
+    assert len(likelihood.nll_of_test_set(model, normal, problem, 3)) == 3
+
+
+def test_a_step_of_a_training_has_a_peak_of_memory(digits: Dataset) -> None:
+    config = TrainingConfig(epochs=1, evaluate_every=1)
+    outcome = fit_and_score(registry().find("ebflow-ml"), DIGITS, digits, digits, config, 1)
+    assert outcome.step_bytes is not None
+    assert outcome.step_bytes > 4 * 8 * outcome.parameters  # weights, gradients, optimiser, average
+    closed = fit_and_score(registry().find("gaussian"), DIGITS, digits, digits, config, 1)
+    assert closed.step_bytes is None
+
+
+@pytest.mark.parametrize(("stated_noise", "marked"), [(0.5, False), (2.0, True)])
+def test_more_likelihood_than_the_exact_density_has_marks_the_rows(
+    stated_noise: float, marked: bool, normal: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(LikelihoodCell, "load", lambda *_: replace(normal, density=KnownNormal(stated_noise)))
+    cell = configured_cell("train", Context("custom"), registry().find("gaussian"), "sine", "toy", draws=1)
+    rows = cell.train(lambda done, total, note: None, lambda arrays: None, None)
+    (row,) = [row for row in rows if row.metric == "nll"]
+    assert (row.reason or "").startswith("better than the truth by") == marked

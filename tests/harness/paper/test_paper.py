@@ -271,3 +271,32 @@ def test_a_rate_of_a_methods_own_is_printed_with_its_reason(fake_method: Callabl
     for factor, why in ((0.0, "x"), (float("inf"), "x"), (0.1, "")):
         with pytest.raises(InputError, match="a rate needs a factor above 0 and a reason"):
             Rate(factor, why)
+
+
+def test_large_tables_have_one_tuned_recipe_of_about_as_many_steps() -> None:
+    patches = configured_cell("train", Context("custom"), registry().find("ebflow-ml"), "patches", "fc", recipe="tuned")
+    assert (patches.problem.batch, patches.problem.layers, patches.config.epochs) == (256, 2, 1)
+    assert (patches.problem.start, patches.config.start_samples, patches.config.calibrate) == ("whitened", 50_000, True)
+    splines = configured_cell(
+        "train", Context("custom"), registry().find("zuko-nsf-ml"), "patches", "fc", recipe="tuned"
+    )
+    assert (splines.problem.layers, splines.problem.start, splines.config.start_samples) == (5, "published", 50_000)
+    assert splines.config.learning_rate == patches.config.learning_rate
+    toy = configured_cell("train", Context("custom"), registry().find("ebflow-dsm"), "patches", "toy", recipe="tuned")
+    assert (toy.problem.layers, toy.problem.start) == (11, "published")
+
+
+def test_the_recipe_own_is_what_a_method_declares_for_the_data() -> None:
+    cell = configured_cell("train", Context("custom"), registry().find("nflows-nsf-ml"), "patches", "fc", recipe="own")
+    problem, config = cell.problem, cell.config
+    assert (problem.layers, problem.hidden, problem.blocks, problem.dropout, problem.mixing) == (20, 128, 1, 0.2, True)
+    assert (config.learning_rate, config.schedule, config.clip_norm) == (5e-4, "cosine", 5.0)
+    assert round(config.epochs * 424_200 / problem.batch, -3) == 400_000
+    assert not cell.origin.shortened
+    maf = configured_cell("train", Context("custom"), registry().find("zuko-maf-ml"), "patches", "fc", recipe="own")
+    assert (maf.problem.layers, maf.problem.hidden, maf.config.patience) == (5, 1024, 30)
+    assert "batch normalisation" in str(maf.caveat)
+    with pytest.raises(InputError, match="ebflow-ml declares hyper-parameters of its own for no dataset, not patches"):
+        configured_cell("train", Context("custom"), registry().find("ebflow-ml"), "patches", "fc", recipe="own")
+    with pytest.raises(InputError, match="the recipe own is for the datasets of the literature; use --recipe tuned"):
+        configuration("my.csv", "fc", "ml", "own")

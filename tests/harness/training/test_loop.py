@@ -549,3 +549,20 @@ def test_a_compiled_loss_trains_to_the_same_weights(name: str, monkeypatch: pyte
             trainer.step(batch)
         weights.append([parameter.detach() for parameter in trainer.parameters])
     torch.testing.assert_close(*weights, rtol=1e-9, atol=1e-9)
+
+
+def test_validations_within_an_epoch_and_a_start_from_samples_at_random(dataset: Dataset) -> None:
+    starts = []
+
+    class Started(Refitted):
+        def init_batch(self, x: Tensor) -> None:
+            starts.append(x)
+
+    values = count(100, -1)
+    recipe = config(epochs=2, start_samples=20, ema_decay=None, evaluate_every=1, evaluate_steps=2)
+    report = train(Started(), PROBLEM, dataset, recipe, lambda: float(next(values)))
+    steps = -(-len(dataset.train) // PROBLEM.batch)
+    inside = [step for step in range(2, 2 * steps, 2) if step % steps]
+    assert [point.iteration for point in report.curve] == sorted({0, steps, 2 * steps, *inside})
+    assert len(starts[0]) == 20
+    assert not torch.equal(starts[0].double(), dataset.train[:20].double())
