@@ -69,8 +69,8 @@ def configuration(
         published = _points(dataset, objective)
     elif dataset == "multimodal10":
         published = _MULTIMODAL
-    elif (dataset, architecture) in _IMAGES:
-        published = _IMAGES[dataset, architecture](objective)
+    elif (like := (_LIKE.get(dataset, dataset), architecture)) in _IMAGES:
+        published = _IMAGES[like](objective)
     elif architecture == "cnn":
         published = replace(_mnist_cnn(objective), training=_SMALL)
     elif architecture == "glow":
@@ -107,7 +107,7 @@ def _changed(published: Configuration, recipe: str, dataset: str, objective: str
         return published  # no other architecture is refitted, or starts whitened
     if smooth and architecture in ("toy", "multimodal"):  # samples that are no grey levels
         return published
-    tuned = _tuned(published, dataset, (dataset, architecture) in _IMAGES, objective)
+    tuned = _tuned(published, dataset, (_LIKE.get(dataset, dataset), architecture) in _IMAGES, objective)
     if recipe == "tuned-logit-space":
         tuned = tuned.changed({}, start="whitened-start")
     if unrefitted:
@@ -245,6 +245,7 @@ def _cifar10_cnn(objective: str) -> Configuration:
     return Configuration(training, Problem(noise=0.1, residual=True), logit_alpha=0.75)
 
 
+_LIKE = {"fashion-mnist": "mnist"}
 _IMAGES = {
     ("mnist", "fc"): _mnist_fc,
     ("mnist", "cnn"): _mnist_cnn,
