@@ -156,6 +156,7 @@ def train(
         if limits is not None and processes() > 1:
             raise InputError("a training in several processes has no limits; leave --timeout and --memory out")
         if rank == 0:
+            say(*([] if quiet else [datasets.describe(data)]))
             beside = _gaussian_beside(cell, context)
             rows = run_and_show([cell], store, fresh=fresh, as_json=as_json, quiet=quiet, limits=limits, beside=beside)
             say(*_worse_than_gaussian(cell, rows))
