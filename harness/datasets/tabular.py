@@ -32,7 +32,7 @@ class Power(PublishedSet):
         import numpy as np
 
         (path,) = self.prepare(data_dir)
-        table = _numpy_table(path, columns=8)
+        table = _table(path, columns=8)
         generator = np.random.RandomState(42)
         generator.shuffle(table)
         table = np.delete(table, [1, 3], axis=1)  # reactive power and current
@@ -49,7 +49,7 @@ class Miniboone(PublishedSet):
 
     def load(self, data_dir: Path | None, seed: int) -> Dataset:
         (path,) = self.prepare(data_dir)
-        table = _numpy_table(path, columns=43)
+        table = _table(path, columns=43)
         return _dataset(self, _split(_standardized(table, table[: _without_tenth(len(table))], 0)), path)
 
 
@@ -136,7 +136,7 @@ class Gas(Declaration):
         import numpy as np
 
         (path,) = self.prepare(data_dir)
-        table = _table(path, lambda: np.loadtxt(path, skiprows=1, ndmin=2), columns=19)
+        table = _table(path, columns=19)
         order = np.random.RandomState(42).permutation(len(table))
         table = table[order[: round(0.25 * len(table))], 3:]
         with np.errstate(invalid="ignore"):  # a sensor of one value correlates with none, and is refused below
@@ -162,21 +162,19 @@ def _read(path: Path, read: Callable[[], Any]) -> Any:
         ) from error
 
 
-def _table(path: Path, read: Callable[[], Any], columns: int) -> np.ndarray:
-    """Return the table that a reader makes of a file; it must have so many columns of floating-point numbers."""
+def _table(path: Path, columns: int) -> np.ndarray:
+    """Read the table of a `.npy` or a text file; it must have so many columns of floating-point numbers."""
     import numpy as np
 
-    table = _read(path, read)
-    if not isinstance(table, np.ndarray) or table.shape[1:] != (columns,) or table.dtype.kind != "f":
+    def read() -> np.ndarray:
+        if path.suffix == ".txt":
+            return np.loadtxt(path, skiprows=1, ndmin=2)
+        return np.array(np.lib.format.open_memmap(path, mode="r"))  # unlike numpy.load, it has no way to a pickle
+
+    table: np.ndarray = _read(path, read)
+    if table.shape[1:] != (columns,) or table.dtype.kind != "f":
         raise InputError(f"{path}: is no table of {columns} columns of numbers; get the published file again")
     return table
-
-
-def _numpy_table(path: Path, columns: int) -> np.ndarray:
-    import numpy as np
-
-    # Not by numpy.load, which opens more than arrays; this one has no way to a pickle.
-    return _table(path, lambda: np.array(np.lib.format.open_memmap(path, mode="r")), columns)
 
 
 def _without_tenth(count: int) -> int:
