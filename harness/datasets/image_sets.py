@@ -49,27 +49,23 @@ class ImageSet(PublishedSet):
         return torch.from_numpy(records[:, self.label :].reshape(-1, *self.shape).copy())
 
 
-def _of_mnist(folder: str, address: str, name: str, known_hash: str, packed_size: int, packed_hash: str) -> Archive:
-    """Declare the file of a set in MNIST's layout: 16 bytes, and 60,000 training or 10,000 test images."""
-    size = 16 + (60_000 if name == "train" else 10_000) * 28 * 28
-    content = PublishedFile(f"{folder}/{name}-images-idx3-ubyte", size, known_hash)
-    url = f"{address}/{name}-images-idx3-ubyte.gz"
-    return Archive(f"{content.place}.gz", packed_size, packed_hash, url, (content,))
+def _of_mnist(place: str, address: str, known_hash: str, packed_size: int, packed_hash: str) -> Archive:
+    """Declare a file in MNIST's layout: 16 bytes, and then 60,000 training or 10,000 test images."""
+    content = PublishedFile(place, 16 + (60_000 if "train" in place else 10_000) * 28 * 28, known_hash)
+    return Archive(f"{place}.gz", packed_size, packed_hash, f"{address}/{Path(place).name}.gz", (content,))
 
 
 _MNIST_ARCHIVES = (
     _of_mnist(
-        "mnist",
+        "mnist/train-images-idx3-ubyte",
         "https://ossci-datasets.s3.amazonaws.com/mnist",
-        "train",
         "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
         9_912_422,
         "440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609",
     ),
     _of_mnist(
-        "mnist",
+        "mnist/t10k-images-idx3-ubyte",
         "https://ossci-datasets.s3.amazonaws.com/mnist",
-        "t10k",
         "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
         1_648_877,
         "8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6",
@@ -78,17 +74,15 @@ _MNIST_ARCHIVES = (
 # The authors publish the MD5 of the packed files. The SHA-256 are of the images inside, and are checked too.
 _FASHION_ARCHIVES = (
     _of_mnist(
-        "fashion-mnist",
+        "fashion-mnist/train-images-idx3-ubyte",
         "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com",
-        "train",
         "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
         26_421_880,
         "md5:8d4fb7e6c68d591d4c3dfef9ec88bf0d",
     ),
     _of_mnist(
-        "fashion-mnist",
+        "fashion-mnist/t10k-images-idx3-ubyte",
         "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com",
-        "t10k",
         "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b",
         4_422_102,
         "md5:bef4ecab320f06d8554ea6380940ec79",

@@ -14,11 +14,13 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
 import pytest
 import torch
+from scipy.stats import multivariate_normal
 
 from harness import datasets
 from harness.datasets.dataset import Dataset, Declaration, describe
@@ -399,9 +401,28 @@ def test_sizes_and_moments_in_one_line() -> None:
     assert "mean 1e+09, std 1.871," in describe(large)
 
 
-def test_a_training_begins_with_what_was_loaded(run: Callable[..., object]) -> None:
-    np.save("mine.npy", RANDOM.normal(size=(50, 2)))
-    arguments = ("train", "--dataset", "mine.npy", "--method", "gaussian", "--results-dir", "results")
-    said = describe(datasets.load("mine.npy"))
-    assert said in run(*arguments).err
-    assert said not in run(*arguments, "--quiet").err
+def test_a_training_says_what_it_loaded_and_scores_the_standardised_data(
+    run: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written(Path("data/maf/power/data.npy"), npy(power_rows()))
+    monkeypatch.setitem(datasets.DECLARATIONS, "power", replace(PUBLISHED["power"], splits=(165, 18, 20)))
+    arguments = ("train", "--dataset", "power", "--data-dir", "data", "--method", "gaussian", "--json")
+    ended = run(*arguments)
+    data = datasets.load("power", Path("data"))
+    assert describe(data) in ended.err
+    assert describe(data) not in run(*arguments, "--quiet").err
+    (nll,) = (row["value"] for row in ended.rows if row["metric"] == "nll")
+    train, test = data.train.double().numpy(), data.test.double().numpy()
+    fitted = multivariate_normal(train.mean(axis=0), np.cov(train, rowvar=False, ddof=0))
+    assert nll == pytest.approx(-fitted.logpdf(test).mean(), rel=1e-4)
+
+
+def test_fetching_what_is_fetched_by_hand(run: Callable[..., Any]) -> None:
+    Path("data").mkdir()
+    ended = run("fetch", "gas", "--data-dir", "data")
+    assert (ended.status, ended.out) == (2, "")
+    assert ended.err.startswith(
+        "harness: data/maf/gas/ethylene_CO.txt is missing: download ethylene_CO.txt from https://"
+    )
+    written(Path("data/maf/gas/ethylene_CO.txt"), b"")
+    assert run("fetch", "gas", "--data-dir", "data") == (0, "gas: nothing to fetch\n", "")
