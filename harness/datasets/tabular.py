@@ -66,8 +66,8 @@ class Hepmass(PublishedSet):
         def signal(path: Path) -> pl.DataFrame:
             frame = pl.read_csv(path, truncate_ragged_lines=True, infer_schema_length=None).cast(pl.Float64)
             frame = frame.filter(frame.to_series(0) == 1).drop(frame.columns[0])
-            if frame.is_empty():
-                raise ValueError("no line has the label 1")
+            if frame.height < 2:
+                raise ValueError("fewer than two lines have the label 1")
             return frame
 
         path, test_path = self.prepare(data_dir)
@@ -194,8 +194,9 @@ def _standardized(table: np.ndarray, reference: np.ndarray, correction: int) -> 
     """Standardise by the moments of a reference, with N less the correction; what has no scale becomes NaN."""
     import numpy as np
 
-    scale = reference.std(axis=0, ddof=correction)
-    return (table - reference.mean(axis=0)) / np.where(scale > 0, scale, np.nan)
+    with np.errstate(all="ignore"):
+        scale = reference.std(axis=0, ddof=correction)
+        return (table - reference.mean(axis=0)) / np.where(scale > 0, scale, np.nan)
 
 
 def _dataset(declaration: Declaration, parts: Sequence[np.ndarray], path: Path, certain: int = 3) -> Dataset:
@@ -222,10 +223,12 @@ def _dataset(declaration: Declaration, parts: Sequence[np.ndarray], path: Path, 
             f"{path}: gives {read} samples to train / validate / test on, of shape {parts[0].shape[1:]}, where the "
             f"published data have {published}, of shape {declaration.shape}; get the published file again"
         )
+    with np.errstate(over="ignore"):
+        parts = [np.ascontiguousarray(part, dtype=np.float32) for part in parts]
     for part in parts:
         require_finite(part, f"{path}: ")
-    tensors = [torch.from_numpy(np.ascontiguousarray(part, dtype=np.float32)) for part in parts]
-    return Dataset(declaration.name, declaration.shape, tensors[0], tensors[1], tensors[2], Identity())
+    train, validation, test = map(torch.from_numpy, parts)
+    return Dataset(declaration.name, declaration.shape, train, validation, test, Identity())
 
 
 def _archive(*places: str) -> tuple[Archive]:
