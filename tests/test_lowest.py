@@ -10,7 +10,7 @@ from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 ROOT = Path(__file__).parents[1]
-EXTRAS = ("peers", "cluster", "test")  # the test extra installs the cluster extra
+EXTRAS = ("peers", "cluster", "tabular", "test")  # the test extra installs two others
 
 
 def pins(name: str) -> dict[str, Version]:

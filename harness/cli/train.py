@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from harness.datasets.dataset import Dataset
     from harness.methods import Method
     from harness.paper.plans import Context
-    from harness.results import Row
+    from harness.results import Row, Store
 
 
 _LARGEST_COVARIANCE = 1e11  # samples times D^2 of a Gaussian that is fitted unasked; CIFAR-10 has more
@@ -156,6 +156,7 @@ def train(
         if limits is not None and processes() > 1:
             raise InputError("a training in several processes has no limits; leave --timeout and --memory out")
         if rank == 0:
+            _introduce(cell, data, store, quiet)
             beside = _gaussian_beside(cell, context)
             rows = run_and_show([cell], store, fresh=fresh, as_json=as_json, quiet=quiet, limits=limits, beside=beside)
             say(*_worse_than_gaussian(cell, rows))
@@ -230,6 +231,17 @@ def _check(cell: LikelihoodCell, data: Dataset) -> None:
     except OSError as error:
         place, reason = cell.save, error.strerror
         raise InputError(f"the model file {place} cannot be written ({reason}); choose another file") from error
+
+
+def _introduce(cell: LikelihoodCell, data: Dataset, store: Store, quiet: bool) -> None:
+    """Say what was loaded, unless a cell or its results folder is refused first."""
+    from harness.cli.screen import say
+    from harness.datasets import describe
+
+    cell.check()
+    store.prepare()
+    if not quiet:
+        say(describe(data))
 
 
 def _given(**options: object) -> dict[str, Any]:

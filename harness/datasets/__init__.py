@@ -1,22 +1,25 @@
-"""The data of the benchmark: synthetic densities, image patches, digits, MNIST, CIFAR-10, and a user's own tables.
+"""The data of the benchmark: synthetic densities, images and patches, the published tabular sets, and a user's own tables.
 
 Names, sizes and availability are known without torch and without reading any data.
 """
 
 from __future__ import annotations
 
+import math
 from functools import lru_cache
 from pathlib import Path
 
 from harness.datasets.array_file import declare, is_file, read_rows, standardized
-from harness.datasets.dataset import Dataset, Declaration
+from harness.datasets.dataset import Dataset, Declaration, describe
 from harness.datasets.embedded import DIGITS, PATCHES, SYNTHETIC
 from harness.datasets.files import State, sha256_of, state_of
-from harness.datasets.image_sets import CIFAR10, MNIST
+from harness.datasets.image_sets import CIFAR10, FASHION_MNIST, MNIST
+from harness.datasets.tabular import TABULAR
 from harness.errors import InputError, unknown
 
 __all__ = [
     "DECLARATIONS",
+    "describe",
     "fetch",
     "fingerprint",
     "is_file",
@@ -29,7 +32,12 @@ __all__ = [
     "why_unavailable",
 ]
 
-DECLARATIONS: dict[str, Declaration] = {set_.name: set_ for set_ in (*SYNTHETIC, PATCHES, DIGITS, MNIST, CIFAR10)}
+DECLARATIONS: dict[str, Declaration] = {
+    set_.name: set_
+    for set_ in sorted(
+        (*SYNTHETIC, PATCHES, DIGITS, *TABULAR, MNIST, FASHION_MNIST, CIFAR10), key=lambda set_: math.prod(set_.shape)
+    )
+}
 """All data sets by name, smallest dimension first."""
 
 
@@ -103,9 +111,9 @@ def load(name: str, data_dir: Path | None = None, *, seed: int = 0) -> Dataset:
 
     Args:
         name: One of `names()`, or the path of a `.npy`, `.csv` or `.parquet` file that holds a table of numbers.
-        data_dir: Folder of the published files: `mnist/` and `cifar-10-batches-bin/`, or the archives they
-            come in. By default the one that the environment variable HARNESS_DATA_DIR names, else a cache of
-            the user's.
+        data_dir: Folder of the published files: `mnist/`, `fashion-mnist/`, `cifar-10-batches-bin/` and `maf/`, or the
+            archives they come in. By default the one that the environment variable HARNESS_DATA_DIR names, else a
+            cache of the user's.
         seed: Seed of the synthetic sets; the other sets, a user's own file among them, have fixed splits.
 
     Returns:

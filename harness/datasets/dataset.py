@@ -35,8 +35,8 @@ class Declaration(ABC):
     levels: int = 0
 
     @property
-    def download_bytes(self) -> int:
-        """Bytes of the published files that the data set comes in; 0 where nothing is fetched."""
+    def download_bytes(self) -> int | None:
+        """Bytes of the published files of the data set; 0 if none is fetched, None if their sizes are not published."""
         return 0
 
     def why_unavailable(self, data_dir: Path | None) -> str | None:
@@ -98,3 +98,16 @@ class Dataset:
     def dimension(self) -> int:
         """Dimension D of a sample."""
         return math.prod(self.shape)
+
+
+def describe(data: Dataset) -> str:
+    """Return one line that says what was loaded: the sizes, and the moments of all numbers in the training part."""
+    sizes = " / ".join(f"{len(part):,}" for part in (data.train, data.validation, data.test))
+    blocks, count = data.train.split(10_000), data.train.numel()
+    mean = sum(float(block.double().sum()) for block in blocks) / count
+    variance = sum(float((block.double() - mean).square().sum()) for block in blocks) / count
+    low, high = (min(float(block.min()) for block in blocks), max(float(block.max()) for block in blocks))
+    return (
+        f"{data.name}: {sizes} samples to train / validate / test on, D = {data.dimension}; training part: "
+        f"mean {mean:.4g}, std {math.sqrt(variance):.4g}, min {low:.4g}, max {high:.4g}"
+    )

@@ -1,4 +1,4 @@
-"""The published files of image sets: where they lie, whether they are right, and how they are downloaded."""
+"""The published files of datasets: where they lie, whether they are right, and how they are downloaded."""
 
 from __future__ import annotations
 
@@ -12,14 +12,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import lru_cache, partial
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
+from harness.datasets.dataset import Declaration
 from harness.errors import InputError
 
 VARIABLE = "HARNESS_DATA_DIR"
 """The environment variable that names the data folder."""
 
 _SILENCE = 30  # seconds without a byte, after which a server is given up
+_LARGEST = 4 * 10**9  # bytes of a file whose size is not published
 _AGAIN = "delete it, and it will be fetched again"
 
 
@@ -29,13 +31,19 @@ class PublishedFile:
 
     Attributes:
         place: Path of the file inside the data folder.
-        size: Length of the file in bytes.
-        sha256: SHA-256 of the file, in hexadecimal.
+        size: Length of the file in bytes; None where it is not published.
+        known_hash: SHA-256 of the file in hexadecimal; `md5:` and the MD5 where only that is published; empty where
+            no hash is.
     """
 
     place: str
-    size: int
-    sha256: str
+    size: int | None
+    known_hash: str
+
+    @property
+    def limit(self) -> int:
+        """Bytes that the file cannot exceed: its size where that is published, and otherwise 4 GB."""
+        return _LARGEST if self.size is None else self.size
 
     def is_in(self, folder: Path) -> bool:
         """Say whether the file lies in the data folder, by its size alone.
@@ -48,9 +56,19 @@ class PublishedFile:
             return False
         if not path.is_file():
             raise InputError(f"{path}: is a folder, a pipe or a device; put the published file in its place")
-        if (size := path.stat().st_size) != self.size:
+        if self.size is not None and (size := path.stat().st_size) != self.size:
             raise InputError(f"{path}: truncated or altered ({size:,} bytes, not {self.size:,}); {_AGAIN}")
         return True
+
+    @property
+    def hash_name(self) -> str:
+        """What people call the hash that is published."""
+        return "MD5" if self.known_hash.startswith("md5:") else "SHA-256"
+
+    def matches(self, content: bytes) -> bool:
+        """Return whether a content has the published hash, if one is published."""
+        algorithm, _, digest = self.known_hash.rpartition(":")
+        return not digest or hashlib.new(algorithm or "sha256", content, usedforsecurity=False).hexdigest() == digest
 
     def content(self, folder: Path) -> bytes:
         """Read the file, and compare it with the published one before anything looks inside.
@@ -61,12 +79,13 @@ class PublishedFile:
         path = folder / self.place
         try:
             with path.open("rb") as file:
-                content = file.read(self.size + 1)
+                content = file.read(self.limit + 1)
         except OSError as error:
             raise InputError(f"{path}: cannot be read ({type(error).__name__}); make it readable") from error
-        if hashlib.sha256(content).hexdigest() != self.sha256:
+        if not self.matches(content):
             raise InputError(
-                f"{path}: truncated or altered ({len(content):,} bytes, not the published file's SHA-256); {_AGAIN}"
+                f"{path}: truncated or altered ({len(content):,} bytes, not the published file's {self.hash_name}); "
+                f"{_AGAIN}"
             )
         return content
 
@@ -83,6 +102,11 @@ class Archive(PublishedFile):
     url: str
     contents: tuple[PublishedFile, ...]
 
+    @property
+    def holds_folders(self) -> bool:
+        """Whether the archive is a tar file, which is unpacked, and no gzip file, which is read as it is."""
+        return self.place.endswith(".tar.gz")
+
     def missing(self, folder: Path) -> list[PublishedFile]:
         """List the contents that do not lie in the data folder as files of their own."""
         return [file for file in self.contents if not file.is_in(folder)]
@@ -98,17 +122,57 @@ class Archive(PublishedFile):
         # Not by pooch's Decompress, which unpacks whatever the length, to the disk, and leaves half a file at a kill.
         (inside,) = self.contents
         with gzip.GzipFile(fileobj=io.BytesIO(self.content(folder))) as packed:
-            content = packed.read(inside.size + 1)
-        if len(content) != inside.size:
-            raise InputError(f"{folder / self.place}: does not unpack to {inside.size:,} bytes; {_AGAIN}")
+            content = packed.read(inside.limit + 1)
+        if len(content) != inside.size or not inside.matches(content):
+            raise InputError(f"{folder / self.place}: does not unpack to {inside.size:,} published bytes; {_AGAIN}")
         return [content]
+
+
+@dataclass(frozen=True)
+class PublishedSet(Declaration):
+    """A dataset in published archives, each of which is fetched where the files inside are missing.
+
+    Attributes:
+        archives: Where the files come from, in the order of the samples.
+    """
+
+    archives: tuple[Archive, ...] = ()
+
+    @property
+    def download_bytes(self) -> int | None:
+        sizes = [archive.size for archive in self.archives]
+        return None if None in sizes else sum(size for size in sizes if size)
+
+    def why_unavailable(self, data_dir: Path | None) -> str | None:
+        folder = data_folder(data_dir)
+        for archive in self.archives:
+            missing = archive.missing(folder)
+            if missing and not archive.is_in(folder):
+                where = "" if data_dir is None else f" --data-dir {data_dir}"
+                return f"{folder / missing[0].place} is missing: harness fetch {self.name}{where}"
+        return None
+
+    def reachable(self, seconds: float) -> bool:
+        return answers(self.archives[0].url, seconds)
+
+    def prepare(self, data_dir: Path | None) -> tuple[Path, ...]:
+        folder = data_folder(data_dir)
+        for archive in self.archives:
+            if archive.missing(folder):
+                if not archive.is_in(folder):
+                    download(archive, folder)
+                if archive.holds_folders:
+                    untar(archive, folder)
+        needed = [[archive] if archive.missing(folder) else archive.contents for archive in self.archives]
+        return tuple(folder / file.place for files_ in needed for file in files_)
 
 
 def untar(archive: Archive, folder: Path) -> None:
     """Put the archive's missing files into the data folder, each complete from the moment it has its name.
 
     This is not pooch's Untar, which before Python 3.12 follows links and sets modes as the archive says, whatever the
-    sizes. Here only regular members of known names and sizes are looked at, and only their bytes are used.
+    sizes. Here only regular members of known names and sizes are looked at, and only their bytes are used. A member is
+    known by its name and the name of its folder, whatever folders are above.
 
     Raises:
         InputError: if the archive is not the published one, a member is not as declared, or the folder cannot be
@@ -119,10 +183,10 @@ def untar(archive: Archive, folder: Path) -> None:
     content = archive.content(folder)
     with writing(folder), tarfile.open(fileobj=io.BytesIO(content)) as tar:
         for file in archive.missing(folder):
-            member = next((member for member in tar if member.name == file.place), None)
-            if member is None or not member.isreg() or member.size != file.size:
-                name = Path(file.place).name
-                raise InputError(f"{folder / archive.place}: its {name} is no file of images; {_AGAIN}")
+            name = PurePosixPath(file.place).parts[-2:]
+            member = next((member for member in tar if PurePosixPath(member.name).parts[-2:] == name), None)
+            if member is None or not member.isreg() or member.size != (file.size or member.size):
+                raise InputError(f"{folder / archive.place}: its {name[-1]} is not the published file; {_AGAIN}")
             extracted = tar.extractfile(member)
             assert extracted is not None  # as for every regular member
             put(folder / file.place, extracted.read())
@@ -157,19 +221,16 @@ def download(archive: Archive, folder: Path) -> None:
     with writing(path.parent):
         path.parent.mkdir(parents=True, exist_ok=True)
         known = pooch.create(
-            path=folder,
-            base_url="",
-            registry={archive.place: f"sha256:{archive.sha256}"},
-            urls={archive.place: archive.url},
+            path=folder, base_url="", registry={archive.place: archive.known_hash}, urls={archive.place: archive.url}
         )
         try:
-            known.fetch(archive.place, downloader=partial(_stream, limit=archive.size))
+            known.fetch(archive.place, downloader=partial(_stream, limit=archive.limit))
         except PermissionError:
             raise
         except (OSError, ValueError) as error:
-            # OSError covers the connection and the server; pooch says ValueError of a wrong SHA-256.
+            # OSError covers the connection and the server; pooch says ValueError of a wrong hash.
             wrong = isinstance(error, ValueError)
-            trouble = "its SHA-256 is not the published file's" if wrong else type(error).__name__
+            trouble = f"its {archive.hash_name} is not the published file's" if wrong else type(error).__name__
             raise InputError(
                 f"could not download {archive.url} ({trouble}): connect to the network, put the file at {path}, "
                 f"or name a folder that has it with --data-dir or {VARIABLE}"
@@ -202,7 +263,7 @@ def _stream(url: str, place: str, _: object, *, limit: int) -> None:
         for chunk in answer.iter_content(2**20):
             file.write(chunk)
             if file.tell() > limit:
-                return  # what is there has another SHA-256 than the published file
+                return  # what is there has another hash than the published file
 
 
 State = tuple[str, int, int]

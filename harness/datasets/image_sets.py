@@ -1,4 +1,7 @@
-"""MNIST and CIFAR-10, in the files of their authors (CIFAR-10: https://www.cs.toronto.edu/~kriz/cifar.html)."""
+"""MNIST, Fashion-MNIST and CIFAR-10, in the files of their authors.
+
+Fashion-MNIST: https://github.com/zalandoresearch/fashion-mnist. CIFAR-10: https://www.cs.toronto.edu/~kriz/cifar.html.
+"""
 
 from __future__ import annotations
 
@@ -8,53 +11,24 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.datasets import files
-from harness.datasets.dataset import Dataset, Declaration
-from harness.datasets.files import Archive, PublishedFile
+from harness.datasets.dataset import Dataset
+from harness.datasets.files import Archive, PublishedFile, PublishedSet
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
 @dataclass(frozen=True)
-class ImageSet(Declaration):
+class ImageSet(PublishedSet):
     """Published images, in `uint8`: the last of the files is the test set, the end of the others the validation set.
 
     Attributes:
-        archives: Where the files come from, in the order of the images.
         header: Number of bytes before the first image of a file.
         label: Number of bytes before the pixels of an image.
     """
 
-    archives: tuple[Archive, ...] = ()
     header: int = 0
     label: int = 0
-
-    @property
-    def download_bytes(self) -> int:
-        return sum(archive.size for archive in self.archives)
-
-    def why_unavailable(self, data_dir: Path | None) -> str | None:
-        folder = files.data_folder(data_dir)
-        for archive in self.archives:
-            missing = archive.missing(folder)
-            if missing and not archive.is_in(folder):
-                where = "" if data_dir is None else f" --data-dir {data_dir}"
-                return f"{folder / missing[0].place} is missing: harness fetch {self.name}{where}"
-        return None
-
-    def reachable(self, seconds: float) -> bool:
-        return files.answers(self.archives[0].url, seconds)
-
-    def prepare(self, data_dir: Path | None) -> tuple[Path, ...]:
-        folder = files.data_folder(data_dir)
-        for archive in self.archives:
-            if archive.missing(folder):
-                if not archive.is_in(folder):
-                    files.download(archive, folder)
-                if len(archive.contents) > 1:
-                    files.untar(archive, folder)
-        needed = [[archive] if archive.missing(folder) else archive.contents for archive in self.archives]
-        return tuple(folder / file.place for files_ in needed for file in files_)
 
     def load(self, data_dir: Path | None, seed: int) -> Dataset:
         import torch
@@ -75,26 +49,43 @@ class ImageSet(Declaration):
         return torch.from_numpy(records[:, self.label :].reshape(-1, *self.shape).copy())
 
 
-def _of_mnist(name: str, images: int, sha256: str, packed_size: int, packed_sha256: str) -> Archive:
-    place, url = f"mnist/{name}", f"https://ossci-datasets.s3.amazonaws.com/mnist/{name}.gz"
-    content = PublishedFile(place, 16 + images * 28 * 28, sha256)
-    return Archive(f"{place}.gz", packed_size, packed_sha256, url, (content,))
+def _of_mnist(place: str, address: str, known_hash: str, packed_size: int, packed_hash: str) -> Archive:
+    """Declare a file in MNIST's layout: 16 bytes, and then 60,000 training or 10,000 test images."""
+    content = PublishedFile(place, 16 + (60_000 if "train" in place else 10_000) * 28 * 28, known_hash)
+    return Archive(f"{place}.gz", packed_size, packed_hash, f"{address}/{Path(place).name}.gz", (content,))
 
 
 _MNIST_ARCHIVES = (
     _of_mnist(
-        "train-images-idx3-ubyte",
-        60_000,
+        "mnist/train-images-idx3-ubyte",
+        "https://ossci-datasets.s3.amazonaws.com/mnist",
         "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
         9_912_422,
         "440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609",
     ),
     _of_mnist(
-        "t10k-images-idx3-ubyte",
-        10_000,
+        "mnist/t10k-images-idx3-ubyte",
+        "https://ossci-datasets.s3.amazonaws.com/mnist",
         "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
         1_648_877,
         "8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6",
+    ),
+)
+# The authors publish the MD5 of the packed files. The SHA-256 are of the images inside, and are checked too.
+_FASHION_ARCHIVES = (
+    _of_mnist(
+        "fashion-mnist/train-images-idx3-ubyte",
+        "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com",
+        "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
+        26_421_880,
+        "md5:8d4fb7e6c68d591d4c3dfef9ec88bf0d",
+    ),
+    _of_mnist(
+        "fashion-mnist/t10k-images-idx3-ubyte",
+        "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com",
+        "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b",
+        4_422_102,
+        "md5:bef4ecab320f06d8554ea6380940ec79",
     ),
 )
 _CIFAR10_FILES = tuple(
@@ -117,5 +108,8 @@ _CIFAR10_ARCHIVE = Archive(
 )
 
 # The header of a file of MNIST is a format number, and the numbers of images, rows and columns.
-MNIST = ImageSet("mnist", (1, 28, 28), (50_000, 10_000, 10_000), levels=256, archives=_MNIST_ARCHIVES, header=16)
+MNIST, FASHION_MNIST = (
+    ImageSet(name, (1, 28, 28), (50_000, 10_000, 10_000), levels=256, archives=archives, header=16)
+    for name, archives in {"mnist": _MNIST_ARCHIVES, "fashion-mnist": _FASHION_ARCHIVES}.items()
+)
 CIFAR10 = ImageSet("cifar10", (3, 32, 32), (40_000, 10_000, 10_000), levels=256, archives=(_CIFAR10_ARCHIVE,), label=1)

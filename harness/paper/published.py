@@ -1,8 +1,9 @@
-"""The published numbers, from ``published.toml`` beside this file."""
+"""The published numbers, from ``published.toml`` and ``published_tabular.toml`` beside this file."""
 
 from __future__ import annotations
 
 import tomllib
+from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 from typing import Any
@@ -12,9 +13,63 @@ import polars as pl
 _NETWORK = ("dataset", "architecture")
 
 
+@dataclass(frozen=True)
+class PublishedScore:
+    """A number that a paper on density estimation prints for a method and a dataset.
+
+    Attributes:
+        dataset: The name of the dataset.
+        value: The test log-likelihood, or for images also bits per dimension.
+        unit: "nats" a sample of the standardised data, "nats in logit space" or "bits/dim", which do not compare.
+        error: The error that is printed after the value; None if none is.
+        method: The method, as the paper calls it.
+        paper: The number of the paper at arXiv, or where else it is.
+        read: Where the number was read: "authors" for their own repository, "compilation" for a repository of others
+            that names the paper, "notes" for a transcription of its table.
+        error_kind: "test-set" for two standard errors over test samples, "runs" for repeated runs, or "unstated".
+        checked: A second source that prints the same number; empty if there is none.
+        note: What to know before comparing with the number; empty if there is nothing.
+    """
+
+    dataset: str
+    value: float
+    unit: str
+    error: float | None
+    method: str
+    paper: str
+    read: str
+    error_kind: str = "unstated"
+    checked: str = ""
+    note: str = ""
+
+
 @cache
-def _tables() -> dict[str, list[dict[str, Any]]]:
-    return tomllib.loads(files("harness.paper").joinpath("published.toml").read_text())
+def _tables(name: str = "published.toml") -> dict[str, list[dict[str, Any]]]:
+    return tomllib.loads(files("harness.paper").joinpath(name).read_text())
+
+
+def tabular() -> list[PublishedScore]:
+    """Return the published test log-likelihoods on POWER, GAS, HEPMASS, MINIBOONE and BSDS300, in nats a sample."""
+    return [
+        PublishedScore(dataset, value, "nats", entry.get("error", {}).get(dataset), **_source(entry))
+        for entry in _tables("published_tabular.toml")["result"]
+        for dataset, value in entry["log_likelihood"].items()
+    ]
+
+
+def images() -> list[PublishedScore]:
+    """Return the published test log-likelihoods on images in logit space, and the published bits per dimension."""
+    return [
+        PublishedScore(dataset, value, unit, entry.get(f"{dataset}_error", {}).get(method), method, **_source(entry))
+        for table, unit in (("image_logit_space", "nats in logit space"), ("image_bits_per_dim", "bits/dim"))
+        for entry in _tables("published_tabular.toml")[table]
+        for dataset in ("mnist", "cifar10", "imagenet32", "imagenet64")
+        for method, value in entry.get(dataset, {}).items()
+    ]
+
+
+def _source(entry: dict[str, Any]) -> dict[str, str]:
+    return {key: text for key, text in entry.items() if isinstance(text, str)}
 
 
 def _numbers(table: str, column: str, called: str, *keys: str) -> pl.DataFrame:

@@ -100,7 +100,7 @@ def test_fetch(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     Path("data").mkdir()
     ended = run("fetch", "digits", "mnist", "cifar10", "--data-dir", "data")
     assert ended.status == 0
-    assert ended.out == "digits: comes with the program\nmnist: in data\ncifar10: in data\n"
+    assert ended.out == "digits: nothing to fetch\nmnist: in data\ncifar10: in data\n"
     assert ended.err == "fetching mnist (12 MB)\nfetching cifar10 (170 MB)\n"
     assert fetched == [("mnist", Path("data")), ("cifar10", Path("data"))]
     monkeypatch.setattr(datasets, "why_unavailable", lambda *_: None)
@@ -111,7 +111,9 @@ def test_fetch(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_sizes_of_downloads_are_in_the_help(run: Run) -> None:
-    assert "mnist (12 MB), cifar10 (170 MB)" in " ".join(run("fetch", "--help").out.replace("│", "").split())
+    assert "mnist (12 MB), fashion-mnist (31 MB), cifar10 (170 MB)" in " ".join(
+        run("fetch", "--help").out.replace("│", "").split()
+    )
 
 
 GAUSSIAN = ("reproduce", "table2-mnist-fc", "--methods", "gaussian")

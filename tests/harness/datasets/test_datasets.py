@@ -70,7 +70,7 @@ def declared(place: str, content: bytes) -> PublishedFile:
 
 
 def packed(archive: Archive, content: bytes, *contents: PublishedFile) -> Archive:
-    return replace(archive, size=len(content), sha256=sha256(content), contents=contents)
+    return replace(archive, size=len(content), known_hash=sha256(content), contents=contents)
 
 
 @pytest.fixture
@@ -169,7 +169,8 @@ def assert_is_cifar10(dataset: Dataset) -> None:
 
 
 def test_names() -> None:
-    assert names() == ("sine", "swirl", "checkerboard", "multimodal10", "digits", "mnist", "cifar10")
+    small = ("sine", "swirl", "checkerboard", "power", "gas", "multimodal10", "hepmass", "miniboone", "bsds300")
+    assert names() == (*small, "digits", "mnist", "fashion-mnist", "cifar10")
 
 
 def test_importing_brings_in_no_library_that_only_some_sets_need() -> None:

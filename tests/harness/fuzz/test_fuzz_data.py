@@ -59,7 +59,7 @@ _ARCHIVE = _archive()
 
 
 def _of(content: bytes) -> dict[str, Any]:
-    return {"size": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+    return {"size": len(content), "known_hash": hashlib.sha256(content).hexdigest()}
 
 
 def _small(images: datasets.Declaration, splits: tuple[int, int, int], packed: bytes, plain: bytes) -> Any:

@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 
 from harness.cells import LikelihoodCell, RuntimeCell
+from harness.datasets import names
 from harness.errors import InputError
 from harness.methods import Method, Rate
 from harness.methods.registry import registry
@@ -47,6 +48,30 @@ def test_published_levels_and_caveats() -> None:
     assert any("Gaussian" in text for text in published.caveats("mnist", "fc"))
     assert published.caveats("digits", "fc") == []
     assert {"mnist", "cifar10"} >= set(published.priors()["dataset"])
+
+
+def test_published_scores_of_density_estimation() -> None:
+    scores = {(score.dataset, score.method): score for score in published.tabular()}
+    assert len(scores) == len(published.tabular()) == 24 * 5
+    assert {dataset for dataset, _ in scores} == {"power", "gas", "hepmass", "miniboone", "bsds300"} <= {*names()}
+    spline = scores["miniboone", "RQ-NSF (AR)"]
+    assert (spline.value, spline.error, spline.error_kind, spline.unit) == (-9.22, 0.48, "test-set", "nats")
+    assert (spline.paper, spline.read) == ("1906.04032", "notes")
+    assert scores["power", "Glow, by FFJORD's authors"].error is None
+    assert "The authors ask that these be reported" in scores["gas", "TAN"].note
+    # A method that fits better is published with a larger likelihood.
+    for dataset in ("power", "gas", "hepmass", "miniboone", "bsds300"):
+        order = [scores[dataset, method].value for method in ("Gaussian", "MADE", "MAF (5)", "RQ-NSF (AR)")]
+        assert order == sorted(order)
+
+
+def test_published_scores_of_images() -> None:
+    scores = {(score.paper, score.dataset, score.method): score for score in published.images()}
+    assert len(scores) == len(published.images())
+    made = scores["1705.07057", "mnist", "made"]
+    assert (made.value, made.error, made.unit) == (-1380.8, 4.8, "nats in logit space")
+    glow = scores["1807.03039", "imagenet64", "glow"]
+    assert (glow.value, glow.error, glow.unit) == (3.81, None, "bits/dim")
 
 
 # Decay of the rate, its last epoch, weight decay, clipping, noise, residual, alpha, epochs, epochs to a validation.
