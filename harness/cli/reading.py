@@ -116,7 +116,7 @@ def leaderboard(
 
     from harness.cli import screen
     from harness.report.tables import leaderboard as board
-    from harness.results import load_results
+    from harness.results.store import load_results
 
     lines = board.entries(load_results(results_dir))
     if lines.is_empty():

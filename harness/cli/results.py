@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from harness.cli.options import OUTPUT, RESULTS, AsJson, ResultsDir, option
-from harness.errors import InputError, printable, unknown
+from harness.errors import printable, unknown
 
 if TYPE_CHECKING:
     from harness.results import Store
@@ -179,7 +179,7 @@ def _verify_foreign(folders: list[Path], as_json: bool) -> None:
 
     findings = [finding for folder in folders for finding in verify(_store(folder).folder)]
     for finding in findings:
-        line = json.dumps(vars(finding)) if as_json else f"{finding.level}: {finding.place}: {finding.text}"
+        line = json.dumps(finding._asdict()) if as_json else f"{finding.level}: {finding.place}: {finding.text}"
         print(printable(line))
     errors = sum(finding.level == "error" for finding in findings)
     screen.say(f"{errors} errors and {len(findings) - errors} notes in {len(folders)} folders")
@@ -188,11 +188,9 @@ def _verify_foreign(folders: list[Path], as_json: bool) -> None:
 
 
 def _store(folder: Path) -> Store:
-    from harness.results import Store
+    from harness.results.store import existing
 
-    if not (folder / "cells").is_dir():
-        raise InputError(f"{folder} holds no results: it has no folder cells/; give a folder that a run has written")
-    return Store(folder)
+    return existing(folder)
 
 
 def _end(store: Store, summary: str) -> None:

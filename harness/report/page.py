@@ -25,7 +25,7 @@ from harness.report.appendix import cells, links
 from harness.report.claims import CLAIMS, QUESTIONS, VERDICT_RULE, Claim, Outcome, Verdict, telling
 from harness.report.figures import drawings
 from harness.report.figures.chart import Chart, Drawing, Pictures
-from harness.report.figures.leaderboard import profile_figures
+from harness.report.figures.profiles import profile_figures
 from harness.report.series import series_table
 from harness.report.tables import leaderboard
 from harness.report.tables.text import to_html

@@ -367,19 +367,26 @@ class Store:
             self.notes.append(line)
 
 
-def load_results(folder: Path | str) -> pl.DataFrame:
-    """Return all rows of a results folder, one line each.
-
-    The columns are those of `harness.results.Row`, and then those of `harness.results.derived.derived`. A file that
-    cannot be read is told in a warning, and left out.
+def existing(folder: Path) -> Store:
+    """Return the store of a folder that a run has written.
 
     Raises:
         InputError: if the folder holds no results.
     """
-    store = Store(Path(folder))
-    if not (store.folder / "cells").is_dir():
+    if not (folder / "cells").is_dir():
         raise InputError(f"{folder} holds no results: it has no folder cells/; give a folder that a run has written")
-    rows, notes = store.frame()
+    return Store(folder)
+
+
+def load_results(folder: Path | str) -> pl.DataFrame:
+    """Return all rows of a results folder, one line each; what cannot be read is told in warnings and left out.
+
+    The columns are those of `harness.results.Row`, and then those of `harness.results.derived.derived`.
+
+    Raises:
+        InputError: if the folder holds no results.
+    """
+    rows, notes = existing(Path(folder)).frame()
     for note in notes:
         warnings.warn(note, stacklevel=2)
     return rows

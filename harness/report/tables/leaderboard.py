@@ -12,7 +12,7 @@ from harness.paper import published
 from harness.report.tables.columns import STAR, is_disturbed, with_stars
 from harness.report.tables.text import text_of, to_markdown
 from harness.report.tables.trainings import STRUCTURE, over_seeds, with_metrics
-from harness.results import load_results
+from harness.results.store import load_results
 
 BETTER = "better than the truth"
 """What the reason of a row says whose NLL is lower than the entropy of the data: the number cannot be right."""
@@ -46,24 +46,13 @@ NOTES = (
 
 _GROUP = ["dataset", "data", "project"]
 _MACHINE = ["dataset", "device", "cpu", "gpu", "threads"]
-_FACTS = ["objective", "linear", "family", "project", "cpu", "gpu"]
-_COLUMNS = [
-    "dataset",
-    "D",
-    "length",
-    "rank",
-    "ranked",
-    "method",
-    "family",
-    "architecture",
-    "recipe",
-    "nll",
-    "low",
-    "high",
-]
-_COLUMNS += ["interval", "seeds", "validation_nll", "gap", "training_seconds", "noisy"]
+_FACTS = ["objective", "linear", "family", "project", "cpu", "gpu", "length"]
+_COLUMNS = ["dataset", "D", "length", "rank", "ranked", "method", "family", "architecture", "recipe", "nll"]
+_COLUMNS += ["low", "high", "interval", "seeds", "validation_nll", "gap", "training_seconds", "noisy"]
 _COLUMNS += ["seconds_to_best", "reached", "time_factor", "peak_memory", "status", "objective", "linear", "project"]
 _COLUMNS += ["device", "threads", "cpu", "gpu", "cells"]
+_SHOWN = ["dataset", "length", "rank", "method", "family", "recipe", "architecture", "nll", "low", "high", "interval"]
+_SHOWN += ["seeds", "training_seconds", "noisy", "seconds_to_best", "peak_memory", "status"]
 
 
 def leaderboard(folder: Path | str) -> pl.DataFrame:
@@ -95,11 +84,10 @@ def entries(rows: pl.DataFrame) -> pl.DataFrame:
     rows = _compared(rows)
     facts = rows.group_by(STRUCTURE).agg(
         pl.col(_FACTS).first(),
-        pl.col("reason").str.contains(BETTER, literal=True).any().alias("marked"),
-        pl.col("status").is_in(["diverged", "failed"]).any().alias("failed"),
-        pl.col("disturbed").any().alias("noisy"),
-        pl.col("length").first(),
-        pl.col("cell").unique(maintain_order=True).alias("cells"),
+        marked=pl.col("reason").str.contains(BETTER, literal=True).any(),
+        failed=pl.col("status").is_in(["diverged", "failed"]).any(),
+        noisy=pl.col("disturbed").any(),
+        cells=pl.col("cell").unique(maintain_order=True),
     )
     others = {name: name for name in ("validation_nll", "training_seconds", "peak_memory")}
     board = (
@@ -113,24 +101,21 @@ def entries(rows: pl.DataFrame) -> pl.DataFrame:
     place = pl.when(counts).then(pl.col("nll").round(3))
     best, level = (pl.when(counts).then(name).min().over("dataset") for name in ("nll", "validation_nll"))
     lost = pl.col("nll").is_null() & pl.col("failed")
+    several = pl.when(pl.col("seeds") > 1).then(pl.lit("seeds"))
+    over_draws = pl.when(pl.col("low").is_not_null()).then(pl.lit("draws"))
     board = board.with_columns(
-        place.rank("average").over("dataset").alias("rank"),
-        place.count().over("dataset").cast(pl.Int64).alias("ranked"),
-        pl.when(lost).then(math.inf).when(counts).then((pl.col("nll") - best) / pl.col("D")).alias("gap"),
-        pl.when(pl.col("seeds") > 1)
-        .then(pl.lit("seeds"))
-        .when(pl.col("low").is_not_null())
-        .then(pl.lit("draws"))
-        .alias("interval"),
-        (level + 0.01 * level.abs()).alias("level"),
+        rank=place.rank("average").over("dataset"),
+        ranked=place.count().over("dataset").cast(pl.Int64),
+        gap=pl.when(lost).then(math.inf).when(counts).then((pl.col("nll") - best) / pl.col("D")),
+        interval=pl.coalesce(several, over_draws),
+        level=level + 0.01 * level.abs(),
     )
     seconds = pl.col("seconds_to_best")
     shortest = pl.when(counts).then(seconds).min().over(_MACHINE)
     factor = pl.when(lost).then(math.inf).when(counts).then(seconds / shortest)
     return (
         board.join(_seconds_to_level(rows, board), on=STRUCTURE, how="left", nulls_equal=True, maintain_order="left")
-        .with_columns(seconds.is_finite().alias("reached"))
-        .with_columns(pl.when(shortest.is_finite()).then(factor).alias("time_factor"))
+        .with_columns(reached=seconds.is_finite(), time_factor=pl.when(shortest.is_finite()).then(factor))
         .sort("dataset", "rank", "nll", "method", nulls_last=True)
         .select(_COLUMNS)
     )
@@ -165,8 +150,7 @@ def _seconds_to_level(rows: pl.DataFrame, board: pl.DataFrame) -> pl.DataFrame:
 def standings(board: pl.DataFrame) -> pl.DataFrame:
     """Return one line a method: its mean rank, over how many datasets, and its test NLL in nats on each dataset.
 
-    Args:
-        board: Lines of `entries`.
+    The argument has lines of `entries`.
     """
     ranks = pl.col("rank").filter(pl.col("ranked") > 1)
     means = board.group_by("method", "family", maintain_order=True).agg(
@@ -210,21 +194,13 @@ def lines(board: pl.DataFrame) -> pl.DataFrame:
     """Return the lines of `entries` as people read them, with other people's published numbers between them."""
     never = pl.when(~pl.col("reached")).then(pl.lit("never"))
     seconds = pl.col("seconds_to_best").map_elements(text_of, return_dtype=pl.String)
-    shown = with_stars(
-        board.select(
-            "dataset",
-            "length",
-            pl.concat_str("rank", pl.lit(" of "), "ranked").str.replace(".0 of", " of", literal=True).alias("rank"),
-            *("method", "family", "recipe", "architecture", pl.col("nll").alias("NLL nats"), "low", "high"),
-            *("interval", "seeds", pl.col("training_seconds").alias("training s")),
-            pl.col("noisy").alias("training s" + STAR),
-            never.otherwise(seconds).alias("s to 1 %"),
-            (pl.col("peak_memory") / 2**20).alias("peak MiB"),
-            "status",
-        )
-    )
-    theirs = published_numbers().filter(pl.col("dataset").is_in(board["dataset"].unique().to_list()))
-    theirs = theirs.with_columns(recipe=pl.lit("published"))
+    rank = pl.concat_str("rank", pl.lit(" of "), "ranked").str.replace(".0 of", " of", literal=True)
+    names = {"nll": "NLL nats", "training_seconds": "training s", "noisy": "training s" + STAR}
+    shown = board.with_columns(
+        rank, seconds_to_best=never.otherwise(seconds), peak_memory=pl.col("peak_memory") / 2**20
+    ).select(_SHOWN)
+    shown = with_stars(shown.rename({**names, "seconds_to_best": "s to 1 %", "peak_memory": "peak MiB"}))
+    theirs = published_numbers().join(board, on="dataset", how="semi").with_columns(recipe=pl.lit("published"))
     return pl.concat([shown, theirs], how="diagonal").sort("dataset", "NLL nats", nulls_last=True, maintain_order=True)
 
 
