@@ -6,25 +6,42 @@ odd and the even components in turn; the others pass through a spline without a 
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from baselines._normflows_model import NormflowsModel, chain
+from baselines._published_recipes import coupling_splines
 from harness.methods import Method, Problem
+
+if TYPE_CHECKING:
+    from torch import nn
 
 __all__ = ["METHODS"]
 
 
 def _build(problem: Problem) -> NormflowsModel:
-    from normflows.flows import ActNorm, CoupledRationalQuadraticSpline
+    from normflows.flows import ActNorm, CoupledRationalQuadraticSpline, LULinearPermute
 
     dimension = problem.dimension
     if dimension < 2:
         raise ValueError("a coupling needs samples of at least two components; use --dims 2 or more")
-    couplings = [
-        CoupledRationalQuadraticSpline(
-            dimension, num_blocks=2, num_hidden_channels=256, num_bins=8, tail_bound=5.0, reverse_mask=index % 2 == 1
+    layers: list[nn.Module] = [ActNorm((dimension,))]
+    for index in range(problem.layers):
+        if problem.mixing:
+            layers.append(LULinearPermute(dimension))
+        layers.append(
+            CoupledRationalQuadraticSpline(
+                dimension,
+                num_blocks=problem.blocks,
+                num_hidden_channels=problem.hidden,
+                num_bins=problem.bins,
+                tail_bound=problem.tail_bound,
+                dropout_probability=problem.dropout,
+                reverse_mask=index % 2 == 1,
+            )
         )
-        for index in range(problem.layers)
-    ]
-    return NormflowsModel(problem, chain(problem, [ActNorm((dimension,)), *couplings]))
+    if problem.mixing:
+        layers.append(LULinearPermute(dimension))
+    return NormflowsModel(problem, chain(problem, layers))
 
 
 METHODS = [
@@ -34,8 +51,9 @@ METHODS = [
         linear="none",
         build=_build,
         requires=("normflows",),
-        summary="rational-quadratic spline couplings, 8 bins on [-5, 5], residual networks of 256 units",
+        summary="rational-quadratic spline couplings with residual networks",
         paper="https://arxiv.org/abs/1906.04032",
+        own_recipes=coupling_splines(),
         meta_device=False,  # splines sort samples into those within their bounds and the others
     )
 ]

@@ -1,15 +1,18 @@
 """zuko (https://github.com/probabilists/zuko), MAF and neural spline flows, trained by maximum likelihood.
 
 zuko's own flows of L transforms, autoregressive as by its default, the order of the components reversed from one to the
-next. Networks have two hidden layers of 256 units, splines 8 bins on [-5, 5]. zuko asks for standardised data: a
-trained elementwise affine map that starts from data is in front.
+next. The problem says how large networks are and how many bins a spline has; zuko's splines always end at -5 and 5, and
+its networks drop no units. zuko asks for standardised data: a trained elementwise affine map that starts from data is
+in front.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from baselines._published_recipes import autoregressive_splines, masked_autoregressive
 from baselines._zuko_model import ZukoModel
 from harness.methods import Method, Problem
 
@@ -46,10 +49,19 @@ def _build(name: str, problem: Problem) -> StandardisedModel:
     import torch
     import zuko
 
+    sizes: dict[str, Any] = {"hidden_features": (problem.hidden,) * problem.blocks}
+    if name == "NSF":
+        sizes["bins"] = problem.bins
     with torch.device("cpu"):  # the masks are worked out from numbers
-        flow = getattr(zuko.flows, name)(problem.dimension, transforms=problem.layers, hidden_features=(256, 256))
+        flow = getattr(zuko.flows, name)(problem.dimension, transforms=problem.layers, **sizes)
         return StandardisedModel(problem, flow)
 
+
+_MAF = masked_autoregressive(5, 1e-4)
+_NSF = {
+    name: replace(recipe, caveat="splines on [-5, 5], no dropout and no linear layers between them, which zuko lacks")
+    for name, recipe in autoregressive_splines().items()
+}
 
 METHODS = [
     Method(
@@ -58,11 +70,12 @@ METHODS = [
         linear="none",
         build=partial(_build, name),
         requires=("zuko",),
-        summary=f"{form}, 2 x 256 hidden units; a sample takes D passes",
+        summary=f"{form}; a sample takes D passes",
         paper=paper,
+        own_recipes=own_recipes,
     )
-    for name, form, paper in [
-        ("MAF", "masked affine autoregressive blocks", "https://arxiv.org/abs/1705.07057"),
-        ("NSF", "autoregressive rational-quadratic splines, 8 bins on [-5, 5]", "https://arxiv.org/abs/1906.04032"),
+    for name, form, paper, own_recipes in [
+        ("MAF", "masked affine autoregressive blocks", "https://arxiv.org/abs/1705.07057", _MAF),
+        ("NSF", "autoregressive rational-quadratic splines on [-5, 5]", "https://arxiv.org/abs/1906.04032", _NSF),
     ]
 ]

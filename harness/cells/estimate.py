@@ -103,4 +103,6 @@ def training_costs(
     seconds = min(config.max_seconds or math.inf, config.epochs * epoch)
     epochs = min(config.epochs, math.ceil(seconds / epoch)) if epoch else 0
     looks = math.ceil(epochs / config.evaluate_every) + (config.start_samples is not None)
+    if config.evaluate_steps and step:
+        looks += int(seconds / step) // config.evaluate_steps
     return Costs(seconds + looks * look, draws * test * sample)

@@ -22,18 +22,22 @@ from harness.errors import InputError, UnavailableError
 from harness.methods import Method, Model, Problem
 from harness.methods.calls import guarded
 from harness.methods.density import build, count_parameters, log_prob, score
+from harness.methods.precision import stored
 from harness.methods.registry import registry, why_unavailable
-from harness.methods.seeds import stream
+from harness.methods.seeds import generator, stream
 from harness.results import DRIFT_METRIC, Row
-from harness.results.schema import TIMED_UNITS
+from harness.results.schema import BETTER_THAN_TRUTH, TIMED_UNITS, noted
 from harness.results.statistics import Estimate, mean_interval
 from harness.timing.interleaved import Watch
+from harness.timing.memory import peak_bytes
 from harness.training.checkpoints import TrainingCheckpoint
 from harness.training.configuration import TrainingConfig
-from harness.training.loop import Divergence, KeepWeights, TrainingReport
+from harness.training.loop import KeepWeights, TrainingReport
+from harness.training.processes import processes
 from harness.training.saved_model import describe, write_model
-from harness.training.scoring import fit, nll, noised, without_map
+from harness.training.scoring import fit, nll_of_test_set, noised, without_map
 from harness.training.state import CurvePoint
+from harness.training.step import Trainer
 
 _LOOKS = 5  # at the machine's speed before and after a training, enough to tell a drift of a short one
 
@@ -214,11 +218,14 @@ class LikelihoodCell(TrainedCell):
         keep(outcome.arrays)
         size = {"parameters": outcome.parameters}
         rows = [row(*metric, **size) for metric in _final_metrics(outcome, self.problem)]
-        # Kept one by one: methods are scored under the same draws of one noise, and compared draw by draw.
-        rows += [
-            row("nll_of_draw", "nats", single(value), **size, iteration=draw)
-            for draw, value in enumerate(outcome.test_nll)
-        ]
+        kl = outcome.divergences.get("kl")
+        if kl is not None and kl.high is not None and kl.high < 0:
+            rows = [noted(one, f"{BETTER_THAN_TRUTH} by {-kl.value:.3g} nats") for one in rows]
+        if data.preprocessing.noisy:  # methods are scored under the same draws of one noise, and compared draw by draw
+            rows += [
+                row("nll_of_draw", "nats", single(value), **size, iteration=draw)
+                for draw, value in enumerate(outcome.test_nll)
+            ]
         for point in outcome.report.curve:
             at = {"iteration": point.iteration, "seconds": point.seconds, **size}
             rows += [row(*metric, **at) for metric in _curve_metrics(point)]
@@ -230,13 +237,15 @@ class Likelihood:
     """What one training comes to.
 
     Args:
-        test_nll: Test NLL in nats a sample, one value for each draw of the preprocessing noise.
+        test_nll: Test NLL in nats, one mean for each draw of the preprocessing noise, or one value for each sample if
+            there is no noise.
         divergences: The divergences in nats from the data's density p if that is known, over the test set: ``kl``, the
             mean of log p - log q, and ``fisher``, half the mean of |score q - score p|^2, if the score of p is of use.
             Their intervals are over the test points.
         parameters: The number of trained numbers.
         report: What the training loop tells.
         arrays: What `harness.cells.pictures.learned` sees of the trained model.
+        step_bytes: The most bytes that a training step holds; None if there was no step, or several processes took it.
     """
 
     test_nll: list[float]
@@ -244,6 +253,7 @@ class Likelihood:
     parameters: int
     report: TrainingReport
     arrays: Arrays
+    step_bytes: int | None
 
 
 def fit_and_score(
@@ -281,11 +291,22 @@ def fit_and_score(
     model = build(method, problem)
     watched = method.matches_scores
     report = fit(model, problem, dataset, batches, config, progress, keep_weights, resume, watch_loss=watched)
-    test = [nll(model, dataset.test, dataset, problem, stream(draw, "test")) for draw in range(draws)]
-    if not all(map(math.isfinite, test)):
-        raise Divergence("the test NLL is not finite")
+    test = nll_of_test_set(model, dataset, problem, draws)
     divergences = _against_truth(model, dataset, problem)
-    return Likelihood(test, divergences, count_parameters(model), report, learned(method, model, dataset, problem))
+    arrays = learned(method, model, dataset, problem)
+    memory = _step_bytes(model, batches, problem, config) if report.iterations and processes() == 1 else None
+    return Likelihood(test, divergences, count_parameters(model), report, arrays, memory)
+
+
+def _step_bytes(model: Model, batches: Dataset, problem: Problem, config: TrainingConfig) -> int:
+    """Return the most bytes that a training step holds; the model, whose work is done, is trained on for two steps."""
+    noise = generator(problem.seed, "training", problem.device)
+    x = batches.preprocessing.draw(batches.train[: problem.batch].to(problem.device), noise, stored(problem.dtype))
+    trainer = Trainer(model, replace(config, compile=False), noise, problem.dtype)
+    model.module.train()
+    with guarded("training_loss"):
+        trainer.step(x)
+        return peak_bytes(trainer, x)
 
 
 def _final_metrics(outcome: Likelihood, problem: Problem) -> list[Metric]:
@@ -303,6 +324,8 @@ def _final_metrics(outcome: Likelihood, problem: Problem) -> list[Metric]:
         metrics.append(("training_iterations", "1", single(report.iterations)))
     if report.curve and (refreshes := report.curve[-1].observations.get("refreshes")):
         metrics.append(("steps_per_refresh", "1", single(report.curve[-1].iteration / refreshes)))
+    if outcome.step_bytes is not None:
+        metrics.append(("peak_memory", "B", single(outcome.step_bytes)))
     if report.skipped is not None:
         metrics.append(("skipped_steps", "1", single(report.skipped)))
     return metrics

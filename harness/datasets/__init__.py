@@ -1,4 +1,4 @@
-"""The data of the benchmark: synthetic densities, digits, MNIST, CIFAR-10, and a user's own tables.
+"""The data of the benchmark: synthetic densities, image patches, digits, MNIST, CIFAR-10, and a user's own tables.
 
 Names, sizes and availability are known without torch and without reading any data.
 """
@@ -10,7 +10,7 @@ from pathlib import Path
 
 from harness.datasets.array_file import declare, is_file, read_rows, standardized
 from harness.datasets.dataset import Dataset, Declaration
-from harness.datasets.embedded import DIGITS, SYNTHETIC
+from harness.datasets.embedded import DIGITS, PATCHES, SYNTHETIC
 from harness.datasets.files import State, sha256_of, state_of
 from harness.datasets.image_sets import CIFAR10, MNIST
 from harness.errors import InputError, unknown
@@ -29,7 +29,7 @@ __all__ = [
     "why_unavailable",
 ]
 
-DECLARATIONS: dict[str, Declaration] = {set_.name: set_ for set_ in (*SYNTHETIC, DIGITS, MNIST, CIFAR10)}
+DECLARATIONS: dict[str, Declaration] = {set_.name: set_ for set_ in (*SYNTHETIC, PATCHES, DIGITS, MNIST, CIFAR10)}
 """All data sets by name, smallest dimension first."""
 
 

@@ -23,6 +23,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -33,6 +34,9 @@ from harness.errors import InputError
 
 class Preprocessing(ABC):
     """A random map from raw samples to model space."""
+
+    noisy: ClassVar[bool] = True
+    """Whether the map adds noise, so that two passes over the same samples differ."""
 
     def __call__(
         self, raw: Tensor, generator: torch.Generator | None = None, dtype: torch.dtype = torch.float32
@@ -82,6 +86,8 @@ class Preprocessing(ABC):
 class Identity(Preprocessing):
     """Do nothing: model space is the space of the raw samples, log|det J| = 0."""
 
+    noisy = False
+
     def _add_noise(self, raw: Tensor, generator: torch.Generator | None) -> Tensor:
         return raw
 
@@ -99,6 +105,8 @@ class Standardize(Preprocessing):
     Raises:
         InputError: if the two have other lengths, or a scale is not above 0.
     """
+
+    noisy = False
 
     mean: tuple[float, ...]
     scale: tuple[float, ...]

@@ -11,7 +11,7 @@ import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from harness.errors import InputError, unknown
 from harness.methods.cost import LayerCost
@@ -214,6 +214,23 @@ class Rate:
 
 
 @dataclass(frozen=True)
+class OwnRecipe:
+    """What a method's own paper, or its library's example, publishes for training it on one dataset: the recipe `own`.
+
+    Args:
+        steps: Number of training steps.
+        training: Fields of `harness.training.configuration.TrainingConfig` with their values, such as a learning rate.
+        problem: Fields of `Problem` with their values, such as the batch size B and the number of layers L.
+        caveat: What the adapter does otherwise than published, in words that tables print; empty if nothing.
+    """
+
+    steps: int
+    training: Mapping[str, Any]
+    problem: Mapping[str, Any]
+    caveat: str = ""
+
+
+@dataclass(frozen=True)
 class Method:
     """A declared competitor.
 
@@ -231,6 +248,7 @@ class Method:
         family: How the method is trained, one of `harness.methods.FAMILIES`. If it is empty, the
             objective's name tells: those of `harness.methods.SCORE_MATCHING` match scores, and all others do not.
         rate: A learning rate of the method's own in the tuned recipes, with a reason; None for that of the recipe.
+        own_recipes: Recipes of the method's own, by the name of the dataset that they are published for.
         own_start: How the method's start differs from the one that the tuned recipes give all others, and why, in words
             for tables; empty if it does not.
         raw_pixels: Whether `build` honours `Problem.raw_pixel_alpha`.
@@ -259,6 +277,7 @@ class Method:
     iterative: bool = True
     family: str = ""
     rate: Rate | None = None
+    own_recipes: Mapping[str, OwnRecipe] = field(default_factory=dict, hash=False)
     own_start: str = ""
     raw_pixels: bool = False
     fc_cost: LayerCost | None = None
@@ -288,6 +307,10 @@ class Method:
             for value in values:
                 if known is not None and value not in known:
                     raise InputError(f"{self.name}: {unknown(name[:-1], value, known)}")
+
+        for dataset, recipe in self.own_recipes.items():
+            if not isinstance(dataset, str) or not isinstance(recipe, OwnRecipe) or recipe.steps < 1:
+                raise InputError(f"{self.name}: own_recipes must give an OwnRecipe by the name of a dataset")
 
     def _check_words(self) -> None:
         for name in ("objective", "linear", "summary", "paper", "family", "own_start"):

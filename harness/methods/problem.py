@@ -40,6 +40,13 @@ class Problem:
         energy_weight: Weight of the low-energy regulariser in a score-matching loss; 0 for none.
         frozen_actnorm: Whether ActNorm keeps its data-dependent start.
         refresh: Number of steps after which an amortised objective computes anew what it keeps; None for its own rule.
+        hidden: Number of units in a hidden layer of a network inside a coupling or an autoregressive transform. Like
+            the five that follow, a method without such networks, or without the part, leaves it aside.
+        blocks: Number of hidden layers, or of residual blocks, of such a network.
+        dropout: Probability with which such a network drops a unit in training.
+        bins: Number of bins of a spline.
+        tail_bound: Size beyond which a spline changes nothing.
+        mixing: Whether a linear layer L U with a permutation stands in front of every spline.
 
     Raises:
         InputError: if a size is below one or absurd, a name is unknown, or the device does not have the dtype.
@@ -60,6 +67,12 @@ class Problem:
     energy_weight: float = 0.0
     frozen_actnorm: bool = False
     refresh: int | None = None
+    hidden: int = 256
+    blocks: int = 2
+    dropout: float = 0.0
+    bins: int = 8
+    tail_bound: float = 5.0
+    mixing: bool = False
 
     def __post_init__(self) -> None:
         for name, known in (("architecture", ARCHITECTURES), ("start", STARTS), ("dtype", DTYPES)):
@@ -86,6 +99,8 @@ class Problem:
             raise InputError(f"the seed must be at least 0 and below 2^62, not {self.seed}")
         if self.refresh is not None and self.refresh < 1:
             raise InputError(f"refresh must be a number of steps, at least 1, not {self.refresh}")
+        if self.hidden < 1 or self.blocks < 1 or self.bins < 2 or not self.tail_bound > 0 or not 0 <= self.dropout < 1:
+            raise InputError("networks need at least 1 hidden unit and block, splines 2 bins and a bound above 0")
         if not 0 < self.noise < math.inf:
             raise InputError(f"the noise scale must be a number above 0, not {self.noise}")
 

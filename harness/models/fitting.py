@@ -76,7 +76,7 @@ def fit(
     table = Dataset("array", tuple(rows.shape[1:]), training, validation, validation[:0], Identity())
     table = standardized(table)
     published = configuration("array", "fc", chosen_method.objective, recipe, chosen_method.family)
-    settings, _ = suited(published, chosen_method, recipe)
+    settings, _ = suited(published, chosen_method, recipe, table.name)
     settings = settings.changed(
         _given(epochs=epochs, learning_rate=learning_rate, max_seconds=max_seconds),
         **_given(layers=layers, batch=batch),

@@ -135,6 +135,12 @@ EXPERIMENTS: tuple[Experiment, ...] = (
         "NLL on the embedded 8 x 8 digits, fc (not in the paper)",
         Trainings(("digits",), "fc", {"epochs": 40, "evaluate_every": 5}),
     ),
+    Experiment(
+        "tuned-patches-fc",
+        "NLL on patches of photographs, fc and flows of other papers, by one recipe (not in the paper)",
+        Trainings(("patches",), "fc", _ends(1, 6), ("tuned",), draws=1),
+        "not the paper's data",
+    ),
     Experiment("table2-mnist-fc", "NLL on MNIST, fc", Trainings(("mnist",), "fc", _ends(2, 6))),
     Experiment("table2-mnist-cnn", "NLL on MNIST, cnn", Trainings(("mnist",), "cnn", _ends(2, 4))),
     Experiment("table2-cifar10-fc", "NLL on CIFAR-10, fc", Trainings(("cifar10",), "fc", _ends(1, 3)), _CIFAR_DIFFERS),

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from harness import datasets
 from harness.methods import Method, Problem
 from harness.methods.registry import registry
-from harness.paper.configurations import Configuration, configuration
+from harness.paper.configurations import TABULAR, Configuration, configuration, own
 from harness.paper.recipes import PUBLISHED_LAYERS
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 _PAPER_SEEDS, _PAPER_REPEATS, _QUICK_DRAWS = 3, 25, 2
 _SIDES = (16, 20, 24, 28, 32, 36, 40)  # n of the timings
 _DIMENSIONS = (2, 8, 16, 32, 64, 128, 256)  # D of the estimates of log Z
+_BLOCKS = 5  # of flows without linear layers on large tables, as in MAF (5)
 _QUICK_DIMENSION = 64  # the largest D in the quick profile
 
 
@@ -315,8 +316,9 @@ def configured_cell(
     """
     from harness.cells import LikelihoodCell, Origin
 
-    chosen = configuration(dataset, architecture, method.objective, recipe, method.family)
-    chosen, caveat = suited(chosen, method, recipe)
+    base = "paper" if recipe == "own" else recipe
+    chosen = configuration(dataset, architecture, method.objective, base, method.family)
+    chosen, caveat = own(chosen, method, dataset) if recipe == "own" else suited(chosen, method, recipe, dataset)
     return LikelihoodCell(
         experiment=experiment,
         profile=context.profile,
@@ -336,14 +338,18 @@ def configured_cell(
     )
 
 
-def suited(chosen: Configuration, method: Method, recipe: str) -> tuple[Configuration, str]:
+def suited(chosen: Configuration, method: Method, recipe: str, dataset: str) -> tuple[Configuration, str]:
     """Return a configuration as a method can take it, and what tables say where that is not as others take it."""
     caveats = []
     if chosen.problem.start != "published":
         if not method.is_papers_fc:
-            chosen = chosen.changed({"start_samples": None, "calibrate": False}, start="published")
+            samples = chosen.training.start_samples if dataset in TABULAR else None
+            chosen = chosen.changed({"start_samples": samples, "calibrate": False}, start="published")
         if method.iterative and (method.own_start or not method.is_papers_fc):
             caveats.append(method.own_start or "it starts as its library does, and its last layer is not refitted")
+    fc = chosen.problem.architecture == "fc"
+    if recipe.startswith("tuned") and dataset in TABULAR and fc and method.linear == "none":
+        chosen = chosen.changed({}, layers=_BLOCKS)
     if method.rate is not None and recipe.startswith("tuned"):
         rate = method.rate.factor * chosen.training.learning_rate
         chosen = chosen.changed({"learning_rate": rate})

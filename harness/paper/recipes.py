@@ -21,6 +21,8 @@ RECIPES = {
     "tuned-smooth-unrefitted": "tuned-smooth, but the last layer stays as the objective trained it",
     "tuned-augmented": "tuned, but training images are mirrored and moved by a pixel at random, as in the authors' "
     "code for CIFAR-10; fc starts from 120,000 such images and learns slowly",
+    "own": "the sizes, batch, rate and steps that the method's own paper publishes for tabular data (for patches: "
+    "BSDS300)",
     "official-lambda": "adds the mean energy to the loss with the weight that the authors' code comes to on CIFAR-10: "
     "0.001 / C for SSM and DSM, and 0.001 / epsilon^2 for FDSSM, 300 times as much",
     "official-actnorm": "leaves ActNorm at its data-dependent start, as in the authors' code, where it is not trained",

@@ -12,6 +12,9 @@ import polars as pl
 NOISY = "noisy"
 """What the reason of an ok row begins with if the machine drifted while it was measured, by more than `NOISY_DRIFT`."""
 
+BETTER_THAN_TRUTH = "better than the truth"
+"""What the reason of an ok row begins with if its method claims more likelihood than the exact density has."""
+
 DRIFT_METRIC = "reference_gemm_drift"
 """By how much it drifted: the metric of a row of the machine for a timing, of the method for a training."""
 
@@ -53,7 +56,7 @@ class Row:
         n: Number of repetitions or draws that the value and its interval are from.
         status: ok, diverged, failed or unavailable; the last three have no value and a reason.
         reason: Why there is no value. An ok row has a reason only if something has to be known about its value:
-            `NOISY`, or that its method changed shared settings.
+            `NOISY`, `BETTER_THAN_TRUTH`, or that its method changed shared settings.
         config: Everything else that determines the cell, as JSON.
         versions: Versions of Python, torch and the method's libraries, as JSON.
         cpu: Name of the processor and number of its cores.

@@ -30,6 +30,7 @@ class TrainingConfig:
             None evaluates the trained weights themselves.
         epochs: Number of passes over the training set.
         evaluate_every: Number of epochs between two validations. The weights of the best validation are kept.
+        evaluate_steps: Number of steps between two validations within an epoch, beside those at its end; 0 for none.
         start_samples: Number of training samples that a data-dependent start is computed from; None for one batch.
         calibrate: Whether the last layer is refitted in closed form before every validation, from the samples that
             training started from. The weights that are kept have the refitted layer.
@@ -52,6 +53,7 @@ class TrainingConfig:
     ema_decay: float | None = 0.999
     epochs: int = 10_000
     evaluate_every: int = 10
+    evaluate_steps: int = 0
     start_samples: int | None = None
     calibrate: bool = False
     patience: int | None = None
@@ -65,6 +67,8 @@ class TrainingConfig:
         for name in ("learning_rate", "epochs", "evaluate_every", "decay_epochs"):
             if not 0 < getattr(self, name) < math.inf:
                 raise InputError(f"{name} must be a number above 0, not {getattr(self, name)}")
+        if self.evaluate_steps < 0:
+            raise InputError(f"evaluate_steps must be a number of steps, or 0 for none, not {self.evaluate_steps}")
         for name in ("start_samples", "patience", "max_seconds"):
             if getattr(self, name) is not None and not 0 < getattr(self, name) < math.inf:
                 raise InputError(f"{name} must be a number above 0 if it is given, not {getattr(self, name)}")

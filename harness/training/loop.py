@@ -133,7 +133,11 @@ class Training:
         first = config.start_samples or problem.batch
         if not self.dataset.augment:  # which makes more samples than there are
             first = min(first, len(self.samples))
-        self.first_batch = self.batch(torch.arange(first, device=problem.device) % len(self.samples))
+        rows = torch.arange(first, device=problem.device) % len(self.samples)
+        if config.start_samples is not None and first < len(self.samples):  # which may lie in an order, as by place
+            drawn = generator(problem.seed, "start", problem.device)
+            rows = torch.randperm(len(self.samples), generator=drawn, device=problem.device)[:first]
+        self.first_batch = self.batch(rows)
         with guarded("init_batch"):
             self.model.init_batch(self.first_batch)
         self.trainer = Trainer(self.model, config, self.generator, problem.dtype)
@@ -168,17 +172,23 @@ class Training:
             state.left = torch.randperm(len(self.samples), generator=self.generator, device=device)
         out_of_time = False
         with guarded("a training step") as renew:
-            while len(state.left) and not out_of_time:
+            while True:
                 renew()
                 self.step()
                 spent = state.seconds + time.perf_counter() - began
                 if config.max_seconds is not None:
                     out_of_time = bool(largest(spent >= config.max_seconds, device))
                 # Not between the last step and its validation, which asks for the gradient of that step.
-                if len(state.left) and not out_of_time and (file := self.due()) is not None:
+                if not len(state.left) or out_of_time:
+                    break
+                due, file = bool(config.evaluate_steps) and state.iterations % config.evaluate_steps == 0, self.due()
+                if due or file is not None:
                     self.check_losses()
                     state.seconds += time.perf_counter() - began
-                    self.save(file)
+                    if due:
+                        self.look()
+                    if file is not None:
+                        self.save(file)
                     began = time.perf_counter()
         self.check_losses()
         state.seconds += time.perf_counter() - began

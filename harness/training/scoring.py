@@ -19,7 +19,7 @@ from harness.methods.precision import stored
 from harness.methods.seeds import generator, stream
 from harness.training.checkpoints import TrainingCheckpoint
 from harness.training.configuration import TrainingConfig
-from harness.training.loop import KeepWeights, Training, TrainingReport
+from harness.training.loop import Divergence, KeepWeights, Training, TrainingReport
 
 SAMPLES_AT_ONCE = 1000  # samples that are scored in one block
 _AUGMENTED_COPIES = 3  # of the training set, which a closed form sees
@@ -95,6 +95,22 @@ def nll(model: Model, raw: Tensor, dataset: Dataset, problem: Problem, seed: int
     All log-determinants count, the model's and the preprocessing's. This is the only NLL of the project.
     """
     return -sum(float(block.sum()) for block in densities(model, raw, dataset.preprocessing, problem, seed)) / len(raw)
+
+
+def nll_of_test_set(model: Model, dataset: Dataset, problem: Problem, draws: int) -> list[float]:
+    """Return the test NLL in nats: one mean a draw of the preprocessing noise, or one number a sample without noise.
+
+    Raises:
+        Divergence: if one is not finite.
+    """
+    if dataset.preprocessing.noisy:
+        values = [nll(model, dataset.test, dataset, problem, stream(draw, "test")) for draw in range(draws)]
+    else:
+        blocks = densities(model, dataset.test, dataset.preprocessing, problem, stream(0, "test"))
+        values = (-torch.cat(list(blocks))).tolist()
+    if not all(map(math.isfinite, values)):
+        raise Divergence("the test NLL is not finite")
+    return values
 
 
 @torch.no_grad()

@@ -12,10 +12,8 @@ from harness.paper import published
 from harness.report.tables.columns import STAR, is_disturbed, with_stars
 from harness.report.tables.text import text_of, to_markdown
 from harness.report.tables.trainings import STRUCTURE, over_seeds, with_metrics
+from harness.results.schema import BETTER_THAN_TRUTH
 from harness.results.store import load_results
-
-BETTER = "better than the truth"
-"""What the reason of a row says whose NLL is lower than the entropy of the data: the number cannot be right."""
 
 GAPS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
 """Gaps to the best NLL, in nats a dimension, at which the performance profile is read."""
@@ -40,7 +38,7 @@ NOTES = (
     "A performance profile is the share of a method's datasets on which it comes within a gap of the best test NLL, or "
     "within a factor of the shortest time to 1 % on the same machine. A training that failed or diverged is within "
     "none.",
-    f"A method whose NLL is {BETTER} is shown and not ranked. Filters hide lines; no filter changes a rank.",
+    f"A method whose NLL is {BETTER_THAN_TRUTH} is shown and not ranked. Filters hide lines; no filter changes a rank.",
 )
 """How the numbers of the leaderboard come about, a sentence or more each."""
 
@@ -84,7 +82,7 @@ def entries(rows: pl.DataFrame) -> pl.DataFrame:
     rows = _compared(rows)
     facts = rows.group_by(STRUCTURE).agg(
         pl.col(_FACTS).first(),
-        marked=pl.col("reason").str.contains(BETTER, literal=True).any(),
+        marked=pl.col("reason").str.contains(BETTER_THAN_TRUTH, literal=True).any(),
         failed=pl.col("status").is_in(["diverged", "failed"]).any(),
         noisy=pl.col("disturbed").any(),
         cells=pl.col("cell").unique(maintain_order=True),
@@ -161,7 +159,12 @@ def standings(board: pl.DataFrame) -> pl.DataFrame:
     for dataset in sorted(board["dataset"].unique()):
         own = board.filter(dataset=dataset).select("method", text.alias(f"{dataset}, nats"))
         means = means.join(own, on="method", how="left", maintain_order="left")
-    return means.sort(2 * pl.col("datasets") < pl.col("datasets").max(), "mean rank", "method", nulls_last=True)
+    return means.sort(_has_few(), "mean rank", "method", nulls_last=True)
+
+
+def _has_few() -> pl.Expr:
+    """Return whether a method has fewer than half as many datasets as another one, which makes its means say little."""
+    return 2 * pl.col("datasets") < pl.col("datasets").max()
 
 
 def _with_interval(line: dict[str, float | None]) -> str | None:
@@ -177,17 +180,18 @@ def _with_interval(line: dict[str, float | None]) -> str | None:
 def profile(board: pl.DataFrame, column: str, limits: Sequence[float]) -> pl.DataFrame:
     """Return the percentage of a method's datasets on which a column of `entries` is at most each limit.
 
-    Only datasets with two ranked methods or more are counted.
+    Only datasets with two ranked methods or more are counted. Methods with few of them come last.
 
     Args:
         board: Lines of `entries`.
         column: ``gap`` or ``time_factor``.
         limits: The limits, each the name of a column of the result.
     """
-    shares = [(100.0 * (pl.col(column) <= limit).mean()).alias(f"{limit:g}") for limit in limits]
+    within = [(100.0 * (pl.col(column) <= limit).mean()).round().cast(pl.Int64).alias(f"{limit:g}") for limit in limits]
     counted = board.filter(pl.col("ranked") > 1).drop_nulls(column)
-    table = counted.group_by("method", "family").agg(pl.len().cast(pl.Int64).alias("datasets"), *shares)
-    return table.sort(*(f"{limit:g}" for limit in limits), "method", descending=[True] * len(limits) + [False])
+    table = counted.group_by("method", "family").agg(pl.len().cast(pl.Int64).alias("datasets"), *within)
+    shares = [-pl.col(f"{limit:g}") for limit in limits]
+    return table.sort(_has_few(), *shares, "method")
 
 
 def lines(board: pl.DataFrame) -> pl.DataFrame:

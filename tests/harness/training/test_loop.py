@@ -277,12 +277,12 @@ def test_a_refit_is_what_is_validated_and_kept_and_training_goes_on_without_it(
         values = count(10, -1)
 
         def validate(model: Refitted = model, validated: list = validated, values: Any = values) -> float:
-            validated.append(model.to_latent(dataset.train[:20].double())[0].detach())
+            validated.append(model.to_latent(dataset.train.double())[0].detach())
             return float(next(values))
 
-        recipe = config(epochs=2, start_samples=20, calibrate=calibrate, ema_decay=ema_decay)
+        recipe = config(epochs=2, start_samples=len(dataset.train), calibrate=calibrate, ema_decay=ema_decay)
         train(model, PROBLEM, dataset, recipe, validate)
-        validated.append(model.to_latent(dataset.train[:20].double())[0].detach())  # the weights that were kept
+        validated.append(model.to_latent(dataset.train.double())[0].detach())  # the weights that were kept
         assert len(validated) == 4  # one at the start, one after each epoch
         for z in validated:
             white = torch.allclose(torch.cov(z.mT, correction=0), torch.eye(3, dtype=torch.float64))
@@ -299,7 +299,9 @@ def test_a_refit_takes_training_time(dataset: Dataset, monkeypatch: pytest.Monke
     monkeypatch.setattr(training.time, "perf_counter", lambda: float(next(clock)))
     seconds = []
     for calibrate in (False, True):
-        recipe = config(epochs=2, start_samples=20, calibrate=calibrate, ema_decay=None, evaluate_every=1)
+        recipe = config(
+            epochs=2, start_samples=len(dataset.train), calibrate=calibrate, ema_decay=None, evaluate_every=1
+        )
         report = train(Refitted(), PROBLEM, dataset, recipe, lambda: 1.0)
         seconds.append([point.seconds for point in report.curve] + [report.seconds])
     assert [b - a for a, b in zip(*seconds, strict=True)] == [1.0, 2.0, 3.0, 3.0]  # a second of this clock each
