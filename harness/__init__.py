@@ -1,7 +1,7 @@
 """The shared protocol: what is asked of a flow, how it is measured, stored and shown.
 
-Importing this package imports neither torch nor any flow library. What `_MODULES` names is imported when it is first
-used.
+Importing this package imports neither torch nor any flow library. `fit`, `load_model`, `DensityModel`, `FlowDensity`,
+`load_results`, `leaderboard` and `SCHEMA_VERSION` are imported when they are first used.
 """
 
 from __future__ import annotations

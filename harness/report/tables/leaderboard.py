@@ -151,8 +151,8 @@ def standings(board: pl.DataFrame) -> pl.DataFrame:
     The argument has lines of `entries`.
     """
     ranks = pl.col("rank").filter(pl.col("ranked") > 1)
-    means = board.group_by("method", "family", maintain_order=True).agg(
-        ranks.mean().alias("mean rank"), ranks.count().cast(pl.Int64).alias("datasets")
+    means = board.group_by("method", maintain_order=True).agg(
+        pl.col("family").first(), ranks.mean().alias("mean rank"), ranks.count().cast(pl.Int64).alias("datasets")
     )
     digits = pl.when(pl.col("nll").abs() < 10).then(3).otherwise(2)
     text = pl.struct("nll", "low", "high", "rank", digits=digits).map_elements(_with_interval, return_dtype=pl.String)
@@ -189,7 +189,7 @@ def profile(board: pl.DataFrame, column: str, limits: Sequence[float]) -> pl.Dat
     """
     within = [(100.0 * (pl.col(column) <= limit).mean()).round().cast(pl.Int64).alias(f"{limit:g}") for limit in limits]
     counted = board.filter(pl.col("ranked") > 1).drop_nulls(column)
-    table = counted.group_by("method", "family").agg(pl.len().cast(pl.Int64).alias("datasets"), *within)
+    table = counted.group_by("method").agg(pl.col("family").first(), pl.len().cast(pl.Int64).alias("datasets"), *within)
     shares = [-pl.col(f"{limit:g}") for limit in limits]
     return table.sort(_has_few(), *shares, "method")
 
