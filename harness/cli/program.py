@@ -16,7 +16,7 @@ from harness.cli.demo import demo
 from harness.cli.fetch import fetch
 from harness.cli.listing import list_names
 from harness.cli.models import evaluate, sample
-from harness.cli.reading import figures, report, tables
+from harness.cli.reading import figures, leaderboard, report, tables
 from harness.cli.reproduce import reproduce
 from harness.cli.results import app as results
 from harness.cli.runtime import runtime
@@ -55,7 +55,7 @@ def program(
 _COMMANDS: dict[str, dict[str, Callable[..., None]]] = {
     "Measure": {"demo": demo, "runtime": runtime, "train": train, "reproduce": reproduce, "fetch": fetch},
     "Use a trained model": {"evaluate": evaluate, "sample": sample},
-    "Look": {"list": list_names, "tables": tables, "figures": figures, "report": report},
+    "Look": {"list": list_names, "leaderboard": leaderboard, "tables": tables, "figures": figures, "report": report},
     "Add a competitor": {"new-adapter": new_adapter, "check": check},
 }
 for panel, commands in _COMMANDS.items():

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Annotated
 
 from harness.cli.options import OUTPUT, RESULTS, AsJson, Output, Quiet, ResultsDir, Write, destination, option
-from harness.errors import InputError
+from harness.errors import InputError, unknown
 
 
 def tables(
@@ -58,7 +59,7 @@ def tables(
     if not as_json:
         screen.show_pages(pages, "by: harness tables | less")
     if folder is not None:
-        files = publish.write_tables(pages, folder)
+        files = publish.write_tables(pages, folder) + publish.write_leaderboard(rows, folder)
         if not quiet:
             screen.say(f"written: {len(files)} files in {folder / 'tables'}")
 
@@ -89,6 +90,53 @@ def figures(
     files = publish.write_figures(rows, store, folder)
     if not quiet:
         screen.say(f"written: {len(files)} files in {folder / 'figures'}")
+
+
+def leaderboard(
+    family: Annotated[
+        str | None, option(OUTPUT, "NAME,...", "Show only methods of these families, such as 'score matching'.")
+    ] = None,
+    dataset: Annotated[str | None, option(OUTPUT, "NAME,...", "Show, and rank over, only these datasets.")] = None,
+    results_dir: ResultsDir = RESULTS,
+    as_json: Annotated[
+        bool, option(OUTPUT, None, "Print one line of JSON for each dataset and method.", "--json")
+    ] = False,
+) -> None:
+    """Show who reaches the lowest test NLL: every method's best training on every dataset, mean ranks and profiles.
+
+    The recipe of a training is chosen by validation NLL. The lines below the tables say how ranks come about. In JSON
+    a number that is infinite, such as the seconds of a training that never came within 1 %, is null.
+
+    Examples:
+      harness leaderboard --results-dir results/reference
+      harness leaderboard --family "score matching,exact dense" --dataset digits
+      harness leaderboard --json
+    """
+    import polars as pl
+
+    from harness.cli import screen
+    from harness.report.tables import leaderboard as board
+    from harness.results.store import load_results
+
+    lines = board.entries(load_results(results_dir))
+    if lines.is_empty():
+        raise InputError(
+            f"no training of a full recipe or of the quick profile in {results_dir} yet: run `harness train`"
+        )
+    for column, names in (("dataset", dataset), ("family", family)):
+        if names is not None:
+            known = lines[column].unique().to_list()
+            for name in names.split(","):
+                if name not in known:
+                    raise unknown(column, name, known)
+            lines = lines.filter(pl.col(column).is_in(names.split(",")))
+    if as_json:
+        for line in lines.iter_rows(named=True):
+            print(json.dumps({name: None if value in (math.inf, -math.inf) else value for name, value in line.items()}))
+        return
+    for title, frame in board.tables(lines):
+        screen.show_table(title, frame)
+    print("", *board.NOTES, sep="\n")
 
 
 def report(

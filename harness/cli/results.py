@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from harness.cli.options import OUTPUT, RESULTS, AsJson, ResultsDir, option
-from harness.errors import InputError, unknown
+from harness.errors import printable, unknown
 
 if TYPE_CHECKING:
     from harness.results import Store
@@ -63,16 +64,33 @@ def show(
 
 
 @app.command()
-def verify(results_dir: ResultsDir = RESULTS) -> None:
+def verify(
+    folders: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="[FOLDER...]", help="Results folders of other people, which are only read."),
+    ] = None,
+    results_dir: ResultsDir = RESULTS,
+    as_json: Annotated[
+        bool, option(OUTPUT, None, "Print what is wrong in the folders named, one line of JSON each.", "--json")
+    ] = False,
+) -> None:
     """Check every file of a results folder for damage, and every cell for having the name of its configuration.
 
-    A damaged file of rows is named and moved to the folder's damaged/, and the next run measures its cells again.
-    Damaged arrays and damaged cells of a pack are named, and a run with --fresh replaces them. The exit status is 1 if
-    anything is wrong.
+    Without a FOLDER the folder of --results-dir is checked. A damaged file of rows is named and moved to the folder's
+    damaged/, and the next run measures its cells again. Damaged arrays and damaged cells of a pack are named, and a run
+    with --fresh replaces them.
+
+    A FOLDER, such as that of a pull request, is only read, and its rows are checked too: the commit, the versions, the
+    intervals, the reasons, whether an adapter declares the method, and the number of seeds. Each finding is one line,
+    an error or a note. The exit status is 1 if anything is wrong; a note is not.
 
     Examples:
       harness results verify --results-dir results/reference
+      harness results verify results/community/my-flow
     """
+    if folders:
+        _verify_foreign(folders, as_json)
+        return
     store = _store(results_dir)
     good = store.verify()
     _end(store, f"{good} cells are as they were written, {len(store.notes)} files are not")
@@ -155,12 +173,24 @@ def render(
     _end(store, f"{len(files)} files were written")
 
 
-def _store(folder: Path) -> Store:
-    from harness.results import Store
+def _verify_foreign(folders: list[Path], as_json: bool) -> None:
+    from harness.cli import screen
+    from harness.results.verification import verify
 
-    if not (folder / "cells").is_dir():
-        raise InputError(f"{folder} holds no results: it has no folder cells/; give a folder that a run has written")
-    return Store(folder)
+    findings = [finding for folder in folders for finding in verify(_store(folder).folder)]
+    for finding in findings:
+        line = json.dumps(finding._asdict()) if as_json else f"{finding.level}: {finding.place}: {finding.text}"
+        print(printable(line))
+    errors = sum(finding.level == "error" for finding in findings)
+    screen.say(f"{errors} errors and {len(findings) - errors} notes in {len(folders)} folders")
+    if errors:
+        sys.exit(1)
+
+
+def _store(folder: Path) -> Store:
+    from harness.results.store import existing
+
+    return existing(folder)
 
 
 def _end(store: Store, summary: str) -> None:

@@ -25,7 +25,9 @@ from harness.report.appendix import cells, links
 from harness.report.claims import CLAIMS, QUESTIONS, VERDICT_RULE, Claim, Outcome, Verdict, telling
 from harness.report.figures import drawings
 from harness.report.figures.chart import Chart, Drawing, Pictures
+from harness.report.figures.profiles import profile_figures
 from harness.report.series import series_table
+from harness.report.tables import leaderboard
 from harness.report.tables.text import to_html
 from harness.results import SCHEMA, Store
 from harness.results.whole_file import put
@@ -90,6 +92,7 @@ def build(
     figures = {figure.name: figure for figure in drawings(rows, store)}
     judged = [_judged(claim, rows, figures) for claim in CLAIMS]
     answering = {one["figure"].name for one in judged if one["figure"]}
+    board = leaderboard.entries(rows)
     others = [figure for figure in figures.values() if figure.name not in answering]
     return environment.get_template("page.html.j2").render(
         style=Markup(style),
@@ -103,6 +106,10 @@ def build(
         questions=_by_question(judged),
         verdicts=list(Verdict),
         verdict_rule=VERDICT_RULE,
+        leaderboard=[(title, to_html(frame, caption=title)) for title, frame in leaderboard.tables(board)],
+        families=board["family"].unique().sort().to_list(),
+        profiles=list(profile_figures(rows)),
+        leaderboard_notes=leaderboard.NOTES,
         figures=_by_experiment(others),
         figure_count=len(others),
         plain=_plain,

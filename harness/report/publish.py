@@ -14,6 +14,7 @@ import polars as pl
 from harness.paper import published
 from harness.paper.experiments import statement
 from harness.report.figures import drawings, figures_of_experiments, headline
+from harness.report.tables import leaderboard
 from harness.report.tables.columns import with_stars
 from harness.report.tables.comparison import compare_across, with_setting
 from harness.report.tables.index import TABLES
@@ -166,9 +167,9 @@ def refresh(store: Store) -> list[Path]:
 
 @dataclass(frozen=True)
 class _Part:
-    """Rows whose tables and figures depend on no others: those of an experiment, or all for the headline alone."""
+    """Rows whose tables and figures depend on no others: of an experiment, or of all for headline and leaderboard."""
 
-    name: str  # of the experiment; empty for the headline
+    name: str  # of the experiment; empty for the headline, and "leaderboard"
     rows: pl.DataFrame
 
     @property
@@ -178,6 +179,8 @@ class _Part:
     def write(self, store: Store, folder: Path) -> list[Path]:
         if not self.name:
             return write_drawings(headline(self.rows), folder)
+        if self.name == "leaderboard":
+            return write_leaderboard(self.rows, folder)
         tables = write_tables(pages(self.rows), folder)
         # What asv timed has tables alone.
         drawn = [] if self.name == "asv" else write_drawings(figures_of_experiments(self.rows, store), folder)
@@ -188,7 +191,8 @@ def _parts(store: Store) -> list[_Part]:
     rows, _ = store.frame()
     with_all, _ = with_asv(rows, store.folder / "asv")
     experiments = with_all.group_by("experiment", maintain_order=True)
-    return [_Part("", rows.filter(kind="runtime")), *(_Part(str(name), own) for (name,), own in experiments)]
+    shared = [_Part("", rows.filter(kind="runtime")), _Part("leaderboard", rows.filter(kind="likelihood"))]
+    return [*shared, *(_Part(str(name), own) for (name,), own in experiments)]
 
 
 def _contents(folder: Path, names: Iterable[str]) -> dict[str, str]:
@@ -225,6 +229,12 @@ def write_drawings(drawn: Iterable[Drawing], folder: Path) -> list[Path]:
 def write_tables(pages: Iterable[Page], folder: Path) -> list[Path]:
     """Write pages as Markdown in ``tables`` of a folder; return the files."""
     return _write(((f"{page.name}.md", page.text()) for page in pages), folder / "tables")
+
+
+def write_leaderboard(rows: pl.DataFrame, folder: Path) -> list[Path]:
+    """Write the leaderboard of rows as Markdown in ``tables`` of a folder; return the file, if any row fills it."""
+    text = leaderboard.text(rows)
+    return _write([("leaderboard.md", text)] if text else [], folder / "tables")
 
 
 def _write(texts: Iterable[tuple[str, str]], folder: Path) -> list[Path]:

@@ -67,6 +67,24 @@ for (const part of document.querySelectorAll(".appendix")) {
   addFilter(part, [...part.children], part.dataset.title);
 }
 
+// One choice of family for all tables of the leaderboard; a line's own filter stays as it is.
+const board = document.getElementById("leaderboard");
+const families = JSON.parse(board.dataset.families);
+if (families.length > 1) {
+  const label = document.createElement("label");
+  label.className = "filter";
+  const select = document.createElement("select");
+  select.append(...["every family", ...families].map((name, index) => new Option(name, index ? name : "")));
+  select.addEventListener("change", () => {
+    for (const table of board.querySelectorAll("table")) {
+      const column = [...table.tHead.rows[0].cells].findIndex((cell) => cell.textContent === "family");
+      for (const row of table.tBodies[0].rows) row.classList.toggle("off", select.value && row.cells[column].textContent !== select.value);
+    }
+  });
+  label.append("Family", select);
+  board.querySelector(".table").before(label);
+}
+
 // A link into something closed opens it.
 function reveal() {
   let target = document.getElementById(decodeURIComponent(location.hash.slice(1)));

@@ -34,22 +34,39 @@ class Row:
         experiment: What asked for it, such as ``table2-mnist-fc`` or ``runtime``.
         profile: How far the protocol was shortened: quick, paper, or custom.
         recipe: How it was trained: a name of `harness.paper.configurations`, and what was changed; none for a timing.
-        method: Name of the method, with its objective and the form of its linear layers beside it; or ``machine``.
+        method: Name of the method; or ``machine``.
+        objective: What the training of the method minimises, such as ml or dsm.
+        linear: The form of the method's linear layers, such as dense or lu.
         dataset: Name of the data, or ``normal`` for the synthetic batches of a timing.
-        architecture: Name of the network; D is the dimension, L the number of linear layers, B the batch size.
+        architecture: Name of the network.
+        shape: The shape of one sample, such as 1x28x28.
+        D: The dimension of a sample.
+        L: The number of linear layers.
+        B: The batch size.
         parameters: Number of trained numbers.
-        metric: What was measured, in `unit`; ci_low and ci_high bound a 95 % interval from n repetitions.
+        seed: Seed of the initial weights, the noise and the order of the data.
+        dtype: Number format of the weights and data.
+        device: Device of the computation: cpu, cuda or cuda:N.
+        threads: Number of torch's threads.
+        metric: What was measured.
+        value: The number; null unless the status is ok.
+        unit: Unit of the value and its interval.
+        ci_low: Lower end of the value's 95 % interval; null if it has none.
+        ci_high: Upper end of the value's 95 % interval; null if it has none.
+        n: Number of repetitions or draws that the value and its interval are from.
+        status: ok, diverged, failed or unavailable; the last three have no value and a reason.
+        reason: Why there is no value. An ok row has a reason only if something has to be known about its value:
+            `NOISY`, `BETTER_THAN_TRUTH`, or that its method changed shared settings.
+        config: Everything else that determines the cell, as JSON.
+        versions: Versions of Python, torch and the method's libraries, as JSON.
+        cpu: Name of the processor and number of its cores.
+        gpu: Name of the GPU; null if none was used.
+        commit: Commit of this project, with a + where files differed from it.
+        started_at: Time at which the measurement was started, UTC, ISO 8601.
         iteration: For a metric that is followed through training, the step where this value was seen; for one of
             several repetitions or draws its number, the same for all methods that shared it.
         seconds: For a metric that is followed through training, the training time spent until then.
         limits: What the method declares that it cannot do, or does otherwise than the recipe says.
-        status: ok, diverged, failed or unavailable; the last three have no value and a reason. An ok row has a reason
-            only if something has to be known about its value: `NOISY`, `BETTER_THAN_TRUTH`, or that its method changed
-            shared settings.
-        config: Everything else that determines the cell, as JSON.
-        versions: Versions of Python, torch and the method's libraries, as JSON.
-        commit: Commit of this project, with a + where files differed from it.
-        started_at: Time at which the cell was started, UTC, ISO 8601.
     """
 
     cell: str

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import tempfile
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
@@ -136,14 +137,17 @@ class Store:
         cells = self._cells(partial(self._report, only_read=True), unchecked=True)
         return derived(pl.concat([to_frame([]), *(cell.rows for _, cell in cells)])), self.notes
 
-    def verify(self) -> int:
+    def verify(self, only_read: bool = False) -> int:
         """Check every file against its place, its digest and its keys, and add a line to `notes` for all that is wrong.
+
+        Args:
+            only_read: Whether damaged files stay where they are.
 
         Returns:
             The number of cells that are as they were written.
         """
         good = 0
-        for experiment, cell in self._cells(self._report):
+        for experiment, cell in self._cells(partial(self._report, only_read=only_read)):
             self.arrays(experiment, cell.name)  # which names them if they are damaged
             good += 1
         for path in sorted(self.folder.glob("cells/**/*")):
@@ -361,6 +365,31 @@ class Store:
         line = printable(line)
         if line not in self.notes:
             self.notes.append(line)
+
+
+def existing(folder: Path) -> Store:
+    """Return the store of a folder that a run has written.
+
+    Raises:
+        InputError: if the folder holds no results.
+    """
+    if not (folder / "cells").is_dir():
+        raise InputError(f"{folder} holds no results: it has no folder cells/; give a folder that a run has written")
+    return Store(folder)
+
+
+def load_results(folder: Path | str) -> pl.DataFrame:
+    """Return all rows of a results folder, one line each; what cannot be read is told in warnings and left out.
+
+    The columns are those of `harness.results.Row`, and then those of `harness.results.derived.derived`.
+
+    Raises:
+        InputError: if the folder holds no results.
+    """
+    rows, notes = existing(Path(folder)).frame()
+    for note in notes:
+        warnings.warn(note, stacklevel=2)
+    return rows
 
 
 def _mark(path: Path) -> _Mark:

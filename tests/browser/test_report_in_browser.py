@@ -14,6 +14,7 @@ from selenium.webdriver import Chrome, Keys
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webelement import WebElement
+from selenium.webdriver.support.select import Select
 from selenium.webdriver.support.wait import WebDriverWait
 
 Opened = Callable[..., Chrome]
@@ -309,3 +310,20 @@ def test_it_reads_without_scripts(opened: Opened, quick_page: Path) -> None:
         assert driver.find_elements(By.CSS_SELECTOR, "th button, .filter") == []
     finally:
         driver.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": False})
+
+
+def test_the_leaderboard_is_filtered_by_family(opened: Opened, page: Path) -> None:
+    driver = opened(page, fragment="#leaderboard")
+    shown = """
+      return [...document.querySelectorAll("#leaderboard tbody tr")]
+        .filter((row) => getComputedStyle(row).display !== "none").map((row) => row.textContent);
+    """
+    before = driver.execute_script(shown)
+    select = driver.find_element(By.CSS_SELECTOR, "#leaderboard label select")
+    assert select.accessible_name.startswith("Family")
+    Select(select).select_by_visible_text("score matching")
+    after = driver.execute_script(shown)
+    assert 0 < len(after) < len(before)
+    assert all("score matching" in text for text in after)
+    Select(select).select_by_visible_text("every family")
+    assert driver.execute_script(shown) == before

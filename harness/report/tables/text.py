@@ -31,15 +31,20 @@ def file_stem(*parts: str) -> str:
     return quote("-".join(parts), safe=" ,+=()")
 
 
-def to_html(frame: pl.DataFrame, extra: Mapping[str, Sequence[Markup]] | None = None) -> Markup:
-    """Write a frame without its empty columns as an HTML table; no value becomes markup but in the extra columns."""
+def to_html(frame: pl.DataFrame, extra: Mapping[str, Sequence[Markup]] | None = None, caption: str = "") -> Markup:
+    """Write a frame without its empty columns as an HTML table; no value becomes markup but in the extra columns.
+
+    A caption stands in the table for those who hear it; nothing else is shown of it.
+    """
     filled = [column for column in frame if column.null_count() < frame.height]
     columns = [(_class(column), column.name, list(map(_shown, column))) for column in filled]
     columns += [(Markup(' class="markup"'), name, list(cells)) for name, cells in (extra or {}).items()]
     head = Markup("").join(Markup('<th scope="col"{}>{}</th>').format(kind, name) for kind, name, _ in columns)
     cells = [[Markup("<td{}>{}</td>").format(kind, text) for text in texts] for kind, _, texts in columns]
     lines = Markup("\n").join(Markup("<tr>{}</tr>").format(Markup("").join(line)) for line in zip(*cells, strict=True))
-    return Markup("<table>\n<thead><tr>{}</tr></thead>\n<tbody>\n{}\n</tbody>\n</table>").format(head, lines)
+    named = Markup("<caption>{}</caption>\n").format(caption) if caption else ""
+    table = Markup("<table>\n{}<thead><tr>{}</tr></thead>\n<tbody>\n{}\n</tbody>\n</table>")
+    return table.format(named, head, lines)
 
 
 def _class(column: pl.Series) -> Markup:
@@ -73,4 +78,4 @@ def holds_numbers(column: pl.Series) -> bool:
     """Return whether every value of a column is a number, or text that begins with one, before a space or a star."""
     if column.dtype != pl.String:
         return column.dtype.is_numeric()
-    return column.count() > 0 and bool(column.drop_nulls().str.contains(r"^[\d,.]+( |\*|$)").all())
+    return column.count() > 0 and bool(column.drop_nulls().str.contains(r"^-?[\d,.]+( |\*|$)").all())

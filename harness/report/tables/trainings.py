@@ -17,7 +17,7 @@ from harness.report.tables.columns import STAR, half_width, is_disturbed, of_ebf
 from harness.results.statistics import LEVEL, Comparison, Estimate, holm, mean_interval, paired_difference
 
 _NETWORK = ("dataset", "architecture", "method", "recipe")
-_STRUCTURE = [*_NETWORK, "shape", "D", "L", "B", "dtype", "device", "threads", "EMA", "MaP", "training"]
+STRUCTURE = [*_NETWORK, "shape", "D", "L", "B", "dtype", "device", "threads", "EMA", "MaP", "training"]
 """What tells two trainings apart, seeds aside."""
 
 _LEVELS = [("mnist", "fc", 985 / (784 * math.log(2))), ("mnist", "cnn", 960 / (784 * math.log(2)))]
@@ -44,7 +44,7 @@ def likelihood(rows: pl.DataFrame) -> pl.DataFrame:
     rows = rows.filter(~_has_divergence(rows), ~_is_crossed(), kind="likelihood")
     others = {"bits_per_dim": "bits/dim", "training_iterations": "steps"}
     return (
-        _with_metrics(_over_seeds(rows, "nll"), rows, others)
+        with_metrics(over_seeds(rows, "nll"), rows, others)
         .pipe(_with_seconds, rows)
         .join(of_ebflow(published.likelihood()), on=["dataset", "architecture", "method"], how="left")
         .pipe(_with_priors)
@@ -77,7 +77,7 @@ def differences(rows: pl.DataFrame) -> pl.DataFrame:
     lines = []
     shared = ["dataset", "architecture", "shape", "D", "dtype", "device", "smooth_noise", "project"]
     for _, group in rows.group_by(shared, maintain_order=True):
-        trainings = [_scored(key, own) for key, own in group.group_by(_STRUCTURE, maintain_order=True)]
+        trainings = [_scored(key, own) for key, own in group.group_by(STRUCTURE, maintain_order=True)]
         trainings.sort(key=lambda training: fmean(training.seeds.values()))
         compared = {
             (first, second): _paired(trainings[second], trainings[first])
@@ -102,10 +102,10 @@ def differences(rows: pl.DataFrame) -> pl.DataFrame:
 def points(rows: pl.DataFrame) -> pl.DataFrame:
     """Return test NLL, KL and Fisher divergence (nats) of the synthetic sets, from their exact density."""
     rows = rows.filter(pl.col("kind") == "likelihood", _has_divergence(rows))
-    scored = pl.concat([_over_seeds(rows, "kl"), _over_seeds(rows.filter(pl.col("status") != "ok"), "nll")])
+    scored = pl.concat([over_seeds(rows, "kl"), over_seeds(rows.filter(pl.col("status") != "ok"), "nll")])
     others = {"nll": "NLL nats", "fisher": "Fisher", "skipped_steps": "skipped steps"}
     table = (
-        _with_metrics(scored, rows, others)
+        with_metrics(scored, rows, others)
         .sort("dataset", "value", nulls_last=True)
         .with_columns(half_width().alias("KL nats +-"))
         .rename({"value": "KL nats"})
@@ -126,10 +126,10 @@ def ablation(rows: pl.DataFrame) -> pl.DataFrame:
     """
     rows = rows.filter(~_has_divergence(rows), _is_crossed(), kind="likelihood")
     norm = pl.col("value").median().alias("gradient norm"), pl.col("value").quantile(0.9).alias("its 90 % quantile")
-    norms = rows.filter(metric="gradient_norm").group_by(_STRUCTURE).agg(norm)
+    norms = rows.filter(metric="gradient_norm").group_by(STRUCTURE).agg(norm)
     return (
-        _with_metrics(_over_seeds(rows, "nll"), rows, {"training_iterations": "steps"})
-        .join(norms, on=_STRUCTURE, how="left", nulls_equal=True)
+        with_metrics(over_seeds(rows, "nll"), rows, {"training_iterations": "steps"})
+        .join(norms, on=STRUCTURE, how="left", nulls_equal=True)
         .join(of_ebflow(published.ablation()), on=["dataset", "architecture", "method", "EMA", "MaP"], how="left")
         .sort(*_NETWORK, "MaP", "EMA")
         .rename({"value": "NLL nats", "published_nll": "published NLL"})
@@ -158,7 +158,7 @@ def time_to_level(rows: pl.DataFrame) -> pl.DataFrame:
         .with_columns(bits=pl.col("value") / (pl.col("D") * math.log(2)))
         .sort("iteration")
     )
-    keys = [*_STRUCTURE, "seed", "level"]
+    keys = [*STRUCTURE, "seed", "level"]
     reached = (
         curve.filter(pl.col("bits") <= pl.col("level"))
         .group_by(keys)
@@ -195,7 +195,7 @@ def curves(rows: pl.DataFrame) -> pl.DataFrame:
     Beside them stands the objective's own loss, where a training kept it.
     """
     rows = rows.filter(kind="likelihood").sort("iteration")
-    watched = [*_STRUCTURE, "seed"]
+    watched = [*STRUCTURE, "seed"]
     losses = rows.filter(metric="validation_loss").select(*watched, "iteration", loss="value")
     rows = rows.filter(metric="validation_curve").join(
         losses, on=[*watched, "iteration"], how="left", nulls_equal=True, maintain_order="left"
@@ -214,7 +214,7 @@ def curves(rows: pl.DataFrame) -> pl.DataFrame:
         )
         .filter(pl.col("from step") < pl.col("last step"))
         .sort(*_NETWORK, "MaP", "EMA", "seed", maintain_order=True)
-        .select("method", "recipe", "dataset", "architecture", pl.exclude(*_NETWORK, *_STRUCTURE[4:11], "training"))
+        .select("method", "recipe", "dataset", "architecture", pl.exclude(*_NETWORK, *STRUCTURE[4:11], "training"))
     )
     return table if table["last loss"].count() else table.drop("loss there", "last loss")
 
@@ -227,7 +227,7 @@ def refreshes(rows: pl.DataFrame) -> pl.DataFrame:
     """
     rows = rows.filter(kind="likelihood")
     error, cosine = (
-        rows.filter(metric=metric).group_by(_STRUCTURE).agg(*columns)
+        rows.filter(metric=metric).group_by(STRUCTURE).agg(*columns)
         for metric, columns in {
             "log_z_gradient_error": (
                 pl.col("value").median().alias("error, median"),
@@ -240,10 +240,10 @@ def refreshes(rows: pl.DataFrame) -> pl.DataFrame:
         }.items()
     )
     return (
-        _with_metrics(_over_seeds(rows, "steps_per_refresh"), rows, {"nll": "NLL nats"})
+        with_metrics(over_seeds(rows, "steps_per_refresh"), rows, {"nll": "NLL nats"})
         .pipe(_with_seconds, rows)
-        .join(error, on=_STRUCTURE, how="left", nulls_equal=True)
-        .join(cosine, on=_STRUCTURE, how="left", nulls_equal=True)
+        .join(error, on=STRUCTURE, how="left", nulls_equal=True)
+        .join(cosine, on=STRUCTURE, how="left", nulls_equal=True)
         .sort(*_NETWORK)
         .rename({"value": "steps a refresh"})
         .select(
@@ -282,7 +282,7 @@ def _scored(key: Iterable[Any], own: pl.DataFrame) -> _Scored:
     """Collect the test NLLs of one training."""
     seeds = own.filter(metric="nll").select("seed", "value").rows()
     draws = own.filter(metric="nll_of_draw").select("seed", "iteration", "value").rows()
-    named = dict(zip(_STRUCTURE, key, strict=True))
+    named = dict(zip(STRUCTURE, key, strict=True))
     return _Scored(named, dict(seeds), {(seed, draw): value for seed, draw, value in draws})
 
 
@@ -297,24 +297,24 @@ def _paired(own: _Scored, best: _Scored) -> tuple[Comparison, str]:
     return paired_difference([own.draws[draw] for draw in draws], [best.draws[draw] for draw in draws]), "draws"
 
 
-def _with_metrics(table: pl.DataFrame, rows: pl.DataFrame, names: Mapping[str, str]) -> pl.DataFrame:
+def with_metrics(table: pl.DataFrame, rows: pl.DataFrame, names: Mapping[str, str]) -> pl.DataFrame:
     """Add the means over seeds of more metrics, each under its name, and half the interval under the name and +-."""
     for metric, name in names.items():
-        means = _over_seeds(rows, metric)
-        means = means.select(*_STRUCTURE, pl.col("value").alias(name), half_width().alias(f"{name} +-"))
-        table = table.join(means, on=_STRUCTURE, how="left", nulls_equal=True)
+        means = over_seeds(rows, metric)
+        means = means.select(*STRUCTURE, pl.col("value").alias(name), half_width().alias(f"{name} +-"))
+        table = table.join(means, on=STRUCTURE, how="left", nulls_equal=True)
     return table
 
 
 def _with_seconds(table: pl.DataFrame, rows: pl.DataFrame) -> pl.DataFrame:
     """Add the mean seconds of training over seeds, with a star if those of one seed mean little."""
     marked = rows.with_columns(disturbed=is_disturbed()).filter(metric="training_seconds")
-    marked = marked.group_by(_STRUCTURE).agg(pl.col("disturbed").any().alias("training s" + STAR))
-    table = _with_metrics(table, rows, {"training_seconds": "training s"})
-    return table.join(marked, on=_STRUCTURE, how="left", nulls_equal=True)
+    marked = marked.group_by(STRUCTURE).agg(pl.col("disturbed").any().alias("training s" + STAR))
+    table = with_metrics(table, rows, {"training_seconds": "training s"})
+    return table.join(marked, on=STRUCTURE, how="left", nulls_equal=True)
 
 
-def _over_seeds(rows: pl.DataFrame, metric: str) -> pl.DataFrame:
+def over_seeds(rows: pl.DataFrame, metric: str) -> pl.DataFrame:
     """Average one metric over seeds, with a t-interval from two seeds on; one seed keeps its own interval."""
     good = pl.col("status") == "ok"
     numbers = pl.Struct({"value": pl.Float64, "low": pl.Float64, "high": pl.Float64, "n": pl.Int64})
@@ -324,7 +324,7 @@ def _over_seeds(rows: pl.DataFrame, metric: str) -> pl.DataFrame:
     single = pl.col("seeds") == 1
     return (
         rows.filter(metric=metric)
-        .group_by(_STRUCTURE, maintain_order=True)
+        .group_by(STRUCTURE, maintain_order=True)
         .agg(
             pl.col("value").filter(good).alias("values"),
             pl.col("ci_low", "ci_high").filter(good).first(),
@@ -334,5 +334,5 @@ def _over_seeds(rows: pl.DataFrame, metric: str) -> pl.DataFrame:
         )
         .with_columns(estimate.struct.unnest())
         .with_columns(pl.when(single).then(f"ci_{end}").otherwise(end).alias(end) for end in ("low", "high"))
-        .select(*_STRUCTURE, "value", "low", "high", "seeds", "parameters", "status")
+        .select(*STRUCTURE, "value", "low", "high", "seeds", "parameters", "status")
     )

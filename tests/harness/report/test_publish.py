@@ -137,7 +137,7 @@ def test_only_what_changed_is_made_again(
         assert all(path.is_file() and path.read_text() != "edited" for path in files)
         return made
 
-    assert refreshed() == ["", "figure2a-fc", "runtime", "asv"]
+    assert refreshed() == ["", "leaderboard", "figure2a-fc", "runtime", "asv"]
     assert refreshed() == []
     store.write([make_row(cell="a" * 16, seed=1)])
     assert refreshed() == ["", "runtime"]
@@ -146,9 +146,9 @@ def test_only_what_changed_is_made_again(
     assert refreshed() == ["figure2a-fc", "runtime"]
     with monkeypatch.context() as other:
         other.setattr(publish, "code_digest", lambda: "newer")
-        assert len(refreshed()) == 4
+        assert len(refreshed()) == 5
     (tmp_path / "rendered.json").write_text("[]")
-    assert len(refreshed()) == 4
+    assert len(refreshed()) == 5
 
 
 def test_what_asv_wrote_in_the_folder_has_tables_too(tmp_path: Path, make_row: Callable[..., Row]) -> None:

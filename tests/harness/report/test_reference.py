@@ -20,6 +20,7 @@ def assert_same(committed: Path, made: Path) -> None:
 def test_tables(tmp_path: Path) -> None:
     rows, _ = publish.with_asv(Store(REFERENCE).frame()[0], REFERENCE / "asv")
     publish.write_tables(publish.pages(rows), tmp_path)
+    publish.write_leaderboard(rows, tmp_path)
     assert_same(REFERENCE / "tables", tmp_path / "tables")
 
 
