@@ -8,6 +8,7 @@ from pathlib import Path
 
 import polars as pl
 
+from harness import datasets
 from harness.paper import published
 from harness.report.tables.columns import STAR, is_disturbed, with_stars
 from harness.report.tables.text import text_of, to_markdown
@@ -24,7 +25,8 @@ FACTORS = (1.0, 1.5, 2.0, 3.0, 5.0, 10.0, 30.0)
 NOTES = (
     "A line is the best training of a method on a dataset: the recipe and architecture with the lowest validation NLL. "
     "The test NLL chooses nothing.",
-    "The interval is a 95 % t-interval over seeds, or over draws of the test noise where there is one seed.",
+    "The interval is a 95 % t-interval over seeds. Where there is one seed it is over draws of the test noise, "
+    "or over test samples if they get none.",
     "A dataset has trainings of one version of this project, the one in which most methods were trained, with uniform "
     "noise on grey levels, and of the full length of their recipe. Trainings of the quick profile stand only on a "
     "dataset that has no full one, and the column length says so. A training that an option shortened is left out.",
@@ -72,7 +74,7 @@ def entries(rows: pl.DataFrame) -> pl.DataFrame:
 
     Returns:
         A frame sorted by dataset and rank. ``nll`` is the mean test NLL in nats over ``seeds``, ``low`` and ``high``
-        bound its 95 % interval, which is over what ``interval`` says (seeds or draws). ``rank`` is the place among the
+        bound its 95 % interval, which is over what ``interval`` says (seeds, draws or samples). ``rank`` is the place among the
         ``ranked`` methods of the dataset. ``gap`` is the distance to the best NLL in nats a dimension, infinite where
         the training failed. ``training_seconds`` mean little where ``noisy`` is true.
         ``seconds_to_best`` is infinite where a training never came within 1 % of the best validation NLL, and null
@@ -83,6 +85,7 @@ def entries(rows: pl.DataFrame) -> pl.DataFrame:
     facts = rows.group_by(STRUCTURE).agg(
         pl.col(_FACTS).first(),
         marked=pl.col("reason").str.contains(BETTER_THAN_TRUTH, literal=True).any(),
+        drawn=(pl.col("metric") == "nll_of_draw").any(),
         failed=pl.col("status").is_in(["diverged", "failed"]).any(),
         noisy=pl.col("disturbed").any(),
         cells=pl.col("cell").unique(maintain_order=True),
@@ -100,12 +103,12 @@ def entries(rows: pl.DataFrame) -> pl.DataFrame:
     best, level = (pl.when(counts).then(name).min().over("dataset") for name in ("nll", "validation_nll"))
     lost = pl.col("nll").is_null() & pl.col("failed")
     several = pl.when(pl.col("seeds") > 1).then(pl.lit("seeds"))
-    over_draws = pl.when(pl.col("low").is_not_null()).then(pl.lit("draws"))
+    over = pl.when("drawn").then(pl.lit("draws")).otherwise(pl.lit("samples"))
     board = board.with_columns(
         rank=place.rank("average").over("dataset"),
         ranked=place.count().over("dataset").cast(pl.Int64),
         gap=pl.when(lost).then(math.inf).when(counts).then((pl.col("nll") - best) / pl.col("D")),
-        interval=pl.coalesce(several, over_draws),
+        interval=pl.coalesce(several, pl.when(pl.col("low").is_not_null()).then(over)),
         level=level + 0.01 * level.abs(),
     )
     seconds = pl.col("seconds_to_best")
@@ -209,8 +212,20 @@ def lines(board: pl.DataFrame) -> pl.DataFrame:
 
 
 def published_numbers() -> pl.DataFrame:
-    """Return the test NLLs in nats that other people published: dataset, architecture, method and ``NLL nats``."""
-    return published.priors().rename({"published_nll": "NLL nats"})
+    """Return the test NLLs in nats that other people published: dataset, architecture, method and ``NLL nats``.
+
+    Log-likelihoods in logit space are left out: no NLL of this project is in that space.
+    """
+    scores = []
+    for score in published.tabular() + published.images():
+        method = f"{score.method} ({score.paper})"
+        if score.unit == "nats":
+            scores.append((score.dataset, None, method, -score.value))
+        elif score.unit == "bits/dim" and score.dataset in datasets.names():
+            dimension = math.prod(datasets.shape(score.dataset))
+            scores.append((score.dataset, None, method, score.value * dimension * math.log(2)))
+    priors = published.priors().rename({"published_nll": "NLL nats"})
+    return pl.concat([priors, pl.DataFrame(scores, schema=priors.schema, orient="row")])
 
 
 def tables(board: pl.DataFrame) -> Iterator[tuple[str, pl.DataFrame]]:
