@@ -82,4 +82,4 @@ def _checks(folder: Path, rows: pl.DataFrame) -> list[tuple[pl.Expr, str]]:
 
 def _version(project: str) -> tuple[int, ...]:
     """Return a version of this project as numbers; empty if it is none."""
-    return tuple(map(int, project.split("."))) if re.fullmatch(r"\d+\.\d+\.\d+", project) else ()
+    return tuple(map(int, project.split("."))) if re.fullmatch(r"\d{1,6}\.\d{1,6}\.\d{1,6}", project) else ()
