@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import html
 import json
 import math
@@ -133,14 +134,17 @@ def test_the_recipe_is_chosen_by_validation_and_never_by_test(training: Training
 
 
 def test_seeds_make_an_interval_and_one_seed_keeps_its_own(training: Training) -> None:
+    drawn = training("b-ml", "one", 4.0, ci_low=3.9, ci_high=4.1, n=10)
     rows = frame(
+        [dataclasses.replace(drawn[0], metric="nll_of_draw", iteration=0)],
         *(training("a-ml", "one", nll, seed=seed, memory=2.0**20 * (1 + seed)) for seed, nll in enumerate([1, 2, 3])),
-        training("b-ml", "one", 4.0, ci_low=3.9, ci_high=4.1, n=10),
+        drawn,
         training("c-ml", "one", 5.0),
+        training("d-ml", "one", 6.0, ci_low=5.9, ci_high=6.1, n=94_920),
     )
     board = leaderboard.entries(rows)
-    assert column(board, "interval") == {"a-ml": "seeds", "b-ml": "draws", "c-ml": None}
-    assert column(board, "seeds") == {"a-ml": 3, "b-ml": 1, "c-ml": 1}
+    assert column(board, "interval") == {"a-ml": "seeds", "b-ml": "draws", "c-ml": None, "d-ml": "samples"}
+    assert column(board, "seeds") == {"a-ml": 3, "b-ml": 1, "c-ml": 1, "d-ml": 1}
     assert board.filter(method="a-ml").select("nll", "low", "high").row(0) == pytest.approx(
         (2, -0.4841, 4.4841), abs=1e-4
     )
@@ -240,9 +244,18 @@ def test_published_numbers_stand_between_measured_ones(training: Training) -> No
     assert shown["method"][0] == "b-ml"
     assert shown["method"][-1] != "a-ml"
     published = shown.filter(recipe="published")
-    assert published.height == len(leaderboard.published_numbers())
+    assert published.height == len(leaderboard.published_numbers().filter(dataset="mnist"))
     assert published["rank"].null_count() == published.height
     assert shown["NLL nats"].is_sorted()
+
+
+def test_published_numbers_are_in_the_units_of_ours() -> None:
+    numbers = leaderboard.published_numbers()
+    assert numbers.filter(dataset="bsds300", method="RQ-NSF (C) (1906.04032)")["NLL nats"].to_list() == [-157.54]
+    (ffjord,) = numbers.filter(dataset="mnist", method="ffjord (1810.01367)")["NLL nats"]
+    assert ffjord == pytest.approx(0.99 * 784 * math.log(2))
+    assert not numbers["method"].str.contains("maf_mog").any()  # that is in logit space
+    assert "imagenet64" not in numbers["dataset"]  # which is no dataset of ours
 
 
 def test_the_page_has_it_with_names_for_everything(training: Training, tmp_path: Path) -> None:
