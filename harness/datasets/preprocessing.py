@@ -90,25 +90,45 @@ class Identity(Preprocessing):
 class Standardize(Preprocessing):
     """Take every column to mean 0 and standard deviation 1: x = (v - mean) / scale; log|det J| = -sum log scale.
 
-    The NLL stays in the units of the data, because the log-determinant counts.
+    The NLL stays in the units of the data, because the log-determinant counts. A column of rounded values, such as
+    whole numbers, has no density: v = raw + width * u, with fresh uniform noise u on [0, 1), has one. For whole numbers
+    of width 1 the NLL is then a bound of that of their probability, as for grey levels.
 
     Attributes:
         mean: What is subtracted, one number a column.
         scale: What is divided by, one number above 0 a column.
+        width: Width of the noise, one number a column, 0 for a column without noise; empty if no column has noise.
+        origin: One of the rounded values of each column, from which the others lie whole widths away.
 
     Raises:
-        InputError: if the two have other lengths, or a scale is not above 0.
+        InputError: if the lengths differ, a scale is not above 0, or a width is negative.
     """
 
     mean: tuple[float, ...]
     scale: tuple[float, ...]
+    width: tuple[float, ...] = ()
+    origin: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         if len(self.mean) != len(self.scale) or not all(0 < scale < math.inf for scale in self.scale):
             raise InputError("a standardisation needs one mean and one scale above 0 for each column")
+        if not len(self.width) == len(self.origin) in (0, len(self.mean)) or min(self.width, default=0) < 0:
+            raise InputError("the noise of a table needs one width of at least 0 and one origin for each column")
+
+    def rounded(self, data: Tensor) -> Tensor:
+        """Take points of data space, `(B, D)`, to the rounded value below them in the columns that have noise."""
+        if not self.width:
+            return data
+        width, origin = (
+            torch.tensor(values, dtype=data.dtype, device=data.device) for values in (self.width, self.origin)
+        )
+        return torch.where(width > 0, ((data - origin) / width).floor() * width + origin, data)
 
     def _add_noise(self, raw: Tensor, generator: torch.Generator | None) -> Tensor:
-        return raw
+        if not self.width:
+            return raw
+        noise = torch.rand(raw.shape, generator=generator, dtype=raw.dtype, device=raw.device)
+        return raw + noise * torch.tensor(self.width, dtype=raw.dtype, device=raw.device)
 
     def _transform(self, like: Tensor) -> ComposeTransform:
         mean, scale = (

@@ -446,6 +446,8 @@ CHANGES_OF_TRAINING: list[dict[str, Any]] = [
     {"preprocess": False},
     {"clean_batches": True},
     {"standardize": True},
+    {"columns": ("a",)},
+    {"dequantize": True},
 ]
 
 
