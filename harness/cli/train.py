@@ -274,7 +274,7 @@ def _table(name: str, columns: str | None, standardize: bool, dequantize: bool, 
         if columns is not None:
             raise InputError(f"{name} has no columns to choose; --columns is for the path of a file")
         return {}
-    chosen = tuple(columns.split(",")) if columns else ()
+    chosen = tuple(name.strip() for name in columns.split(",")) if columns else ()
     declared = declare(Path(name), chosen)
     array, names, left_out = datasets.read_rows(declared.path, chosen, finite=False)
     if left_out:

@@ -14,8 +14,8 @@ _COPIES = 0.01  # share of rows that repeat another, from which a user is told
 _MOST_DECIMALS = 6
 _DEPENDENT = 1e-10  # share of a column's variance that the columns before it leave unexplained
 _USED = 1e-6  # coefficient of a standardised column, from which it is named as one that determines another
-_UNRESOLVED = 1e-3  # standard deviations between two neighbouring numbers of float32, from which a column is refused
-_RANGE = 1e30  # standard deviations outside 1 / _RANGE to _RANGE overflow in float32
+_UNRESOLVED = 1e-3  # mean deviations between two neighbouring numbers of float32, from which a column is refused
+_RANGE = 1e30  # mean deviations outside 1 / _RANGE to _RANGE overflow in float32
 
 
 @dataclass(frozen=True)
@@ -128,6 +128,11 @@ def _dependent(array: np.ndarray, columns: list[int], called: list[str]) -> dict
     offset /= np.abs(offset).max(0)
     scaled = offset / np.sqrt(np.square(offset).sum(0))
     correlation = scaled.T @ scaled
+    try:
+        if np.square(np.linalg.cholesky(correlation).diagonal()).min() > _DEPENDENT:
+            return {}  # the elimination below takes a minute for 3,000 columns
+    except np.linalg.LinAlgError:
+        pass
     factor = np.zeros_like(correlation)
     kept: list[int] = []
     dependent = {}
@@ -152,9 +157,10 @@ def _unresolved(array: np.ndarray, columns: list[int], called: list[str]) -> dic
     """Return what is said of the columns whose spread is too small or too large for float32 at their magnitude."""
     unresolved = {}
     for number in columns:
-        largest, spread = np.abs(array[:, number]).max(), array[:, number].std()
+        values = array[:, number]
+        largest, spread = np.abs(values).max(), np.abs(values - values.mean()).mean()
         if largest * 2.0**-23 > _UNRESOLVED * spread or not 1 / _RANGE < spread < _RANGE or largest > _RANGE:
-            unresolved[number] = f"{called[number]} (numbers up to {largest:.3g}, standard deviation {spread:.3g})"
+            unresolved[number] = f"{called[number]} (numbers up to {largest:.3g}, mean deviation {spread:.3g})"
     return unresolved
 
 
