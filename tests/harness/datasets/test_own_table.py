@@ -101,7 +101,7 @@ def test_every_kind_of_problem_is_one_line() -> None:
         "columns that other columns determine, so that there is no density: 'f' (equal to 'b'); leave them out",
     ]
     assert told.sound == [1, 2, 3, 6]
-    array[[5, 9], 0] = 0
+    array[[5, 9], 0] = NORMAL[[5, 9], 0]
     assert "5 (equal to 1), 6 (from 0, 3); leave" in checked(array).problems[-1]
     assert checked(NORMAL, rows=4).problems == ["4 training rows for 4 columns; give more rows, or fewer columns"]
 
