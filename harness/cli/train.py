@@ -172,7 +172,7 @@ def train(
     cell = configured_cell("train", context, chosen, dataset, architecture, recipe=recipe, seed=seed, draws=draws)
     cell = overridden(cell, changed_config, {"dtype": dtype, **changed_problem})
     label = _label(recipe, changed_config | changed_problem | _changed_table(table))
-    problem = cell.problem.replace(shape=data.shape)
+    problem = cell.problem.replace(shape=datasets.shape(dataset, table.get("columns", ())))
     origin = dataclasses.replace(cell.origin, argv=argv)
     cell = dataclasses.replace(
         cell, problem=problem, recipe=label, preprocess=map_, download=True, save=save, origin=origin, **table
