@@ -279,15 +279,15 @@ def _table(name: str, columns: str | None, standardize: bool, dequantize: bool, 
     array, names, left_out = datasets.read_rows(declared.path, chosen, finite=False)
     if left_out:
         say(f"{declared.name}: columns that hold no numbers are left out: {listed(left_out)}")
-    told = check_table(
+    problems, notes, sound = check_table(
         array, names, declared.splits[0], standardize=standardize, dequantize=dequantize, float32=dtype != "float64"
     )
-    say(*(f"{declared.name}: {line}" for line in told.notes))
-    if told.problems:
-        *first, last = (f"{declared.name}: {line}" for line in told.problems)
+    say(*(f"{declared.name}: {line}" for line in notes))
+    if problems:
+        *first, last = (f"{declared.name}: {line}" for line in problems)
         say(*first)
-        if 0 < len(told.sound) < array.shape[1]:
-            rest = ",".join(names[number] if names else str(number) for number in told.sound)
+        if 0 < len(sound) < array.shape[1]:
+            rest = ",".join(names[number] if names else str(number) for number in sound)
             last = f"{last}; the columns without such a problem: --columns {rest}"
         raise InputError(last)
     return {"columns": chosen, "standardize": standardize, "dequantize": dequantize}

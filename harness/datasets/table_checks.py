@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -13,29 +12,15 @@ _TIES = 0.1  # share of the rows that repeat a value, from which a column counts
 _COPIES = 0.01  # share of rows that repeat another, from which a user is told
 _MOST_DECIMALS = 6
 _DEPENDENT = 1e-10  # share of a column's variance that the columns before it leave unexplained
+_LARGEST = 1e300  # sums of larger numbers overflow
 _USED = 1e-6  # coefficient of a standardised column, from which it is named as one that determines another
 _UNRESOLVED = 1e-3  # mean deviations between two neighbouring numbers of float32, from which a column is refused
 _RANGE = 1e30  # mean deviations outside 1 / _RANGE to _RANGE overflow in float32
 
 
-@dataclass(frozen=True)
-class TableCheck:
-    """What `check_table` says of a table.
-
-    Attributes:
-        problems: Lines that say why no density can be trained on the table as it is; none if one can.
-        notes: Lines that a user ought to know.
-        sound: Numbers of the columns without a problem of their own.
-    """
-
-    problems: list[str]
-    notes: list[str]
-    sound: list[int]
-
-
 def check_table(
     array: np.ndarray, names: Sequence[str], training_rows: int, *, standardize: bool, dequantize: bool, float32: bool
-) -> TableCheck:
+) -> tuple[list[str], list[str], list[int]]:
     """Check a table for what has no density, or none that can be trained.
 
     Args:
@@ -47,44 +32,32 @@ def check_table(
         float32: Whether the model computes in float32.
 
     Returns:
-        The problems and the notes, one line each.
+        The lines that say why no density can be trained on the table as it is, the lines that a user ought to know
+        otherwise, and the numbers of the columns without a problem of their own.
     """
     dimension = array.shape[1]
     called = [repr(name) for name in names] or [str(number) for number in range(dimension)]
-    bad = _missing(array, called)
-    missing = list(bad.values())
-    constant = {
-        n: f"{called[n]} ({array[0, n]:g})" for n in range(dimension) if n not in bad and not np.ptp(array[:, n])
-    }
-    bad |= constant
-    dependent: dict[int, str] = {}
-    if training_rows > dimension:
-        dependent = _dependent(array, [n for n in range(dimension) if n not in bad], called)
-    unresolved: dict[int, str] = {}
-    if float32 and not standardize:
-        unresolved = _unresolved(array, [n for n in range(dimension) if n not in bad], called)
-    problems = [
-        f"{text}: {listed(list(columns))}; {remedy}"
-        for text, columns, remedy in (
-            (
-                "columns with missing values (null, NaN or infinity)",
-                missing,
-                "drop these rows, fill them, or leave the columns out",
-            ),
-            ("columns with one value in all rows, and so no density", constant.values(), "leave them out"),
-            ("columns that other columns determine, so that there is no density", dependent.values(), "leave them out"),
-            (
-                "columns that float32 cannot resolve",
-                unresolved.values(),
-                "leave --no-standardize out, or use --dtype float64",
-            ),
-        )
-        if columns
-    ]
+    missing = _missing(array, called)
+    finite = [n for n in range(dimension) if n not in missing]
+    constant = {n: f"{called[n]} ({array[0, n]:g})" for n in finite if (array[:, n] == array[0, n]).all()}
+    varied = [n for n in finite if n not in constant]
+    dependent = _dependent(array, varied, called) if training_rows > dimension else {}
+    unresolved = _unresolved(array, varied, called) if float32 and not standardize else {}
+    kinds = (
+        (
+            "with missing values (null, NaN or infinity)",
+            missing,
+            "drop these rows, fill them, or leave the columns out",
+        ),
+        ("with one value in all rows, and so no density", constant, "leave them out"),
+        ("that other columns determine, so that there is no density", dependent, "leave them out"),
+        ("that float32 cannot resolve", unresolved, "leave --no-standardize out, or use --dtype float64"),
+    )
+    problems = [f"columns {text}: {listed(list(bad.values()))}; {remedy}" for text, bad, remedy in kinds if bad]
     if training_rows <= dimension:
         problems.append(f"{training_rows} training rows for {dimension} columns; give more rows, or fewer columns")
-    sound = [n for n in range(dimension) if n not in bad.keys() | dependent.keys() | unresolved.keys()]
-    return TableCheck(problems, _notes(array, sound, called, dequantize), sound)
+    sound = [n for n in varied if n not in dependent and n not in unresolved]
+    return problems, _notes(array, sound, called, dequantize), sound
 
 
 def step(values: np.ndarray) -> float:
@@ -122,6 +95,7 @@ def _dependent(array: np.ndarray, columns: list[int], called: list[str]) -> dict
     """Return what is said of the columns that are linear combinations of columns before them, by elimination."""
     from scipy.linalg import solve_triangular
 
+    columns = [number for number in columns if np.abs(array[:, number]).max() < _LARGEST]
     if not columns:
         return {}
     offset = array[:, columns] - array[:, columns].mean(0)
@@ -169,16 +143,11 @@ def _notes(array: np.ndarray, columns: list[int], called: list[str], dequantize:
     notes = []
     steps = {number: step(array[:, number]) for number in columns}
     rounded = [f"{called[number]} (width {width:g})" for number, width in steps.items() if width]
-    if rounded and dequantize:
-        notes.append(
-            f"columns of whole or rounded numbers, which have no density: {listed(rounded)}; uniform noise of that "
-            "width is added, and --no-dequantize leaves it out"
-        )
-    elif rounded:
-        notes.append(
-            f"warning: columns of whole or rounded numbers, which have no density: {listed(rounded)}; their NLL can "
-            "fall without limit, unless --no-dequantize is left out"
-        )
+    if rounded:
+        text = f"columns of whole or rounded numbers, which have no density: {listed(rounded)}; "
+        added = "uniform noise of that width is added, and --no-dequantize leaves it out"
+        spiky = "their NLL can fall without limit, unless --no-dequantize is left out"
+        notes.append(f"{text}{added}" if dequantize else f"warning: {text}{spiky}")
     spikes = []
     for number in columns:
         values, counts = np.unique(array[:, number], return_counts=True)

@@ -86,29 +86,29 @@ def checked(array: Any, names: tuple[str, ...] = (), rows: int = 160, **options:
 
 
 def test_a_good_table_has_nothing_to_be_said() -> None:
-    told = checked(NORMAL * [1, 1e200, 1e-200, 1] + [3e7, 0, 0, 1.7e9])
-    assert (told.problems, told.notes, told.sound) == ([], [], [0, 1, 2, 3])
+    problems, notes, sound = checked(NORMAL * [1, 1e200, 1e-200, 1] + [3e7, 0, 0, 1.7e9])
+    assert (problems, notes, sound) == ([], [], [0, 1, 2, 3])
 
 
 def test_every_kind_of_problem_is_one_line() -> None:
     array = np.column_stack([NORMAL, np.full(200, 7), NORMAL[:, 1], NORMAL[:, 0] - 2 * NORMAL[:, 3], NORMAL[:, 2]])
     array[[5, 9], 0], array[3, 7] = np.nan, np.inf
-    told = checked(array, ("a", "b", "c", "d", "e", "f", "g", "h"))
-    assert told.problems == [
+    problems, _, sound = checked(array, ("a", "b", "c", "d", "e", "f", "g", "h"))
+    assert problems == [
         "columns with missing values (null, NaN or infinity): 'a' (2 of 200, the first in row 5 from 0), 'h' (1 of 200,"
         " the first in row 3 from 0); drop these rows, fill them, or leave the columns out",
         "columns with one value in all rows, and so no density: 'e' (7); leave them out",
         "columns that other columns determine, so that there is no density: 'f' (equal to 'b'); leave them out",
     ]
-    assert told.sound == [1, 2, 3, 6]
+    assert sound == [1, 2, 3, 6]
     array[[5, 9], 0] = NORMAL[[5, 9], 0]
-    assert "5 (equal to 1), 6 (from 0, 3); leave" in checked(array).problems[-1]
-    assert checked(NORMAL, rows=4).problems == ["4 training rows for 4 columns; give more rows, or fewer columns"]
+    assert "5 (equal to 1), 6 (from 0, 3); leave" in checked(array)[0][-1]
+    assert checked(NORMAL, rows=4)[0] == ["4 training rows for 4 columns; give more rows, or fewer columns"]
 
 
 def test_a_column_that_is_nearly_another_is_its_own() -> None:
-    assert checked(np.column_stack([NORMAL, NORMAL[:, 0] + 1e-3 * RNG.normal(size=200)])).problems == []
-    assert len(checked(np.column_stack([NORMAL, NORMAL[:, 0] + 1e-7 * RNG.normal(size=200)])).problems) == 1
+    assert checked(np.column_stack([NORMAL, NORMAL[:, 0] + 1e-3 * RNG.normal(size=200)]))[0] == []
+    assert len(checked(np.column_stack([NORMAL, NORMAL[:, 0] + 1e-7 * RNG.normal(size=200)]))[0]) == 1
 
 
 @pytest.mark.parametrize(
@@ -122,30 +122,30 @@ def test_a_column_that_is_nearly_another_is_its_own() -> None:
 )
 def test_what_float32_cannot_resolve_needs_a_standardisation(column: np.ndarray, resolved: bool) -> None:
     array = np.column_stack([NORMAL[:, 1], column])
-    problems = checked(array, ("a", "b"), standardize=False).problems
+    problems = checked(array, ("a", "b"), standardize=False)[0]
     assert (
         [text.split(" (")[0] for text in problems] == [] if resolved else ["columns that float32 cannot resolve: 'b'"]
     )
-    assert checked(array, standardize=False, float32=False).problems == []
-    assert checked(array).problems == []
+    assert checked(array, standardize=False, float32=False)[0] == []
+    assert checked(array)[0] == []
 
 
 def test_notes_name_rounded_columns_spikes_and_copies() -> None:
     spiky = np.where(NORMAL[:, 0] < 0, 0, NORMAL[:, 0])
     share = (spiky == 0).mean()
     array = np.column_stack([NORMAL[:, 1], RNG.integers(0, 90, 200), spiky])
-    noted = checked(array, ("a", "age", "rain")).notes
+    noted = checked(array, ("a", "age", "rain"))[1]
     assert noted == [
         "columns of whole or rounded numbers, which have no density: 'age' (width 1); uniform noise of that width is "
         "added, and --no-dequantize leaves it out",
         f"warning: columns that repeat values, where a density has spikes: 'rain' ({share:.0%} are 0); their NLL can "
         "fall without limit, so leave them out",
     ]
-    assert checked(array, dequantize=False).notes[0].startswith("warning: columns of whole or rounded numbers, which h")
+    assert checked(array, dequantize=False)[1][0].startswith("warning: columns of whole or rounded numbers, which h")
     array = NORMAL.copy()
     array[100:110] = array[:10]
-    assert checked(array).notes[0].startswith("warning: 10 of 200 rows repeat another row")
-    assert len(checked(RNG.integers(0, 2, size=(200, 2))).notes) == 1, "whole numbers repeat anyway"
+    assert checked(array)[1][0].startswith("warning: 10 of 200 rows repeat another row")
+    assert len(checked(RNG.integers(0, 2, size=(200, 2)))[1]) == 1, "whole numbers repeat anyway"
 
 
 FRAME = pl.DataFrame({"word": ["a", "b"] * 100, **{name: NORMAL[:, n] for n, name in enumerate("abcd")}})
