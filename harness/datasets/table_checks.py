@@ -102,9 +102,9 @@ def _dependent(array: np.ndarray, columns: list[int], called: list[str]) -> dict
     offset /= np.abs(offset).max(0)
     scaled = offset / np.sqrt(np.square(offset).sum(0))
     correlation = scaled.T @ scaled
-    try:
+    try:  # nearly all tables need no elimination
         if np.square(np.linalg.cholesky(correlation).diagonal()).min() > _DEPENDENT:
-            return {}  # the elimination below takes a minute for 3,000 columns
+            return {}
     except np.linalg.LinAlgError:
         pass
     factor = np.zeros_like(correlation)
