@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 _LONGEST = 2000  # characters
+_MOST_LISTED = 8
 
 
 class InputError(ValueError):
@@ -25,6 +26,12 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> InputError:
     near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
     hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(known)}"
     return InputError(f"unknown {kind} '{name}': {hint}")
+
+
+def listed(words: Sequence[str]) -> str:
+    """Return words as a list of at most eight, and how many more there are."""
+    rest = f" and {len(words) - _MOST_LISTED} more" if len(words) > _MOST_LISTED else ""
+    return ", ".join(words[:_MOST_LISTED]) + rest
 
 
 def one_line(error: BaseException) -> str:

@@ -58,6 +58,8 @@ class TrainedCell(Cell):
         download: Whether missing data may be fetched.
         caveat: What tables are to say of the method under the recipe, such as a start or a learning rate of its own.
         standardize: Whether the columns of a user's own table are standardised.
+        columns: The columns of a user's own table, by name or number; none for all that hold numbers.
+        dequantize: Whether rounded columns of a user's own table get uniform noise.
     """
 
     method: str
@@ -67,6 +69,8 @@ class TrainedCell(Cell):
     data_dir: Path | None = field(default=None, metadata=APART)
     download: bool = field(default=False, metadata=APART)
     standardize: bool = False
+    columns: tuple[str, ...] = ()
+    dequantize: bool = False
     caveat: str = field(default="", metadata=APART)
 
     @abstractmethod
@@ -147,7 +151,9 @@ class TrainedCell(Cell):
         if missing is not None:
             raise UnavailableError(missing)
         try:
-            data = datasets.load(self.dataset, self.data_dir, seed=self.problem.seed)
+            data = datasets.load(self.dataset, self.data_dir, seed=self.problem.seed, columns=self.columns)
+            if self.dequantize:
+                data = datasets.dequantized(data)
             if self.standardize:
                 data = datasets.standardized(data)
         except InputError as error:

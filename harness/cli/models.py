@@ -12,7 +12,7 @@ import typer
 
 from harness.cli import completion
 from harness.cli.options import MODEL, OUTPUT, DataDir, existing, option
-from harness.errors import InputError
+from harness.errors import InputError, listed
 
 if TYPE_CHECKING:
     import numpy as np
@@ -34,7 +34,7 @@ def evaluate(
         option(
             MODEL,
             "NAME|FILE",
-            "Name of a dataset, whose test part is taken, or a .csv, .npy or .parquet file of rows.",
+            "Name of a dataset, whose test part is taken, or a .csv, .parquet, .feather or .npy file of rows.",
             autocompletion=completion.datasets,
         ),
     ],
@@ -61,7 +61,7 @@ def evaluate(
     _check(output)
     trained: DensityModel = load_model(model)
     if datasets.is_file(dataset):
-        rows, _ = datasets.read_rows(Path(dataset), trained.description.columns)
+        rows, _, _ = datasets.read_rows(Path(dataset), trained.description.columns)
         raw = torch.from_numpy(rows)
     else:
         raw = datasets.load(dataset, existing(data_dir)).test
@@ -71,6 +71,11 @@ def evaluate(
         raise InputError(f"{dataset}: {error}") from error
     if not len(values):
         raise InputError(f"{dataset}: holds no rows")
+    if far := trained.far_columns(raw):
+        screen.say(
+            f"warning: {dataset}: most rows lie more than 10 standard deviations of the training data from their mean "
+            f"in columns {listed(far)}; compare the units"
+        )
     mean = mean_interval(values.tolist())
     bits = -1 / (math.prod(trained.shape) * math.log(2))
     told = {"method": trained.description.method, "dataset": dataset, "N": len(values)}

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from harness.cli import completion, options
 from harness.cli.options import MODEL, OUTPUT, RESULTS, TRAINING, option
-from harness.errors import InputError
+from harness.errors import InputError, listed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from harness.results import Row, Store
 
 
+_FEW_COLUMNS = 3  # are named in the label of a recipe
 _LARGEST_COVARIANCE = 1e11  # samples times D^2 of a Gaussian that is fitted unasked; CIFAR-10 has more
 
 
@@ -33,10 +34,36 @@ def train(
         option(
             MODEL,
             "NAME|FILE",
-            "Name of a dataset (harness list), or a .csv, .npy or .parquet file of numbers, one row a sample.",
+            "Name of a dataset (harness list), or a .csv, .parquet, .feather or .npy file, one row a sample.",
             autocompletion=completion.datasets,
         ),
     ] = "digits",
+    columns: Annotated[
+        str | None,
+        option(
+            MODEL,
+            "NAME,...",
+            "Columns of a file, by name, or by number from 0 where it has no names; all of numbers if not given.",
+        ),
+    ] = None,
+    standardize: Annotated[
+        bool,
+        option(
+            MODEL,
+            None,
+            "Standardise the columns of a file, or take them as they are.",
+            "--standardize/--no-standardize",
+        ),
+    ] = True,
+    dequantize: Annotated[
+        bool,
+        option(
+            MODEL,
+            None,
+            "Add uniform noise of one step to columns of a file that hold rounded values, or take them as they are.",
+            "--dequantize/--no-dequantize",
+        ),
+    ] = True,
     layers: Annotated[int | None, option(MODEL, "L", "Number of linear layers; the recipe's if not given.")] = None,
     dtype: options.Dtype = "float32",
     recipe: Annotated[
@@ -116,8 +143,9 @@ def train(
     chosen = _available(method, architecture)
     if refresh is not None and not chosen.periods:
         raise InputError(f"{method} does the same work at every step; leave --refresh out")
-    data = datasets.load(dataset, options.existing(data_dir), seed=seed)
-    if table := datasets.is_file(dataset):
+    table = _table(dataset, columns, standardize, dequantize, dtype)
+    data = datasets.load(dataset, options.existing(data_dir), seed=seed, columns=table.get("columns", ()))
+    if table and not (dequantize and datasets.dequantized(data) is not data):
         draws = 1  # its rows get no noise, so that all passes are the same
     changed_config = _given(epochs=epochs, learning_rate=learning_rate, optimizer=optimizer, patience=patience)
     changed_config |= _given(max_seconds=max_seconds, compile=compile_ or None)
@@ -127,6 +155,7 @@ def train(
         method=method,
         architecture=architecture,
         dataset=dataset,
+        **_table_words(table),
         recipe=recipe,
         dtype=dtype,
         **changed_config,
@@ -141,15 +170,13 @@ def train(
         changed_config["ema_decay"] = None
     context = Context("custom", device, data_dir=data_dir)
     cell = configured_cell("train", context, chosen, dataset, architecture, recipe=recipe, seed=seed, draws=draws)
+    cell = overridden(cell, changed_config, {"dtype": dtype, **changed_problem})
+    label = _label(recipe, changed_config | changed_problem | _changed_table(table))
+    problem = cell.problem.replace(shape=datasets.shape(dataset, table.get("columns", ())))
+    origin = dataclasses.replace(cell.origin, argv=argv)
     cell = dataclasses.replace(
-        overridden(cell, changed_config, {"dtype": dtype, **changed_problem}),
-        recipe=_label(recipe, changed_config | changed_problem),
-        preprocess=map_,
-        standardize=table,
-        download=True,
-        save=save,
+        cell, problem=problem, recipe=label, preprocess=map_, download=True, save=save, origin=origin, **table
     )
-    cell = dataclasses.replace(cell, origin=dataclasses.replace(cell.origin, argv=argv))
     _check(cell, data)
     store = Store(results_dir)
     with process_group(device) as rank:
@@ -178,9 +205,12 @@ def _gaussian_beside(cell: LikelihoodCell, context: Context) -> list[LikelihoodC
     same: dict[str, Any] = {"architecture": problem.architecture, "dataset": cell.dataset, "recipe": cell.origin.recipe}
     same |= {"seed": problem.seed, "draws": min(cell.draws, 2)}
     beside = overridden(configured_cell("train", context, gaussian, **same), {}, {"dtype": problem.dtype})
+    beside = dataclasses.replace(beside, problem=beside.problem.replace(shape=problem.shape))
+    table = {name: getattr(cell, name) for name in ("standardize", "columns", "dequantize")}
+    same |= _table_words(table) if datasets.is_file(cell.dataset) else {}
     argv = options.words("train", method=gaussian.name, dtype=problem.dtype, device=problem.device, **same)
     origin = dataclasses.replace(beside.origin, argv=argv)
-    return [dataclasses.replace(beside, standardize=cell.standardize, download=True, origin=origin)]
+    return [dataclasses.replace(beside, download=True, origin=origin, **table)]
 
 
 def _worse_than_gaussian(cell: LikelihoodCell, rows: Sequence[Row]) -> list[str]:
@@ -198,7 +228,22 @@ def _worse_than_gaussian(cell: LikelihoodCell, rows: Sequence[Row]) -> list[str]
 def _label(recipe: str, changed: Mapping[str, Any]) -> str:
     """Return what tables call a recipe of which some fields were changed."""
     words = {"ema_decay": "no EMA", "compile": "compiled"}
+    words |= {"standardize": "not standardised", "dequantize": "not dequantised"}
     return ", ".join([recipe, *(words.get(name, f"{name} {value}") for name, value in changed.items())])
+
+
+def _table_words(table: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options that say how a user's own table is read, where they are not as usual."""
+    words: dict[str, Any] = {f"no_{name}": True for name, value in table.items() if value is False}
+    return words | _given(columns=",".join(table.get("columns", ())) or None)
+
+
+def _changed_table(table: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a label says of the fields that tell how a user's own table is read, where they are not as usual."""
+    changed: dict[str, Any] = {name: value for name, value in table.items() if value is False}
+    if chosen := table.get("columns"):
+        changed["columns"] = "+".join(chosen) if len(chosen) <= _FEW_COLUMNS else f"{len(chosen)} chosen"
+    return changed
 
 
 def _available(name: str, architecture: str) -> Method:
@@ -213,11 +258,50 @@ def _available(name: str, architecture: str) -> Method:
     return method
 
 
+def _table(name: str, columns: str | None, standardize: bool, dequantize: bool, dtype: str) -> dict[str, Any]:
+    """Return the fields of a cell that say how a user's own table is read, and print what its check says of it.
+
+    The fields are none if the name is that of a dataset of the benchmark.
+
+    Raises:
+        InputError: if the table has no density that can be trained, or columns of another dataset are asked for.
+    """
+    from harness import datasets
+    from harness.cli.screen import say
+    from harness.datasets.array_file import declare
+    from harness.datasets.table_checks import check_table
+
+    if not datasets.is_file(name):
+        if columns is not None:
+            raise InputError(f"{name} has no columns to choose; --columns is for the path of a file")
+        return {}
+    chosen = tuple(name.strip() for name in columns.split(",")) if columns else ()
+    declared = declare(Path(name), chosen)
+    array, names, left_out = datasets.read_rows(declared.path, chosen, finite=False)
+    if left_out:
+        say(f"{declared.name}: columns that hold no numbers are left out: {listed(left_out)}")
+    problems, notes, sound = check_table(
+        array, names, declared.splits[0], standardize=standardize, dequantize=dequantize, float32=dtype != "float64"
+    )
+    say(*(f"{declared.name}: {line}" for line in notes))
+    if problems:
+        *first, last = (f"{declared.name}: {line}" for line in problems)
+        say(*first)
+        if 0 < len(sound) < array.shape[1]:
+            rest = ",".join(names[number] if names else str(number) for number in sound)
+            last = f"{last}; the columns without such a problem: --columns {rest}"
+        raise InputError(last)
+    return {"columns": chosen, "standardize": standardize, "dequantize": dequantize}
+
+
 def _check(cell: LikelihoodCell, data: Dataset) -> None:
     """Find out before the training what would end it, and make the folder that its model is written to."""
     from harness import datasets
+    from harness.cli.screen import say
     from harness.training.scoring import without_map
 
+    if datasets.is_file(cell.dataset) and len(data.train) < (batch := cell.problem.batch):
+        say(f"{data.name}: a step takes all {len(data.train)} training rows, fewer than the batch size {batch}")
     if cell.standardize:
         datasets.standardized(data)
     if not cell.preprocess:

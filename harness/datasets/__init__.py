@@ -1,4 +1,4 @@
-"""The data of the benchmark: synthetic densities, images and patches, the published tabular sets, and a user's own tables.
+"""The data of the benchmark: synthetic densities, images, patches, published tabular sets, and a user's own tables.
 
 Names, sizes and availability are known without torch and without reading any data.
 """
@@ -9,7 +9,7 @@ import math
 from functools import lru_cache
 from pathlib import Path
 
-from harness.datasets.array_file import declare, is_file, read_rows, standardized
+from harness.datasets.array_file import declare, dequantized, is_file, read_rows, standardized
 from harness.datasets.dataset import Dataset, Declaration, describe
 from harness.datasets.embedded import DIGITS, PATCHES, SYNTHETIC
 from harness.datasets.files import State, sha256_of, state_of
@@ -19,6 +19,7 @@ from harness.errors import InputError, unknown
 
 __all__ = [
     "DECLARATIONS",
+    "dequantized",
     "describe",
     "fetch",
     "fingerprint",
@@ -46,13 +47,13 @@ def names() -> tuple[str, ...]:
     return tuple(DECLARATIONS)
 
 
-def shape(name: str) -> tuple[int, ...]:
-    """Return the shape of one sample of a data set, by its name or the path of a user's own file.
+def shape(name: str, columns: tuple[str, ...] = ()) -> tuple[int, ...]:
+    """Return the shape of one sample of a data set, by its name or the path and the columns of a user's own file.
 
     Raises:
         InputError: if the name is unknown, or the file holds no table.
     """
-    return _declaration(name).shape
+    return _declaration(name, columns).shape
 
 
 def splits(name: str, data_dir: Path | None = None) -> tuple[int, int, int]:
@@ -104,17 +105,20 @@ def fetch(name: str, data_dir: Path | None = None, within: float | None = None) 
     declaration.prepare(data_dir)
 
 
-def load(name: str, data_dir: Path | None = None, *, seed: int = 0) -> Dataset:
+def load(name: str, data_dir: Path | None = None, *, seed: int = 0, columns: tuple[str, ...] = ()) -> Dataset:
     """Load a data set, downloading its published files where they are missing.
 
     The last sets loaded are kept, as long as their files stay as they are: do not change their tensors in place.
 
     Args:
-        name: One of `names()`, or the path of a `.npy`, `.csv` or `.parquet` file that holds a table of numbers.
+        name: One of `names()`, or the path of a file that holds a table of numbers: `.csv`, `.parquet`,
+            `.feather`, `.arrow` or `.npy`.
         data_dir: Folder of the published files: `mnist/`, `fashion-mnist/`, `cifar-10-batches-bin/` and `maf/`, or the
             archives they come in. By default the one that the environment variable HARNESS_DATA_DIR names, else a
             cache of the user's.
         seed: Seed of the synthetic sets; the other sets, a user's own file among them, have fixed splits.
+        columns: Columns of a user's own file, by name, or by number from 0 where it has no names; none for all that
+            hold numbers.
 
     Returns:
         The data set.
@@ -123,7 +127,7 @@ def load(name: str, data_dir: Path | None = None, *, seed: int = 0) -> Dataset:
         InputError: if the name is unknown, the data folder does not exist, a file is missing, damaged or of the wrong
             kind, or there is no network to fetch it.
     """
-    declaration = _declaration(name)
+    declaration = _declaration(name, columns)
     files = declaration.prepare(data_dir)
     return _loaded(declaration, data_dir, seed if declaration.drawn else 0, tuple(state_of(path) for path in files))
 
@@ -133,9 +137,11 @@ def _loaded(declaration: Declaration, data_dir: Path | None, seed: int, files: t
     return declaration.load(data_dir, seed)
 
 
-def _declaration(name: str) -> Declaration:
+def _declaration(name: str, columns: tuple[str, ...] = ()) -> Declaration:
     if is_file(name):
-        return declare(Path(name))
+        return declare(Path(name), columns)
     if name not in DECLARATIONS:
-        raise InputError(f"{unknown('dataset', name, DECLARATIONS)} (or give the path of a .npy, .csv or .parquet)")
+        raise InputError(
+            f"{unknown('dataset', name, DECLARATIONS)} (or give the path of a .csv, .parquet, .feather or .npy)"
+        )
     return DECLARATIONS[name]

@@ -23,7 +23,6 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
-from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -35,8 +34,10 @@ from harness.errors import InputError
 class Preprocessing(ABC):
     """A random map from raw samples to model space."""
 
-    noisy: ClassVar[bool] = True
-    """Whether the map adds noise, so that two passes over the same samples differ."""
+    @property
+    def noisy(self) -> bool:
+        """Whether the map adds noise, so that two passes over the same samples differ."""
+        return True
 
     def __call__(
         self, raw: Tensor, generator: torch.Generator | None = None, dtype: torch.dtype = torch.float32
@@ -86,7 +87,9 @@ class Preprocessing(ABC):
 class Identity(Preprocessing):
     """Do nothing: model space is the space of the raw samples, log|det J| = 0."""
 
-    noisy = False
+    @property
+    def noisy(self) -> bool:
+        return False
 
     def _add_noise(self, raw: Tensor, generator: torch.Generator | None) -> Tensor:
         return raw
@@ -96,27 +99,49 @@ class Identity(Preprocessing):
 class Standardize(Preprocessing):
     """Take every column to mean 0 and standard deviation 1: x = (v - mean) / scale; log|det J| = -sum log scale.
 
-    The NLL stays in the units of the data, because the log-determinant counts.
+    The NLL stays in the units of the data, because the log-determinant counts. A column of rounded values, such as
+    whole numbers, has no density: v = raw + width * u, with fresh uniform noise u on [0, 1), has one. For whole numbers
+    of width 1 the NLL is then a bound of that of their probability, as for grey levels.
 
     Attributes:
         mean: What is subtracted, one number a column.
         scale: What is divided by, one number above 0 a column.
+        width: Width of the noise, one number a column, 0 for a column without noise; empty if no column has noise.
+        origin: One of the rounded values of each column, from which the others lie whole widths away.
 
     Raises:
-        InputError: if the two have other lengths, or a scale is not above 0.
+        InputError: if the lengths differ, a scale is not above 0, or a width is negative.
     """
-
-    noisy = False
 
     mean: tuple[float, ...]
     scale: tuple[float, ...]
+    width: tuple[float, ...] = ()
+    origin: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         if len(self.mean) != len(self.scale) or not all(0 < scale < math.inf for scale in self.scale):
             raise InputError("a standardisation needs one mean and one scale above 0 for each column")
+        if not len(self.width) == len(self.origin) in (0, len(self.mean)) or min(self.width, default=0) < 0:
+            raise InputError("the noise of a table needs one width of at least 0 and one origin for each column")
+
+    @property
+    def noisy(self) -> bool:
+        return any(self.width)
+
+    def rounded(self, data: Tensor) -> Tensor:
+        """Take points of data space, `(B, D)`, to the rounded value below them in the columns that have noise."""
+        if not self.width:
+            return data
+        width, origin = (
+            torch.tensor(values, dtype=data.dtype, device=data.device) for values in (self.width, self.origin)
+        )
+        return torch.where(width > 0, ((data - origin) / width).floor() * width + origin, data)
 
     def _add_noise(self, raw: Tensor, generator: torch.Generator | None) -> Tensor:
-        return raw
+        if not self.width:
+            return raw
+        noise = torch.rand(raw.shape, generator=generator, dtype=raw.dtype, device=raw.device)
+        return raw + noise * torch.tensor(self.width, dtype=raw.dtype, device=raw.device)
 
     def _transform(self, like: Tensor) -> ComposeTransform:
         mean, scale = (

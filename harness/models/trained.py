@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from harness.datasets.array_file import require_finite
-from harness.datasets.preprocessing import Dequantize, GaussianNoise, Identity
+from harness.datasets.preprocessing import Dequantize, GaussianNoise, Identity, Standardize
 from harness.errors import InputError
 from harness.methods import Model, Problem
 from harness.methods.calls import guarded
@@ -27,6 +27,7 @@ __all__ = ["DensityModel", "load_model"]
 Rows = TypeVar("Rows", np.ndarray, Tensor)
 
 _SAMPLES_AT_ONCE = 10_000
+_FAR = 10.0  # standard deviations
 
 
 class DensityModel:
@@ -56,11 +57,12 @@ class DensityModel:
         """Return the log-density of each row in nats, in the units of the data, without gradients.
 
         Grey levels have a probability, of which this is a lower bound under one draw of the dequantisation noise.
+        So have whole numbers of a table, where the noise has width 1.
 
         Args:
             x: Samples of shape (N, *shape) or (N, D), as a numpy array or a tensor of floats or integers. For images
                 they are grey levels.
-            seed: Seed of the dequantisation noise; other data have none.
+            seed: Seed of the dequantisation noise of grey levels and of rounded columns; other data have none.
 
         Returns:
             An array or a tensor like x, shape (N,): float32 for float32, float64 for every other type.
@@ -105,7 +107,8 @@ class DensityModel:
             seed: Seed of the latents, for a numpy array; or a generator of torch, for a tensor.
 
         Returns:
-            Samples of shape (n, *shape), in the model's float32 or float64 where they are no grey levels.
+            Samples of shape (n, *shape), float64 where they are no grey levels; rounded where the columns of a table
+            are.
 
         Raises:
             InputError: if n is below 1, or the method cannot draw samples.
@@ -123,11 +126,28 @@ class DensityModel:
                 renew()
                 blocks.append(sample(self._model, latent_shape, min(_SAMPLES_AT_ONCE, n - first), generator))
         preprocessing = self.description.preprocessing
-        samples = preprocessing.inverse(torch.cat(blocks))
+        samples = preprocessing.inverse(torch.cat(blocks).double())
+        if isinstance(preprocessing, Standardize):
+            samples = preprocessing.rounded(samples)
         if isinstance(preprocessing, Dequantize):
             most = preprocessing.levels - 1
             samples = samples.floor().clamp(0, most).to(torch.uint8 if most < 256 else torch.int64)
         return samples if as_tensor else samples.numpy()
+
+    def far_columns(self, raw: Tensor) -> list[str]:
+        """Return which standardised columns of a table, shape (N, D), lie far outside of the training data.
+
+        Far is more than 10 of the training data's standard deviations from its mean, in more than half of the rows.
+        """
+        told = self.description
+        known = told.preprocessing
+        if not isinstance(known, Standardize) or not any(known.mean):  # the columns are used as they are
+            return []
+        mean, scale = (torch.tensor(values, dtype=torch.float64) for values in (known.mean, known.scale))
+        z = (raw - mean) / scale
+        names = told.columns or range(len(known.mean))
+        far = (z.abs() > _FAR).double().mean(0) > 0.5
+        return [repr(name) for name, beyond in zip(names, far.tolist(), strict=True) if beyond]
 
     def save(self, path: str | Path) -> None:
         """Write the model into a file that `load_model` and the commands of `harness` read; it holds no code."""

@@ -347,7 +347,7 @@ def test_what_is_missing_is_a_row(
 
 
 def test_data_that_cannot_be_fetched_are_a_row(monkeypatch: pytest.MonkeyPatch) -> None:
-    def load(name: str, data_dir: Path | None, seed: int) -> None:
+    def load(name: str, data_dir: Path | None, seed: int, columns: tuple[str, ...]) -> None:
         raise InputError("could not download it: connect to the network")
 
     monkeypatch.setattr(datasets, "load", load)
@@ -446,6 +446,8 @@ CHANGES_OF_TRAINING: list[dict[str, Any]] = [
     {"preprocess": False},
     {"clean_batches": True},
     {"standardize": True},
+    {"columns": ("a",)},
+    {"dequantize": True},
 ]
 
 

@@ -113,7 +113,7 @@ def test_a_cell_of_the_version_before_moves_to_the_key_of_today(
     settings = content["settings"]
     for newer in ("frozen_actnorm", "refresh"):  # as in cells that are older than the options
         settings["problem"].pop(newer)
-    for newer in ("augment", "standardize"):
+    for newer in ("augment", "standardize", "columns", "dequantize"):
         settings.pop(newer, None)
     old = {"kind": names[cell.kind], **where, **settings}
     before = dataclasses.replace(row, config=json.dumps(old), cell="0123456789abcdef")

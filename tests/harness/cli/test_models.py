@@ -154,4 +154,6 @@ def test_a_constant_column_is_named_before_the_training(run: Run, table: pl.Data
     table.with_columns(site=pl.lit(7)).write_csv("table.csv")
     ended = run(*TRAIN, "--dataset", "table.csv")
     assert (ended.status, ended.out) == (2, "")
-    assert ended.err.startswith("harness: table.csv: column 'site' has one value in all rows")
+    assert ended.err.startswith(
+        "harness: table.csv: columns with one value in all rows, and so no density: 'site' (7); lea"
+    )

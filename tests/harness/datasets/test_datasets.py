@@ -494,8 +494,7 @@ def test_a_csv_and_a_parquet_file_are_the_same_table(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("frame", "message"),
     [
-        (TABLE.with_columns(c=pl.lit("x")), "column 'c' holds String, not numbers; leave it out or encode it"),
-        (TABLE.with_columns(c=pl.col("a") > 3), "column 'c' holds Boolean, not numbers"),
+        (TABLE.select(c=pl.lit("x"), d=pl.col("a") > 3), "has no column of numbers, only 'c' (String), 'd' (Boolean)"),
         (TABLE.with_columns(c=pl.when(pl.col("a") > 3).then("a")), "row 0 (counting from 0) holds NaN or infinity"),
         (TABLE.head(9), "has shape (9, 2); save 10 rows or more"),
     ],
@@ -521,7 +520,7 @@ def test_what_is_no_table(content: bytes, suffix: str, tmp_path: Path) -> None:
 
 def test_columns_are_found_by_name(tmp_path: Path) -> None:
     TABLE.select("b", pl.lit("word").alias("c"), "a").write_csv(tmp_path / "t.csv")
-    rows, columns = datasets.read_rows(tmp_path / "t.csv", ("a", "b"))
+    rows, columns, _ = datasets.read_rows(tmp_path / "t.csv", ("a", "b"))
     assert columns == ("a", "b")
     np.testing.assert_array_equal(rows, TABLE.to_numpy())
     with pytest.raises(InputError, match=r"t.csv: has no column 'd'; the columns must be a, d$"):
@@ -542,7 +541,7 @@ def test_a_standardised_table_has_its_scale_from_the_training_part(tmp_path: Pat
     ("column", "message"),
     [
         (pl.lit(1e9 / 3), "t.csv: column 'c' has one value in all rows, and so no density; leave it out"),
-        (1e200 * pl.col("a"), "t.csv: column 'c' has too large numbers; leave it out or change its unit"),
+        (1e307 * (pl.col("a") - 15), "t.csv: column 'c' has too large numbers; leave it out or change its unit"),
     ],
 )
 def test_a_column_without_a_scale_is_named(column: pl.Expr, message: str, tmp_path: Path) -> None:

@@ -153,10 +153,11 @@ def test_seeds_make_an_interval_and_one_seed_keeps_its_own(training: Training) -
         "a-ml": "2.000 ± 2.484",
         "b-ml": "4.000 ± 0.100",
         "c-ml": "5.000",
+        "d-ml": "6.000 ± 0.100",
     }
     shown = leaderboard.lines(board)
-    assert column(shown, "peak MiB") == {"a-ml": 2.0, "b-ml": None, "c-ml": None}
-    assert column(board, "training_seconds") == {"a-ml": 11, "b-ml": 10, "c-ml": 10}
+    assert column(shown, "peak MiB") == {"a-ml": 2.0, "b-ml": None, "c-ml": None, "d-ml": None}
+    assert column(board, "training_seconds") == {"a-ml": 11, "b-ml": 10, "c-ml": 10, "d-ml": 10}
 
 
 def test_time_to_one_percent_of_the_best_also_below_zero(training: Training) -> None:
