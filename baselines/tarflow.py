@@ -8,9 +8,9 @@ first token is moved too, log-scales are bounded, and a trained elementwise affi
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, Any
 
+from baselines._tokens import Tokens
 from harness.methods import Method, Model, Problem
 
 if TYPE_CHECKING:
@@ -20,21 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["METHODS"]
 
 _BLOCKS, _DEPTH, _WIDTH, _HEADS = 4, 2, 96, 4
-_LEAST_PATCHES, _MOST_PATCHES = 16, 49  # of an image
-_MOST_TOKENS = 64  # of other data
 _LARGEST_LOG_SCALE = 4.0
-
-
-def patch_side(dimension: int) -> int:
-    """Return the side p of the p x p patches of a square image of D pixels, or 0 if D is cut into runs of components.
-
-    A D that is a square is read as such an image, whatever the shape of the samples: fc takes images as vectors.
-    """
-    side = math.isqrt(dimension)
-    if side**2 != dimension:
-        return 0
-    fitting = (p for p in range(1, side + 1) if side % p == 0 and _LEAST_PATCHES <= (side // p) ** 2 <= _MOST_PATCHES)
-    return next(fitting, 0)
 
 
 class TarFlow(Model):
@@ -51,15 +37,13 @@ class TarFlow(Model):
         from baselines._causal_transformer import CausalTransformer
 
         self.shape, dimension = problem.shape, problem.dimension
-        self.side = patch_side(dimension)
-        self.size = self.side**2 or -(-dimension // _MOST_TOKENS)
-        self.tokens = -(-dimension // self.size)
+        self.tokens = Tokens(dimension)
+        count, size = self.tokens.count, self.tokens.size
         self.module: Any = nn.Module()
         self.module.mean = nn.Parameter(torch.zeros(dimension))
         self.module.log_std = nn.Parameter(torch.zeros(dimension))
-        filled = torch.arange(self.tokens * self.size) < dimension  # the last token may hold more than is left
-        self.module.register_buffer("filled", filled.view(self.tokens, self.size).float(), persistent=False)
-        blocks = (CausalTransformer(self.tokens, self.size, _WIDTH, _DEPTH, _HEADS) for _ in range(_BLOCKS))
+        self.module.register_buffer("filled", self.tokens.cut(torch.ones(1, dimension))[0], persistent=False)
+        blocks = (CausalTransformer(count, size, _WIDTH, _DEPTH, _HEADS) for _ in range(_BLOCKS))
         self.module.blocks = nn.ModuleList(blocks)
 
     def init_batch(self, x: Tensor) -> None:
@@ -77,27 +61,27 @@ class TarFlow(Model):
         return (0.5 * z.square().sum(1) - log_det).mean()
 
     def to_latent(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        tokens = self._cut((x.flatten(1) - self.module.mean) * (-self.module.log_std).exp())
+        tokens = self.tokens.cut((x.flatten(1) - self.module.mean) * (-self.module.log_std).exp())
         log_det = -self.module.log_std.sum()
         for number in range(_BLOCKS):
             shift, log_scale = self._affine(number, tokens)
             tokens = ((tokens - shift) * (-log_scale).exp()).flip(1)
             log_det = log_det - log_scale.sum((1, 2))
-        return self._joined(tokens), log_det
+        return self.tokens.joined(tokens), log_det
 
     def to_data(self, z: Tensor) -> Tensor:
         import torch
 
-        tokens = self._cut(z)
+        tokens = self.tokens.cut(z)
         for number in reversed(range(_BLOCKS)):
             tokens = tokens.flip(1)
             known = tokens[:, :0]
-            for index in range(self.tokens):  # the current token has no part in its own shift and scale
+            for index in range(self.tokens.count):  # the current token has no part in its own shift and scale
                 current = tokens[:, index : index + 1]
                 shift, log_scale = self._affine(number, torch.cat([known, current], 1))
                 known = torch.cat([known, current * log_scale[:, -1:].exp() + shift[:, -1:]], 1)
             tokens = known
-        x = self._joined(tokens) * self.module.log_std.exp() + self.module.mean
+        x = self.tokens.joined(tokens) * self.module.log_std.exp() + self.module.mean
         return x.view(-1, *self.shape)
 
     def _affine(self, number: int, tokens: Tensor) -> tuple[Tensor, Tensor]:
@@ -106,28 +90,6 @@ class TarFlow(Model):
         filled = filled[: tokens.shape[1]]
         shift, raw = self.module.blocks[number](tokens)
         return filled * shift, filled * _LARGEST_LOG_SCALE * (raw / _LARGEST_LOG_SCALE).tanh()
-
-    def _cut(self, x: Tensor) -> Tensor:
-        """Return the tokens, shape (B, T, s), of samples of shape (B, D)."""
-        from torch.nn.functional import pad
-
-        if not self.side:
-            return pad(x, (0, self.tokens * self.size - x.shape[1])).view(-1, self.tokens, self.size)
-        patches = x.view(-1, *self._grid).transpose(2, 3)
-        return patches.reshape(-1, self.tokens, self.size)
-
-    def _joined(self, tokens: Tensor) -> Tensor:
-        """Return samples, shape (B, D), of their tokens."""
-        if not self.side:
-            return tokens.flatten(1)[:, : math.prod(self.shape)]
-        across, side = self._grid[0], self.side
-        return tokens.view(-1, across, across, side, side).transpose(2, 3).flatten(1)
-
-    @property
-    def _grid(self) -> tuple[int, int, int, int]:
-        """The patches down an image, rows of a patch, patches across and columns of a patch."""
-        across = math.isqrt(self.tokens)
-        return across, self.side, across, self.side
 
 
 METHODS = [
