@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from baselines._tokens import Tokens
-from harness.methods import Method, Model, Problem
+from harness.methods import Method, Model, Problem, Rate
 
 if TYPE_CHECKING:
     import torch
@@ -98,7 +98,8 @@ METHODS = [
         objective="ml",
         linear="none",
         build=TarFlow,
-        summary="4 blocks of causal Transformers over at most 64 tokens; a sample takes a pass a token and block",
+        summary="4 blocks of causal Transformers over at most 64 tokens; a sample takes T passes through each block",
+        rate=Rate(2, "after 60 s of MNIST on one thread its validation NLL was 46 nats lower"),
         paper="https://arxiv.org/abs/2412.06329",
     )
 ]
