@@ -99,7 +99,7 @@ METHODS = [
         linear="none",
         build=TarFlow,
         summary="4 blocks of causal Transformers over at most 64 tokens; a sample takes T passes through each block",
-        rate=Rate(2, "after 60 s of MNIST on one thread its validation NLL was 46 nats lower"),
+        rate=Rate(4, "after 250 steps on MNIST, a minute, its validation NLL was 68 nats lower"),
         paper="https://arxiv.org/abs/2412.06329",
     )
 ]
