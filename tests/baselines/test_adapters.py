@@ -50,7 +50,7 @@ def test_every_competitor_of_this_repository_is_there() -> None:
         *(f"nflows-{name}-ml" for name in ("dense", "lu", "qr", "svd", "nsf", "maf")),
         *(f"normflows-{name}-ml" for name in ("dense", "lu", "luperm", "nsf", "residual")),
         *(f"zuko-{name}-ml" for name in ("dense", "lu", "nsf", "maf")),
-        *("relative-gradient-ml", "self-normalizing-ml", "free-form-ml", "plain-lu-ml"),
+        *("relative-gradient-ml", "self-normalizing-ml", "free-form-ml", "plain-lu-ml", "tarflow-ml"),
     }
 
 
@@ -74,7 +74,9 @@ def test_gradients_of_estimates_have_no_bias(method: Method) -> None:
     assert error.max() < 6  # of tens of thousands
 
 
-@pytest.mark.parametrize("name", ["nflows-nsf-ml", "nflows-maf-ml", "normflows-nsf-ml", "zuko-nsf-ml", "zuko-maf-ml"])
+@pytest.mark.parametrize(
+    "name", ["nflows-nsf-ml", "nflows-maf-ml", "normflows-nsf-ml", "zuko-nsf-ml", "zuko-maf-ml", "tarflow-ml"]
+)
 def test_blocks_start_behind_a_standardisation(name: str) -> None:
     problem = small()
     model, x = build(registry().find(name), problem), 100 + 20 * draw(problem, 500)

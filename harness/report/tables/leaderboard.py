@@ -75,8 +75,8 @@ def entries(rows: pl.DataFrame) -> pl.DataFrame:
     Returns:
         A frame sorted by dataset and rank. ``nll`` is the mean test NLL in nats over ``seeds``, ``low`` and ``high``
         bound its 95 % interval, which is over what ``interval`` says (seeds, draws or samples). ``rank`` is the place
-        among the ``ranked`` methods of the dataset. ``gap`` is the distance to the best NLL in nats a dimension, infinite where
-        the training failed. ``training_seconds`` mean little where ``noisy`` is true.
+        among the ``ranked`` methods of the dataset. ``gap`` is the distance to the best NLL in nats a dimension,
+        infinite where the training failed. ``training_seconds`` mean little where ``noisy`` is true.
         ``seconds_to_best`` is infinite where a training never came within 1 % of the best validation NLL, and null
         where no curve was kept; ``reached`` is false and null there. ``time_factor`` is its multiple of the shortest
         one on the same machine, ``peak_memory`` is in bytes, ``length`` is full or quick, and ``cells`` are the keys.

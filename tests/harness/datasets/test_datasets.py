@@ -169,8 +169,8 @@ def assert_is_cifar10(dataset: Dataset) -> None:
 
 
 def test_names() -> None:
-    small = ("sine", "swirl", "checkerboard", "power", "gas", "multimodal10", "hepmass", "miniboone", "bsds300")
-    assert names() == (*small, "digits", "mnist", "fashion-mnist", "cifar10")
+    small = ("sine", "swirl", "checkerboard", "power", "gas", "multimodal10", "hepmass", "miniboone")
+    assert names() == (*small, "patches", "bsds300", "digits", "mnist", "fashion-mnist", "cifar10")
 
 
 def test_importing_brings_in_no_library_that_only_some_sets_need() -> None:

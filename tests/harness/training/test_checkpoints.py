@@ -119,6 +119,7 @@ def recipe(**changes: Any) -> TrainingConfig:
         ("relative-gradient-ml", "fc"),
         ("self-normalizing-ml", "fc"),
         ("free-form-ml", "fc"),
+        ("tarflow-ml", "fc"),
     ],
 )
 def test_killed_at_random_steps_every_family_ends_with_the_same_bits(
