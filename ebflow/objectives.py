@@ -144,6 +144,7 @@ class SNL(Objective):
     def set_state(self, state: Mapping[str, Tensor]) -> None:
         self._state = dict(state)
 
+    @torch.no_grad()
     def observations(self, flow: EBFlow) -> dict[str, float]:
         """Return how far b is from log Z, in nats, and the share of the last step's draws that count as effective."""
         if "log_weights" not in self._state:
