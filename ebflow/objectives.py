@@ -22,7 +22,7 @@ __all__ = ["DSM", "FDSSM", "LCSS", "ML", "SML", "SNL", "SSM", "Behind", "ExactSM
 
 
 _POOL = 20_000  # draws of SNL's proposal, out of which every step takes its own
-_SHARE_OF_START = 0.7  # of the start in the proposal's mixture; the rest is the wider Gaussian
+_SHARE_OF_START = 0.9  # of the start in the proposal's mixture; the rest is the wider Gaussian
 _RATE_OF_B = 0.02  # the weight of a step in the average behind b
 
 
