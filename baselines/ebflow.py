@@ -57,10 +57,15 @@ def objective_of(name: str, problem: Problem) -> Objective:
         "ssm": ebflow.SSM,
         "tssm": ebflow.TaylorSSM,
     }
+    with_noise_scale: dict[str, Callable[[float], Objective]] = {
+        "dsm": ebflow.DSM,
+        "fdssm": ebflow.FDSSM,
+        "lcss": ebflow.LCSS,
+    }
     if name in without_noise_scale:
         objective = without_noise_scale[name]()
     else:
-        objective = {"dsm": ebflow.DSM, "fdssm": ebflow.FDSSM, "lcss": ebflow.LCSS}[name](problem.noise)
+        objective = with_noise_scale[name](problem.noise)
     # Maximum likelihood has no such term in the authors' code either.
     if problem.energy_weight and name not in ("ml", "aml", "sml", "snl"):
         return ebflow.LowEnergy(objective, problem.energy_weight)

@@ -18,7 +18,20 @@ from torch import Tensor
 from ebflow.flow import EBFlow
 from ebflow.layers import Dense, ElementwiseLayer, Reshape
 
-__all__ = ["DSM", "FDSSM", "LCSS", "ML", "SML", "SNL", "SSM", "Behind", "ExactSM", "LowEnergy", "Objective", "TaylorSSM"]
+__all__ = [
+    "DSM",
+    "FDSSM",
+    "LCSS",
+    "ML",
+    "SML",
+    "SNL",
+    "SSM",
+    "Behind",
+    "ExactSM",
+    "LowEnergy",
+    "Objective",
+    "TaylorSSM",
+]
 
 
 _POOL = 20_000  # draws of SNL's proposal, out of which every step takes its own
@@ -77,18 +90,19 @@ class SML(Objective):
 class SNL(Objective):
     """Self-normalised likelihood (https://arxiv.org/abs/2503.07021): mean of E(x) + b + mean of exp(-E - b) / q - 1.
 
-    The second mean is over draws from a fixed proposal q. For every b this is an upper bound of the NLL in expectation,
-    and equal to it at b = log Z: no determinant is needed, and no sample of the model in training.
+    The second mean is over draws from a fixed proposal q. Whatever b is, the expectation is an upper bound of the NLL,
+    and it is the NLL where b = log Z. A step needs no determinant and no sample of the model.
 
-    The paper trains b along its gradient, 1 - exp(-b) mean of w with w = exp(-E) / q. The minimum over b has a closed
-    form, the log of E_q[w], and here b is the log of an exponential moving average of mean w over the batches before.
-    So b does not depend on the draws of its own step, and the gradient of the weights has no bias, which the log of
-    one batch's mean would bring. Only the first call takes b from its own draws.
+    The paper trains b along its gradient, 1 - exp(-b) (mean of w), where w = exp(-E) / q. The best b is the log of
+    E_q[w], and so b is taken here as the log of an exponential moving average of the mean of w over all steps before.
+    That b does not depend on the draws of its own step, so that the gradient of the loss has the expectation that the
+    paper's has; the log of a single step's mean would bias it. Only the first call takes b from its own draws.
 
-    The proposal is a mixture, fixed at the first call: the flow as it starts, and a Gaussian with the mean and 1.1 times
-    the standard deviations of the first batch, component by component. A pool of draws is made once, with one exact
-    inverse and one log Z of the start. The variance of w rises with exp(KL(p || q)): q must be near what is learnt, which
-    a start from data gives, and which fails in high dimension otherwise. `observations` tells the effective draws.
+    The proposal is fixed at the first call: a mixture of the flow as it starts, and of a Gaussian with the mean and 1.1
+    times the standard deviations of the first batch, component by component. A pool of 20,000 draws is made once, which
+    takes an exact inverse and the log Z of the start. The variance of w grows exponentially with the divergence of what
+    is learnt from the proposal: the loss works in few dimensions, or behind a start from data that is near the optimum.
+    `observations` tells how many draws are effective.
 
     Every call counts as a training step, and an object serves one flow.
 
@@ -126,7 +140,7 @@ class SNL(Objective):
 
     @torch.no_grad()
     def _draw_pool(self, flow: EBFlow, x: Tensor, generator: torch.Generator | None) -> None:
-        """Draw the pool and its log-densities from a copy of the generator, so that the first step has its own draws."""
+        """Draw the pool, and leave the generator as it was: with equal generators the first two losses are equal."""
         source = generator.clone_state() if generator is not None else None
         std, mean = torch.std_mean(x, 0, correction=0)
         gaussian = torch.distributions.Normal(mean, 1.1 * std + 1e-6, validate_args=False)

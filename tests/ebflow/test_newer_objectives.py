@@ -56,9 +56,7 @@ class TestLCSS:
         torch.testing.assert_close(values, expected.expand(4), rtol=1e-9, atol=1e-9)
 
     @EVERY_FLOW
-    def test_small_perturbations_give_the_curvature_along_them(
-        self, build: Callable[[], EBFlow], randomise
-    ) -> None:
+    def test_small_perturbations_give_the_curvature_along_them(self, build: Callable[[], EBFlow], randomise) -> None:
         flow = randomise(build())
         x = batch(flow)
         v = torch.randn(x.shape, generator=generator(), dtype=DOUBLE)
