@@ -45,27 +45,21 @@ def objective_of(name: str, problem: Problem) -> Objective:
     """Make the objective of this name, with the problem's noise scale and regulariser."""
     import ebflow
 
-    objective: Objective
     if name == "aml":
         # A given period replaces the drift's rule and not the looks at the drift, so that it costs what the rule costs
         # with as many refreshes.
         return ebflow.AmortizedML() if problem.refresh is None else ebflow.AmortizedML(problem.refresh, math.inf)
-    without_noise_scale: dict[str, Callable[[], Objective]] = {
+    objectives: dict[str, Callable[[], Objective]] = {
         "ml": ebflow.ML,
         "sml": ebflow.SML,
         "snl": ebflow.SNL,
         "ssm": ebflow.SSM,
         "tssm": ebflow.TaylorSSM,
+        "dsm": partial(ebflow.DSM, problem.noise),
+        "fdssm": partial(ebflow.FDSSM, problem.noise),
+        "lcss": partial(ebflow.LCSS, problem.noise),
     }
-    with_noise_scale: dict[str, Callable[[float], Objective]] = {
-        "dsm": ebflow.DSM,
-        "fdssm": ebflow.FDSSM,
-        "lcss": ebflow.LCSS,
-    }
-    if name in without_noise_scale:
-        objective = without_noise_scale[name]()
-    else:
-        objective = with_noise_scale[name](problem.noise)
+    objective = objectives[name]()
     # Maximum likelihood has no such term in the authors' code either.
     if problem.energy_weight and name not in ("ml", "aml", "sml", "snl"):
         return ebflow.LowEnergy(objective, problem.energy_weight)
