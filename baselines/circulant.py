@@ -11,9 +11,10 @@ EBFlow's dense layers do, and have 2 m D numbers in place of D^2 + D.
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
-from harness.methods import Method, Model, Problem
+from harness.methods import Method, Model, Problem, Rate
 
 if TYPE_CHECKING:
     import torch
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["METHODS"]
 
 _DIAGONALS = 8  # m: see docs/newer-methods.md
+_SPREAD = 0.15  # of the eigenvalues about 1 at the start; without it all factors of a layer learn alike
 
 
 class CirculantModel(Model):
@@ -41,9 +43,9 @@ class CirculantModel(Model):
         self.shape = problem.shape
         self.activation = SmoothLeakyReLU(residual=problem.residual)
         self.diagonals = torch.nn.ParameterList(torch.ones(diagonals, size) for _ in layers)
-        # The first column of the identity.
-        kernel = torch.cat([torch.ones(diagonals - 1, 1), torch.zeros(diagonals - 1, size - 1)], 1)
-        self.kernels = torch.nn.ParameterList(kernel.clone() for _ in layers)
+        identity = torch.eye(1, size).expand(diagonals - 1, size)  # its first column, once a matrix
+        noise = _SPREAD / math.sqrt(size)
+        self.kernels = torch.nn.ParameterList(identity + noise * torch.randn(diagonals - 1, size) for _ in layers)
         self.biases = torch.nn.ParameterList(torch.zeros(size) for _ in layers)
         self.module = torch.nn.ModuleList([self.diagonals, self.kernels, self.biases])
 
@@ -114,6 +116,7 @@ METHODS = [
         objective="ml",
         linear="circulant",
         build=CirculantModel,
+        rate=Rate(3.0, "a layer is a product of 15 factors that start near the identity and have to leave it"),
         own_start="it starts from the data's means and variances alone, because its layers cannot whiten",
         summary="products of 8 diagonal and 7 circulant matrices by Fourier transforms, O(D log D) a layer",
     )
