@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
 __all__ = ["METHODS"]
 
-_DIAGONALS = 8  # m: see docs/newer-methods.md
-_SPREAD = 0.15  # of the eigenvalues about 1 at the start; without it all factors of a layer learn alike
+_DIAGONALS = 16  # m: see docs/newer-methods.md
+_SPREAD = 0.16  # of the eigenvalues about 1 at the start; without it all factors of a layer learn alike
 
 
 class CirculantModel(Model):
@@ -116,8 +116,8 @@ METHODS = [
         objective="ml",
         linear="circulant",
         build=CirculantModel,
-        rate=Rate(3.0, "a layer is a product of 15 factors that start near the identity and have to leave it"),
+        rate=Rate(3.0, "a layer is a product of 31 factors that start near the identity and have to leave it"),
         own_start="it starts from the data's means and variances alone, because its layers cannot whiten",
-        summary="products of 8 diagonal and 7 circulant matrices by Fourier transforms, O(D log D) a layer",
+        summary="products of 16 diagonal and 15 circulant matrices by Fourier transforms, O(D log D) a layer",
     )
 ]
