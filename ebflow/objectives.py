@@ -35,6 +35,7 @@ __all__ = [
 
 
 _POOL = 20_000  # draws of SNL's proposal, out of which every step takes its own
+_ROWS_AT_ONCE = 5_000  # of the pool, while it is made
 _SHARE_OF_START = 0.9  # of the start in the proposal's mixture; the rest is the wider Gaussian
 _RATE_OF_B = 0.02  # the weight of a step in the average behind b
 
@@ -146,8 +147,9 @@ class SNL(Objective):
         gaussian = torch.distributions.Normal(mean, 1.1 * std + 1e-6, validate_args=False)
         of_flow = int(_SHARE_OF_START * _POOL)
         noise = torch.randn(_POOL - of_flow, *flow.shape, generator=source, dtype=x.dtype, device=x.device)
-        pool = torch.cat([flow.sample(of_flow, source), gaussian.mean + gaussian.stddev * noise])
-        of_start = flow.log_prob(pool) + math.log(_SHARE_OF_START)
+        starts = [flow.sample(min(_ROWS_AT_ONCE, of_flow - done), source) for done in range(0, of_flow, _ROWS_AT_ONCE)]
+        pool = torch.cat([*starts, gaussian.mean + gaussian.stddev * noise])
+        of_start = torch.cat([flow.log_prob(rows) for rows in pool.split(_ROWS_AT_ONCE)]) + math.log(_SHARE_OF_START)
         of_gaussian = gaussian.log_prob(pool).flatten(1).sum(1) + math.log(1 - _SHARE_OF_START)
         self._state = {"pool": pool, "log_q": torch.logaddexp(of_start, of_gaussian)}
 
