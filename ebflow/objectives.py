@@ -37,6 +37,7 @@ __all__ = [
 _POOL = 20_000  # draws of SNL's proposal, out of which every step takes its own
 _ROWS_AT_ONCE = 5_000  # of the pool, while it is made
 _SHARE_OF_START = 0.9  # of the start in the proposal's mixture; the rest is the wider Gaussian
+_FURTHEST = 500.0  # nats below the largest weight of SNL at which a draw counts as zero
 _RATE_OF_B = 0.02  # the weight of a step in the average behind b
 
 
@@ -103,7 +104,8 @@ class SNL(Objective):
     times the standard deviations of the first batch, component by component. A pool of 20,000 draws is made once, which
     takes an exact inverse and the log Z of the start. The variance of w grows exponentially with the divergence of what
     is learnt from the proposal: the loss works in few dimensions, or behind a start from data that is near the optimum.
-    `observations` tells how many draws are effective.
+    `observations` tells how many draws are effective. A draw with less than e^-500 of the largest weight is left out
+    as zero: there the energies of couplings overflow, and so would their gradients.
 
     Every call counts as a training step, and an object serves one flow.
 
@@ -127,17 +129,25 @@ class SNL(Objective):
         """Return the loss in nats a sample."""
         if not self._state:
             self._draw_pool(flow, x, generator)
-        pool, log_q = self._state["pool"], self._state["log_q"]
-        chosen = torch.randint(len(pool), (self.draws * len(x),), generator=generator, device=x.device)
-        on_data, on_draws = flow.energy(torch.cat([x, pool[chosen]])).split([len(x), len(chosen)])
-        log_weights = -on_draws - log_q[chosen]
-        log_mean = log_weights.logsumexp(0) - math.log(len(chosen))
+        count = self.draws * len(x)
+        chosen = torch.randint(len(self._state["pool"]), (count,), generator=generator, device=x.device)
+        on_data, log_weights = self._energies_and_log_weights(flow, x, chosen)
+        counts = log_weights > log_weights.nan_to_num(-math.inf).max() - _FURTHEST
+        told = log_weights.detach().masked_fill(~counts, -math.inf)
+        if not (x.is_meta or bool(counts.all())):
+            on_data, log_weights = self._energies_and_log_weights(flow, x, chosen[counts])
+        log_mean = log_weights.logsumexp(0) - math.log(count)
         b = self._state.setdefault("b", log_mean.detach())
         with torch.no_grad():
             after = torch.logaddexp(b + math.log1p(-_RATE_OF_B), log_mean + math.log(_RATE_OF_B))
             self._state["b"] = b if "log_weights" not in self._state else after
-            self._state["log_weights"] = log_weights.detach()
+            self._state["log_weights"] = told
         return on_data.mean() + b + (log_mean - b).exp() - 1
+
+    def _energies_and_log_weights(self, flow: EBFlow, x: Tensor, chosen: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the energies of the data, and log w of the chosen draws of the pool."""
+        both = flow.energy(torch.cat([x, self._state["pool"][chosen]]))
+        return both[: len(x)], -both[len(x) :] - self._state["log_q"][chosen]
 
     @torch.no_grad()
     def _draw_pool(self, flow: EBFlow, x: Tensor, generator: torch.Generator | None) -> None:

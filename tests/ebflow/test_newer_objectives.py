@@ -200,6 +200,32 @@ class TestSNL:
             loss().backward()
         assert linear_algebra.calls == []
 
+    def test_draws_whose_energy_overflows_count_as_zero(self, randomise) -> None:
+        flow = randomise(dense())
+        x = batch(flow)
+        objective = started(flow, x, draws=40)
+        state = objective.get_state()
+        near = objective(flow, x, generator(1)).detach()
+        objective.set_state(state)
+        chosen = torch.randint(20_000, (200,), generator=generator(1))
+        pool = state["pool"].clone()
+        pool[chosen[:50]] = 1e200
+        weights = state["log_weights"]
+        objective.set_state({**state, "pool": pool})
+        loss = objective(flow, x, generator(1))
+        loss.backward()
+        assert all(parameter.grad.isfinite().all() for parameter in flow.parameters())
+        told = objective.get_state()["log_weights"]
+        assert weights.isfinite().all()
+        assert told.isinf().sum() == 50
+        torch.testing.assert_close(loss.detach() - near, -self.share(flow, state, chosen[:50]), rtol=1e-8, atol=1e-8)
+
+    @staticmethod
+    def share(flow: EBFlow, state: dict[str, Tensor], rows: Tensor) -> Tensor:
+        """Return what these draws add to a loss of 200 draws."""
+        log_weights = -flow.energy(state["pool"][rows]) - state["log_q"][rows]
+        return ((log_weights - state["b"]).exp().sum() / 200).detach()
+
     def test_training_goes_on_from_its_state(self, randomise) -> None:
         flow = randomise(dense())
         x = batch(flow)
