@@ -1,7 +1,9 @@
-"""EBFlow (https://arxiv.org/abs/2305.15267): one network, seven objectives.
+"""EBFlow (https://arxiv.org/abs/2305.15267): one network, and objectives of its paper and of others.
 
 The maximum-likelihood objective on the same layers is the project's own dense baseline: it differs from the
-score-matching methods in the loss alone.
+score-matching methods in the loss alone. Two newer objectives train the same network: the self-normalised likelihood
+(SNL, https://arxiv.org/abs/2503.07021) and local curvature smoothing with Stein's identity (LCSS,
+https://arxiv.org/abs/2412.03962).
 """
 
 from __future__ import annotations
@@ -43,23 +45,23 @@ def objective_of(name: str, problem: Problem) -> Objective:
     """Make the objective of this name, with the problem's noise scale and regulariser."""
     import ebflow
 
-    objective: Objective
     if name == "aml":
         # A given period replaces the drift's rule and not the looks at the drift, so that it costs what the rule costs
         # with as many refreshes.
         return ebflow.AmortizedML() if problem.refresh is None else ebflow.AmortizedML(problem.refresh, math.inf)
-    without_noise_scale: dict[str, Callable[[], Objective]] = {
+    objectives: dict[str, Callable[[], Objective]] = {
         "ml": ebflow.ML,
         "sml": ebflow.SML,
+        "snl": ebflow.SNL,
         "ssm": ebflow.SSM,
         "tssm": ebflow.TaylorSSM,
+        "dsm": partial(ebflow.DSM, problem.noise),
+        "fdssm": partial(ebflow.FDSSM, problem.noise),
+        "lcss": partial(ebflow.LCSS, problem.noise),
     }
-    if name in without_noise_scale:
-        objective = without_noise_scale[name]()
-    else:
-        objective = {"dsm": ebflow.DSM, "fdssm": ebflow.FDSSM}[name](problem.noise)
+    objective = objectives[name]()
     # Maximum likelihood has no such term in the authors' code either.
-    if problem.energy_weight and name not in ("ml", "aml", "sml"):
+    if problem.energy_weight and name not in ("ml", "aml", "sml", "snl"):
         return ebflow.LowEnergy(objective, problem.energy_weight)
     return objective
 
@@ -71,21 +73,26 @@ They are the means of trainings by drift on MNIST with the recipe tuned: fc 24.2
 toy take that of fc, for want of a training of theirs.
 """
 
+_OTHER_PAPERS = {"aml": "", "snl": "https://arxiv.org/abs/2503.07021", "lcss": "https://arxiv.org/abs/2412.03962"}
+
 # Products of a layer: DSM makes one forward and one back for the score, and the backward pass makes two of each. SSM
 # carries a tangent beside x; Taylor mode and FDSSM have three rows a sample. SML runs on data and samples, 2 B rows
-# forward and back; drawing them is an LU and two triangular solves of B rows.
+# forward and back; drawing them is an LU and two triangular solves of B rows. SNL runs on data and four draws a sample,
+# 5 B rows; LCSS takes the score of 2 B rows.
 METHODS = [
     Method(
         name=f"ebflow-{name}",
         objective=name,
         linear="dense",
         build=partial(build, name),
-        architectures=("fc", "cnn", "glow", "toy"),
+        # Glow starts far from its optimum, where SNL's proposal is of no use.
+        architectures=("fc", "cnn", "toy") if name == "snl" else ("fc", "cnn", "glow", "toy"),
         raw_pixels=True,
         fc_cost=cost,
         periods=PERIODS if name == "aml" else {},
         summary=summary,
-        paper="" if name == "aml" else "https://arxiv.org/abs/2305.15267",
+        family="score-matching" if name == "lcss" else "",
+        paper=_OTHER_PAPERS.get(name, "https://arxiv.org/abs/2305.15267"),
     )
     for name, cost, summary in [
         ("ml", LayerCost(3, cubic=2), "maximum likelihood: every determinant at every step"),
@@ -95,5 +102,7 @@ METHODS = [
         ("tssm", LayerCost(9, rows=3, saved=3), "Taylor-mode sliced score matching (not in the paper): no determinant"),
         ("dsm", LayerCost(6), "denoising score matching: no determinant"),
         ("fdssm", LayerCost(9, rows=3, saved=3), "finite-difference sliced score matching: no determinant"),
+        ("snl", LayerCost(15, rows=5, saved=5), "likelihood with a learnt log Z, from draws of a fixed proposal"),
+        ("lcss", LayerCost(12, rows=2, saved=2), "score matching, the trace by Stein's identity: no determinant"),
     ]
 ]

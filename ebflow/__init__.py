@@ -11,13 +11,15 @@ on the input contribute a constant to the log-density, so score matching trains 
 from ebflow import architectures, initialization, langevin, layers, normalizer, objectives
 from ebflow.amortized import AmortizedML
 from ebflow.flow import EBFlow, SingularJacobianError
-from ebflow.objectives import DSM, FDSSM, ML, SML, SSM, Behind, ExactSM, LowEnergy, Objective, TaylorSSM
+from ebflow.objectives import DSM, FDSSM, LCSS, ML, SML, SNL, SSM, Behind, ExactSM, LowEnergy, Objective, TaylorSSM
 
 __all__ = [
     "DSM",
     "FDSSM",
+    "LCSS",
     "ML",
     "SML",
+    "SNL",
     "SSM",
     "AmortizedML",
     "Behind",

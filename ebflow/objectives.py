@@ -7,6 +7,7 @@ makes the loss non-finite, and the training loop reports it.
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,7 +18,27 @@ from torch import Tensor
 from ebflow.flow import EBFlow
 from ebflow.layers import Dense, ElementwiseLayer, Reshape
 
-__all__ = ["DSM", "FDSSM", "ML", "SML", "SSM", "Behind", "ExactSM", "LowEnergy", "Objective", "TaylorSSM"]
+__all__ = [
+    "DSM",
+    "FDSSM",
+    "LCSS",
+    "ML",
+    "SML",
+    "SNL",
+    "SSM",
+    "Behind",
+    "ExactSM",
+    "LowEnergy",
+    "Objective",
+    "TaylorSSM",
+]
+
+
+_POOL = 20_000  # draws of SNL's proposal, out of which every step takes its own
+_ROWS_AT_ONCE = 5_000  # of the pool, while it is made
+_SHARE_OF_START = 0.9  # of the start in the proposal's mixture; the rest is the wider Gaussian
+_FURTHEST = 500.0  # nats below the largest weight of SNL at which a draw counts as zero
+_RATE_OF_B = 0.02  # the weight of a step in the average behind b
 
 
 class Objective(ABC):
@@ -66,6 +87,97 @@ class SML(Objective):
         samples = flow.sample(len(x), generator)
         on_data, on_samples = flow.energy(torch.cat([x, samples])).chunk(2)
         return on_data.mean() - on_samples.mean()
+
+
+class SNL(Objective):
+    """Self-normalised likelihood (https://arxiv.org/abs/2503.07021): mean of E(x) + b + mean of exp(-E - b) / q - 1.
+
+    The second mean is over draws from a fixed proposal q. Whatever b is, the expectation is an upper bound of the NLL,
+    and it is the NLL where b = log Z. A step needs no determinant and no sample of the model.
+
+    The paper trains b along its gradient, 1 - exp(-b) (mean of w), where w = exp(-E) / q. The best b is the log of
+    E_q[w], and so b is taken here as the log of an exponential moving average of the mean of w over all steps before.
+    That b does not depend on the draws of its own step, so that the gradient of the loss has the expectation that the
+    paper's has; the log of a single step's mean would bias it. Only the first call takes b from its own draws.
+
+    The proposal is fixed at the first call: a mixture of the flow as it starts, and of a Gaussian with the mean and 1.1
+    times the standard deviations of the first batch, component by component. A pool of 20,000 draws is made once, which
+    takes an exact inverse and the log Z of the start. The variance of w grows exponentially with the divergence of what
+    is learnt from the proposal: the loss works in few dimensions, or behind a start from data that is near the optimum.
+    `observations` tells how many draws are effective. A draw with less than e^-500 of the largest weight is left out
+    as zero: there the energies of couplings overflow, and so would their gradients.
+
+    Every call counts as a training step, and an object serves one flow.
+
+    Args:
+        draws: Number of draws from q at a step, for each sample of the batch.
+
+    Raises:
+        ValueError: if draws is below 1.
+    """
+
+    def __init__(self, draws: int = 4) -> None:
+        if draws < 1:
+            raise ValueError(f"the self-normalised likelihood needs at least one draw a sample, not {draws}")
+        self.draws = draws
+        self._state: dict[str, Tensor] = {}
+
+    def __repr__(self) -> str:
+        return f"SNL(draws={self.draws})"
+
+    def __call__(self, flow: EBFlow, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """Return the loss in nats a sample."""
+        if not self._state:
+            self._draw_pool(flow, x, generator)
+        count = self.draws * len(x)
+        chosen = torch.randint(len(self._state["pool"]), (count,), generator=generator, device=x.device)
+        on_data, log_weights = self._energies_and_log_weights(flow, x, chosen)
+        counts = log_weights > log_weights.nan_to_num(-math.inf).max() - _FURTHEST
+        told = log_weights.detach().masked_fill(~counts, -math.inf)
+        if not (x.is_meta or bool(counts.all())):
+            on_data, log_weights = self._energies_and_log_weights(flow, x, chosen[counts])
+        log_mean = log_weights.logsumexp(0) - math.log(count)
+        b = self._state.setdefault("b", log_mean.detach())
+        with torch.no_grad():
+            after = torch.logaddexp(b + math.log1p(-_RATE_OF_B), log_mean + math.log(_RATE_OF_B))
+            self._state["b"] = b if "log_weights" not in self._state else after
+            self._state["log_weights"] = told
+        return on_data.mean() + b + (log_mean - b).exp() - 1
+
+    def _energies_and_log_weights(self, flow: EBFlow, x: Tensor, chosen: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the energies of the data, and log w of the chosen draws of the pool."""
+        both = flow.energy(torch.cat([x, self._state["pool"][chosen]]))
+        return both[: len(x)], -both[len(x) :] - self._state["log_q"][chosen]
+
+    @torch.no_grad()
+    def _draw_pool(self, flow: EBFlow, x: Tensor, generator: torch.Generator | None) -> None:
+        """Draw the pool, and leave the generator as it was: with equal generators the first two losses are equal."""
+        source = generator.clone_state() if generator is not None else None
+        std, mean = torch.std_mean(x, 0, correction=0)
+        gaussian = torch.distributions.Normal(mean, 1.1 * std + 1e-6, validate_args=False)
+        of_flow = int(_SHARE_OF_START * _POOL)
+        noise = torch.randn(_POOL - of_flow, *flow.shape, generator=source, dtype=x.dtype, device=x.device)
+        starts = [flow.sample(min(_ROWS_AT_ONCE, of_flow - done), source) for done in range(0, of_flow, _ROWS_AT_ONCE)]
+        pool = torch.cat([*starts, gaussian.mean + gaussian.stddev * noise])
+        of_start = torch.cat([flow.log_prob(rows) for rows in pool.split(_ROWS_AT_ONCE)]) + math.log(_SHARE_OF_START)
+        of_gaussian = gaussian.log_prob(pool).flatten(1).sum(1) + math.log(1 - _SHARE_OF_START)
+        self._state = {"pool": pool, "log_q": torch.logaddexp(of_start, of_gaussian)}
+
+    def get_state(self) -> dict[str, Tensor]:
+        """Return the pool, b and the last weights: a training that goes on from them takes the same steps."""
+        return dict(self._state)
+
+    def set_state(self, state: Mapping[str, Tensor]) -> None:
+        self._state = dict(state)
+
+    @torch.no_grad()
+    def observations(self, flow: EBFlow) -> dict[str, float]:
+        """Return how far b is from log Z, in nats, and the share of the last step's draws that count as effective."""
+        if "log_weights" not in self._state:
+            return {}
+        weights = self._state["log_weights"]
+        effective = (2 * weights.logsumexp(0) - (2 * weights).logsumexp(0)).exp() / len(weights)
+        return {"b_minus_log_z": float(self._state["b"] - flow.log_normalizer()), "effective_draws": float(effective)}
 
 
 @dataclass(frozen=True)
@@ -143,6 +255,35 @@ class DSM(Objective):
         noise = _normal(x, generator)
         score = flow.score(x + self.sigma * noise)
         return 0.5 * (score + noise / self.sigma).square().sum() / x.numel()
+
+
+@dataclass(frozen=True)
+class LCSS(Objective):
+    """Score matching whose trace comes from Stein's identity (https://arxiv.org/abs/2412.03962): no tangent is pushed.
+
+    With v ~ N(0, I), the loss is (|s(x)|^2 / 2 + v . (s(x + sigma v) - s(x)) / sigma) / D. By Stein's identity the
+    second term has the mean of tr(ds/dx) over N(x, sigma^2 I), so that the loss has that of score matching up to
+    O(sigma^2), and exactly for a quadratic energy. The paper's term is v . s(x + sigma v) / sigma. The difference
+    v . s(x) / sigma has mean zero and most of the variance, |s|^2 / sigma^2, and s(x) is at hand: it is taken off here.
+
+    Args:
+        sigma: Standard deviation of the perturbation, in units of the space that the flow models.
+
+    Raises:
+        ValueError: if sigma is not above 0.
+    """
+
+    sigma: float
+
+    def __post_init__(self) -> None:
+        if not self.sigma > 0:
+            raise ValueError(f"local curvature smoothing needs a perturbation above 0, not {self.sigma}")
+
+    def __call__(self, flow: EBFlow, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        v = _normal(x, generator)
+        here, moved = flow.score(torch.cat([x, x + self.sigma * v])).chunk(2)
+        trace = (v * (moved - here)).sum() / self.sigma
+        return (0.5 * here.square().sum() + trace) / x.numel()
 
 
 @dataclass(frozen=True)

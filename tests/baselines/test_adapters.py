@@ -47,6 +47,7 @@ def test_every_competitor_of_this_repository_is_there() -> None:
     available = {m.name for m in METHODS if why_unavailable(m) is None}
     assert available >= {
         *("ebflow-ml", "ebflow-sml", "ebflow-ssm", "ebflow-tssm", "ebflow-dsm", "ebflow-fdssm", "gaussian"),
+        *("ebflow-snl", "ebflow-lcss", "circulant-ml"),
         *(f"nflows-{name}-ml" for name in ("dense", "lu", "qr", "svd", "nsf", "maf")),
         *(f"normflows-{name}-ml" for name in ("dense", "lu", "luperm", "nsf", "residual")),
         *(f"zuko-{name}-ml" for name in ("dense", "lu", "nsf", "maf")),
@@ -195,10 +196,11 @@ def test_a_frozen_actnorm_is_not_trained() -> None:
 
 
 def test_the_low_energy_term_is_in_score_matching_losses_alone() -> None:
-    for name, differs in [("ebflow-dsm", True), ("ebflow-ssm", True), ("ebflow-fdssm", True), ("ebflow-ml", False)]:
+    matching, likelihood = ("dsm", "ssm", "fdssm", "lcss"), ("ml", "snl")
+    for name, differs in [*((name, True) for name in matching), *((name, False) for name in likelihood)]:
         losses = []
         for weight in (0.0, 0.5):
             problem = small(energy_weight=weight)
-            model = build(registry().find(name), problem)
+            model = build(registry().find(f"ebflow-{name}"), problem)
             losses.append(model.training_loss(draw(problem), torch.Generator().manual_seed(0)).item())
         assert (losses[0] != losses[1]) == differs

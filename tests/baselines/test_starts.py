@@ -64,7 +64,7 @@ def test_the_start_is_that_of_ebflows_initialization(dtype: str, layers: int, di
     torch.testing.assert_close(model.linear_layers(), expected, rtol=0, atol=tolerance)
 
 
-@pytest.mark.parametrize("name", ["ml", "sml", "ssm", "tssm", "dsm", "fdssm"])
+@pytest.mark.parametrize("name", ["ml", "sml", "ssm", "tssm", "dsm", "fdssm", "lcss"])
 @pytest.mark.parametrize("start", ["whitened", "whitened-start"])
 def test_losses_are_those_of_a_flow_with_a_whitening_layer(name: str, start: str, digits: Tensor) -> None:
     model = started(f"ebflow-{name}", digits, start=start)

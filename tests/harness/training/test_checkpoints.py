@@ -111,6 +111,7 @@ def recipe(**changes: Any) -> TrainingConfig:
         ("ebflow-tssm", "toy"),
         ("ebflow-dsm", "glow"),
         ("ebflow-fdssm", "fc"),
+        ("ebflow-snl", "fc"),
         ("nflows-dense-ml", "fc"),
         ("nflows-dense-dsm", "fc"),
         ("normflows-residual-ml", "fc"),
