@@ -91,7 +91,6 @@ METHODS = [
         fc_cost=cost,
         periods=PERIODS if name == "aml" else {},
         summary=summary,
-        family="score-matching" if name == "lcss" else "",
         paper=_OTHER_PAPERS.get(name, "https://arxiv.org/abs/2305.15267"),
     )
     for name, cost, summary in [

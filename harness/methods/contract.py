@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
 
-SCORE_MATCHING = ("ssm", "tssm", "dsm", "fdssm")
+SCORE_MATCHING = ("ssm", "tssm", "dsm", "fdssm", "lcss")
 """The names of objectives that match scores where a method does not declare its family."""
 
 FAMILIES = ("likelihood", "score-matching")

@@ -30,20 +30,23 @@ def likelihood_figures(rows: pl.DataFrame) -> Iterator[Drawing]:
     for name, group in groups(scored, TRAININGS, ["dtype"]):
         own = group.filter(metric="nll")
         table = likelihood(group)
-        if table["NLL nats"].count() > 1 and table.filter(pl.col("method") != "gaussian")["NLL nats"].count():
-            yield _dots(f"{name}-likelihood", own, table.with_columns(label=_label(table)), "test NLL", _SPACE)
+        if table["NLL nats"].count() > 1:
+            yield from _dots(f"{name}-likelihood", own, table.with_columns(label=_label(table)), "test NLL", _SPACE)
         table = ablation(group)
         if table["NLL nats"].count() > 1:
             table = table.with_columns(label=_SWITCHES)
-            yield _dots(f"{name}-ablation", own, table, "test NLL with and without MaP and EMA", _SPACE)
+            yield from _dots(f"{name}-ablation", own, table, "test NLL with and without MaP and EMA", _SPACE)
         table = points(group)
         if table["KL nats"].count() > 1:
             table = table.select("method", pl.col("KL nats").alias("NLL nats"), label="method")
-            yield _dots(f"{name}-divergence", own, table, "KL divergence from the truth", "KL over the test set.")
+            yield from _dots(f"{name}-divergence", own, table, "KL divergence from the truth", "KL over the test set.")
 
 
-def _dots(name: str, group: pl.DataFrame, table: pl.DataFrame, what: str, sentence: str) -> Drawing:
-    """Draw the lines of a table with the columns method, label and NLL nats, and low, high and published NLL if any."""
+def _dots(name: str, group: pl.DataFrame, table: pl.DataFrame, what: str, sentence: str) -> Iterator[Drawing]:
+    """Draw a table with the columns method, label and NLL nats, and low, high and published NLL if any.
+
+    Nothing is drawn where one Gaussian alone has a number.
+    """
     missing = [name for name in ("low", "high", "published NLL") if name not in table.columns]
     table = table.with_columns(pl.lit(None, pl.Float64).alias(name) for name in missing)
     gaussian = table.filter(method="gaussian")["NLL nats"].drop_nulls()
@@ -60,11 +63,13 @@ def _dots(name: str, group: pl.DataFrame, table: pl.DataFrame, what: str, senten
             curves.append(Curve(*shared, look, (Point((value,), place, row["low"], row["high"]),), "dot"))
         if (value := row["published NLL"]) is not None:
             curves.append(Curve(*shared, Look("ink", "d", 0), (Point((value,), place),), "open"))
+    if not own["NLL nats"].count():
+        return
     values = [curve.points[0].x[0] for curve in curves]
     axis = Axis(f"{what.partition(' with')[0]}, nats (lower is better)", log=max(values) > 3 * min(values) > 0)
     published = own["published NLL"].count() > 0
     rule = next(((value, "one Gaussian") for value in gaussian), None)
-    return drawing(
+    yield drawing(
         group,
         name,
         f"{title_of(group)}: {what}",

@@ -36,7 +36,7 @@ COLOURS = {
 
 The page has the same names in `style.css`, with lighter ones for a dark page.
 """
-_SCORE_MATCHING = {"dsm": "blue", "ssm": "sky", "tssm": "sky", "fdssm": "green"}
+_SCORE_MATCHING = {"dsm": "blue", "ssm": "sky", "tssm": "sky", "lcss": "sky", "fdssm": "green"}
 _FREE = {"aml": "purple", "relative-gradient": "pink", "self-normalizing": "plum"}
 _FAMILIES = {EXACT: "vermilion", RESTRICTED: "orange", OTHER: "brown", CLOSED: "grey"}
 _MARKERS = {"ebflow": "o", "nflows": "s", "normflows": "D", "zuko": "^"}
