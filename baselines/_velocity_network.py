@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
 
-__all__ = ["dynamics", "network", "path_loss", "solve", "velocity", "whitening"]
+__all__ = ["dynamics", "network", "pairs", "path_loss", "solve", "velocity", "whitening"]
 
 _FREQUENCIES = 2  # sines and cosines of pi t and 2 pi t; faster ones would cost the solver steps
 
@@ -173,3 +173,18 @@ def solve(layers: nn.ModuleList, x: Tensor, start: float, end: float, tolerance:
             rtol=tolerance,
         )
     return state[:, :-1], state[:, -1]
+
+
+def pairs(layers: nn.ModuleList, z: Tensor, steps: int) -> Tensor:
+    """Return the data, shape (B, D), that noise of that shape moves to in so many equal Dormand-Prince steps.
+
+    The result has no gradient.
+    """
+    import torch
+    from zuko.utils import dopri45
+
+    with torch.no_grad():
+        step = z.new_tensor(1 / steps)
+        for index in range(steps):
+            z = dopri45(lambda t, x: velocity(layers, x, t.view(1)), z, index * step, step)
+    return z
