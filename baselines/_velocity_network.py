@@ -58,9 +58,11 @@ def whitening(x: Tensor) -> tuple[Tensor, Tensor]:
     from harness.methods import moments
 
     data = moments([x])
-    covariance = data.covariance if data.n >= 10 * len(data.mean) else data.covariance.diag().diag()
-    variance, axes = torch.linalg.eigh(covariance)
-    largest = variance[-1]
+    if data.n >= 10 * len(data.mean):
+        variance, axes = torch.linalg.eigh(data.covariance)
+    else:
+        variance, axes = data.covariance.diag(), torch.eye(len(data.mean), dtype=torch.float64, device=x.device)
+    largest = variance.max()
     scale = variance.clamp_min(1e-12 * largest).sqrt() if largest > 0 else torch.ones_like(variance)
     return data.mean, (axes / scale) @ axes.mT
 

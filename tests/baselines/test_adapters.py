@@ -50,6 +50,7 @@ def test_every_competitor_of_this_repository_is_there() -> None:
         *(f"nflows-{name}-ml" for name in ("dense", "lu", "qr", "svd", "nsf", "maf")),
         *(f"normflows-{name}-ml" for name in ("dense", "lu", "luperm", "nsf", "residual")),
         *(f"zuko-{name}-ml" for name in ("dense", "lu", "nsf", "maf")),
+        *("zuko-cnf-fm", "zuko-nsf-reg"),
         *("relative-gradient-ml", "self-normalizing-ml", "free-form-ml", "plain-lu-ml"),
     }
 

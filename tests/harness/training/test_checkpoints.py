@@ -119,6 +119,8 @@ def recipe(**changes: Any) -> TrainingConfig:
         ("relative-gradient-ml", "fc"),
         ("self-normalizing-ml", "fc"),
         ("free-form-ml", "fc"),
+        ("zuko-cnf-fm", "fc"),
+        ("zuko-nsf-reg", "fc"),
     ],
 )
 def test_killed_at_random_steps_every_family_ends_with_the_same_bits(
