@@ -15,7 +15,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from baselines._velocity_network import network, path_loss, solve, whitening
+from baselines._straight_paths import path_loss, solve, whitening
+from baselines._velocity_network import network
 from harness.methods import Method, Model, Problem, Rate
 
 if TYPE_CHECKING:

@@ -16,7 +16,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from baselines._velocity_network import network, pairs, path_loss, whitening
+from baselines._straight_paths import pairs, path_loss, whitening
+from baselines._velocity_network import network
 from harness.methods import Method, Model, Problem
 
 if TYPE_CHECKING:
