@@ -7,9 +7,8 @@ variables of g, and comes out in one pass.
 The paper trains the velocity first and keeps a set of pairs. Here both are trained in every step, so that an
 iteration's time is all of the training's: the flow-matching loss of the batch moves the velocity, and as many pairs are
 made from fresh noise by four steps of the Dormand-Prince method for g to fit. The inverse is fitted too,
-|g^-1(x) - z|^2, as without it g^-1, whose slopes are the density's, is bent where g is flat. g is zuko's spline
-coupling: L pairs of couplings that transform one half of the components each, 8 bins on [-5, 5], networks of 2 x 256
-units. It stands behind a fixed whitening of the data.
+|g^-1(x) - z|^2. g is zuko's spline coupling: L pairs of couplings that transform one half of the components each, 8
+bins on [-5, 5], networks of 2 x 256 units. It stands behind a fixed whitening of the data.
 """
 
 from __future__ import annotations
@@ -99,6 +98,6 @@ METHODS = [
         own_start="starts as its library does behind a fixed whitening, since it is no network of linear layers",
         summary="spline couplings fitted by least squares to a velocity's pairs, which is trained in the same steps",
         paper="https://arxiv.org/abs/2506.01158",
-        meta_device=False,
+        meta_device=False,  # splines look up bins, and pairs are made in steps
     )
 ]

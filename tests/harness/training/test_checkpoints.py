@@ -119,7 +119,7 @@ def recipe(**changes: Any) -> TrainingConfig:
         ("relative-gradient-ml", "fc"),
         ("self-normalizing-ml", "fc"),
         ("free-form-ml", "fc"),
-        ("zuko-cnf-fm", "fc"),
+        ("zuko-cnf-fm", "toy"),
         ("zuko-nsf-reg", "fc"),
     ],
 )
