@@ -3,7 +3,8 @@
 Score matching, with linear layers of any form; maximum likelihood of dense layers with every determinant or inverse
 (exact dense); maximum likelihood of dense layers that computes them now and then or never (determinant-free dense);
 maximum likelihood of layers that are triangular, LU, QR and the like (restricted matrices); flows without linear layers
-of their own (other flows); and what is solved in closed form.
+of their own (other flows); flows that are regressed, on velocities or on pairs of points (regression); and what is
+solved in closed form.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ EXACT = "exact dense"
 FREE = "determinant-free dense"
 RESTRICTED = "restricted matrices"
 OTHER = "other flows"
+REGRESSED = "regression"
 CLOSED = "closed form"
 
 LIKELIHOOD_OF_DENSE = (EXACT, FREE)
@@ -24,6 +26,7 @@ LIKELIHOOD = (EXACT, FREE, RESTRICTED, OTHER)
 """The families that maximise the likelihood by steps."""
 
 _EXACT_OBJECTIVES = ("ml", "sml")
+_REGRESSIONS = ("fm", "regression")
 
 
 def family(objective: str, linear: str, declared: str = "") -> str:
@@ -38,6 +41,8 @@ def family(objective: str, linear: str, declared: str = "") -> str:
         return MATCHED
     if objective == "closed-form":
         return CLOSED
+    if objective in _REGRESSIONS:
+        return REGRESSED
     if linear in ("none", ""):
         return OTHER
     if linear != "dense":

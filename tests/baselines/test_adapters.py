@@ -48,10 +48,11 @@ def test_every_competitor_of_this_repository_is_there() -> None:
     assert available >= {
         *("ebflow-ml", "ebflow-sml", "ebflow-ssm", "ebflow-tssm", "ebflow-dsm", "ebflow-fdssm", "gaussian"),
         *("ebflow-snl", "ebflow-lcss", "circulant-ml"),
-        *(f"nflows-{name}-ml" for name in ("dense", "lu", "qr", "svd", "nsf", "maf")),
+        *(f"nflows-{name}-ml" for name in ("dense", "lu", "qr", "svd", "nsf", "maf", "made")),
         *(f"normflows-{name}-ml" for name in ("dense", "lu", "luperm", "nsf", "residual")),
         *(f"zuko-{name}-ml" for name in ("dense", "lu", "nsf", "maf")),
         *("relative-gradient-ml", "self-normalizing-ml", "free-form-ml", "plain-lu-ml", "tarflow-ml"),
+        *("zuko-cnf-fm", "zuko-nsf-reg"),
     }
 
 

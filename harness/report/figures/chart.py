@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import polars as pl
 
-from harness.methods.families import EXACT, FREE, OTHER, RESTRICTED
+from harness.methods.families import EXACT, FREE, OTHER, REGRESSED, RESTRICTED
 from harness.report.figures.groups import cells_of, facts_of, provenance
 from harness.report.tables.text import text_of
 
@@ -22,6 +22,7 @@ _FAMILIES = {
     FREE: "maximum likelihood, dense layers, no determinant at every step",
     RESTRICTED: "maximum likelihood, restricted matrices",
     OTHER: "maximum likelihood, other flows",
+    REGRESSED: "regression of a velocity, or of pairs of points",
 }
 """What a reader is told of a family whose name alone is too short."""
 

@@ -11,7 +11,7 @@ import matplotlib.colors
 import matplotlib.style
 import polars as pl
 
-from harness.methods.families import CLOSED, EXACT, FREE, MATCHED, OTHER, RESTRICTED, family
+from harness.methods.families import CLOSED, EXACT, FREE, MATCHED, OTHER, REGRESSED, RESTRICTED, family
 from harness.report.figures.chart import Look
 
 WIDTH = 4.8  # inches, printed at 3.3
@@ -38,7 +38,7 @@ The page has the same names in `style.css`, with lighter ones for a dark page.
 """
 _SCORE_MATCHING = {"dsm": "blue", "ssm": "sky", "tssm": "sky", "lcss": "sky", "fdssm": "green"}
 _FREE = {"aml": "purple", "relative-gradient": "pink", "self-normalizing": "plum"}
-_FAMILIES = {EXACT: "vermilion", RESTRICTED: "orange", OTHER: "brown", CLOSED: "grey"}
+_FAMILIES = {EXACT: "vermilion", RESTRICTED: "orange", OTHER: "brown", REGRESSED: "rose", CLOSED: "grey"}
 _MARKERS = {"ebflow": "o", "nflows": "s", "normflows": "D", "zuko": "^"}
 _OTHER_MARKERS = "vPX*<>"
 DASHES = ("-", (0, (4, 1.5)), (0, (1, 1)), (0, (4, 1, 1, 1)), (0, (7, 2)), (0, (2, 2)), (0, (6, 1, 1, 1, 1, 1)))

@@ -161,7 +161,7 @@ def test_other_data_gets_the_nearest_configuration() -> None:
 @pytest.mark.parametrize("experiment", EXPERIMENTS, ids=lambda experiment: experiment.name)
 def test_experiments_can_start(experiment, profile: str) -> None:
     # zuko takes half a minute to work out the masks of its autoregressive flows for all of these sizes.
-    slow = ("zuko-maf-ml", "zuko-nsf-ml")
+    slow = ("zuko-maf-ml", "zuko-nsf-ml", "zuko-nsf-reg")
     cells = experiment.cells(Context(profile, methods=tuple(name for name in registry().methods if name not in slow)))
     assert cells
     for cell in cells:

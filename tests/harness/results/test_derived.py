@@ -108,6 +108,8 @@ def test_what_another_program_wrote_there_is_no_error(make_row: MakeRow, config:
         ("relative-gradient", "dense", "determinant-free dense"),
         ("ml", "luperm", "restricted matrices"),
         ("ml", "none", "other flows"),
+        ("fm", "none", "regression"),
+        ("regression", "none", "regression"),
         ("closed-form", "dense", "closed form"),
         ("lcss", "dense", "determinant-free dense"),
     ],

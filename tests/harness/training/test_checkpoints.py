@@ -121,6 +121,8 @@ def recipe(**changes: Any) -> TrainingConfig:
         ("self-normalizing-ml", "fc"),
         ("free-form-ml", "fc"),
         ("tarflow-ml", "fc"),
+        ("zuko-cnf-fm", "toy"),
+        ("zuko-nsf-reg", "fc"),
     ],
 )
 def test_killed_at_random_steps_every_family_ends_with_the_same_bits(
