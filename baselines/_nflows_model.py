@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
 
-__all__ = ["LinearStack", "NflowsModel"]
+__all__ = ["Blocks", "LinearStack", "NflowsModel"]
 
 
 class NflowsModel(Model):
@@ -64,3 +64,27 @@ class LinearStack(NflowsModel):
         for layer in linear_layers[1:]:
             chain += [LayerTransform(SmoothLeakyReLU(residual=problem.residual)), layer]
         super().__init__(problem, chain)
+
+
+class Blocks(NflowsModel):
+    """Transforms of vectors behind an ActNorm."""
+
+    def __init__(self, problem: Problem, transforms: Sequence[nn.Module]) -> None:
+        from nflows.transforms.normalization import ActNorm
+
+        self.front = ActNorm(problem.dimension)
+        # It would start from whatever it sees first in training mode, and look at a buffer at every step to know.
+        del self.front.initialized
+        self.front.initialized = True
+        self.front.requires_grad_(not problem.frozen_actnorm)
+        super().__init__(problem, [self.front, *transforms])
+
+    def init_batch(self, x: Tensor) -> None:
+        import torch
+
+        if len(x) == 1:
+            return  # one sample has no scale
+        std, mean = torch.std_mean(x.flatten(1), 0)
+        with torch.no_grad():
+            self.front.log_scale.copy_(-(std + 1e-6).log())
+            self.front.shift.copy_(-mean / (std + 1e-6))

@@ -255,6 +255,7 @@ def test_training_makes_one_row_a_metric() -> None:
         "nll_of_draw": "nats",
         "bits_per_dim": "bits",
         "validation_nll": "nats",
+        "peak_memory": "B",
         "training_seconds": "s",
         "training_iterations": "1",
         "validation_curve": "nats",

@@ -111,8 +111,10 @@ def test_a_cell_of_the_version_before_moves_to_the_key_of_today(
     content = json.loads(row.config)
     where = {name: content["identity"][name] for name in ("project", "versions", "cpu", "gpu", "threads")}
     settings = content["settings"]
-    for newer in ("frozen_actnorm", "refresh"):  # as in cells that are older than the options
+    older = {"frozen_actnorm", "refresh", "hidden", "blocks", "dropout", "bins", "tail_bound", "mixing"}
+    for newer in older:  # as in cells that are older than the options
         settings["problem"].pop(newer)
+    settings.get("config", {}).pop("evaluate_steps", None)
     for newer in ("augment", "standardize", "columns", "dequantize"):
         settings.pop(newer, None)
     old = {"kind": names[cell.kind], **where, **settings}

@@ -26,6 +26,7 @@ def asked_for(monkeypatch: pytest.MonkeyPatch) -> list[Cell]:
     cells: list[Cell] = []
     monkeypatch.setattr(running, "run_and_show", lambda asked, *_, **__: cells.extend(asked) or [])
     monkeypatch.setattr(datasets, "load", lambda *_, **__: None)
+    monkeypatch.setattr(datasets, "describe", lambda data: "")
     return cells
 
 

@@ -270,19 +270,19 @@ def test_what_is_not_the_papers_fc_keeps_its_own_start_and_says_so(fake_method: 
 
 
 def test_a_third_partys_objective_is_trained_as_its_family_says(fake_method: Callable) -> None:
-    lcss = fake_method("p-lcss", objective="lcss", linear="dense", family="score-matching")
-    assert (lcss.matches_scores, configured(lcss).config) == (
+    mine = fake_method("p-mine", objective="mine", linear="dense", family="score-matching")
+    assert (mine.matches_scores, configured(mine).config) == (
         True,
         configuration("mnist", "fc", "ssm", "tuned").training,
     )
-    unknown = fake_method("p-lcss", objective="lcss", linear="dense")
+    unknown = fake_method("p-mine", objective="mine", linear="dense")
     assert (unknown.matches_scores, configured(unknown).config.epochs) == (False, 60)
     named_alike = fake_method("p-dsm", objective="dsm", linear="dense", family="likelihood")
     assert (named_alike.matches_scores, configured(named_alike).config.epochs) == (False, 60)
     for recipe in ("paper", "tuned"):
         for architecture in ("fc", "cnn", "glow"):
             expected = configuration("mnist", architecture, "ssm", recipe)
-            assert configuration("mnist", architecture, "lcss", recipe, "score-matching") == expected
+            assert configuration("mnist", architecture, "mine", recipe, "score-matching") == expected
 
 
 def test_a_rate_of_a_methods_own_is_printed_with_its_reason(fake_method: Callable) -> None:

@@ -228,7 +228,14 @@ def test_one_real_run() -> None:
     assert {t.parameters for t in timings if t.method.name in dense} == {2 * (8 * 8 + 8)}
     # Weights, gradients, one moment and the average at the least.
     assert all(timing.peak_bytes > 4 * 4 * timing.parameters for timing in timings)
-    rates = ["gemm_rate", "gemm_rate_2_rows", "gemm_rate_3_rows", "gemm_rate_square", "copy_bandwidth"]
+    rates = [
+        "gemm_rate",
+        "gemm_rate_2_rows",
+        "gemm_rate_3_rows",
+        "gemm_rate_5_rows",
+        "gemm_rate_square",
+        "copy_bandwidth",
+    ]
     assert [rate.metric for rate, _ in found.rates] == [*rates, "reference_gemm"]
     assert all(len(values) == 2 and min(values) > 0 for _, values in found.rates[:-1])
     assert min(found.rates[-1][1]) > 0

@@ -483,7 +483,7 @@ class TestCells:
         left_by_a_kill = path.with_name(f".{path.name}-0123abcd")
         left_by_a_kill.write_bytes(b"half a state")
         assert untimed(self.rows(tmp_path)) == expected
-        assert stopping["steps"] == 24 + 1  # one step was lost
+        assert stopping["steps"] == 24 + 1 + 2  # one step was lost, and two tell the memory of a step
         assert list((tmp_path / "checkpoints" / "train").iterdir()) == []
 
     def test_fresh_begins_anew(self, stopping: dict[str, Any], tmp_path: Path) -> None:
@@ -491,7 +491,7 @@ class TestCells:
         with pytest.raises(Killed):
             self.rows(tmp_path)
         self.rows(tmp_path, fresh=True)
-        assert stopping["steps"] == 20 + 24
+        assert stopping["steps"] == 20 + 24 + 2
 
     def test_a_failed_training_begins_anew(self, stopping: dict[str, Any], tmp_path: Path) -> None:
         stopping.update({"at": 20, "with": RuntimeError("no kernel")})
@@ -510,7 +510,7 @@ class TestCells:
             assert {row.status for row in self.rows(tmp_path)} == {"unavailable"}
         assert self.saved(tmp_path) == before
         self.rows(tmp_path)
-        assert stopping["steps"] == 24 + 1
+        assert stopping["steps"] == 24 + 1 + 2
 
     def test_a_resumed_training_keeps_its_best_weights_where_it_is_told_now(
         self, stopping: dict[str, Any], tmp_path: Path
@@ -523,7 +523,7 @@ class TestCells:
         with pytest.raises(Killed):
             self.rows(tmp_path, cell=keeping("first.safetensors"))
         self.rows(tmp_path, cell=keeping("second.safetensors"))
-        assert stopping["steps"] == 24 + 1
+        assert stopping["steps"] == 24 + 1 + 2
         (first, weights), (second, others) = (
             read_model(tmp_path / f"{name}.safetensors") for name in ("second", "whole")
         )

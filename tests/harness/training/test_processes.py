@@ -41,6 +41,7 @@ def test_two_processes_train_what_one_does(run: Callable[..., Any], tmp_path: Pa
     )
     assert launched.returncode == 0, launched.stderr
     rows = [row for row in map(json.loads, launched.stdout.splitlines()) if row["method"] == "ebflow-ssm"]
+    del alone["peak_memory"]  # of a step that one process takes alone
     assert [row["metric"] for row in rows] == list(alone)
     for row in rows:
         if row["metric"] not in ("training_seconds", "reference_gemm_drift"):
