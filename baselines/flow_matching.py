@@ -90,7 +90,7 @@ METHODS = [
         architectures=("fc", "toy"),
         rate=Rate(3.0, "with one path a sample the validation NLL of digits is 2 nats below that of the recipe's rate"),
         own_start="starts as the Gaussian of the data's mean and covariance, since it is no network of linear layers",
-        summary="a velocity regressed along straight paths; exact density by an ODE solver, some 130 passes a score",
+        summary="a velocity regressed along straight paths; exact density by an ODE solver, some 100 passes a score",
         paper="https://arxiv.org/abs/2210.02747",
         meta_device=False,  # the solver looks at its error to choose a step
     )
