@@ -9,7 +9,7 @@ import polars as pl
 from markupsafe import Markup
 from tabulate import tabulate
 
-from harness.errors import printable
+from harness.errors import one_line, printable
 
 _LONG = 32
 """From how many characters on a column of HTML may break its lines."""
@@ -24,6 +24,11 @@ def to_markdown(frame: pl.DataFrame) -> str:
     rows = [[_shown(value).replace("|", "\\|") for value in row] for row in frame.rows()]
     alignment = ["right" if holds_numbers(column) else "left" for column in frame]
     return str(tabulate(rows, headers=frame.columns, tablefmt="github", disable_numparse=True, colalign=alignment))
+
+
+def no_table(error: Exception) -> pl.DataFrame:
+    """Return what stands in the place of a table that cannot be made: the reason, in words."""
+    return pl.DataFrame({"why there is no table": [f"it cannot be made from these rows: {one_line(error)}"]})
 
 
 def file_stem(*parts: str) -> str:
