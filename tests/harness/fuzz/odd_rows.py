@@ -33,7 +33,9 @@ _NULLABLE = ("gpu", "commit", "limits", "parameters")
 _MAIN = {"runtime": "seconds_per_iteration", "likelihood": "nll"}
 _TEXTS = st.one_of(
     st.text(st.characters(exclude_categories=["C"]), max_size=12),
-    st.sampled_from(["", " ", "é/ü", "x" * 300, "$\\frac{$", "<b>&", "|", "{}", "{0}", "%s", "😀" * 40, "a\u0301", "*"]),
+    st.sampled_from(
+        ["", " ", "é/ü", "x" * 300, "$\\frac{$", "<b>&", "|", "{}", "{0}", "%s", "😀" * 40, "a\u0301", "*"]
+    ),
 )
 _NAMED: dict[str, st.SearchStrategy[str]] = {
     "dataset": st.sampled_from(["mnist", "digits", "sine", "multimodal10", "power", "new"]),
@@ -59,8 +61,7 @@ _WHOLE: dict[str, st.SearchStrategy[int]] = {
     "iteration": st.sampled_from([-1, 0, 1, 2**62]),
 }
 _NUMBERS = st.one_of(
-    st.floats(-1e6, 1e6),
-    st.sampled_from([0.0, -0.0, 1.0, 1092.5, 1e308, -1e308, 1e-308, 5e-324, 1e200, 1e-200, 1e17]),
+    st.floats(-1e6, 1e6), st.sampled_from([0.0, -0.0, 1.0, 1092.5, 1e308, -1e308, 1e-308, 5e-324, 1e200, 1e-200, 1e17])
 )
 _TIMES = st.sampled_from([0.5, 1e-9, 5e-324, 1e-200, 1e200, 1e308]) | st.floats(1e-6, 1e6)
 _VALUES = st.one_of(
@@ -142,7 +143,13 @@ def odd_cells(draw: st.DrawFn) -> list[list[Row]]:
     columns |= {name: texts | _TEXTS for name, texts in _NAMED.items()} | dict.fromkeys((*_NAMES, "cpu"), _TEXTS)
     columns |= {name: numbers for name, numbers in _WHOLE.items() if name not in ("n", "iteration")}
     columns |= {name: st.none() | columns.get(name, _TEXTS) for name in _NULLABLE}
-    several = [{}, {"seed": 1}, {"D": 1024}, {"L": 4}, {"config": _written(kind, settings | {"preprocess": False}, origin)}]
+    several = [
+        {},
+        {"seed": 1},
+        {"D": 1024},
+        {"L": 4},
+        {"config": _written(kind, settings | {"preprocess": False}, origin)},
+    ]
     several += [{"config": _written(kind, settings | {"config": {"ema_decay": 0.9}}, origin)}]
     methods = draw(st.lists(st.sampled_from(_METHODS), min_size=1, max_size=4, unique=True))
     changes = draw(st.lists(st.sampled_from(several), min_size=1, max_size=3))
