@@ -238,7 +238,10 @@ def write_tables(pages: Iterable[Page], folder: Path) -> list[Path]:
 
 def write_leaderboard(rows: pl.DataFrame, folder: Path) -> list[Path]:
     """Write the leaderboard of rows as Markdown in ``tables`` of a folder; return the file, if any row fills it."""
-    text = leaderboard.text(rows)
+    try:
+        text = leaderboard.text(rows)
+    except Exception as error:  # one odd row may surprise in any place, and must not take the tables along
+        text = f"## Leaderboard\n\n{to_markdown(no_table(error))}\n"
     return _write([("leaderboard.md", text)] if text else [], folder / "tables")
 
 
