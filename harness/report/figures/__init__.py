@@ -30,7 +30,7 @@ def figures_of_experiments(rows: pl.DataFrame, store: Store) -> Iterator[Drawing
     """Draw the figures of each experiment, which depend on the rows of no other."""
     from harness.report.figures import curves, groups, likelihood, pictures, runtime
 
-    kinds = {
+    kinds: dict[str, Callable[[pl.DataFrame], Iterator[Drawing]]] = {
         "runtime": runtime.runtime_figures,
         "likelihood": likelihood.likelihood_figures,
         "curves": curves.curve_figures,
