@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from urllib.parse import quote
 
@@ -13,6 +14,8 @@ from harness.errors import one_line, printable
 
 _LONG = 32
 """From how many characters on a column of HTML may break its lines."""
+_LONGEST_STEM = 200
+"""Characters of a file's name without its suffix; most file systems hold 255 bytes."""
 _SETTINGS = [
     *("dataset", "architecture", "recipe", "EMA", "L", "B"),
     *("dtype", "device", "threads", "seeds", "cpu", "gpu", "torch", "commit"),
@@ -32,8 +35,14 @@ def no_table(error: Exception) -> pl.DataFrame:
 
 
 def file_stem(*parts: str) -> str:
-    """Name a file after values of rows, which may be anything, such as the path of a dataset or ``../``."""
-    return quote("-".join(parts), safe=" ,+=()")
+    """Name a file after values of rows, which may be anything, such as the path of a dataset or ``../``.
+
+    A name that is too long for a file system ends in a digest of the rest: a letter such as ü takes six characters.
+    """
+    stem = quote("-".join(parts), safe=" ,+=()")
+    if len(stem) <= _LONGEST_STEM:
+        return stem
+    return f"{stem[: _LONGEST_STEM - 13]}-{hashlib.sha256(stem.encode()).hexdigest()[:12]}"
 
 
 def to_html(frame: pl.DataFrame, extra: Mapping[str, Sequence[Markup]] | None = None, caption: str = "") -> Markup:

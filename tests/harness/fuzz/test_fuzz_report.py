@@ -55,9 +55,11 @@ def test_figures_and_the_page_are_made(
     rows = derived(pl.concat([to_frame(cell) for cell in cells]))
     with empty_folder() as folder, within_time():
         store = Store(folder)
-        for drawn in drawings(rows, store):
-            assert "a figure is missing" not in drawn.title, drawn.content
-            assert sheet.to_svg(drawn).startswith("<svg")
+        drawn = list(drawings(rows, store))
+        for one in drawn:
+            assert "a figure is missing" not in one.title, one.content
+        assert all(path.read_text().startswith("<svg") for path in publish.write_drawings(drawn, folder))
+        publish.write_tables(publish.pages(rows), folder)
         text = page.build(rows, store, _NO_HISTORY)
         assert text.count('<details id="cell-') == len(cells)
         assert "why there is no table" not in text
