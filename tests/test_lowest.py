@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import configparser
+import re
 import tomllib
 from pathlib import Path
 
@@ -37,6 +39,25 @@ def lower_bounds() -> dict[str, set[Version]]:
 def test_every_direct_dependency_is_pinned_at_its_lower_bound() -> None:
     pinned = pins("requirements/lowest.txt")
     assert {name: {pinned.get(name)} for name in lower_bounds()} == lower_bounds()
+
+
+def test_tox_constrains_pip_by_paths_that_no_space_divides() -> None:
+    """pip splits the variable PIP_CONSTRAINT at spaces, as in the path of a clone."""
+    text = (ROOT / "tox.ini").read_text()
+    assert not re.search("^ *PIP_CONSTRAINT *=", text, flags=re.MULTILINE)
+    tox = configparser.ConfigParser(interpolation=None)
+    tox.read_string(text)
+    commands = {name: tox[name]["install_command"].split() for name in tox if "install_command" in tox[name]}
+    constraints = {
+        name: [word.removeprefix("--constraint=") for word in command if word.startswith("--constraint=")]
+        for name, command in commands.items()
+        if not command[0].startswith("{")  # that of another environment
+    }
+    assert constraints == {
+        "testenv": ["constraints.txt"],
+        "testenv:py311": ["constraints.txt"],
+        "testenv:lowest": ["requirements/lowest.txt"],
+    }
 
 
 def test_torch_is_the_version_of_the_constraints() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import sys
 from collections.abc import Callable
@@ -68,6 +69,8 @@ app.add_typer(results, name="results", rich_help_panel="Look")
 def main() -> None:
     """Run the program; the user's mistake is printed as one line with exit status 2, and Ctrl-C ends it with 130."""
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # its profiler warns at every first timing
+    os.environ["MPLBACKEND"] = "agg"  # no window is opened; a name that matplotlib does not know would end the program
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it warns of its cache, which is no concern of the user's
     if sys.argv[1:2] and sys.argv[1] in _COMMANDS["Measure"]:  # no command has imported torch yet
         settle_waiting(os.environ)
     for name in ("stdout", "stderr"):

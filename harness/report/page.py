@@ -5,8 +5,10 @@ from __future__ import annotations
 import base64
 import hashlib
 import io
+import json
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from fnmatch import fnmatch
 from importlib.resources import files
 from pathlib import Path
@@ -24,11 +26,11 @@ from harness.report import publish
 from harness.report.appendix import cells, links
 from harness.report.claims import CLAIMS, QUESTIONS, VERDICT_RULE, Claim, Outcome, Verdict, telling
 from harness.report.figures import drawings
-from harness.report.figures.chart import Chart, Drawing, Pictures
+from harness.report.figures.chart import Chart, Drawing, Pictures, not_made
 from harness.report.figures.profiles import profile_figures
 from harness.report.series import series_table
 from harness.report.tables import leaderboard
-from harness.report.tables.text import to_html
+from harness.report.tables.text import no_table, to_html
 from harness.results import SCHEMA, Store
 from harness.results.whole_file import put
 from harness.timing import asv_results
@@ -89,10 +91,10 @@ def build(
         "Trainings that ended before the length of their recipe": _cut_short(rows),
         "Experiments without rows of the paper profile": _unmeasured(rows),
     }
-    figures = {figure.name: figure for figure in drawings(rows, store)}
+    figures = {figure.name: _checked(figure) for figure in drawings(rows, store)}
     judged = [_judged(claim, rows, figures) for claim in CLAIMS]
     answering = {one["figure"].name for one in judged if one["figure"]}
-    board = leaderboard.entries(rows)
+    boards, families, profiles = _leaderboard(rows)
     others = [figure for figure in figures.values() if figure.name not in answering]
     return environment.get_template("page.html.j2").render(
         style=Markup(style),
@@ -106,9 +108,9 @@ def build(
         questions=_by_question(judged),
         verdicts=list(Verdict),
         verdict_rule=VERDICT_RULE,
-        leaderboard=[(title, to_html(frame, caption=title)) for title, frame in leaderboard.tables(board)],
-        families=board["family"].unique().sort().to_list(),
-        profiles=list(profile_figures(rows)),
+        leaderboard=boards,
+        families=families,
+        profiles=profiles,
         leaderboard_notes=leaderboard.NOTES,
         figures=_by_experiment(others),
         figure_count=len(others),
@@ -164,6 +166,25 @@ def _by_question(judged: list[dict[str, Any]]) -> list[tuple[str, list[dict[str,
     return found
 
 
+def _leaderboard(rows: pl.DataFrame) -> tuple[list[tuple[str, Markup]], list[str], list[Drawing]]:
+    """Return the tables of the leaderboard with their titles, the families in it, and its figures."""
+    try:
+        board = leaderboard.entries(rows)
+        tables = [(title, to_html(frame, caption=title)) for title, frame in leaderboard.tables(board)]
+        return tables, board["family"].unique().sort().to_list(), list(map(_checked, profile_figures(rows)))
+    except Exception as error:  # one odd row may surprise in any place, and must not take the page along
+        return [("Leaderboard", to_html(no_table(error)))], [], []
+
+
+def _checked(figure: Drawing) -> Drawing:
+    """Return a figure as it is, or with the reason in its place if the script of the page could not read it."""
+    try:
+        json.dumps(_plain(figure), allow_nan=False)
+    except (ValueError, OverflowError) as error:
+        return replace(figure, content=not_made(error))
+    return figure
+
+
 def _plain(figure: Drawing) -> dict[str, Any] | None:
     """Return a chart for the script of the page; None for pictures, which need none."""
     return figure.content.plain() if isinstance(figure.content, Chart) else None
@@ -173,6 +194,7 @@ def _panels(pictures: Pictures) -> list[tuple[str, str, Markup]]:
     """Return title, note and markup of every panel: a PNG inside the page, or a path of needles."""
     found = []
     for panel in pictures.panels:
+        markup = Markup("")
         if panel.pixels is not None:
             markup = Markup('<img src="data:image/png;base64,{}" alt="{}">').format(_png(panel.pixels), panel.title)
         elif panel.needles is not None:

@@ -18,7 +18,7 @@ from harness.report.tables import leaderboard
 from harness.report.tables.columns import with_stars
 from harness.report.tables.comparison import compare_across, with_setting
 from harness.report.tables.index import TABLES
-from harness.report.tables.text import file_stem, split_constants, to_markdown
+from harness.report.tables.text import file_stem, no_table, split_constants, to_markdown
 from harness.results import Store, to_frame
 from harness.results.derived import derived
 from harness.results.provenance import code_digest
@@ -90,7 +90,10 @@ def pages(rows: pl.DataFrame, across: Collection[str] = ()) -> Iterator[Page]:
     for (experiment, profile), group in rows.group_by(["experiment", "profile"], maintain_order=True):
         limits, differs = _limits(group), statement(str(experiment), str(profile))
         for table in TABLES:
-            frame = table.build(group)
+            try:
+                frame, caveats = table.build(group), table.caveats(group)
+            except Exception as error:  # one odd row may surprise in any place, and must not take other tables along
+                frame, caveats = no_table(error), []
             if frame.is_empty():
                 continue
             frame = frame.select(column for column in frame if column.name not in _OPTIONAL or column.count())
@@ -103,7 +106,7 @@ def pages(rows: pl.DataFrame, across: Collection[str] = ()) -> Iterator[Page]:
                 settings=settings,
                 limits=limits,
                 differs=differs,
-                caveats=_caveats(frame) + table.caveats(group),
+                caveats=_caveats(frame) + caveats,
                 cells=_sources(frame, group),
             )
 
@@ -111,6 +114,8 @@ def pages(rows: pl.DataFrame, across: Collection[str] = ()) -> Iterator[Page]:
 def _sources(table: pl.DataFrame, rows: pl.DataFrame) -> list[tuple[str, ...]]:
     """Return for each line of a table the keys of the cells that agree with it in all that the table says of them."""
     shared = [name for name in _ROW_COLUMNS if name in table.columns]
+    if not shared:
+        return [tuple(rows["cell"].unique(maintain_order=True))] * table.height
     keys = with_setting(rows).group_by(shared, maintain_order=True).agg(pl.col("cell").unique(maintain_order=True))
     joined = table.select(shared).join(keys, on=shared, how="left", nulls_equal=True, maintain_order="left")
     return [tuple(cells or ()) for cells in joined["cell"].to_list()]
@@ -233,7 +238,10 @@ def write_tables(pages: Iterable[Page], folder: Path) -> list[Path]:
 
 def write_leaderboard(rows: pl.DataFrame, folder: Path) -> list[Path]:
     """Write the leaderboard of rows as Markdown in ``tables`` of a folder; return the file, if any row fills it."""
-    text = leaderboard.text(rows)
+    try:
+        text = leaderboard.text(rows)
+    except Exception as error:  # one odd row may surprise in any place, and must not take the tables along
+        text = f"## Leaderboard\n\n{to_markdown(no_table(error))}\n"
     return _write([("leaderboard.md", text)] if text else [], folder / "tables")
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import polars as pl
 
+from harness.errors import printable
 from harness.methods.families import family
 
 DERIVED: dict[str, type[pl.DataType]] = {
@@ -39,7 +40,7 @@ def derived(frame: pl.DataFrame) -> pl.DataFrame:
     of the names in `harness.methods.families`). EMA, MaP, shortened and training are null where nothing was trained.
     """
     cells = frame.select(_MADE_OF).unique(maintain_order=True)
-    facts = pl.DataFrame([_facts(row) for row in cells.iter_rows(named=True)], schema=DERIVED, strict=False)
+    facts = pl.DataFrame([_facts(row) for row in cells.iter_rows(named=True)], schema=DERIVED)
     return frame.join(
         pl.concat([cells, facts], how="horizontal"), on=_MADE_OF, how="left", nulls_equal=True, maintain_order="left"
     )
@@ -52,7 +53,7 @@ def _facts(row: dict[str, Any]) -> dict[str, Any]:
     kind = "asv" if row["experiment"] == "asv" else identity.get("kind")
     trained = kind in ("likelihood", "imputation")
     problem = {name: value for name, value in _part(identity, "problem").items() if name != "seed"}
-    return {
+    facts = {
         "kind": kind,
         "EMA": config.get("ema_decay") is not None if trained else None,
         "MaP": settings.get("preprocess", True) if trained else None,
@@ -64,8 +65,19 @@ def _facts(row: dict[str, Any]) -> dict[str, Any]:
         "training": json.dumps(identity | {"problem": problem}, sort_keys=True) if trained else None,
         "command": _command(row, origin, identity.get("processes")),
         "project": identity.get("project"),
-        "family": content.get("family") or family(row["objective"], row["linear"]),
+        "family": content.get("family"),
     }
+    known = {name: _of_type(value, DERIVED[name]) for name, value in facts.items()}
+    return known | {"family": known["family"] or family(row["objective"], row["linear"])}
+
+
+def _of_type(value: Any, column: type[pl.DataType]) -> Any:
+    """Return a value of JSON as a column of this type holds it; None if the value is of another type."""
+    if isinstance(value, bool):
+        return value if column is pl.Boolean else None
+    if isinstance(value, str):
+        return printable(value) if column is pl.String else None
+    return value if column is pl.Float64 and isinstance(value, int | float) and abs(value) < 2**63 else None
 
 
 def _parsed(text: str) -> dict[str, Any]:

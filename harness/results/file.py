@@ -206,7 +206,7 @@ def complaint(frame: pl.DataFrame, experiment: str, cell: str | None = None) -> 
         return "it holds a number that is not finite"
     if not frame.select(pl.all_horizontal((pl.col("D", "L", "B") > 0).all())).item():
         return "it holds a D, L or B below 1"
-    if not frame.filter(pl.col("metric").str.starts_with("seconds_per_"))["value"].drop_nulls().gt(0).all():
+    if not frame.filter(pl.col("metric").str.contains("^seconds_(per|of)_"))["value"].drop_nulls().gt(0).all():
         return "it holds a time that is not above 0"
     names = frame.select("cell", "method", "metric", "iteration")
     if names.is_duplicated().any():

@@ -10,6 +10,8 @@ from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+_PACKAGES = ("baselines", "ebflow", "harness")
+
 
 @dataclass(frozen=True)
 class Environment:
@@ -20,7 +22,7 @@ class Environment:
         gpu: Name of the GPU; None if the measurement was made without one.
         threads: Number of torch's threads; 0 if torch was not imported.
         versions: Versions of Python, torch and the method's libraries, by name.
-        commit: Commit of this project's checkout, a + where files differ from it; None outside a checkout.
+        commit: Commit of this project's checkout, a + where its code differs from it; None outside a checkout.
     """
 
     cpu: str
@@ -57,7 +59,7 @@ def _version(library: str) -> str:
 def code_digest() -> str:
     """Return 16 hexadecimal digits that stand for this project's Python files as they are now, committed or not."""
     root, digest = Path(__file__).parents[2], hashlib.sha256()
-    for package in ("baselines", "ebflow", "harness"):
+    for package in _PACKAGES:
         for path in sorted((root / package).rglob("*.py")):
             digest.update(f"\0{path.relative_to(root).as_posix()}\0".encode() + path.read_bytes())
     return digest.hexdigest()[:16]
@@ -66,27 +68,40 @@ def code_digest() -> str:
 @cache
 def _cpu() -> str:
     """Name the processor and its number of cores; two machines that differ in either are never mixed."""
-    info = Path("/proc/cpuinfo")
-    name = platform.processor() or platform.machine()
-    if info.exists():
-        lines = info.read_text().splitlines()
-        name = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), name)
+    try:
+        lines = Path("/proc/cpuinfo").read_text(errors="replace").splitlines()
+    except OSError:  # another system, or a sandbox that hides it
+        lines = []
+    named = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    name = next(filter(None, named), platform.processor() or platform.machine())
     return f"{name}, {os.cpu_count()} cores"
 
 
 @cache
 def _commit() -> str | None:
-    """Return the commit of this project's checkout, with a + where files differ from it; None outside a checkout."""
-    here = Path(__file__)
+    """Return the commit of this project's checkout, with a + where its code differs; None outside a checkout.
+
+    A tracked file that was changed counts, and so does a Python file of the packages that git does not track, even one
+    that git ignores: a new adapter in baselines/ is code that runs.
+    """
+    root = Path(__file__).parents[2]
+    if not (root / ".git").exists():  # what surrounds an installed package is a checkout of something else
+        return None
+    # A repository that is named, and not searched for, is read whoever owns it.
+    named = ["git", "--no-optional-locks", f"--git-dir={root / '.git'}", f"--work-tree={root}"]
+    # The repository of a hook, or of another shell, is not meant.
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
 
     def git(*arguments: str) -> str:
-        command = ["git", "-C", str(here.parent), *arguments]
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        done = subprocess.run([*named, *arguments], cwd=root, env=environment, capture_output=True, check=True)
+        return done.stdout.decode(errors="replace")
 
     try:
-        # A checkout of something else may surround the installed package: its commit would be no provenance, and its
-        # index does not have this file.
-        commit = git("rev-parse", "HEAD", f":./{here.name}").splitlines()[0]
-        return commit + ("+" if git("status", "--porcelain", "-uno") else "")
+        # The package may lie beside somebody else's .git, whose index does not have this file.
+        own = Path(__file__).relative_to(root).as_posix()
+        commit = git("rev-parse", "HEAD", f":{own}").splitlines()[0]
+        untracked = git("ls-files", "-z", "--others", "--", *_PACKAGES).split("\0")
+        differs = git("status", "--porcelain", "-uno") or any(name.endswith(".py") for name in untracked)
+        return commit + ("+" if differs else "")
     except (OSError, subprocess.CalledProcessError):
         return None

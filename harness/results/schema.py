@@ -61,7 +61,7 @@ class Row:
         versions: Versions of Python, torch and the method's libraries, as JSON.
         cpu: Name of the processor and number of its cores.
         gpu: Name of the GPU; null if none was used.
-        commit: Commit of this project, with a + where files differed from it.
+        commit: Commit of this project, with a + where files differed from it or the packages had new ones.
         started_at: Time at which the measurement was started, UTC, ISO 8601.
         iteration: For a metric that is followed through training, the step where this value was seen; for one of
             several repetitions or draws its number, the same for all methods that shared it.

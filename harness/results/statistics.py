@@ -63,6 +63,7 @@ def median_interval(values: Sequence[float]) -> Estimate:
     return Estimate(median, float(interval.low), float(interval.high), len(values))
 
 
+@np.errstate(all="ignore")  # numbers near the largest there is have an infinite interval, or none that is a number
 def mean_interval(values: Sequence[float]) -> Estimate:
     """Return the mean with Student's t-interval, as in the paper's tables, if there are two values."""
     mean = float(np.mean(values))
@@ -72,6 +73,7 @@ def mean_interval(values: Sequence[float]) -> Estimate:
     return Estimate(mean, mean - half, mean + half, len(values))
 
 
+@np.errstate(all="ignore")
 def paired_difference(values: Sequence[float], reference: Sequence[float]) -> Comparison:
     """Return the mean of values minus reference, with its t-interval and the p-value of the paired t-test.
 
@@ -100,8 +102,15 @@ def paired_ratio(values: Sequence[float], reference: Sequence[float]) -> Compari
         reference: The second number of every pair, above zero, in the same order.
     """
     logs = paired_difference([math.log(value) for value in values], [math.log(value) for value in reference])
-    low, high = (None if end is None else math.exp(end) for end in (logs.estimate.low, logs.estimate.high))
-    return Comparison(Estimate(math.exp(logs.estimate.value), low, high, logs.estimate.n), logs.p)
+    low, high = (None if end is None else _exp(end) for end in (logs.estimate.low, logs.estimate.high))
+    return Comparison(Estimate(_exp(logs.estimate.value), low, high, logs.estimate.n), logs.p)
+
+
+def _exp(value: float) -> float:
+    try:
+        return math.exp(value)
+    except OverflowError:
+        return math.inf
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -121,6 +130,7 @@ def apart(one: Estimate, other: Estimate) -> bool:
     return other.low is not None and other.high is not None and (one.high < other.low or other.high < one.low)
 
 
+@np.errstate(all="ignore")
 def log_slope(sizes: Sequence[float], seconds: Sequence[float]) -> Estimate:
     """Return the least-squares slope of log seconds over log size, with its t-interval if there are three sizes.
 

@@ -15,6 +15,12 @@ from harness.errors import one_line
 from harness.methods.registry import registry
 from harness.results import SCHEMA, Row
 
+THREADS_VARIABLE = "OMP_NUM_THREADS"
+"""The variable of asv's matrix that sets the number of threads, which asv keeps with its results."""
+
+THREADS = 1
+"""The number of threads in an environment without a matrix, as those of ``asv run -E existing`` are."""
+
 _MOST_POINTS = 10_000  # points of one benchmark; asv lists every combination of its parameters
 
 _BENCHMARKS = {
@@ -141,7 +147,7 @@ def _rows(content: dict[str, Any]) -> Iterator[Row]:
                 seed=0,
                 dtype="float32",
                 device="cpu",
-                threads=int(content.get("env_vars", {}).get("OMP_NUM_THREADS", 0)),
+                threads=int(content.get("env_vars", {}).get(THREADS_VARIABLE, THREADS)),
                 metric=metric,
                 value=value,
                 unit="s",

@@ -9,6 +9,8 @@ from enum import StrEnum
 
 import polars as pl
 
+from harness.errors import one_line
+
 
 class Outcome(StrEnum):
     """What one comparison says of a claim."""
@@ -102,7 +104,10 @@ class Claim:
 
     def weigh(self, rows: pl.DataFrame) -> tuple[Verdict, list[Evidence]]:
         """Return the verdict that rows with the columns of `harness.results.derived` give, and what it comes from."""
-        evidence = self.compare(rows)
+        try:
+            evidence = self.compare(rows)
+        except Exception as error:  # one odd row may surprise in any place, and must not take the other claims along
+            evidence = [Evidence(Outcome.OPEN, why := f"cannot be judged from these rows: {one_line(error)}", why, ())]
         return judge(evidence, self.kinds), evidence
 
 

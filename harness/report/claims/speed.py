@@ -221,9 +221,10 @@ def _if_enough(outcome: Outcome, duels: list[_Duel]) -> Outcome:
 def _runs(rows: pl.DataFrame) -> Iterator[_Run]:
     """Yield what was timed of each architecture on each machine, the largest D first."""
     timings = _full(_timings(rows))
+    numbered = rows.filter(metric="seconds_of_repetition", status="ok").drop_nulls("iteration")
     repetitions = {
         (str(cell), str(method)): dict(own.select("iteration", "value").rows())
-        for (cell, method), own in rows.filter(metric="seconds_of_repetition", status="ok").group_by("cell", "method")
+        for (cell, method), own in numbered.group_by("cell", "method")
     }
     for (architecture, *_), group in timings.group_by(_MACHINE, maintain_order=True):
         group = group.filter(L=PUBLISHED_LAYERS.get(str(architecture), 0))

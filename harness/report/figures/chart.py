@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
@@ -9,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import polars as pl
 
+from harness.errors import one_line
 from harness.methods.families import EXACT, FREE, OTHER, REGRESSED, RESTRICTED
 from harness.report.figures.groups import cells_of, facts_of, provenance
 from harness.report.tables.text import text_of
@@ -150,8 +152,10 @@ class Picture:
     Args:
         title: Whose it is.
         note: The numbers that belong to it, and whether it is saturated.
-        pixels: Red, green and blue of shape (H, W, 3), uint8, the uppermost row first; None if there are needles.
-        needles: Triangles of shape (N, 3, 2) in a square from 0 to 1 whose second coordinate points up.
+        pixels: Red, green and blue of shape (H, W, 3), uint8, the uppermost row first; None if there are needles, or
+            nothing can be shown.
+        needles: Triangles of shape (N, 3, 2) in a square from 0 to 1 whose second coordinate points up; None if there
+            are pixels, or nothing can be shown.
     """
 
     title: str
@@ -195,6 +199,11 @@ class Drawing:
     wide: bool = False
 
 
+def not_made(error: Exception) -> Pictures:
+    """Return what stands in the place of a figure that cannot be made: the reason, in words."""
+    return Pictures((Picture("", textwrap.shorten(f"cannot be drawn from these rows: {one_line(error)}", 300)),), 1)
+
+
 def drawing(
     group: pl.DataFrame,
     name: str,
@@ -227,9 +236,9 @@ def tell(curves: Sequence[Curve], best: Sequence[float]) -> tuple[Curve, ...]:
 
 
 def _number(value: float) -> str:
-    return text_of(int(value) if value == int(value) else value)
+    return text_of(int(value) if float(value).is_integer() else value)
 
 
 def _short(value: float | None) -> float | None:
     """Return a number in the five digits that a chart can show."""
-    return value if value is None or value == int(value) else float(f"{value:.5g}")
+    return value if value is None or float(value).is_integer() else float(f"{value:.5g}")

@@ -113,7 +113,8 @@ def _scores(seen: Sequence[_Seen]) -> tuple[Pictures, str, str]:
         ("true", "", truth),
         *((one.label, one.note("fisher", "Fisher {:,.3g}"), one.arrays["score"]) for one in seen),
     ]:
-        arrows = field.astype(float) * (1.3 * step / np.maximum(_length(field) + half, 1e-9))[..., None]
+        field = np.nan_to_num(field.astype(float), posinf=0, neginf=0)
+        arrows = field * (1.3 * step / np.maximum(_length(field) + half, 1e-9))[..., None]
         panels.append(Picture(title, note, needles=_needles(arrows, 0.25 * step)))
     sentences = (
         f"Gradient of log p; a needle points uphill, and has half of its greatest length at {half:.3g} nats per unit "

@@ -164,6 +164,8 @@ def _named_with_slope(method: str, points: tuple[Point, ...]) -> str:
     """Name a method with its slope: over large D alone, where there are enough of them, as in the verdicts."""
     large = tuple(point for point in points if point.x[0] >= LARGE)
     points = large if len(large) >= POINTS else points
+    if len({point.x for point in points}) < 2:
+        return method
     slope = log_slope([point.x[0] for point in points], [point.y for point in points]).value
     return f"{method}, slope {slope:.2f}"
 

@@ -8,8 +8,10 @@ import re
 import textwrap
 import xml.etree.ElementTree as ET
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
+import numpy as np
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis as Scale
@@ -19,7 +21,7 @@ from matplotlib.patches import PathPatch
 from matplotlib.path import Path
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
-from harness.report.figures.chart import Axis, Chart, Curve, Drawing, Picture, Pictures
+from harness.report.figures.chart import Axis, Chart, Curve, Drawing, Picture, Pictures, not_made
 from harness.report.figures.style import COLOURS, DASHES, FULL_WIDTH, INK, WIDTH, styled, text_colour
 
 _FOOTER = 0.3  # inches
@@ -40,8 +42,16 @@ ET.register_namespace("xlink", _XLINK)
 def to_svg(drawing: Drawing) -> str:
     """Write a figure as SVG: text stays text, every marker has a `<title>`, no other drawing has its ids.
 
-    The same rows and the same matplotlib give the same bytes.
+    The same rows and the same matplotlib give the same bytes. A figure that matplotlib cannot draw says why.
     """
+    try:
+        with np.errstate(all="ignore"):
+            return _svg(drawing)
+    except Exception as error:  # numbers near the largest there is fail in many places of matplotlib
+        return _svg(replace(drawing, content=not_made(error)))
+
+
+def _svg(drawing: Drawing) -> str:
     sheet = sheet_of(drawing)
     file = io.StringIO()
     undated = dict.fromkeys(("Date", "Creator", "Format", "Type"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -76,7 +77,9 @@ _SETTINGS: dict[str, Any] = {
 @contextmanager
 def styled() -> Iterator[None]:
     """Draw in this style, whatever the user's matplotlibrc says: a context, or a decorator of what draws."""
-    with matplotlib.style.context(["default", _SETTINGS]):
+    with warnings.catch_warnings(), matplotlib.style.context(["default", _SETTINGS]):
+        # Text stays text in an SVG file: who reads it may have the letters that are missing here.
+        warnings.filterwarnings("ignore", "Glyph .* missing from", UserWarning)
         yield
 
 

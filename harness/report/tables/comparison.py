@@ -89,7 +89,7 @@ def comparisons(rows: pl.DataFrame) -> pl.DataFrame:
     fine = rows.filter(pl.col("status") == "ok")
     repetitions = {
         key: dict(own.select("iteration", "value").rows())
-        for key, own in fine.filter(metric="seconds_of_repetition").group_by("cell", "method")
+        for key, own in fine.filter(metric="seconds_of_repetition").drop_nulls("iteration").group_by("cell", "method")
     }
     lines = []
     timings = fine.filter(metric="seconds_per_iteration").with_columns(noisy=is_noisy())
@@ -131,10 +131,11 @@ def noise(rows: pl.DataFrame) -> list[str]:
     if not noisy:
         return []
     drifts = rows.filter(pl.col("cell").is_in(noisy), pl.col("metric") == DRIFT_METRIC)["value"].drop_nulls()
+    by = f" up to {max(drifts):.2f}-fold" if len(drifts) else ""
     return [
-        f"A star marks noisy times: the machine's reference product drifted up to {max(drifts):.2f}-fold in the run, "
-        f"more than the {NOISY_DRIFT:.2f}-fold that is let pass. Ratios within a run hold; for times to trust, measure "
-        "again with --fresh on an idle machine"
+        f"A star marks noisy times: the machine's reference product drifted{by} in the run, more than the "
+        f"{NOISY_DRIFT:.2f}-fold that is let pass. Ratios within a run hold; for times to trust, measure again with "
+        "--fresh on an idle machine"
     ]
 
 

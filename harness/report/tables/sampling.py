@@ -52,4 +52,5 @@ def _wide(rows: pl.DataFrame, kind: str, index: list[str]) -> pl.DataFrame:
     """
     own = newest(rows, "dataset", "recipe", "seed").filter(kind=kind).rename({"ci_low": "low", "ci_high": "high"})
     own = own.select(*index, status(), *SETTING, "metric", "value", half_width().alias("half"), "n")
-    return own.pivot("metric", index=[*index, "status", *SETTING], values=["value", "half", "n"])
+    places = [*index, "status", *SETTING]
+    return own.pivot("metric", index=places, values=["value", "half", "n"], aggregate_function="first")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from urllib.parse import quote
 
@@ -9,10 +10,12 @@ import polars as pl
 from markupsafe import Markup
 from tabulate import tabulate
 
-from harness.errors import printable
+from harness.errors import one_line, printable
 
 _LONG = 32
 """From how many characters on a column of HTML may break its lines."""
+_LONGEST_STEM = 200
+"""Characters of a file's name without its suffix; most file systems hold 255 bytes."""
 _SETTINGS = [
     *("dataset", "architecture", "recipe", "EMA", "L", "B"),
     *("dtype", "device", "threads", "seeds", "cpu", "gpu", "torch", "commit"),
@@ -26,9 +29,20 @@ def to_markdown(frame: pl.DataFrame) -> str:
     return str(tabulate(rows, headers=frame.columns, tablefmt="github", disable_numparse=True, colalign=alignment))
 
 
+def no_table(error: Exception) -> pl.DataFrame:
+    """Return what stands in the place of a table that cannot be made: the reason, in words."""
+    return pl.DataFrame({"why there is no table": [f"it cannot be made from these rows: {one_line(error)}"]})
+
+
 def file_stem(*parts: str) -> str:
-    """Name a file after values of rows, which may be anything, such as the path of a dataset or ``../``."""
-    return quote("-".join(parts), safe=" ,+=()")
+    """Name a file after values of rows, which may be anything, such as the path of a dataset or ``../``.
+
+    A name that is too long for a file system ends in a digest of the rest: a letter such as ü takes six characters.
+    """
+    stem = quote("-".join(parts), safe=" ,+=()")
+    if len(stem) <= _LONGEST_STEM:
+        return stem
+    return f"{stem[: _LONGEST_STEM - 13]}-{hashlib.sha256(stem.encode()).hexdigest()[:12]}"
 
 
 def to_html(frame: pl.DataFrame, extra: Mapping[str, Sequence[Markup]] | None = None, caption: str = "") -> Markup:

@@ -77,7 +77,8 @@ def differences(rows: pl.DataFrame) -> pl.DataFrame:
     lines = []
     shared = ["dataset", "architecture", "shape", "D", "dtype", "device", "smooth_noise", "project"]
     for _, group in rows.group_by(shared, maintain_order=True):
-        trainings = [_scored(key, own) for key, own in group.group_by(STRUCTURE, maintain_order=True)]
+        every = (_scored(key, own) for key, own in group.group_by(STRUCTURE, maintain_order=True))
+        trainings = [training for training in every if training.seeds]
         trainings.sort(key=lambda training: fmean(training.seeds.values()))
         compared = {
             (first, second): _paired(trainings[second], trainings[first])
@@ -281,7 +282,7 @@ def _has_divergence(rows: pl.DataFrame) -> pl.Expr:
 def _scored(key: Iterable[Any], own: pl.DataFrame) -> _Scored:
     """Collect the test NLLs of one training."""
     seeds = own.filter(metric="nll").select("seed", "value").rows()
-    draws = own.filter(metric="nll_of_draw").select("seed", "iteration", "value").rows()
+    draws = own.filter(metric="nll_of_draw").drop_nulls("iteration").select("seed", "iteration", "value").rows()
     named = dict(zip(STRUCTURE, key, strict=True))
     return _Scored(named, dict(seeds), {(seed, draw): value for seed, draw, value in draws})
 

@@ -13,6 +13,7 @@ import torch._dynamo  # asv forks each process from one that has this package: t
 from harness.methods import Problem
 from harness.methods.process_settings import prepare
 from harness.methods.registry import registry
+from harness.timing.asv_results import THREADS, THREADS_VARIABLE
 from harness.timing.interleaved import trainer_on_noise
 from harness.training.configuration import TrainingConfig
 from harness.training.step import Trainer
@@ -46,6 +47,13 @@ def _seconds_of_one_step() -> float:
     return time.process_time() / _steps
 
 
+def threads() -> int:
+    """Return the number of threads that asv's matrix names; an existing environment has no matrix, and one thread."""
+    if os.environ.get("ASV_ENV_TYPE") == "existing":  # of it asv keeps no variable that a reader could ask for
+        return THREADS
+    return int(os.environ.get(THREADS_VARIABLE, THREADS))
+
+
 class OncePerPoint:
     """A benchmark that builds its model once for every parameter point.
 
@@ -73,7 +81,7 @@ class OncePerPoint:
         if self._point == (method, dimension, depth):
             return
         self._point = (method, dimension, depth)
-        prepare("cpu", None)
+        prepare("cpu", threads())
         problem = Problem(shape=(dimension,), layers=depth)
         competitor = registry().find(method)
         self.period = competitor.period(problem)

@@ -201,3 +201,16 @@ def test_curves_of_training_are_drawn(tmp_path: Path, make_row: Callable[..., Ro
     text = (tmp_path / f"{stem}-nll.svg").read_text()
     assert "seconds of training" in text
     assert "validation NLL, nats" in text
+
+
+@pytest.mark.parametrize("name", ["x" * 300, "数据" * 40, "../" * 90], ids=["long", "wide", "up"])
+def test_the_name_of_a_file_is_never_too_long(name: str, make_row: Callable[..., Row], tmp_path: Path) -> None:
+    rows = [
+        make_row(experiment=name, metric=metric, method=f"{name}{D}", D=D)
+        for D in (16, 64)
+        for metric in ("flops", "seconds_per_iteration")
+    ]
+    others = [replace(row, experiment=f"{name}of another name") for row in rows]
+    written = publish.write_tables(publish.pages(derived(to_frame([*rows, *others]))), tmp_path)
+    assert len(written) == len(set(written)) == 4
+    assert all(path.parent == tmp_path / "tables" and path.is_file() for path in written)

@@ -121,3 +121,20 @@ def test_the_family_of_a_method(make_row: MakeRow, objective: str, linear: str, 
 def test_a_declared_family_counts_more_than_the_objectives_name(make_row: MakeRow) -> None:
     row = make_row(objective="mine", config='{"family": "score matching"}')
     assert _facts(row)["family"] == "score matching"
+
+
+@pytest.mark.parametrize("value", [[], {}, 3, 10**400, True, "\ud800"])
+def test_a_value_of_another_type_is_none(make_row: MakeRow, value: object) -> None:
+    settings = {"preprocess": value, "smooth_noise": value, "project": value}
+    content = {"identity": {"kind": "likelihood", **settings}, "settings": settings, "family": value}
+    content["origin"] = {"recipe": value, "shortened": value}
+    frame = derived(to_frame([make_row(config=json.dumps(content), versions=json.dumps({"torch": value}))]))
+    (row,) = frame.to_dicts()
+    text = "\\ud800" if isinstance(value, str) else None
+    assert {name: row[name] for name in ("base", "project", "torch")} == dict.fromkeys(
+        ("base", "project", "torch"), text
+    )
+    assert (row["MaP"], row["shortened"]) == ((True, True) if value is True else (None, None))
+    assert row["smooth_noise"] == (3.0 if value == 3 else None)
+    assert row["family"] == (text or "exact dense")
+    assert row["kind"] == "likelihood"

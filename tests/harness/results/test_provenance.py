@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import hashlib
+import os
 import platform
 import subprocess
 from collections.abc import Iterator
@@ -29,15 +30,28 @@ def threads() -> Iterator[None]:
 def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A git repository with a file, which stands for the one that holds this package."""
     monkeypatch.setenv("GIT_CONFIG_GLOBAL", "/dev/null")
-    file = tmp_path / "environment.py"
+    for name in ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE"):
+        monkeypatch.delenv(name, raising=False)
+    root = tmp_path / "a b" / "é"
+    file = root / "harness" / "results" / "provenance.py"
+    file.parent.mkdir(parents=True)
+    (root / "baselines").mkdir()
     file.write_text("one")
-    git(tmp_path, "init", "--quiet")
-    git(tmp_path, "add", file.name)
-    git(tmp_path, "-c", "user.name=n", "-c", "user.email=e", "commit", "--quiet", "-m", "one")
+    git(root, "init", "--quiet")
+    git(root, "add", ".")
+    git(root, *_COMMIT)
     monkeypatch.setattr(environment, "__file__", str(file))
     environment._commit.cache_clear()
-    yield file
+    yield root
     environment._commit.cache_clear()
+
+
+_COMMIT = ("-c", "user.name=n", "-c", "user.email=e", "commit", "--quiet", "-m", "one")
+
+
+def commit() -> str | None:
+    environment._commit.cache_clear()
+    return capture("cpu").commit
 
 
 def git(folder: Path, *arguments: str) -> str:
@@ -104,21 +118,113 @@ def test_versions_are_those_of_the_libraries() -> None:
 
 
 def test_commit_is_marked_where_files_differ(checkout: Path) -> None:
-    head = git(checkout.parent, "rev-parse", "HEAD")
-    assert capture("cpu").commit == head
-    checkout.write_text("two")
-    environment._commit.cache_clear()
-    assert capture("cpu").commit == f"{head}+"
+    head = git(checkout, "rev-parse", "HEAD")
+    assert commit() == head
+    (checkout / "harness/results/provenance.py").write_text("two")
+    assert commit() == f"{head}+"
 
 
-def test_a_surrounding_checkout_of_something_else_is_no_provenance(checkout: Path) -> None:
-    git(checkout.parent, "rm", "--cached", "--quiet", checkout.name)
-    assert capture("cpu").commit is None
+@pytest.mark.parametrize("ignored", ["", "*.py"])
+def test_an_untracked_adapter_is_a_difference(ignored: str, checkout: Path) -> None:
+    head = git(checkout, "rev-parse", "HEAD")
+    (checkout / ".git/info/exclude").write_text(ignored)
+    for harmless in ("notes.py", "baselines/notes.txt", "baselines/old.pyc"):
+        (checkout / harmless).write_text("")
+    assert commit() == head
+    (checkout / "baselines/mine é.py").write_text("METHODS = []")
+    assert commit() == f"{head}+"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
+def test_a_checkout_of_another_user_is_read(checkout: Path) -> None:
+    head = git(checkout, "rev-parse", "HEAD")
+    for path in (checkout, *checkout.rglob("*")):
+        os.chown(path, 12345, 12345)
+    with pytest.raises(subprocess.CalledProcessError) as refused:
+        git(checkout, "rev-parse", "HEAD")
+    assert b"dubious ownership" in refused.value.stderr.encode()
+    assert commit() == head
+    assert {path.stat().st_uid for path in (checkout / ".git").rglob("*")} == {12345}
+
+
+@pytest.mark.parametrize("name", ["GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_COMMON_DIR"])
+def test_the_repository_of_a_hook_is_not_ours(
+    name: str, checkout: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    head = git(checkout, "rev-parse", "HEAD")
+    git(tmp_path, "init", "--quiet", "other")
+    monkeypatch.setenv(name, str(tmp_path / "other" / ".git"))
+    assert commit() == head
+
+
+@pytest.mark.parametrize("kind", ["detached", "shallow", "worktree", "submodule"])
+def test_every_kind_of_checkout_has_its_commit(
+    kind: str, checkout: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    head = git(checkout, "rev-parse", "HEAD")
+    (checkout / "more").write_text("")
+    git(checkout, "add", "more")
+    git(checkout, *_COMMIT)
+    place, url = tmp_path / "place", f"file://{checkout}"
+    if kind == "shallow":
+        head = git(checkout, "rev-parse", "HEAD")
+        git(checkout, "clone", "--quiet", "--depth=1", url, str(place))
+    elif kind == "submodule":
+        head = git(checkout, "rev-parse", "HEAD")
+        git(tmp_path, "init", "--quiet", "outer")
+        git(tmp_path / "outer", "-c", "protocol.file.allow=always", "submodule", "--quiet", "add", url, "inner")
+        place = tmp_path / "outer" / "inner"
+    elif kind == "worktree":
+        git(checkout, "worktree", "add", "--detach", str(place), head)
+    else:
+        git(checkout, "checkout", "--quiet", "--detach", head)
+        place = checkout
+    monkeypatch.setattr(environment, "__file__", str(place / "harness/results/provenance.py"))
+    assert commit() == head
+
+
+def test_a_surrounding_checkout_of_something_else_is_no_provenance(
+    checkout: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inside = checkout / "venv/lib/harness/results/provenance.py"
+    monkeypatch.setattr(environment, "__file__", str(inside))
+    inside.parent.mkdir(parents=True)
+    inside.write_text("one")
+    assert commit() is None
+    git(checkout, "add", "--force", ".")  # a virtual environment that was committed
+    assert commit() is None
+
+
+def test_a_package_beside_the_repository_of_something_else_has_no_commit(checkout: Path) -> None:
+    git(checkout, "rm", "--cached", "--quiet", "harness/results/provenance.py")
+    assert commit() is None
+
+
+def test_no_commit_yet(checkout: Path) -> None:
+    git(checkout, "update-ref", "-d", "HEAD")
+    assert commit() is None
 
 
 def test_no_git_no_commit(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "")
-    assert capture("cpu").commit is None
+    assert commit() is None
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [("model name\t: A: B\nmodel name : C", "A: B"), ("model name\t:\n", "a machine"), (None, "a machine")],
+)
+def test_the_processor_has_a_name_wherever_it_is(text: str | None, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def read_text(path: Path, errors: str) -> str:
+        if text is None:
+            raise PermissionError(path)
+        return text
+
+    monkeypatch.setattr(Path, "read_text", read_text)
+    monkeypatch.setattr(platform, "processor", lambda: "")
+    monkeypatch.setattr(platform, "machine", lambda: "a machine")
+    monkeypatch.setattr(os, "cpu_count", lambda: 3)
+    assert environment._cpu.__wrapped__() == f"{name}, 3 cores"
 
 
 def test_the_code_is_known_by_its_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

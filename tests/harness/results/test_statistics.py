@@ -131,6 +131,13 @@ def test_intervals_and_p_values_are_those_of_scipy(pairs: list[tuple[float, floa
     assert slope.high / scale == pytest.approx((line.slope + half) / scale, abs=1e-7)
 
 
+def test_numbers_near_the_largest_end_in_no_error() -> None:
+    assert paired_ratio([1e200, 1e200], [1e-200, 1e-200]).estimate.value == math.inf
+    far = mean_interval([1e308, -1e308])
+    assert (far.value, far.low, far.high) == (0.0, -math.inf, math.inf)
+    assert paired_difference([1e308, 1e308], [-1e308, -1e308]).estimate.value == math.inf
+
+
 def test_what_a_pair_shares_cancels() -> None:
     drifting = [1.0, 3.0, 0.5, 9.0, 2.0]
     slower = [1.1 * value for value in drifting]

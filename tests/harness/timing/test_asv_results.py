@@ -99,11 +99,19 @@ def test_numbers_come_over(write: Callable[..., Path], tmp_path: Path) -> None:
     }
 
 
+@pytest.mark.parametrize(("variables", "threads"), [({}, 1), ({"OMP_NUM_THREADS": "4"}, 4)])
+def test_threads_without_a_matrix_are_those_that_the_suite_takes(
+    variables: dict[str, str], threads: int, write: Callable[..., Path], tmp_path: Path
+) -> None:
+    write({ITERATION: full(0.1, 0.2, 0.3, 0.4)}, env_vars=variables, env_name="existing-py")
+    assert {row.threads for row in asv_results.read(tmp_path)[0]} == {threads}
+
+
 def test_columns_may_be_cut_off(write: Callable[..., Path], tmp_path: Path) -> None:
     write({ITERATION: [None, PARAMS, "v", 1_700_000_000_000]}, env_vars={})
     rows, damaged = asv_results.read(tmp_path)
     assert [row.status for row in rows] == ["failed"] * 4
-    assert {(row.ci_low, row.n, row.threads) for row in rows} == {(None, None, 0)}
+    assert {(row.ci_low, row.n, row.threads) for row in rows} == {(None, None, 1)}
     assert damaged == []
 
 

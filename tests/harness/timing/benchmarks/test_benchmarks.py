@@ -56,6 +56,23 @@ def test_every_method_at_the_smallest_point(name: str) -> None:
         assert all(bool(p.isfinite().all()) for p in benchmark.trainer.parameters)
 
 
+@pytest.mark.parametrize(("kind", "asked", "threads"), [("existing", "2", 1), ("virtualenv", "2", 2), ("", None, 1)])
+def test_a_benchmark_takes_the_threads_that_its_results_tell(
+    kind: str, asked: str | None, threads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ASV_ENV_TYPE", kind)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    if asked:
+        monkeypatch.setenv("OMP_NUM_THREADS", asked)
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        iteration.TrainingIteration().setup("ebflow-dsm", 16, 1)
+        assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
+
+
 def test_other_processes_do_not_count() -> None:
     benchmark = iteration.TrainingIteration()
     benchmark.setup("ebflow-ml", 16, 1)
