@@ -114,6 +114,7 @@ class AmortizedML(Objective):
 
         Raises:
             SingularJacobianError: if a layer that is refreshed is singular, or its gradient is not finite.
+            ValueError: if the state that was set is that of a flow with other layers.
         """
         return self._with_log_z(flow, flow.energy(x).mean())
 
@@ -152,6 +153,8 @@ class AmortizedML(Objective):
 
     def get_state(self) -> dict[str, Tensor]:
         """Return what the next steps depend on, by name: a training that goes on from it takes the same steps."""
+        if self._saved is not None:  # no step has been taken since
+            return dict(self._saved)
         numbers = [
             (float(kept.log_z), kept.sensitivity, kept.age, kept.next_look, kept.refreshes) for kept in self._kept
         ]
@@ -162,7 +165,7 @@ class AmortizedML(Objective):
         return state
 
     def set_state(self, state: Mapping[str, Tensor]) -> None:
-        """Take up what `get_state` returned for a flow of the same layers."""
+        """Take up what `get_state` returned for a flow of the same layers; the next call raises for another flow."""
         self._kept, self._saved = [], state if len(state["layers"]) else None
 
     @torch.no_grad()
@@ -240,6 +243,14 @@ def _laid_out_like(parameter: Tensor, gradient: Tensor | None) -> Tensor:
 
 
 def _restored(state: Mapping[str, Tensor], layers: Sequence[ConstantLayer]) -> list[_Kept]:
+    shapes = {
+        f"gradient.{index}.{number}": parameter.shape
+        for index, layer in enumerate(layers)
+        for number, parameter in enumerate(_trained(layer))
+    }
+    saved = {name: tensor.shape for name, tensor in state.items() if name.startswith("gradient.")}
+    if len(state["layers"]) != len(layers) or saved != shapes:
+        raise ValueError("the state of amortised maximum likelihood that was set is that of a flow with other layers")
     restored = []
     for index, (layer, numbers) in enumerate(zip(layers, state["layers"].tolist(), strict=True)):
         log_z, sensitivity, *counts = numbers

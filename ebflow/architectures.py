@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from itertools import pairwise
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -194,7 +194,7 @@ def multimodal(shape: Shape = (10,), layers: int = 11, *, matrix: Matrix = "full
         alpha: Slope far below zero of the smooth leaky ReLU.
 
     Raises:
-        ValueError: if layers is below 1, or the shape is not that of vectors.
+        ValueError: if layers is below 1, the shape is not that of vectors, or the form of the matrix is unknown.
     """
     _at_least_one(layers)
     if len(shape) != 1:
@@ -214,7 +214,15 @@ def raw_pixels(shape: Shape, *, levels: int = 256, margin: float = 1e-6, alpha: 
         levels: Number of grey levels; pixels lie in [0, levels).
         margin: Distance kept from 0 and 1.
         alpha: Divisor of the logit.
+
+    Raises:
+        ValueError: if there are fewer than two levels, the margin leaves nothing between 0 and 1, or alpha is not above
+            0.
     """
+    if levels < 2:
+        raise ValueError(f"pixels have at least two grey levels, not {levels}")
+    if not 0 <= margin < 0.5:
+        raise ValueError(f"the margin kept from 0 and 1 must be at least 0 and below 0.5, not {margin}")
     return Scale(shape, shift=-margin * levels, divisor=levels / (1 - 2 * margin)), Logit(alpha)
 
 
@@ -281,6 +289,8 @@ def _perceptron(dimension: int, width: int, activation: Callable[[int], nn.Modul
 
 def _linear(dimension: int, matrix: Matrix) -> list[Layer]:
     """Return one linear layer of `multimodal`, data to latent."""
+    if matrix not in get_args(Matrix):
+        raise ValueError(f"the matrices of the multimodal flow are {', '.join(get_args(Matrix))}, not {matrix!r}")
     if matrix == "full":
         return [_orthogonal(dimension, bias=False)]
     # z = x M is z = W x with W the transpose of M.

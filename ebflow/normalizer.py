@@ -55,7 +55,13 @@ class Gaussian:
 
     @classmethod
     def isotropic(cls, shape: Shape, scale: float = 1.0, *, like: Tensor) -> Gaussian:
-        """Return N(0, scale^2 I), in the dtype and on the device of `like`; the paper's proposal."""
+        """Return N(0, scale^2 I), in the dtype and on the device of `like`; the paper's proposal.
+
+        Raises:
+            ValueError: if the scale is not above 0, or is infinite.
+        """
+        if not 0 < scale < math.inf:
+            raise ValueError(f"a Gaussian needs a finite scale above 0, not {scale}")
         dimension = math.prod(shape)
         return cls(shape, like.new_zeros(dimension), scale * torch.eye(dimension, dtype=like.dtype, device=like.device))
 

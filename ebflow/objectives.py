@@ -242,14 +242,14 @@ class DSM(Objective):
         sigma: Standard deviation of the noise, in units of the space that the flow models.
 
     Raises:
-        ValueError: if sigma is not above 0.
+        ValueError: if sigma is not above 0, or is infinite.
     """
 
     sigma: float
 
     def __post_init__(self) -> None:
-        if not self.sigma > 0:
-            raise ValueError(f"denoising score matching needs a noise scale above 0, not {self.sigma}")
+        if not 0 < self.sigma < math.inf:
+            raise ValueError(f"denoising score matching needs a finite noise scale above 0, not {self.sigma}")
 
     def __call__(self, flow: EBFlow, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
         noise = _normal(x, generator)
@@ -270,14 +270,14 @@ class LCSS(Objective):
         sigma: Standard deviation of the perturbation, in units of the space that the flow models.
 
     Raises:
-        ValueError: if sigma is not above 0.
+        ValueError: if sigma is not above 0, or is infinite.
     """
 
     sigma: float
 
     def __post_init__(self) -> None:
-        if not self.sigma > 0:
-            raise ValueError(f"local curvature smoothing needs a perturbation above 0, not {self.sigma}")
+        if not 0 < self.sigma < math.inf:
+            raise ValueError(f"local curvature smoothing needs a finite perturbation above 0, not {self.sigma}")
 
     def __call__(self, flow: EBFlow, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
         v = _normal(x, generator)
@@ -297,14 +297,14 @@ class FDSSM(Objective):
         epsilon: Length of the step, in units of the space that the flow models.
 
     Raises:
-        ValueError: if epsilon is not above 0.
+        ValueError: if epsilon is not above 0, or is infinite.
     """
 
     epsilon: float
 
     def __post_init__(self) -> None:
-        if not self.epsilon > 0:
-            raise ValueError(f"finite-difference score matching needs a step above 0, not {self.epsilon}")
+        if not 0 < self.epsilon < math.inf:
+            raise ValueError(f"finite-difference score matching needs a finite step above 0, not {self.epsilon}")
 
     def __call__(self, flow: EBFlow, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
         direction = _normal(x, generator).flatten(1)
@@ -339,9 +339,16 @@ class Behind(_OnAnother):
     Args:
         objective: The objective in the space behind the layers.
         layers: Number of layers in front.
+
+    Raises:
+        ValueError: if the number is negative; in a call, if the flow has no layer with weights behind these.
     """
 
     layers: int
+
+    def __post_init__(self) -> None:
+        if self.layers < 0:
+            raise ValueError(f"the number of layers in front must be at least 0, not {self.layers}")
 
     def __call__(self, flow: EBFlow, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
         with torch.no_grad():
@@ -353,6 +360,10 @@ class Behind(_OnAnother):
         return self.objective.observations(self._rest(flow))
 
     def _rest(self, flow: EBFlow) -> EBFlow:
+        if not any(True for layer in flow.layers[self.layers :] for _ in layer.parameters()):
+            raise ValueError(
+                f"behind {self.layers} of the flow's {len(flow.layers)} layers there are no weights to train"
+            )
         shape = flow.shape
         for layer in flow.layers[: self.layers]:
             shape = layer.output_shape(shape)
@@ -369,9 +380,16 @@ class LowEnergy(_OnAnother):
     Args:
         objective: The objective that is regularised.
         weight: Weight of the mean energy, in the objective's own scale: nats a dimension for score matching.
+
+    Raises:
+        ValueError: if the weight is not a finite number.
     """
 
     weight: float
+
+    def __post_init__(self) -> None:
+        if not math.isfinite(self.weight):
+            raise ValueError(f"the weight of the mean energy must be a finite number, not {self.weight}")
 
     def __call__(self, flow: EBFlow, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
         return self.objective(flow, x, generator) + self.weight * flow.energy(x).mean()

@@ -29,12 +29,15 @@ class Permutation(Rearrangement):
         permutation: The p of the formula as an integer tensor, shape (C,).
 
     Raises:
-        ValueError: if `permutation` is no permutation of 0, ..., C - 1.
+        ValueError: if `permutation` is no vector of int32 or int64, or no permutation of 0, ..., C - 1.
     """
 
     def __init__(self, permutation: Tensor) -> None:
         super().__init__()
-        expected = torch.arange(len(permutation), device=permutation.device)
+        if permutation.dtype not in (torch.int32, torch.int64) or permutation.dim() != 1:
+            shape = tuple(permutation.shape)
+            raise ValueError(f"a permutation is a vector of int32 or int64, not {permutation.dtype} of shape {shape}")
+        expected = torch.arange(len(permutation), device=permutation.device, dtype=permutation.dtype)
         if not permutation.is_meta and not torch.equal(permutation.sort().values, expected):
             raise ValueError(f"not a permutation of 0..{len(permutation) - 1}")
         self.permutation: Tensor

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from typing import Any, Literal, Self, get_args
 
 from harness.errors import InputError, unknown
+from harness.methods.plain import make_plain, whole
+from harness.methods.seeds import require_seed
 
 ArchitectureName = Literal["fc", "cnn", "glow", "toy", "multimodal"]
 ARCHITECTURES: tuple[str, ...] = get_args(ArchitectureName)
@@ -80,6 +82,8 @@ class Problem:
                 raise unknown(name, getattr(self, name), known)
         if self.dtype == "tf32" and self.device.split(":")[0] == "cpu":
             raise InputError("tf32 is a CUDA device's arithmetic; use --device cuda, or --dtype float32")
+        make_plain(self)
+        object.__setattr__(self, "shape", tuple(whole("the dimension D", size) for size in self.shape))
         if not self.shape or any(size < 1 for size in self.shape):
             raise InputError(
                 f"the dimension D must be at least 1, not a shape of {self.shape}; give --dims 784 or the like"
@@ -95,8 +99,7 @@ class Problem:
                 raise InputError(f"{name} must be at least 1, not {size}")
             if size > most:
                 raise InputError(f"{name} must be at most {most}, not {size}")
-        if not 0 <= self.seed < 2**62:
-            raise InputError(f"the seed must be at least 0 and below 2^62, not {self.seed}")
+        require_seed(self.seed)
         if self.refresh is not None and self.refresh < 1:
             raise InputError(f"refresh must be a number of steps, at least 1, not {self.refresh}")
         if self.hidden < 1 or self.blocks < 1 or self.bins < 2 or not self.tail_bound > 0 or not 0 <= self.dropout < 1:

@@ -9,6 +9,9 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING, Literal, get_args
 
+from harness.errors import InputError
+from harness.methods.plain import whole
+
 if TYPE_CHECKING:
     import torch
 
@@ -31,6 +34,18 @@ PURPOSES: tuple[str, ...] = get_args(Purpose)
 ``start`` is for a model's first weights, ``training`` for the order of the samples and all noise of a training,
 ``data`` for the points of a synthetic set, ``split`` for the split of a user's own file.
 """
+
+
+def require_seed(seed: int) -> int:
+    """Return a seed that a user chose, as an int.
+
+    Raises:
+        InputError: if it is no whole number from 0 to 2^62 - 1.
+    """
+    seed = whole("the seed", seed)
+    if not 0 <= seed < 2**62:
+        raise InputError(f"the seed must be at least 0 and below 2^62, not {seed}")
+    return seed
 
 
 def stream(seed: int, purpose: Purpose) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from harness.datasets.array_file import FEWEST_ROWS, require_finite, shuffled, standardized
@@ -83,8 +84,10 @@ def fit(
     )
     problem = settings.problem.replace(shape=table.shape, dtype=dtype, seed=seed)
     try:
-        model = build(chosen_method, problem)
-        train(model, problem, table, table, settings.training)
+        # Whoever evaluates models without gradients may fit one there all the same.
+        with torch.inference_mode(False), torch.enable_grad():
+            model = build(chosen_method, problem)
+            train(model, problem, table, table, settings.training)
     except ValueError as error:
         raise InputError(f"{method} cannot be fitted to these data: {error}") from error
     return DensityModel(model, describe(chosen_method, problem, table, recipe))

@@ -16,9 +16,10 @@ from harness.errors import InputError
 from harness.methods import Model, Problem
 from harness.methods.calls import guarded
 from harness.methods.density import build, sample
+from harness.methods.plain import whole
 from harness.methods.precision import stored
 from harness.methods.registry import registry, why_unavailable
-from harness.methods.seeds import stream
+from harness.methods.seeds import require_seed, stream
 from harness.training.saved_model import Description, read_model, write_model
 from harness.training.scoring import densities
 
@@ -75,7 +76,7 @@ class DensityModel:
         # The model's density is that of points with the noise; the caller's points are taken as they are.
         if isinstance(known.preprocessing, GaussianNoise):
             known = replace(known, preprocessing=Identity())
-        values = _all_densities(self._model, raw, known, stream(seed, "test"))
+        values = _all_densities(self._model, raw, known, stream(require_seed(seed), "test"))
         if isinstance(x, Tensor):
             return values.to(x.device, torch.float32 if x.dtype == torch.float32 else torch.float64)
         return values.numpy().astype(np.float32 if np.asarray(x).dtype == np.float32 else np.float64)
@@ -111,14 +112,15 @@ class DensityModel:
             are.
 
         Raises:
-            InputError: if n is below 1, or the method cannot draw samples.
+            InputError: if n is below 1, the seed is none, or the method cannot draw samples.
         """
+        n = whole("the number of samples", n)
         if n < 1:
             raise InputError(f"the number of samples must be at least 1, not {n}")
         if not registry().find(self.description.method).samples:
             raise InputError(f"{self.description.method} has a density, but cannot draw samples")
         as_tensor = isinstance(seed, torch.Generator)
-        generator = seed if isinstance(seed, torch.Generator) else torch.Generator().manual_seed(seed)
+        generator = seed if isinstance(seed, torch.Generator) else torch.Generator().manual_seed(require_seed(seed))
         blocks = []
         with guarded("to_data") as renew, torch.no_grad():
             latent_shape = self._latent_shape()
@@ -164,7 +166,11 @@ class DensityModel:
 
     def _raw(self, x: np.ndarray | Tensor) -> Tensor:
         """Return samples as a tensor of shape (N, *shape) on the CPU, checked."""
-        array = x.detach().cpu().numpy() if isinstance(x, Tensor) else np.asarray(x)
+        if isinstance(x, Tensor):
+            # numpy has no bfloat16.
+            array = (x.double() if x.is_floating_point() else x).detach().cpu().numpy()
+        else:
+            array = np.asarray(x)
         if array.dtype.kind not in "fiu":
             raise InputError(f"samples must be floats or integers, not {array.dtype}")
         flat = (self.description.problem.dimension,)

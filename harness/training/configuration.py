@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from harness.errors import InputError, unknown
+from harness.methods.plain import make_plain
 
 OptimizerName = Literal["adam", "rmsprop"]
 OPTIMIZERS: tuple[str, ...] = get_args(OptimizerName)
@@ -61,6 +62,7 @@ class TrainingConfig:
     compile: bool = False
 
     def __post_init__(self) -> None:
+        make_plain(self)
         for name, known in (("optimizer", OPTIMIZERS), ("schedule", SCHEDULES)):
             if getattr(self, name) not in known:
                 raise unknown(name, getattr(self, name), known)

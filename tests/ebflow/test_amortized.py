@@ -379,6 +379,28 @@ def test_settings_without_a_meaning(settings: dict[str, float], message: str) ->
         AmortizedML(**settings)
 
 
+def test_a_state_that_was_set_is_kept_before_the_first_step() -> None:
+    """A training that is stopped twice in a row must not lose what it resumed from."""
+    flow = architectures.fc((3,), layers=2).double()
+    first, second = AmortizedML(every=3), AmortizedML(every=3)
+    first(flow, draw(flow, 5))
+    second.set_state(first.get_state())
+    for name, tensor in first.get_state().items():
+        assert torch.equal(second.get_state()[name], tensor)
+
+
+@pytest.mark.parametrize(
+    "other", [architectures.fc((3,), layers=3), architectures.fc((4,), layers=2)], ids=["layers", "sizes"]
+)
+def test_the_state_of_another_flow_is_refused(other: EBFlow) -> None:
+    first, second = AmortizedML(), AmortizedML()
+    first(other, draw(other, 5).float())
+    second.set_state(first.get_state())
+    flow = architectures.fc((3,), layers=2)
+    with pytest.raises(ValueError, match="that of a flow with other layers"):
+        second(flow, draw(flow, 5).float())
+
+
 def test_compiled_it_takes_the_same_steps() -> None:
     def run(compiled: bool) -> list[nn.Parameter]:
         flow, objective = architectures.fc((6,), 2), AmortizedML(every=3)

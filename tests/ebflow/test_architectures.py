@@ -295,7 +295,23 @@ def test_a_flow_needs_a_layer(layers: int) -> None:
             build(shape, layers)
 
 
+@pytest.mark.parametrize("matrix", ["uper", "LU", "dense"])
+def test_an_unknown_form_of_the_matrix_is_refused(matrix: str) -> None:
+    with pytest.raises(ValueError, match=f"full, lower, upper, lu, not '{matrix}'"):
+        multimodal((2,), matrix=matrix)
+
+
 class TestRawPixels:
+    @pytest.mark.parametrize("margin", [-0.1, 0.5, 0.7, math.nan])
+    def test_a_margin_that_leaves_nothing_is_refused(self, margin: float) -> None:
+        with pytest.raises(ValueError, match=f"below 0.5, not {margin}"):
+            raw_pixels((1, 2, 2), margin=margin, alpha=0.5)
+
+    @pytest.mark.parametrize("levels", [1, 0, -256])
+    def test_a_single_grey_level_is_refused(self, levels: int) -> None:
+        with pytest.raises(ValueError, match=f"at least two grey levels, not {levels}"):
+            raw_pixels((1, 2, 2), levels=levels, alpha=0.5)
+
     # With a wide margin, the terms in its square show.
     @pytest.mark.parametrize("margin", [1e-6, 1e-3, 0.1])
     @pytest.mark.parametrize(("levels", "alpha"), [(256, 0.5), (17, 0.75)])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from torch import Tensor
@@ -164,6 +166,21 @@ class TestBehind:
         behind = torch.autograd.grad(Behind(ML(), 1)(flow, skewed), parameters)
         for a, b in zip(whole, behind, strict=True):
             torch.testing.assert_close(a, b)
+
+    @pytest.mark.parametrize("layers", [4, 9])
+    def test_it_leaves_something_to_train(self, layers: int, flow: EBFlow, skewed: Tensor) -> None:
+        with pytest.raises(ValueError, match=f"behind {layers} of the flow.s 4 layers there are no weights"):
+            Behind(ML(), layers)(flow, skewed)
+
+    def test_a_negative_number_of_layers_is_refused(self) -> None:
+        with pytest.raises(ValueError, match="at least 0, not -1"):
+            Behind(ML(), -1)
+
+
+@pytest.mark.parametrize("weight", [math.nan, math.inf])
+def test_low_energy_has_a_weight(weight: float) -> None:
+    with pytest.raises(ValueError, match=f"finite number, not {weight}"):
+        LowEnergy(ML(), weight)
 
 
 def test_low_energy_adds_the_weighted_mean_energy(flow: EBFlow, skewed: Tensor) -> None:

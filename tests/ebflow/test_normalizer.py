@@ -140,6 +140,12 @@ class TestGaussian:
             Gaussian.fitted(torch.randn(3, 4))
 
 
+@pytest.mark.parametrize("scale", [0.0, -1.0, math.nan, math.inf])
+def test_a_scale_that_is_none_is_refused(scale: float) -> None:
+    with pytest.raises(ValueError, match=f"finite scale above 0, not {scale}"):
+        isotropic(2, scale)
+
+
 @pytest.mark.parametrize("estimate", [importance_sampling, bridge_sampling])
 def test_no_draws_are_refused(estimate) -> None:
     with pytest.raises(ValueError, match="at least one draw, not 0"):

@@ -15,7 +15,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from ebflow import DSM, FDSSM, ML, SML, SSM, EBFlow, Objective
+from ebflow import DSM, FDSSM, LCSS, ML, SML, SSM, EBFlow, Objective
 from ebflow.layers import ActNorm, AffineCoupling, Convolution, Dense, Permutation, SmoothLeakyReLU, Squeeze
 
 DOUBLE = torch.float64
@@ -398,8 +398,8 @@ class TestContract:
         assert loss.shape == ()
         assert all(parameter.grad.shape == parameter.shape for parameter in flow.parameters())
 
-    @pytest.mark.parametrize("value", [0.0, -1.0, math.nan])
-    @pytest.mark.parametrize("build", [DSM, FDSSM])
+    @pytest.mark.parametrize("value", [0.0, -1.0, math.nan, math.inf])
+    @pytest.mark.parametrize("build", [DSM, FDSSM, LCSS])
     def test_noise_must_have_a_scale(self, build: type[Objective], value: float) -> None:
         with pytest.raises(ValueError, match="above 0"):
             build(value)

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
+
+import numpy as np
 import pytest
 
 from harness.errors import InputError
@@ -20,6 +24,11 @@ def test_dimension_is_the_product_of_the_shape() -> None:
         ({"shape": (0,)}, r"the dimension D must be at least 1, not a shape of \(0,\); give --dims"),
         ({"shape": (1, -4, -4)}, "the dimension D must be at least 1"),
         ({"shape": ()}, "the dimension D must be at least 1"),
+        ({"layers": 1.5}, "layers must be a whole number, not 1.5"),
+        ({"batch": "7"}, "batch must be a whole number, not '7'"),
+        ({"shape": (2.0,)}, "the dimension D must be a whole number, not 2.0"),
+        ({"noise": "a"}, "noise must be a number, not 'a'"),
+        ({"seed": 0.5}, "seed must be a whole number, not 0.5"),
         ({"layers": 0}, r"layers \(L\) must be at least 1, not 0"),
         ({"batch": -1}, r"batch \(B\) must be at least 1, not -1"),
         ({"noise": 0.0}, "the noise scale must be a number above 0, not 0.0"),
@@ -32,6 +41,13 @@ def test_nonsense_is_refused_at_once(changes: dict, message: str) -> None:
         Problem(**changes)
     with pytest.raises(InputError, match=f"^{message}"):
         Problem().replace(**changes)
+
+
+def test_numbers_of_numpy_become_plain_ones() -> None:
+    """They could not be written as JSON into a saved model."""
+    problem = Problem(shape=(np.int64(3),), batch=np.int32(5), noise=np.float32(0.5), refresh=np.int64(2))
+    assert problem == Problem(shape=(3,), batch=5, noise=0.5, refresh=2)
+    assert json.loads(json.dumps(dataclasses.asdict(problem)))["batch"] == 5
 
 
 @pytest.mark.parametrize("seed", [-1, 2**62, 99_999_999_999_999_999_999])

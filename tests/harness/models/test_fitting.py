@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import warnings
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -46,6 +48,38 @@ def test_arrays_and_tensors_of_any_number_type_are_taken() -> None:
     assert harness.fit(rows, "gaussian", dtype="float32").sample(3).dtype == np.float64
 
 
+@pytest.mark.parametrize("without_gradients", [torch.no_grad, torch.inference_mode])
+def test_a_fit_is_the_same_where_gradients_are_off(without_gradients: type) -> None:
+    rows = np.random.default_rng(0).normal(size=(40, 2))
+    expected = harness.fit(rows, epochs=2, batch=10).log_prob(rows)
+    with without_gradients():
+        np.testing.assert_array_equal(harness.fit(rows, epochs=2, batch=10).log_prob(rows), expected)
+
+
+def test_numbers_of_numpy_are_taken_everywhere(tmp_path: Path) -> None:
+    rows = np.random.default_rng(0).normal(size=(40, 2))
+    model = harness.fit(rows, epochs=np.int64(1), batch=np.int64(10), learning_rate=np.float32(1e-3), seed=np.int64(0))
+    model.save(tmp_path / "model.safetensors")
+    again = harness.load_model(tmp_path / "model.safetensors")
+    np.testing.assert_array_equal(again.sample(np.int64(2), np.int64(3)), model.sample(2, 3))
+
+
+def test_samples_of_few_bits_are_taken() -> None:
+    rows = torch.randn(40, 2, generator=torch.Generator().manual_seed(0)).bfloat16()
+    model = harness.fit(rows.double(), "gaussian")
+    values = model.log_prob(rows)
+    assert values.dtype == torch.float64
+    torch.testing.assert_close(values, model.log_prob(rows.double()), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(("seed", "message"), [(10**22, "below 2^62"), (-1, "at least 0"), (0.5, "a whole number")])
+def test_seeds_that_are_none(seed: int, message: str) -> None:
+    model = harness.fit(np.random.default_rng(0).normal(size=(40, 2)), "gaussian")
+    for use in (lambda: model.sample(2, seed), lambda: model.log_prob(np.zeros((1, 2)), seed)):
+        with pytest.raises(InputError, match=re.escape(message)):
+            use()
+
+
 @pytest.mark.parametrize(
     ("data", "options", "message"),
     [
@@ -59,6 +93,8 @@ def test_arrays_and_tensors_of_any_number_type_are_taken() -> None:
         (np.ones((20, 2)), {"method": "ebflow-amml"}, "unknown method 'ebflow-amml': did you mean ebflow-aml"),
         (np.random.default_rng(0).normal(size=(20, 2)), {"recipe": "x"}, "unknown recipe 'x'"),
         (np.random.default_rng(0).normal(size=(20, 2)), {"epochs": 0}, "epochs must be a number above 0, not 0"),
+        (np.random.default_rng(0).normal(size=(20, 2)), {"epochs": 1.5}, "epochs must be a whole number, not 1.5"),
+        (np.random.default_rng(0).normal(size=(20, 2)), {"layers": "3"}, "layers must be a whole number, not '3'"),
     ],
 )
 def test_bad_data_are_one_line(data: Any, options: dict[str, Any], message: str) -> None:
