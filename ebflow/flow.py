@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Iterable
 from itertools import chain
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from ebflow.layers.base import ClosedForm, ConstantLayer, Layer, Shape
+from ebflow.layers.base import ClosedForm, ConstantLayer, Layer, Shape, SingularJacobianError
 from ebflow.layers.chain import Chain
 
 __all__ = ["EBFlow", "SingularJacobianError"]
 
-
-class SingularJacobianError(ValueError):
-    """A layer is singular, so that the density does not exist."""
+_LOST = 0.01  # standard deviations of a latent, or share of a sample's size: more than rounding may change
+_ROWS_THERE_AND_BACK = 16
 
 
 class EBFlow(Chain):
@@ -58,11 +58,18 @@ class EBFlow(Chain):
     def inverse(self, z: Tensor) -> Tensor:
         """Map latent, shape (B, *latent_shape), to data, shape (B, *shape).
 
+        A RuntimeWarning says where rounding has spoilt the result: the latents of all samples that are returned are
+        compared with z, and a few of the samples with what comes back from these latents.
+
         Raises:
             ValueError: if the latents have another shape.
+            SingularJacobianError: if a layer is singular or holds a weight that is not finite.
         """
         _require_samples(z, self.latent_shape)
-        return super().inverse(z)
+        self._require_finite_weights()
+        x = self._unchecked_inverse(z)
+        self._warn_of_lost_digits(z.detach(), x.detach())
+        return x
 
     def energy(self, x: Tensor) -> Tensor:
         """Return the energy E(x) in nats, shape (B,)."""
@@ -160,6 +167,7 @@ class EBFlow(Chain):
         Raises:
             SingularJacobianError: if a layer is singular or holds a weight that is not finite.
         """
+        self._require_finite_weights()
         if torch.is_grad_enabled() and any(p.requires_grad for p in self.parameters()):
             return self._checked(-self.constant_log_det())
         weights = [tensor for layer in self.constant_layers() for tensor in layer.state_dict().values()]
@@ -178,12 +186,19 @@ class EBFlow(Chain):
 
     @torch.no_grad()
     def sample(self, n: int, generator: torch.Generator | None = None) -> Tensor:
-        """Draw n samples by the exact inverse, shape (n, *shape)."""
+        """Draw n samples by the exact inverse, shape (n, *shape); `inverse` says what is checked.
+
+        Raises:
+            SingularJacobianError: if a layer is singular or holds a weight that is not finite.
+        """
+        return self.inverse(self.draw_latents(n, generator))
+
+    def draw_latents(self, n: int, generator: torch.Generator | None = None) -> Tensor:
+        """Draw n latents from N(0, I), shape (n, *latent_shape), in the dtype and on the device of the flow."""
         # A flow of fixed layers has buffers alone, or nothing at all.
         tensors = (tensor for tensor in chain(self.parameters(), self.buffers()) if tensor.is_floating_point())
         like = next(tensors, torch.zeros(()))
-        z = torch.randn(n, *self.latent_shape, generator=generator, dtype=like.dtype, device=like.device)
-        return self.inverse(z)
+        return torch.randn(n, *self.latent_shape, generator=generator, dtype=like.dtype, device=like.device)
 
     @torch.no_grad()
     def initialize(self, x: Tensor) -> None:
@@ -195,16 +210,65 @@ class EBFlow(Chain):
         """Raise an error that names the layer if its log|det J|, of either sign, or the gradient of it is not finite.
 
         Raises:
-            SingularJacobianError: if one is not; a meta tensor holds no value to check.
+            SingularJacobianError: if one is not, and the message says whether the layer holds a weight that is not
+                finite or is singular; a meta tensor holds no value to check.
         """
         # One number that is not finite makes the sum so.
         sums = [tensor.sum() for tensor in (log_abs_det, *gradients) if not tensor.is_meta]
         if all(bool(total.isfinite()) for total in sums):
             return
-        name = next(name for name, module in self.named_modules() if module is layer).removeprefix("layers.")
-        raise SingularJacobianError(
-            f"layer {name} ({type(layer).__name__}) is singular, so log Z is infinite: train from "
-            "other weights or with a smaller step"
+        self._require_finite_weights()
+        name = next(name for name, module in self.named_modules() if module is layer)
+        trouble = "is singular, so log Z is infinite: train from other weights or with a smaller step"
+        if bool(log_abs_det.isnan()):
+            trouble = "has a log-determinant that is not a number, though its weights are finite: use float64"
+        raise SingularJacobianError(f"{_named(name, layer)} {trouble}")
+
+    def _require_finite_weights(self) -> None:
+        """Raise an error that names the first layer, or the part of one, with a weight that is not finite."""
+        for name, module in self.named_modules():
+            # The buffers of other modules are no weights: a mask may well hold an infinity.
+            buffers = module.buffers(recurse=False) if isinstance(module, ConstantLayer) else ()
+            if not all(_all_finite(weight) for weight in chain(module.parameters(recurse=False), buffers)):
+                raise SingularJacobianError(
+                    f"{_named(name, module)} holds a weight that is not finite: train from other weights or with a "
+                    "smaller step"
+                )
+
+    def _unchecked_inverse(self, z: Tensor) -> Tensor:
+        """Return the inverse without a look at its digits, or name the layer that has none."""
+        try:
+            return super().inverse(z)
+        except SingularJacobianError:
+            for layer in self.constant_layers():
+                self.require_regular(layer, layer.log_abs_det())
+            raise
+
+    @torch.no_grad()
+    def _warn_of_lost_digits(self, z: Tensor, x: Tensor) -> None:
+        """Warn if the samples x, of which z are the latents, do not have these latents or are not what they lead to."""
+        if z.is_meta or not len(z):
+            return
+        with torch.autocast(x.device.type, enabled=False):
+            back = super().forward(x)[0]
+            few = back[:_ROWS_THERE_AND_BACK]
+            changes = torch.stack([_change(z, back), _change(x[: len(few)], self._unchecked_inverse(few))])
+        try:
+            of_latents, of_samples = changes.tolist()
+        except RuntimeError:  # torch.func.vmap shows no values
+            return
+        if of_latents <= _LOST and of_samples <= _LOST:
+            return
+        for layer in self.constant_layers():
+            self.require_regular(layer, layer.log_abs_det())
+        remedy = "convert the flow to float64 by flow.double()"
+        if x.dtype == torch.float64:
+            remedy = "its layers are too close to singular; train from other weights or with another form of layer"
+        warnings.warn(
+            f"the inverse has lost its digits in {str(x.dtype).removeprefix('torch.')}: there and back, latents change "
+            f"by {of_latents:.2g} standard deviations and samples by {of_samples:.2g} of their size: {remedy}",
+            RuntimeWarning,
+            stacklevel=4,
         )
 
     def _checked(self, log_normalizer: Tensor) -> Tensor:
@@ -214,6 +278,26 @@ class EBFlow(Chain):
         for layer in self.constant_layers():
             self.require_regular(layer, layer.log_abs_det())
         raise SingularJacobianError("the layers' log-determinants overflow when added up: use float64")
+
+
+def _named(name: str, layer: nn.Module) -> str:
+    return f"layer {name.removeprefix('layers.')} ({type(layer).__name__})"
+
+
+def _all_finite(weight: Tensor) -> bool:
+    """Say whether all numbers are finite; a meta tensor holds none."""
+    # One number that is not finite makes the sum so, and large ones may do it too.
+    return weight.is_meta or bool(weight.sum().isfinite()) or bool(weight.isfinite().all())
+
+
+def _change(before: Tensor, after: Tensor) -> Tensor:
+    """Return by how much a sample changes at most, relative to the larger of its largest component and 1: a scalar.
+
+    Samples that are not finite before are left out.
+    """
+    size = before.flatten(1).abs().amax(1)
+    change = (after - before).flatten(1).abs().amax(1) / size.clamp_min(1)
+    return torch.where(size.isfinite(), change.nan_to_num(math.inf), 0).amax()
 
 
 def _same(cached: list[Tensor], weights: list[Tensor]) -> bool:

@@ -16,7 +16,16 @@ import torch
 from torch import Tensor, nn
 
 from ebflow.flow import EBFlow
-from ebflow.layers.base import ConstantLayer, CurvedPullback, Layer, Pullback, Shape, require_shape
+from ebflow.layers.base import (
+    ConstantLayer,
+    CurvedPullback,
+    Layer,
+    Pullback,
+    Shape,
+    require_shape,
+    solve,
+    solve_triangular,
+)
 
 __all__ = [
     "Affine",
@@ -66,7 +75,7 @@ class Matrix(Factor):
         return g @ self.matrix
 
     def solve(self, y: Tensor) -> Tensor:
-        return torch.linalg.solve(self.matrix, y.mT).mT
+        return solve(self, self.matrix, y.mT).mT
 
     def log_abs_det(self) -> Tensor | float:
         return torch.linalg.slogdet(self.matrix.mT).logabsdet
@@ -79,7 +88,7 @@ class Triangle(Matrix):
     upper: bool
 
     def solve(self, y: Tensor) -> Tensor:
-        return torch.linalg.solve_triangular(self.matrix, y.mT, upper=self.upper).mT
+        return solve_triangular(self, self.matrix, y.mT, upper=self.upper).mT
 
     def log_abs_det(self) -> Tensor | float:
         return self.matrix.diagonal().abs().log().sum()

@@ -22,8 +22,11 @@ __all__ = [
     "FixedLayer",
     "Layer",
     "Shape",
+    "SingularJacobianError",
     "VaryingLayer",
     "WithConstants",
+    "solve",
+    "solve_triangular",
 ]
 
 Shape = tuple[int, ...]
@@ -33,6 +36,10 @@ Pullback = Callable[[Tensor], Tensor]
 
 CurvedPullback = Callable[[Tensor], tuple[Tensor, Tensor]]
 """From the score at a layer's output to the score at its input and the layer's share of the curvature."""
+
+
+class SingularJacobianError(ValueError):
+    """A layer is singular or holds a weight that is not finite, so that there is no density and no inverse."""
 
 
 class Layer(nn.Module, ABC):
@@ -274,6 +281,34 @@ class FixedLayer(ConstantLayer):
 
     def log_abs_det(self) -> Tensor:
         return torch.full_like(self._like, self._value)
+
+
+def solve(layer: object, matrix: Tensor, y: Tensor) -> Tensor:
+    """Return the x, shape (D, N), with A x = y for the square matrix A of a layer.
+
+    Raises:
+        SingularJacobianError: if A is singular.
+    """
+    try:
+        return torch.linalg.solve(matrix, y)
+    except torch.linalg.LinAlgError:
+        raise _no_inverse(layer, matrix) from None
+
+
+def solve_triangular(layer: object, matrix: Tensor, y: Tensor, *, upper: bool) -> Tensor:
+    """Return the x, shape (D, N), with A x = y for the triangular matrix A of a layer.
+
+    Raises:
+        SingularJacobianError: if A is singular.
+    """
+    if not matrix.is_meta and not bool((matrix.diagonal() != 0).all()):
+        raise _no_inverse(layer, matrix)
+    return torch.linalg.solve_triangular(matrix, y, upper=upper)
+
+
+def _no_inverse(layer: object, matrix: Tensor) -> SingularJacobianError:
+    trouble = "is singular" if bool(matrix.isfinite().all()) else "holds a weight that is not finite"
+    return SingularJacobianError(f"{type(layer).__name__} {trouble}, so that it has no inverse")
 
 
 def require_shape(layer: nn.Module, shape: Shape, expected: Shape) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
 
@@ -27,10 +29,13 @@ class AffineCoupling(VaryingLayer):
         self.shift = shift
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        kept, free = self.mask * x, 1 - self.mask
+        most = _most(x)
+        near = x.clamp(-most, most)
+        kept, free = self.mask * near, 1 - self.mask
         log_scale = free * self.log_scale(kept)
-        y = kept + free * (x - self.shift(kept)) * torch.exp(-log_scale)
-        return y, -log_scale.flatten(1).sum(1)
+        scale = torch.exp((-log_scale).clamp(max=math.log(most)))
+        y = kept + free * (near - self.shift(kept)) * scale
+        return y.clamp(-most, most), _without_density(x, y, -log_scale.flatten(1).sum(1))
 
     def inverse(self, y: Tensor) -> Tensor:
         kept, free = self.mask * y, 1 - self.mask
@@ -66,9 +71,11 @@ class ChannelCoupling(VaryingLayer):
         self.network = network
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        kept, free = x.chunk(2, dim=1)
+        most = _most(x)
+        kept, free = x.clamp(-most, most).chunk(2, dim=1)
         log_scale, shift = self._coefficients(kept)
-        return torch.cat([kept, free * torch.exp(log_scale) + shift], dim=1), log_scale.flatten(1).sum(1)
+        y = torch.cat([kept, free * torch.exp(log_scale) + shift], dim=1)
+        return y.clamp(-most, most), _without_density(x, y, log_scale.flatten(1).sum(1))
 
     def inverse(self, y: Tensor) -> Tensor:
         kept, free = y.chunk(2, dim=1)
@@ -82,3 +89,18 @@ class ChannelCoupling(VaryingLayer):
     def _coefficients(self, kept: Tensor) -> tuple[Tensor, Tensor]:
         h = self.network(kept)
         return 2 * torch.tanh(0.5 * h[:, 0::2]), h[:, 1::2]
+
+
+def _most(x: Tensor) -> float:
+    """Return the size at which a component stops, before the square of it or its share of a score overflows.
+
+    The scale of a coupling grows exponentially with the distance from the data, and infinities would cancel to NaN in
+    the next layer. What is NaN stays NaN.
+    """
+    return torch.finfo(x.dtype).max ** 0.4
+
+
+def _without_density(x: Tensor, y: Tensor, log_det: Tensor) -> Tensor:
+    """Return a coupling's log|det J|, shape (B,), and -inf where a component has stopped: far from all data."""
+    size = torch.maximum(x.detach().abs(), y.detach().abs()).flatten(1).amax(1)
+    return log_det.masked_fill(size >= _most(x), -torch.inf)

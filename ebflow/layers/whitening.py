@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ebflow.layers.base import ConstantLayer, Shape, require_shape
+from ebflow.layers.base import ConstantLayer, Shape, require_shape, solve
 
 __all__ = ["Whitening", "mean_and_covariance", "mean_and_whitening"]
 
@@ -88,7 +88,7 @@ class Whitening(ConstantLayer):
         return torch.nn.functional.linear(x, self.matrix, self.shift)
 
     def inverse(self, y: Tensor) -> Tensor:
-        return torch.linalg.solve(self.matrix, (y - self.shift).mT).mT
+        return solve(self, self.matrix, (y - self.shift).mT).mT
 
     def log_abs_det(self) -> Tensor:
         return torch.linalg.slogdet(self.matrix).logabsdet
