@@ -10,7 +10,7 @@ from itertools import chain
 import torch
 from torch import Tensor, nn
 
-from ebflow.layers.base import ClosedForm, ConstantLayer, Layer, Shape, SingularJacobianError
+from ebflow.layers.base import ClosedForm, ConstantLayer, Layer, Shape, SingularJacobianError, require_finite
 from ebflow.layers.chain import Chain
 
 __all__ = ["EBFlow", "SingularJacobianError"]
@@ -202,8 +202,13 @@ class EBFlow(Chain):
 
     @torch.no_grad()
     def initialize(self, x: Tensor) -> None:
-        """Set every data-dependent parameter from one batch of shape (B, *shape), layer after layer."""
+        """Set every data-dependent parameter from one batch of shape (B, *shape), layer after layer.
+
+        Raises:
+            ValueError: if the batch has another shape, holds a number that is not finite, or gives a layer no scale.
+        """
         _require_samples(x, self.shape)
+        require_finite(x)
         super().initialize(x)
 
     def require_regular(self, layer: ConstantLayer, log_abs_det: Tensor, *gradients: Tensor) -> None:
@@ -226,6 +231,8 @@ class EBFlow(Chain):
 
     def _require_finite_weights(self) -> None:
         """Raise an error that names the first layer, or the part of one, with a weight that is not finite."""
+        if torch._C._are_functorch_transforms_active():  # which shows no values
+            return
         for name, module in self.named_modules():
             # The buffers of other modules are no weights: a mask may well hold an infinity.
             buffers = module.buffers(recurse=False) if isinstance(module, ConstantLayer) else ()
@@ -247,16 +254,13 @@ class EBFlow(Chain):
     @torch.no_grad()
     def _warn_of_lost_digits(self, z: Tensor, x: Tensor) -> None:
         """Warn if the samples x, of which z are the latents, do not have these latents or are not what they lead to."""
-        if z.is_meta or not len(z):
+        if z.is_meta or not len(z) or torch._C._are_functorch_transforms_active():  # which shows no values
             return
         with torch.autocast(x.device.type, enabled=False):
             back = super().forward(x)[0]
             few = back[:_ROWS_THERE_AND_BACK]
-            changes = torch.stack([_change(z, back), _change(x[: len(few)], self._unchecked_inverse(few))])
-        try:
-            of_latents, of_samples = changes.tolist()
-        except RuntimeError:  # torch.func.vmap shows no values
-            return
+            of_latents = float(_change(z, back))
+            of_samples = float(_change(x[: len(few)], self._unchecked_inverse(few)))
         if of_latents <= _LOST and of_samples <= _LOST:
             return
         for layer in self.constant_layers():
@@ -297,7 +301,7 @@ def _change(before: Tensor, after: Tensor) -> Tensor:
     """
     size = before.flatten(1).abs().amax(1)
     change = (after - before).flatten(1).abs().amax(1) / size.clamp_min(1)
-    return torch.where(size.isfinite(), change.nan_to_num(math.inf), 0).amax()
+    return torch.where(size.isfinite(), change.nan_to_num(math.inf, math.inf), 0).amax()
 
 
 def _same(cached: list[Tensor], weights: list[Tensor]) -> bool:

@@ -217,6 +217,8 @@ def _conditional_factor(x: Tensor, covariance: Tensor, moving: Tensor) -> Tensor
     if bool(held.any()):
         across = full[held][:, moving]
         conditional = conditional - across.mT @ torch.linalg.solve(full[held][:, held], across)
+    if not bool(full.isfinite().all()):
+        raise ValueError("the covariance holds numbers that are not finite")
     factor, trouble = torch.linalg.cholesky_ex(conditional)
     if bool(trouble):
         raise ValueError("the covariance is not positive definite")

@@ -15,7 +15,7 @@ from torch.nn.functional import logsigmoid
 
 from ebflow.flow import EBFlow
 from ebflow.layers.base import Shape
-from ebflow.layers.whitening import mean_and_covariance
+from ebflow.layers.whitening import mean_and_covariance, why_singular
 
 __all__ = ["Gaussian", "NormalizerEstimate", "bridge_sampling", "importance_sampling"]
 
@@ -64,12 +64,12 @@ class Gaussian:
         """Return the Gaussian with mean and covariance of samples of shape (B, *event).
 
         Raises:
-            ValueError: if the covariance is singular, from too few samples or a component that depends on others.
+            ValueError: if a number is not finite, or the covariance is singular: the message names the component.
         """
         mean, covariance = mean_and_covariance(x.flatten(1))
-        factor, trouble = torch.linalg.cholesky_ex(covariance)
-        if bool(trouble):
-            raise ValueError(f"the covariance of {len(x)} samples of {len(mean)} components is singular")
+        if reason := why_singular(len(x), mean, covariance):
+            raise ValueError(f"the covariance is singular: {reason}")
+        factor = torch.linalg.cholesky(covariance)
         return cls(tuple(x.shape[1:]), mean.to(x.dtype), factor.to(x.dtype))
 
     def sample(self, n: int, generator: torch.Generator | None = None) -> Tensor:

@@ -253,7 +253,10 @@ class DSM(Objective):
             raise ValueError(f"denoising score matching needs a noise scale above 0, not {self.sigma}")
 
     def __call__(self, flow: EBFlow, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        noise = _normal(x, generator)
+        return self.with_noise(flow, x, _normal(x, generator))
+
+    def with_noise(self, flow: EBFlow, x: Tensor, noise: Tensor) -> Tensor:
+        """Return the loss for given noise n from N(0, I), in the shape of x."""
         score = flow.score(x + self.sigma * noise)
         return 0.5 * (score + noise / self.sigma).square().sum() / x.numel()
 
@@ -364,7 +367,8 @@ class Behind(_OnAnother):
 class LowEnergy(_OnAnother):
     """Another objective plus weight times the mean energy: the regulariser that the authors' code adds.
 
-    The energy is unbounded below in the constant layers, so a large weight drives the model away from the data's
+    As in the authors' code, the energies are those of the samples, and of the noised samples for `DSM`. The energy is
+    unbounded below in the constant layers, so a large weight drives the model away from the data's
     density; the paper's supplement (A2.2) calls it encouraging low energy.
 
     Args:
@@ -375,7 +379,12 @@ class LowEnergy(_OnAnother):
     weight: float
 
     def __call__(self, flow: EBFlow, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        return self.objective(flow, x, generator) + self.weight * flow.energy(x).mean()
+        if isinstance(self.objective, DSM):
+            noise = _normal(x, generator)
+            loss, x = self.objective.with_noise(flow, x, noise), x + self.objective.sigma * noise
+        else:
+            loss = self.objective(flow, x, generator)
+        return loss + self.weight * flow.energy(x).mean()
 
 
 def _normal(x: Tensor, generator: torch.Generator | None) -> Tensor:

@@ -25,6 +25,7 @@ __all__ = [
     "SingularJacobianError",
     "VaryingLayer",
     "WithConstants",
+    "require_finite",
     "solve",
     "solve_triangular",
 ]
@@ -198,8 +199,11 @@ class WithConstants(nn.Module):
             ValueError: if a constant differs; the message names it, with both values.
         """
         kept = [float(getattr(self, name)) for name in self.constants]
+        if len(kept) != state.numel():
+            raise ValueError(f"{type(self).__name__} has {len(kept)} constants, the weights those of another layer")
+        rounding = torch.finfo(state.dtype).eps if state.is_floating_point() else 0.0
         for name, own, saved in zip(self.constants, kept, state.tolist(), strict=True):
-            if not math.isclose(own, saved, rel_tol=1e-6):  # a state dict may have been averaged, or cast
+            if not math.isclose(own, saved, rel_tol=max(1e-6, rounding)):  # a state dict may have been averaged or cast
                 raise ValueError(f"{type(self).__name__} has {name} = {own:g}, the weights were made with {saved:g}")
 
     def _load_from_state_dict(
@@ -309,6 +313,19 @@ def solve_triangular(layer: object, matrix: Tensor, y: Tensor, *, upper: bool) -
 def _no_inverse(layer: object, matrix: Tensor) -> SingularJacobianError:
     trouble = "is singular" if bool(matrix.isfinite().all()) else "holds a weight that is not finite"
     return SingularJacobianError(f"{type(layer).__name__} {trouble}, so that it has no inverse")
+
+
+def require_finite(x: Tensor) -> None:
+    """Raise an error that names the first number of some data, shape (N, *event), that is not finite.
+
+    Raises:
+        ValueError: if there is one; a meta tensor holds none.
+    """
+    if x.is_meta or bool(x.isfinite().all()):
+        return
+    sample, *place = (~x.isfinite()).nonzero()[0].tolist()
+    value = float(x[(sample, *place)])
+    raise ValueError(f"the data hold {value} at component {', '.join(map(str, place))} of sample {sample}")
 
 
 def require_shape(layer: nn.Module, shape: Shape, expected: Shape) -> None:

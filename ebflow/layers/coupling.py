@@ -29,13 +29,12 @@ class AffineCoupling(VaryingLayer):
         self.shift = shift
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        most = _most(x)
-        near = x.clamp(-most, most)
+        near = _stopped(x)
         kept, free = self.mask * near, 1 - self.mask
         log_scale = free * self.log_scale(kept)
-        scale = torch.exp((-log_scale).clamp(max=math.log(most)))
+        scale = torch.exp((-log_scale).clamp(max=math.log(_most(x))))
         y = kept + free * (near - self.shift(kept)) * scale
-        return y.clamp(-most, most), _without_density(x, y, -log_scale.flatten(1).sum(1))
+        return _stopped(y), _without_density(x, y, -log_scale.flatten(1).sum(1))
 
     def inverse(self, y: Tensor) -> Tensor:
         kept, free = self.mask * y, 1 - self.mask
@@ -71,11 +70,10 @@ class ChannelCoupling(VaryingLayer):
         self.network = network
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        most = _most(x)
-        kept, free = x.clamp(-most, most).chunk(2, dim=1)
+        kept, free = _stopped(x).chunk(2, dim=1)
         log_scale, shift = self._coefficients(kept)
         y = torch.cat([kept, free * torch.exp(log_scale) + shift], dim=1)
-        return y.clamp(-most, most), _without_density(x, y, log_scale.flatten(1).sum(1))
+        return _stopped(y), _without_density(x, y, log_scale.flatten(1).sum(1))
 
     def inverse(self, y: Tensor) -> Tensor:
         kept, free = y.chunk(2, dim=1)
@@ -92,12 +90,18 @@ class ChannelCoupling(VaryingLayer):
 
 
 def _most(x: Tensor) -> float:
-    """Return the size at which a component stops, before the square of it or its share of a score overflows.
-
-    The scale of a coupling grows exponentially with the distance from the data, and infinities would cancel to NaN in
-    the next layer. What is NaN stays NaN.
-    """
+    """Return the size at which a component stops, before the square of it or its share of a score overflows."""
     return torch.finfo(x.dtype).max ** 0.4
+
+
+def _stopped(x: Tensor) -> Tensor:
+    """Return components that are no larger than `_most` says, and NaN where one is not finite.
+
+    The scale of a coupling grows exponentially with the distance from the data, and what overflows would cancel to NaN
+    in the next layer.
+    """
+    most = _most(x)
+    return x.clamp(-most, most) + 0 * x  # the second term is NaN where x is not finite, and so is its derivative
 
 
 def _without_density(x: Tensor, y: Tensor, log_det: Tensor) -> Tensor:

@@ -136,8 +136,17 @@ class TestGaussian:
         torch.testing.assert_close(found.factor, factor, atol=0.05, rtol=0)
 
     def test_too_few_samples_are_refused(self) -> None:
-        with pytest.raises(ValueError, match="covariance of 3 samples of 4 components is singular"):
+        with pytest.raises(ValueError, match="covariance is singular: 3 samples are too few in 4 dimensions"):
             Gaussian.fitted(torch.randn(3, 4))
+
+    def test_what_has_no_density_is_named(self) -> None:
+        x = torch.randn(50, 3, generator=generator())
+        x[:, 2] = x[:, 0]
+        with pytest.raises(ValueError, match=r"covariance is singular: component 2 depends linearly on others \(0\)"):
+            Gaussian.fitted(x)
+        x[4, 1] = math.nan
+        with pytest.raises(ValueError, match="the data hold nan at component 1 of sample 4"):
+            Gaussian.fitted(x)
 
 
 @pytest.mark.parametrize("estimate", [importance_sampling, bridge_sampling])
