@@ -63,7 +63,9 @@ class ActNorm(ConstantLayer):
             )
         if not bool(std.isfinite().all()):
             channel = int((~std.isfinite()).nonzero()[0])
-            raise ValueError(f"the spread of channel {channel} overflows {values.dtype}: scale the data, or use float64")
+            raise ValueError(
+                f"the spread of channel {channel} overflows {values.dtype}: scale the data, or use float64"
+            )
 
     def linear(self, x: Tensor) -> Tensor:
         return x * torch.exp(-self.log_scale)
