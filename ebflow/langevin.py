@@ -216,6 +216,8 @@ def _conditional_factor(x: Tensor, covariance: Tensor, moving: Tensor) -> Tensor
     conditional = full[moving][:, moving]
     if bool(held.any()):
         across = full[held][:, moving]
+        if bool(torch.linalg.cholesky_ex(full[held][:, held]).info):
+            raise ValueError("the covariance is not positive definite")
         conditional = conditional - across.mT @ torch.linalg.solve(full[held][:, held], across)
     if not bool(full.isfinite().all()):
         raise ValueError("the covariance holds numbers that are not finite")

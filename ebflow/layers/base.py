@@ -295,7 +295,7 @@ def solve(layer: object, matrix: Tensor, y: Tensor) -> Tensor:
     """
     try:
         return torch.linalg.solve(matrix, y)
-    except torch.linalg.LinAlgError:
+    except torch.linalg.LinAlgError:  # type: ignore[attr-defined]  # torch's types leave it out
         raise _no_inverse(layer, matrix) from None
 
 
@@ -305,7 +305,8 @@ def solve_triangular(layer: object, matrix: Tensor, y: Tensor, *, upper: bool) -
     Raises:
         SingularJacobianError: if A is singular.
     """
-    if not matrix.is_meta and not bool((matrix.diagonal() != 0).all()):
+    unseen = matrix.is_meta or torch._C._are_functorch_transforms_active()  # which shows no values
+    if not unseen and not bool((matrix.diagonal() != 0).all()):
         raise _no_inverse(layer, matrix)
     return torch.linalg.solve_triangular(matrix, y, upper=upper)
 

@@ -496,7 +496,7 @@ def test_constants_of_another_layer_are_refused() -> None:
 def test_a_state_that_was_cast_loads(dtype: torch.dtype) -> None:
     cast = {name: tensor.to(dtype) for name, tensor in Chain((3,), [SmoothLeakyReLU(0.3)]).state_dict().items()}
     Chain((3,), [SmoothLeakyReLU(0.3)]).load_state_dict(cast)
-    with pytest.raises(RuntimeError, match="alpha = 0.35"):
+    with pytest.raises(RuntimeError, match=r"alpha = 0\.35"):
         Chain((3,), [SmoothLeakyReLU(0.35)]).load_state_dict(cast)
 
 
