@@ -31,9 +31,7 @@ class EnergyModel(Model):
         return z, varying - self.module.log_normalizer()
 
     def to_data(self, z: Tensor) -> Tensor:
-        from ebflow.layers import Chain
-
-        return Chain.inverse(self.module, z)  # the harness looks at the digits itself, of every method alike
+        return self.module.unchecked_inverse(z)  # the harness looks at the digits itself, of every method alike
 
     def impute(
         self,

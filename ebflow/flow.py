@@ -65,11 +65,25 @@ class EBFlow(Chain):
             ValueError: if the latents have another shape.
             SingularJacobianError: if a layer is singular or holds a weight that is not finite.
         """
-        _require_samples(z, self.latent_shape)
         self._require_finite_weights()
-        x = self._unchecked_inverse(z)
+        x = self.unchecked_inverse(z)
         self._warn_of_lost_digits(z.detach(), x.detach())
         return x
+
+    def unchecked_inverse(self, z: Tensor) -> Tensor:
+        """Return the inverse without a look at its digits, at the price of the inverse alone: for training and timing.
+
+        Raises:
+            ValueError: if the latents have another shape.
+            SingularJacobianError: if a layer is singular.
+        """
+        _require_samples(z, self.latent_shape)
+        try:
+            return super().inverse(z)
+        except SingularJacobianError:
+            for layer in self.constant_layers():
+                self.require_regular(layer, layer.log_abs_det())
+            raise
 
     def energy(self, x: Tensor) -> Tensor:
         """Return the energy E(x) in nats, shape (B,)."""
@@ -242,15 +256,6 @@ class EBFlow(Chain):
                     "smaller step"
                 )
 
-    def _unchecked_inverse(self, z: Tensor) -> Tensor:
-        """Return the inverse without a look at its digits, or name the layer that has none."""
-        try:
-            return super().inverse(z)
-        except SingularJacobianError:
-            for layer in self.constant_layers():
-                self.require_regular(layer, layer.log_abs_det())
-            raise
-
     @torch.no_grad()
     def _warn_of_lost_digits(self, z: Tensor, x: Tensor) -> None:
         """Warn if the samples x, of which z are the latents, do not have these latents or are not what they lead to."""
@@ -260,7 +265,7 @@ class EBFlow(Chain):
             back = super().forward(x)[0]
             few = back[:_ROWS_THERE_AND_BACK]
             of_latents = float(_change(z, back))
-            of_samples = float(_change(x[: len(few)], self._unchecked_inverse(few)))
+            of_samples = float(_change(x[: len(few)], self.unchecked_inverse(few)))
         if of_latents <= _LOST and of_samples <= _LOST:
             return
         for layer in self.constant_layers():

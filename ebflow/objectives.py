@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from ebflow.flow import EBFlow
-from ebflow.layers import Chain, Dense, ElementwiseLayer, Reshape
+from ebflow.layers import Dense, ElementwiseLayer, Reshape
 
 __all__ = [
     "DSM",
@@ -85,7 +85,7 @@ class SML(Objective):
 
     def __call__(self, flow: EBFlow, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
         with torch.no_grad():  # at every step, so without a look at the digits
-            samples = Chain.inverse(flow, flow.draw_latents(len(x), generator))
+            samples = flow.unchecked_inverse(flow.draw_latents(len(x), generator))
         on_data, on_samples = flow.energy(torch.cat([x, samples])).chunk(2)
         return on_data.mean() - on_samples.mean()
 
