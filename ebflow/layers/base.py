@@ -295,7 +295,7 @@ def solve(layer: object, matrix: Tensor, y: Tensor) -> Tensor:
     """
     try:
         return torch.linalg.solve(matrix, y)
-    except torch.linalg.LinAlgError:  # type: ignore[attr-defined]  # torch's types leave it out
+    except torch.linalg.LinAlgError:  # type: ignore[attr-defined]  # the types of torch leave it out
         raise _no_inverse(layer, matrix) from None
 
 
