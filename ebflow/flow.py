@@ -9,8 +9,9 @@ from itertools import chain
 import torch
 from torch import Tensor
 
-from ebflow.layers.base import ClosedForm, ConstantLayer, Layer, Shape
+from ebflow.layers.base import ClosedForm, ConstantLayer, Layer, Shape, without_leaves
 from ebflow.layers.chain import Chain
+from ebflow.noise import normal
 
 __all__ = ["EBFlow", "SingularJacobianError"]
 
@@ -136,6 +137,9 @@ class EBFlow(Chain):
         return layers if len(layers) == len(self.layers) else None
 
     def _curvature_by_autograd(self, x: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        if without_leaves():
+            score, vjp = torch.func.vjp(self.score, x)
+            return score, (vjp(v)[0] * v).flatten(1).sum(1)
         recording = torch.is_grad_enabled()
         with torch.enable_grad():
             x = x if x.requires_grad else x.detach().requires_grad_()
@@ -182,8 +186,7 @@ class EBFlow(Chain):
         # A flow of fixed layers has buffers alone, or nothing at all.
         tensors = (tensor for tensor in chain(self.parameters(), self.buffers()) if tensor.is_floating_point())
         like = next(tensors, torch.zeros(()))
-        z = torch.randn(n, *self.latent_shape, generator=generator, dtype=like.dtype, device=like.device)
-        return self.inverse(z)
+        return self.inverse(normal((n, *self.latent_shape), generator, like))
 
     @torch.no_grad()
     def initialize(self, x: Tensor) -> None:

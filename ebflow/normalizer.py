@@ -16,6 +16,7 @@ from torch.nn.functional import logsigmoid
 from ebflow.flow import EBFlow
 from ebflow.layers.base import Shape
 from ebflow.layers.whitening import mean_and_covariance
+from ebflow.noise import normal
 
 __all__ = ["Gaussian", "NormalizerEstimate", "bridge_sampling", "importance_sampling"]
 
@@ -74,7 +75,7 @@ class Gaussian:
 
     def sample(self, n: int, generator: torch.Generator | None = None) -> Tensor:
         """Draw n samples, shape (n, *shape)."""
-        noise = torch.randn(n, len(self.mean), generator=generator, dtype=self.mean.dtype, device=self.mean.device)
+        noise = normal((n, len(self.mean)), generator, self.mean)
         return (self.mean + noise @ self.factor.mT).view(n, *self.shape)
 
     def log_prob(self, x: Tensor) -> Tensor:

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from ebflow.flow import EBFlow
 from ebflow.layers import Dense, ElementwiseLayer, Reshape
+from ebflow.noise import integers, normal, signs
 
 __all__ = [
     "DSM",
@@ -130,7 +131,7 @@ class SNL(Objective):
         if not self._state:
             self._draw_pool(flow, x, generator)
         count = self.draws * len(x)
-        chosen = torch.randint(len(self._state["pool"]), (count,), generator=generator, device=x.device)
+        chosen = integers(len(self._state["pool"]), count, generator, x)
         on_data, log_weights = self._energies_and_log_weights(flow, x, chosen)
         counts = log_weights > log_weights.nan_to_num(-math.inf).max() - _FURTHEST
         told = log_weights.detach().masked_fill(~counts, -math.inf)
@@ -156,7 +157,7 @@ class SNL(Objective):
         std, mean = torch.std_mean(x, 0, correction=0)
         gaussian = torch.distributions.Normal(mean, 1.1 * std + 1e-6, validate_args=False)
         of_flow = int(_SHARE_OF_START * _POOL)
-        noise = torch.randn(_POOL - of_flow, *flow.shape, generator=source, dtype=x.dtype, device=x.device)
+        noise = normal((_POOL - of_flow, *flow.shape), source, x)
         starts = [flow.sample(min(_ROWS_AT_ONCE, of_flow - done), source) for done in range(0, of_flow, _ROWS_AT_ONCE)]
         pool = torch.cat([*starts, gaussian.mean + gaussian.stddev * noise])
         of_start = torch.cat([flow.log_prob(rows) for rows in pool.split(_ROWS_AT_ONCE)]) + math.log(_SHARE_OF_START)
@@ -188,7 +189,7 @@ class SSM(Objective):
     """
 
     def __call__(self, flow: EBFlow, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        score, curvature = flow.score_and_curvature(x, _signs(x, generator))
+        score, curvature = flow.score_and_curvature(x, signs(x.shape, generator, x))
         return (0.5 * score.square().sum() + curvature.sum()) / x.numel()
 
 
@@ -201,7 +202,7 @@ class TaylorSSM(Objective):
     """
 
     def __call__(self, flow: EBFlow, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        first, second = flow.energy_derivatives(x, _signs(x, generator))
+        first, second = flow.energy_derivatives(x, signs(x.shape, generator, x))
         return (0.5 * first.square() - second).sum() / x.numel()
 
 
@@ -252,7 +253,7 @@ class DSM(Objective):
             raise ValueError(f"denoising score matching needs a noise scale above 0, not {self.sigma}")
 
     def __call__(self, flow: EBFlow, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        noise = _normal(x, generator)
+        noise = normal(x.shape, generator, x)
         score = flow.score(x + self.sigma * noise)
         return 0.5 * (score + noise / self.sigma).square().sum() / x.numel()
 
@@ -280,7 +281,7 @@ class LCSS(Objective):
             raise ValueError(f"local curvature smoothing needs a perturbation above 0, not {self.sigma}")
 
     def __call__(self, flow: EBFlow, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        v = _normal(x, generator)
+        v = normal(x.shape, generator, x)
         here, moved = flow.score(torch.cat([x, x + self.sigma * v])).chunk(2)
         trace = (v * (moved - here)).sum() / self.sigma
         return (0.5 * here.square().sum() + trace) / x.numel()
@@ -307,7 +308,7 @@ class FDSSM(Objective):
             raise ValueError(f"finite-difference score matching needs a step above 0, not {self.epsilon}")
 
     def __call__(self, flow: EBFlow, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        direction = _normal(x, generator).flatten(1)
+        direction = normal(x.shape, generator, x).flatten(1)
         v = (self.epsilon * direction / direction.norm(dim=1, keepdim=True)).view_as(x)
         ahead, here, behind = flow.energy(torch.cat([x + v, x, x - v])).chunk(3)
         per_sample = (ahead - behind).square() / 8 + 2 * here - ahead - behind
@@ -375,11 +376,3 @@ class LowEnergy(_OnAnother):
 
     def __call__(self, flow: EBFlow, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
         return self.objective(flow, x, generator) + self.weight * flow.energy(x).mean()
-
-
-def _normal(x: Tensor, generator: torch.Generator | None) -> Tensor:
-    return torch.randn(x.shape, generator=generator, dtype=x.dtype, device=x.device)
-
-
-def _signs(x: Tensor, generator: torch.Generator | None) -> Tensor:
-    return torch.randint(0, 2, x.shape, generator=generator, dtype=x.dtype, device=x.device) * 2 - 1
