@@ -8,6 +8,7 @@ from itertools import chain
 
 import torch
 from torch import Tensor
+from torch.autograd.forward_ad import unpack_dual
 
 from ebflow.layers.base import ClosedForm, ConstantLayer, Layer, Shape, without_leaves
 from ebflow.layers.chain import Chain
@@ -156,21 +157,30 @@ class EBFlow(Chain):
     def log_normalizer(self) -> Tensor:
         """Return log Z in nats, a scalar.
 
-        Where gradients are recorded, log Z is computed afresh and differentiable. Under `torch.no_grad` it is cached;
+        Where derivatives may be taken (gradients are recorded, a weight has a tangent of forward-mode AD, `torch.func`
+        is at work), log Z is computed afresh and differentiable. Elsewhere, as under `torch.no_grad`, it is cached;
         the cache holds a copy of the constant layers' weights and is used only while they are equal to the last bit, so
         that no way of editing a weight (optimisers, `load_state_dict`, `.to`, `.data`) can leave it stale. Version
         counters would not do: `.data` edits and fused optimisers leave them as they are.
 
         Raises:
-            SingularJacobianError: if a layer is singular or holds a weight that is not finite.
+            SingularJacobianError: if a layer is singular or holds a weight that is not finite. Under `torch.func`,
+                which lets nobody look at values, log Z is infinite or NaN instead.
         """
-        if torch.is_grad_enabled() and any(p.requires_grad for p in self.parameters()):
+        if self._is_differentiated():
             return self._checked(-self.constant_log_det())
         weights = [tensor for layer in self.constant_layers() for tensor in layer.state_dict().values()]
         if self._cached is None or not _same(self._cached[0], weights):
             value = self._checked(-self.constant_log_det())
             self._cached = ([weight.clone() for weight in weights], value)
         return self._cached[1].clone()  # a caller may add to it in place
+
+    def _is_differentiated(self) -> bool:
+        if torch._C._are_functorch_transforms_active():  # torch has no public name for it
+            return True
+        recording = torch.is_grad_enabled()
+        tensors = chain(self.parameters(), self.buffers())
+        return any((recording and t.requires_grad) or unpack_dual(t).tangent is not None for t in tensors)
 
     def log_prob(self, x: Tensor) -> Tensor:
         """Return log p(x) = -E(x) - log Z in nats, shape (B,).
@@ -211,8 +221,8 @@ class EBFlow(Chain):
         )
 
     def _checked(self, log_normalizer: Tensor) -> Tensor:
-        """Return log Z, or name the singular layer; a meta tensor holds no value to check."""
-        if log_normalizer.is_meta or bool(torch.isfinite(log_normalizer)):
+        """Return log Z, or name the singular layer; a meta tensor and one of `torch.func` hold no value to check."""
+        if log_normalizer.is_meta or torch._C._are_functorch_transforms_active() or bool(torch.isfinite(log_normalizer)):
             return log_normalizer
         for layer in self.constant_layers():
             self.require_regular(layer, layer.log_abs_det())
