@@ -150,9 +150,9 @@ class EBFlow(Chain):
 
     def constant_log_det(self) -> Tensor:
         """Return -log Z, which is log|det J| (nats) of all constant layers: a differentiable scalar, in O(D^3 L)."""
-        terms = [layer.log_abs_det() for layer in self.constant_layers()]
+        terms = [layer.log_abs_det() for layer in self.constant_layers()] or [self._zero()]
         # Not stacked: the zero of a layer without weights may lie on another device than the rest.
-        return sum(terms, torch.zeros(()))
+        return sum(terms[1:], terms[0])
 
     def log_normalizer(self) -> Tensor:
         """Return log Z in nats, a scalar.
@@ -193,16 +193,20 @@ class EBFlow(Chain):
     @torch.no_grad()
     def sample(self, n: int, generator: torch.Generator | None = None) -> Tensor:
         """Draw n samples by the exact inverse, shape (n, *shape)."""
-        # A flow of fixed layers has buffers alone, or nothing at all.
-        tensors = (tensor for tensor in chain(self.parameters(), self.buffers()) if tensor.is_floating_point())
-        like = next(tensors, torch.zeros(()))
-        return self.inverse(normal((n, *self.latent_shape), generator, like))
+        return self.inverse(normal((n, *self.latent_shape), generator, self._zero()))
 
     @torch.no_grad()
     def initialize(self, x: Tensor) -> None:
         """Set every data-dependent parameter from one batch of shape (B, *shape), layer after layer."""
         _require_samples(x, self.shape)
         super().initialize(x)
+
+    def _zero(self) -> Tensor:
+        """Return a scalar zero of the flow's dtype and on its device."""
+        # A flow of fixed layers has buffers alone, or nothing at all.
+        tensors = (tensor for tensor in chain(self.parameters(), self.buffers()) if tensor.is_floating_point())
+        like = next(tensors, None)
+        return torch.zeros(()) if like is None else like.new_zeros(())
 
     def require_regular(self, layer: ConstantLayer, log_abs_det: Tensor, *gradients: Tensor) -> None:
         """Raise an error that names the layer if its log|det J|, of either sign, or the gradient of it is not finite.
@@ -238,5 +242,7 @@ def _same(cached: list[Tensor], weights: list[Tensor]) -> bool:
 
 
 def _require_samples(x: Tensor, shape: Shape) -> None:
+    if not x.is_floating_point():
+        raise ValueError(f"a flow takes samples of a floating-point type, not {x.dtype}: convert them, as with x.float()")
     if x.shape[1:] != torch.Size(shape):
         raise ValueError(f"expected a batch of shape (B, {', '.join(map(str, shape))}), not {tuple(x.shape)}")

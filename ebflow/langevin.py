@@ -123,8 +123,8 @@ def _iterate(
                 level_there = log_density(proposal)
                 # The way back has the momentum of the end, turned round, for its noise.
                 log_ratio = level_there - level + 0.5 * (noise.square() - momentum.square()).sum(1)
-                uniform = uniform((len(x),), generator, x)
-                accepted = uniform.log() < log_ratio  # false where the ratio is not a number
+                drawn = uniform((len(x),), generator, x)
+                accepted = drawn.log() < log_ratio  # false where the ratio is not a number
                 x = torch.where(accepted.view(-1, *[1] * (x.dim() - 1)), proposal, x)
                 drift = torch.where(accepted[:, None], drift_there, drift)
                 level = torch.where(accepted, level_there, level)

@@ -22,7 +22,12 @@ def normal(shape: Sequence[int], generator: torch.Generator | None, like: Tensor
         shape: The shape to return.
         generator: The source of the draws, on the device of `like`; None for torch's global one.
         like: A tensor of the dtype and on the device to return.
+
+    Raises:
+        ValueError: if the dtype is not a floating-point one.
     """
+    if not like.is_floating_point():
+        raise ValueError(f"noise is of a floating-point type, not {like.dtype}: convert the samples, as with x.float()")
     return torch.randn(tuple(shape), dtype=like.dtype, device=like.device, **_source(generator))
 
 

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -40,6 +41,27 @@ _ROWS_AT_ONCE = 5_000  # of the pool, while it is made
 _SHARE_OF_START = 0.9  # of the start in the proposal's mixture; the rest is the wider Gaussian
 _FURTHEST = 500.0  # nats below the largest weight of SNL at which a draw counts as zero
 _RATE_OF_B = 0.02  # the weight of a step in the average behind b
+
+
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+
+
+def not_compiled(function: _Function) -> _Function:
+    """Keep `torch.compile` out of a function that changes from call to call and has nothing in it to compile."""
+    disable: Callable[[_Function], _Function] = torch.compiler.disable  # which torch itself leaves without types
+    return disable(function)
+
+
+def require_no_transform(objective: Objective) -> None:
+    """Raise an error under `torch.func`, whose tensors an objective that remembers anything must not keep.
+
+    Raises:
+        RuntimeError: under `torch.func`.
+    """
+    if torch._C._are_functorch_transforms_active():  # torch has no public name for it
+        raise RuntimeError(
+            f"{objective!r} remembers its earlier steps, which torch.func cannot: differentiate it by backward()"
+        )
 
 
 class Objective(ABC):
@@ -127,7 +149,12 @@ class SNL(Objective):
         return f"SNL(draws={self.draws})"
 
     def __call__(self, flow: EBFlow, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """Return the loss in nats a sample."""
+        """Return the loss in nats a sample.
+
+        Raises:
+            RuntimeError: under `torch.func`.
+        """
+        require_no_transform(self)
         if not self._state:
             self._draw_pool(flow, x, generator)
         count = self.draws * len(x)
@@ -150,6 +177,7 @@ class SNL(Objective):
         both = flow.energy(torch.cat([x, self._state["pool"][chosen]]))
         return both[: len(x)], -both[len(x) :] - self._state["log_q"][chosen]
 
+    @not_compiled
     @torch.no_grad()
     def _draw_pool(self, flow: EBFlow, x: Tensor, generator: torch.Generator | None) -> None:
         """Draw the pool, and leave the generator as it was: with equal generators the first two losses are equal."""
