@@ -30,7 +30,8 @@ class NormalizerEstimate:
     Args:
         log_normalizer: The estimate of log Z, in nats.
         standard_error: Standard error of the estimate in nats, to first order in the relative variance of the weights.
-            Draws that miss where exp(-E) lies cannot show it: with few effective samples it is far too small.
+            Draws that miss where exp(-E) lies cannot show it: with few effective samples it is far too small. NaN if
+            there is a single draw, or an energy that is not a number.
         effective_samples: (sum w)^2 / sum w^2, the number of equally weighted draws that would be worth the weighted
             ones; where there are two sets of draws, that of the worse set.
     """
@@ -158,5 +159,11 @@ def _effective_samples(log_weights: Tensor) -> float:
 
 
 def _standard_error(effective: float, n: int) -> float:
-    """Return the standard error of the log of a mean of n weights: their relative deviation over the root of n."""
-    return math.sqrt(max(0.0, 1 / effective - 1 / n))
+    """Return the standard error of the log of a mean of n weights: their relative deviation over the root of n.
+
+    It is NaN where there is none: of a single weight, and of weights that are not numbers.
+    """
+    variance = 1 / effective - 1 / n
+    if math.isnan(variance) or n == 1:
+        return math.nan
+    return math.sqrt(max(0.0, variance))  # equal weights differ by rounding
