@@ -49,6 +49,7 @@ def test_gradcheck() -> None:
 
 
 @pytest.mark.parametrize(("size", "channels"), [(3, 2), (5, 1)])
+@pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated:DeprecationWarning")
 def test_second_derivatives_and_forward_mode(size: int, channels: int) -> None:
     def function(kernel: torch.Tensor) -> torch.Tensor:
         return toeplitz.log_abs_det(kernel, 7, 2)
@@ -58,6 +59,8 @@ def test_second_derivatives_and_forward_mode(size: int, channels: int) -> None:
     assert torch.autograd.gradgradcheck(function, (kernel,), check_fwd_over_rev=True)
 
 
+@pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:There is a performance drop:UserWarning")
 def test_torch_func_differentiates_as_it_does_the_whole_matrix() -> None:
     def banded(kernel: torch.Tensor) -> torch.Tensor:
         return toeplitz.log_abs_det(kernel, 7, 2)
