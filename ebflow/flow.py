@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.autograd.forward_ad import unpack_dual
 
-from ebflow.layers.base import ClosedForm, ConstantLayer, Layer, Shape, without_leaves
+from ebflow.layers.base import ClosedForm, ConstantLayer, Layer, Shape, under_torch_func, without_leaves
 from ebflow.layers.chain import Chain
 from ebflow.noise import normal
 
@@ -139,7 +139,7 @@ class EBFlow(Chain):
 
     def _curvature_by_autograd(self, x: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         if without_leaves():
-            score, vjp = torch.func.vjp(self.score, x)
+            score, vjp = torch.func.vjp(self.score, x)[:2]
             return score, (vjp(v)[0] * v).flatten(1).sum(1)
         recording = torch.is_grad_enabled()
         with torch.enable_grad():
@@ -176,7 +176,7 @@ class EBFlow(Chain):
         return self._cached[1].clone()  # a caller may add to it in place
 
     def _is_differentiated(self) -> bool:
-        if torch._C._are_functorch_transforms_active():  # torch has no public name for it
+        if under_torch_func():
             return True
         recording = torch.is_grad_enabled()
         tensors = chain(self.parameters(), self.buffers())
@@ -226,7 +226,7 @@ class EBFlow(Chain):
 
     def _checked(self, log_normalizer: Tensor) -> Tensor:
         """Return log Z, or name the singular layer; a meta tensor and one of `torch.func` hold no value to check."""
-        if log_normalizer.is_meta or torch._C._are_functorch_transforms_active() or bool(torch.isfinite(log_normalizer)):
+        if log_normalizer.is_meta or under_torch_func() or bool(torch.isfinite(log_normalizer)):
             return log_normalizer
         for layer in self.constant_layers():
             self.require_regular(layer, layer.log_abs_det())
@@ -243,6 +243,6 @@ def _same(cached: list[Tensor], weights: list[Tensor]) -> bool:
 
 def _require_samples(x: Tensor, shape: Shape) -> None:
     if not x.is_floating_point():
-        raise ValueError(f"a flow takes samples of a floating-point type, not {x.dtype}: convert them, as with x.float()")
+        raise ValueError(f"a flow takes samples of a floating-point type, not {x.dtype}: convert them by x.float()")
     if x.shape[1:] != torch.Size(shape):
         raise ValueError(f"expected a batch of shape (B, {', '.join(map(str, shape))}), not {tuple(x.shape)}")

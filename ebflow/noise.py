@@ -1,7 +1,7 @@
 """Random numbers of a tensor's dtype and device.
 
-They are drawn from a generator where one is given, and from torch's global one otherwise. An explicit ``generator=None``
-would be the same to torch, but `torch.compile` cannot trace it once the size of a batch has changed.
+They are drawn from a generator where one is given, and from torch's global one otherwise. To torch an explicit
+``generator=None`` is the same, but `torch.compile` cannot trace it once the size of a batch has changed.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def normal(shape: Sequence[int], generator: torch.Generator | None, like: Tensor
         ValueError: if the dtype is not a floating-point one.
     """
     if not like.is_floating_point():
-        raise ValueError(f"noise is of a floating-point type, not {like.dtype}: convert the samples, as with x.float()")
+        raise ValueError(f"noise is of a floating-point type, not {like.dtype}: convert the samples by x.float()")
     return torch.randn(tuple(shape), dtype=like.dtype, device=like.device, **_source(generator))
 
 

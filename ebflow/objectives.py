@@ -18,6 +18,7 @@ from torch import Tensor
 
 from ebflow.flow import EBFlow
 from ebflow.layers import Dense, ElementwiseLayer, Reshape
+from ebflow.layers.base import under_torch_func
 from ebflow.noise import integers, normal, signs
 
 __all__ = [
@@ -58,7 +59,7 @@ def require_no_transform(objective: Objective) -> None:
     Raises:
         RuntimeError: under `torch.func`.
     """
-    if torch._C._are_functorch_transforms_active():  # torch has no public name for it
+    if under_torch_func():
         raise RuntimeError(
             f"{objective!r} remembers its earlier steps, which torch.func cannot: differentiate it by backward()"
         )

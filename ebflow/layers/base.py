@@ -67,7 +67,7 @@ class Layer(nn.Module, ABC):
         J^T score + grad log|det J|(x). It may be called once.
         """
         if without_leaves():
-            (y, log_det), vjp = torch.func.vjp(self, x)
+            (y, log_det), vjp = torch.func.vjp(self, x)[:2]
             return y, lambda score: vjp((score, torch.ones_like(log_det)))[0]
         recording = torch.is_grad_enabled()
         with torch.enable_grad():
@@ -284,11 +284,12 @@ def without_leaves() -> bool:
 
     There `torch.func.vjp` differentiates. It would do so everywhere, but takes a tenth more time than autograd.
     """
-    return (
-        torch.compiler.is_compiling()
-        or torch.is_inference_mode_enabled()
-        or torch._C._are_functorch_transforms_active()  # torch has no public name for it
-    )
+    return torch.compiler.is_compiling() or torch.is_inference_mode_enabled() or under_torch_func()
+
+
+def under_torch_func() -> bool:
+    """Return whether a transform of `torch.func` is at work, which may hold several values in one tensor."""
+    return torch._C._are_functorch_transforms_active()  # torch has no public name for it
 
 
 def require_shape(layer: nn.Module, shape: Shape, expected: Shape) -> None:

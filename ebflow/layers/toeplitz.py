@@ -85,8 +85,6 @@ class _Elimination(torch.autograd.Function):
     N = E1^-1 F1.
     """
 
-    generate_vmap_rule = True
-
     @staticmethod
     def forward(window: Tensor, n: int) -> tuple[Tensor, ...]:
         factors, pivots, _ = torch.linalg.lu_factor_ex(window[:, :n])  # which does not raise where it is singular
@@ -132,6 +130,11 @@ class _Elimination(torch.autograd.Function):
         change_of_log_det = torch.linalg.solve(first, change[:n, :n]).diagonal().sum()
         change = change[n:] - across @ change[:n]
         return change[:, n:] - change[:, :n] @ through, change_of_log_det, None, None, None, None
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple[int, None], windows: Tensor, n: int) -> tuple[tuple[Tensor, ...], int]:
+        each = [_Elimination.apply(window, n) for window in windows.movedim(in_dims[0], 0)]
+        return tuple(torch.stack(parts) for parts in zip(*each, strict=True)), 0
 
 
 def _parted(window: Tensor, order: Tensor, n: int) -> tuple[Tensor, Tensor, Tensor]:
