@@ -9,9 +9,20 @@ from itertools import chain
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.forward_ad import unpack_dual
 
-from ebflow.layers.base import ClosedForm, ConstantLayer, Layer, Shape, SingularJacobianError, require_finite
+from ebflow.layers.base import (
+    ClosedForm,
+    ConstantLayer,
+    Layer,
+    Shape,
+    SingularJacobianError,
+    require_finite,
+    under_torch_func,
+    without_leaves,
+)
 from ebflow.layers.chain import Chain
+from ebflow.noise import normal
 
 __all__ = ["EBFlow", "SingularJacobianError"]
 
@@ -157,6 +168,9 @@ class EBFlow(Chain):
         return layers if len(layers) == len(self.layers) else None
 
     def _curvature_by_autograd(self, x: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        if without_leaves():
+            score, vjp = torch.func.vjp(self.score, x)[:2]
+            return score, (vjp(v)[0] * v).flatten(1).sum(1)
         recording = torch.is_grad_enabled()
         with torch.enable_grad():
             x = x if x.requires_grad else x.detach().requires_grad_()
@@ -166,29 +180,38 @@ class EBFlow(Chain):
 
     def constant_log_det(self) -> Tensor:
         """Return -log Z, which is log|det J| (nats) of all constant layers: a differentiable scalar, in O(D^3 L)."""
-        terms = [layer.log_abs_det() for layer in self.constant_layers()]
+        terms = [layer.log_abs_det() for layer in self.constant_layers()] or [self._zero()]
         # Not stacked: the zero of a layer without weights may lie on another device than the rest.
-        return sum(terms, torch.zeros(()))
+        return sum(terms[1:], terms[0])
 
     def log_normalizer(self) -> Tensor:
         """Return log Z in nats, a scalar.
 
-        Where gradients are recorded, log Z is computed afresh and differentiable. Under `torch.no_grad` it is cached;
+        Where derivatives may be taken (gradients are recorded, a weight has a tangent of forward-mode AD, `torch.func`
+        is at work), log Z is computed afresh and differentiable. Elsewhere, as under `torch.no_grad`, it is cached;
         the cache holds a copy of the constant layers' weights and is used only while they are equal to the last bit, so
         that no way of editing a weight (optimisers, `load_state_dict`, `.to`, `.data`) can leave it stale. Version
         counters would not do: `.data` edits and fused optimisers leave them as they are.
 
         Raises:
-            SingularJacobianError: if a layer is singular or holds a weight that is not finite.
+            SingularJacobianError: if a layer is singular or holds a weight that is not finite. Under `torch.func`,
+                which lets nobody look at values, log Z is infinite or NaN instead.
         """
         self._require_finite_weights()
-        if torch.is_grad_enabled() and any(p.requires_grad for p in self.parameters()):
+        if self._is_differentiated():
             return self._checked(-self.constant_log_det())
         weights = [tensor for layer in self.constant_layers() for tensor in layer.state_dict().values()]
         if self._cached is None or not _same(self._cached[0], weights):
             value = self._checked(-self.constant_log_det())
             self._cached = ([weight.clone() for weight in weights], value)
         return self._cached[1].clone()  # a caller may add to it in place
+
+    def _is_differentiated(self) -> bool:
+        if under_torch_func():
+            return True
+        recording = torch.is_grad_enabled()
+        tensors = chain(self.parameters(), self.buffers())
+        return any((recording and t.requires_grad) or unpack_dual(t).tangent is not None for t in tensors)
 
     def log_prob(self, x: Tensor) -> Tensor:
         """Return log p(x) = -E(x) - log Z in nats, shape (B,).
@@ -209,10 +232,7 @@ class EBFlow(Chain):
 
     def draw_latents(self, n: int, generator: torch.Generator | None = None) -> Tensor:
         """Draw n latents from N(0, I), shape (n, *latent_shape), in the dtype and on the device of the flow."""
-        # A flow of fixed layers has buffers alone, or nothing at all.
-        tensors = (tensor for tensor in chain(self.parameters(), self.buffers()) if tensor.is_floating_point())
-        like = next(tensors, torch.zeros(()))
-        return torch.randn(n, *self.latent_shape, generator=generator, dtype=like.dtype, device=like.device)
+        return normal((n, *self.latent_shape), generator, self._zero())
 
     @torch.no_grad()
     def initialize(self, x: Tensor) -> None:
@@ -224,6 +244,13 @@ class EBFlow(Chain):
         _require_samples(x, self.shape)
         require_finite(x)
         super().initialize(x)
+
+    def _zero(self) -> Tensor:
+        """Return a scalar zero of the flow's dtype and on its device."""
+        # A flow of fixed layers has buffers alone, or nothing at all.
+        tensors = (tensor for tensor in chain(self.parameters(), self.buffers()) if tensor.is_floating_point())
+        like = next(tensors, None)
+        return torch.zeros(()) if like is None else like.new_zeros(())
 
     def require_regular(self, layer: ConstantLayer, log_abs_det: Tensor, *gradients: Tensor) -> None:
         """Raise an error that names the layer if its log|det J|, of either sign, or the gradient of it is not finite.
@@ -245,7 +272,7 @@ class EBFlow(Chain):
 
     def _require_finite_weights(self) -> None:
         """Raise an error that names the first layer, or the part of one, with a weight that is not finite."""
-        if torch._C._are_functorch_transforms_active():  # which shows no values
+        if under_torch_func():
             return
         for name, module in self.named_modules():
             # The buffers of other modules are no weights: a mask may well hold an infinity.
@@ -259,7 +286,7 @@ class EBFlow(Chain):
     @torch.no_grad()
     def _warn_of_lost_digits(self, z: Tensor, x: Tensor) -> None:
         """Warn if the samples x, of which z are the latents, do not have these latents or are not what they lead to."""
-        if z.is_meta or not len(z) or torch._C._are_functorch_transforms_active():  # which shows no values
+        if z.is_meta or not len(z) or under_torch_func():
             return
         with torch.autocast(x.device.type, enabled=False):
             back = super().forward(x)[0]
@@ -281,8 +308,8 @@ class EBFlow(Chain):
         )
 
     def _checked(self, log_normalizer: Tensor) -> Tensor:
-        """Return log Z, or name the singular layer; a meta tensor holds no value to check."""
-        if log_normalizer.is_meta or bool(torch.isfinite(log_normalizer)):
+        """Return log Z, or name the singular layer; a meta tensor and one of `torch.func` hold no value to check."""
+        if log_normalizer.is_meta or under_torch_func() or bool(torch.isfinite(log_normalizer)):
             return log_normalizer
         for layer in self.constant_layers():
             self.require_regular(layer, layer.log_abs_det())
@@ -318,5 +345,7 @@ def _same(cached: list[Tensor], weights: list[Tensor]) -> bool:
 
 
 def _require_samples(x: Tensor, shape: Shape) -> None:
+    if not x.is_floating_point():
+        raise ValueError(f"a flow takes samples of a floating-point type, not {x.dtype}: convert them by x.float()")
     if x.shape[1:] != torch.Size(shape):
         raise ValueError(f"expected a batch of shape (B, {', '.join(map(str, shape))}), not {tuple(x.shape)}")

@@ -16,6 +16,7 @@ from torch.nn.functional import logsigmoid
 from ebflow.flow import EBFlow
 from ebflow.layers.base import Shape
 from ebflow.layers.whitening import mean_and_covariance, why_singular
+from ebflow.noise import normal
 
 __all__ = ["Gaussian", "NormalizerEstimate", "bridge_sampling", "importance_sampling"]
 
@@ -29,7 +30,8 @@ class NormalizerEstimate:
     Args:
         log_normalizer: The estimate of log Z, in nats.
         standard_error: Standard error of the estimate in nats, to first order in the relative variance of the weights.
-            Draws that miss where exp(-E) lies cannot show it: with few effective samples it is far too small.
+            Draws that miss where exp(-E) lies cannot show it: with few effective samples it is far too small. NaN if
+            there is a single draw, or an energy that is not a number.
         effective_samples: (sum w)^2 / sum w^2, the number of equally weighted draws that would be worth the weighted
             ones; where there are two sets of draws, that of the worse set.
     """
@@ -74,7 +76,7 @@ class Gaussian:
 
     def sample(self, n: int, generator: torch.Generator | None = None) -> Tensor:
         """Draw n samples, shape (n, *shape)."""
-        noise = torch.randn(n, len(self.mean), generator=generator, dtype=self.mean.dtype, device=self.mean.device)
+        noise = normal((n, len(self.mean)), generator, self.mean)
         return (self.mean + noise @ self.factor.mT).view(n, *self.shape)
 
     def log_prob(self, x: Tensor) -> Tensor:
@@ -157,5 +159,11 @@ def _effective_samples(log_weights: Tensor) -> float:
 
 
 def _standard_error(effective: float, n: int) -> float:
-    """Return the standard error of the log of a mean of n weights: their relative deviation over the root of n."""
-    return math.sqrt(max(0.0, 1 / effective - 1 / n))
+    """Return the standard error of the log of a mean of n weights: their relative deviation over the root of n.
+
+    It is NaN where there is none: of a single weight, and of weights that are not numbers.
+    """
+    variance = 1 / effective - 1 / n
+    if math.isnan(variance) or n == 1:
+        return math.nan
+    return math.sqrt(max(0.0, variance))  # equal weights differ by rounding

@@ -184,8 +184,9 @@ class Affine(ConstantLayer):
     Args:
         theirs: The other library's layer.
         shape: Event shape.
-        factor: A function that makes A of their layer. A sweep calls it once, so that no matrix is assembled twice.
-        bias: A function that makes b of their layer, shape (C,).
+        factor: A function that makes A of their layer, and can be pickled as the layer is. A sweep calls it once, so
+            that no matrix is assembled twice.
+        bias: A function that makes b of their layer, shape (C,), and can be pickled.
     """
 
     def __init__(
@@ -237,7 +238,8 @@ class Scaling(ConstantLayer):
     Args:
         theirs: The other library's layer.
         shape: Event shape.
-        scale_and_shift: A function that makes s, without a zero, and t of their layer; both broadcast against a batch.
+        scale_and_shift: A function that makes s, without a zero, and t of their layer, and can be pickled; both
+            broadcast against a batch.
     """
 
     def __init__(

@@ -153,3 +153,13 @@ class TestGaussian:
 def test_no_draws_are_refused(estimate) -> None:
     with pytest.raises(ValueError, match="at least one draw, not 0"):
         estimate(random_flow(2), isotropic(2, 1.0), 0)
+
+
+@pytest.mark.parametrize("estimate", [importance_sampling, bridge_sampling])
+def test_what_has_no_standard_error_shows_none(estimate) -> None:
+    flow = random_flow(3)
+    assert math.isnan(estimate(flow, isotropic(3, 1.0), 1, generator()).standard_error)
+    with torch.no_grad():
+        next(flow.parameters())[0, 0] = math.nan
+    told = importance_sampling(flow, isotropic(3, 1.0), 50, generator())
+    assert all(map(math.isnan, (told.log_normalizer, told.standard_error, told.effective_samples)))
