@@ -47,10 +47,12 @@ def path_loss(layers: nn.ModuleList, x: Tensor, generator: torch.Generator | Non
     """
     import torch
 
+    from ebflow.noise import normal, uniform
+
     x = x.repeat(draws, 1)
-    t = torch.rand(len(x), 1, generator=generator, dtype=x.dtype, device=x.device)
+    t = uniform((len(x), 1), generator, x)
     t = (torch.arange(len(x), dtype=x.dtype, device=x.device)[:, None] + t) / len(x)
-    noise = torch.randn(x.shape, generator=generator, dtype=x.dtype, device=x.device)
+    noise = normal(x.shape, generator, x)
     return (velocity(layers, (1 - t) * noise + t * x, t) - (x - noise)).square().mean()
 
 

@@ -47,7 +47,8 @@ class CirculantModel(Model):
         noise = _SPREAD / math.sqrt(size)
         self.kernels = torch.nn.ParameterList(identity + noise * torch.randn(diagonals - 1, size) for _ in layers)
         self.biases = torch.nn.ParameterList(torch.zeros(size) for _ in layers)
-        self.module = torch.nn.ModuleList([self.diagonals, self.kernels, self.biases])
+        # The activation's constants belong to the state, so that weights never end up in another density.
+        self.module = torch.nn.ModuleList([self.diagonals, self.kernels, self.biases, self.activation])
 
     def init_batch(self, x: Tensor) -> None:
         """Start with unit variance behind every layer, component by component."""

@@ -61,8 +61,10 @@ class FreeFormModel(DenseModel):
     def training_loss(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
         import torch
 
+        from ebflow.noise import normal
+
         x = x.flatten(1)
-        v = torch.randn(x.shape, generator=generator, dtype=x.dtype, device=x.device)
+        v = normal(x.shape, generator, x)
         return self.loss_along(x, math.sqrt(x.shape[1]) * torch.nn.functional.normalize(v))
 
     def loss_along(self, x: Tensor, v: Tensor) -> Tensor:

@@ -36,9 +36,9 @@ class GaussianModel(EnergyModel):
 
         data = moments(batches)
         mean = data.mean
-        factor, singular = torch.linalg.cholesky_ex(data.covariance)
-        if singular:
-            raise ValueError(f"the covariance of {data.n} samples in {len(mean)} dimensions is singular: use more data")
+        if reason := data.why_singular():
+            raise ValueError(f"the covariance is singular: {reason}")
+        factor = torch.linalg.cholesky(data.covariance)
         identity = torch.eye(len(mean), dtype=mean.dtype, device=mean.device)
         whitening = torch.linalg.solve_triangular(factor, identity, upper=False)
         self.module.layers[-1].load_state_dict({"weight": whitening, "bias": -whitening @ mean})

@@ -41,7 +41,8 @@ class PlainLUModel(Model):
         self.activation = SmoothLeakyReLU(residual=problem.residual)
         self.factors = torch.nn.ParameterList(-torch.eye(size) for _ in layers)
         self.biases = torch.nn.ParameterList(torch.ones(size) for _ in layers)
-        self.module = torch.nn.ModuleList([self.factors, self.biases])
+        # The activation's constants belong to the state, so that weights never end up in another density.
+        self.module = torch.nn.ModuleList([self.factors, self.biases, self.activation])
 
     def training_loss(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
         z, log_det = self.to_latent(x)

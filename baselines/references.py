@@ -69,7 +69,9 @@ def _autograd_loss(sigma: float, flow: EBFlow, x: Tensor, generator: torch.Gener
     """Return the denoising loss with the score by autograd of the energy, to be differentiated by autograd again."""
     import torch
 
-    noise = torch.randn(x.shape, generator=generator, dtype=x.dtype, device=x.device)
+    from ebflow.noise import normal
+
+    noise = normal(x.shape, generator, x)
     noisy = (x + sigma * noise).requires_grad_()
     (energy_gradient,) = torch.autograd.grad(flow.energy(noisy).sum(), noisy, create_graph=True)
     return 0.5 * (noise / sigma - energy_gradient).square().sum() / x.numel()

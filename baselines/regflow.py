@@ -62,10 +62,10 @@ class RegressionModel(Model):
         return (x.flatten(1) - self.module.get_buffer("mean")) @ self.module.get_buffer("matrix").mT
 
     def training_loss(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        import torch
+        from ebflow.noise import normal
 
         u = self._whitened(x)
-        z = torch.randn(u.shape, generator=generator, dtype=u.dtype, device=u.device)
+        z = normal(u.shape, generator, u)
         target = pairs(self.layers, z, _STEPS)
         transform = self.flow()
         error = (transform.inv(z) - target).square().mean() + (transform(target) - z).square().mean()

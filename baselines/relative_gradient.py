@@ -55,7 +55,10 @@ def _build(problem: Problem) -> RelativeGradientModel:
     from torch.autograd.function import once_differentiable
 
     class Affine(torch.autograd.Function):
-        """y = W x + b and a zero for log|det W|; backward gives W the relative gradient of both together."""
+        """y = W x + b and a zero for log|det W|; backward gives W the relative gradient of both together.
+
+        That is no derivative of the value, so `torch.func` and forward mode refuse this function.
+        """
 
         @staticmethod
         def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:

@@ -84,7 +84,10 @@ def _build(problem: Problem) -> SelfNormalizingModel:
     from torch.autograd.function import once_differentiable
 
     class Affine(torch.autograd.Function):
-        """One layer with its learned inverse, and the gradients of the module's docstring."""
+        """One layer with its learned inverse, and the gradients of the module's docstring.
+
+        These are no derivatives of the values, so `torch.func` and forward mode refuse this function.
+        """
 
         @staticmethod
         def forward(

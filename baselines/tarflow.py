@@ -21,6 +21,7 @@ __all__ = ["METHODS"]
 
 _BLOCKS, _DEPTH, _WIDTH, _HEADS = 4, 2, 96, 4
 _LARGEST_LOG_SCALE = 4.0
+_FARTHEST = 1e6  # standard deviations of the data: a Transformer's input stops there, before its norm overflows
 
 
 class TarFlow(Model):
@@ -88,7 +89,7 @@ class TarFlow(Model):
         """Return shifts and log-scales of a block for the first tokens that it reads, both (B, t, s)."""
         filled = self.module.filled.flip(0) if number % 2 else self.module.filled
         filled = filled[: tokens.shape[1]]
-        shift, raw = self.module.blocks[number](tokens)
+        shift, raw = self.module.blocks[number](tokens.clamp(-_FARTHEST, _FARTHEST))
         return filled * shift, filled * _LARGEST_LOG_SCALE * (raw / _LARGEST_LOG_SCALE).tanh()
 
 

@@ -13,9 +13,9 @@ moved since, W^-1 = (I + R Delta)^-1 R, so that the relative error of the kept g
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -23,20 +23,12 @@ from torch.autograd.function import once_differentiable
 
 from ebflow.flow import EBFlow
 from ebflow.layers.base import ConstantLayer
-from ebflow.objectives import Objective
+from ebflow.objectives import Objective, not_compiled, require_no_transform
 
 __all__ = ["AmortizedML"]
 
-_Function = TypeVar("_Function", bound=Callable[..., Any])
-
 _TOLERANCE = 0.05  # chosen by experiment: see docs/amortized.md
 _LONGEST = 100  # steps after which a layer is refreshed in any case
-
-
-def _not_compiled(function: _Function) -> _Function:
-    """Keep `torch.compile` out of a function that branches on a count of steps, with nothing in it to compile."""
-    disable: Callable[[_Function], _Function] = torch.compiler.disable  # which torch itself leaves without types
-    return disable(function)
 
 
 @dataclass
@@ -113,18 +105,20 @@ class AmortizedML(Objective):
         """Return the loss in nats a sample.
 
         Raises:
+            RuntimeError: under `torch.func`.
             SingularJacobianError: if a layer that is refreshed is singular, or its gradient is not finite.
             ValueError: if the state that was set is that of a flow with other layers.
         """
+        require_no_transform(self)
         return self._with_log_z(flow, flow.energy(x).mean())
 
-    @_not_compiled
+    @not_compiled
     def _with_log_z(self, flow: EBFlow, energy: Tensor) -> Tensor:
         """Count a step, refresh the layers that are due, and add log Z with its kept gradient to a mean energy."""
         self._refresh(flow)
         parameters = [parameter for kept in self._kept for parameter in kept.parameters]
         gradients = [gradient for kept in self._kept for gradient in kept.gradients]
-        log_z = sum((kept.log_z for kept in self._kept), torch.zeros(()))
+        log_z = sum((kept.log_z for kept in self._kept), energy.new_zeros(()))
         return energy + _KeptLogZ.apply(log_z, gradients, *parameters)
 
     def observations(self, flow: EBFlow) -> dict[str, float]:
@@ -158,7 +152,7 @@ class AmortizedML(Objective):
         numbers = [
             (float(kept.log_z), kept.sensitivity, kept.age, kept.next_look, kept.refreshes) for kept in self._kept
         ]
-        state = {"layers": torch.tensor(numbers, dtype=torch.float64)}
+        state = {"layers": torch.tensor(numbers, dtype=torch.float64, device="cpu")}
         for index, kept in enumerate(self._kept):
             state |= {f"gradient.{index}.{number}": tensor for number, tensor in enumerate(kept.gradients)}
             state |= {f"weight.{index}.{number}": tensor for number, tensor in enumerate(kept.weights)}

@@ -12,6 +12,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import conv2d, pad
 
+from ebflow.noise import normal, uniform
+
 __all__ = ["chain", "released_chain"]
 
 _BLUR_WIDTH, _BLUR_SIGMA = 5, 1.1
@@ -107,7 +109,7 @@ def _iterate(
     for number in range(steps):
         # Not around the yield: what the caller does between two iterates is the caller's business.
         with torch.no_grad():
-            noise = torch.randn(drift.shape, generator=generator, dtype=x.dtype, device=x.device)
+            noise = normal(drift.shape, generator, x)
             length = (2 * size).sqrt()
             proposal, momentum, drift_there = x, noise, drift
             for _ in range(leapfrog):
@@ -121,8 +123,8 @@ def _iterate(
                 level_there = log_density(proposal)
                 # The way back has the momentum of the end, turned round, for its noise.
                 log_ratio = level_there - level + 0.5 * (noise.square() - momentum.square()).sum(1)
-                uniform = torch.rand(len(x), generator=generator, dtype=x.dtype, device=x.device)
-                accepted = uniform.log() < log_ratio  # false where the ratio is not a number
+                drawn = uniform((len(x),), generator, x)
+                accepted = drawn.log() < log_ratio  # false where the ratio is not a number
                 x = torch.where(accepted.view(-1, *[1] * (x.dim() - 1)), proposal, x)
                 drift = torch.where(accepted[:, None], drift_there, drift)
                 level = torch.where(accepted, level_there, level)
@@ -187,7 +189,7 @@ def _iterate_released(
         with torch.no_grad():
             gradient = score(x)
             change = 0.5 * step_size**2 * gradient + smoothing * (_blur(x) - x)
-            noise = torch.randn(x.shape, generator=generator, dtype=x.dtype, device=x.device)
+            noise = normal(x.shape, generator, x)
             if step < steps - 1:
                 ratio = noise.flatten(1).norm(dim=1).mean() / gradient.flatten(1).norm(dim=1).mean()
                 change = change + noise_to_signal * ratio.square() * step_size * noise
@@ -216,7 +218,11 @@ def _conditional_factor(x: Tensor, covariance: Tensor, moving: Tensor) -> Tensor
     conditional = full[moving][:, moving]
     if bool(held.any()):
         across = full[held][:, moving]
+        if bool(torch.linalg.cholesky_ex(full[held][:, held]).info):
+            raise ValueError("the covariance is not positive definite")
         conditional = conditional - across.mT @ torch.linalg.solve(full[held][:, held], across)
+    if not bool(full.isfinite().all()):
+        raise ValueError("the covariance holds numbers that are not finite")
     factor, trouble = torch.linalg.cholesky_ex(conditional)
     if bool(trouble):
         raise ValueError("the covariance is not positive definite")

@@ -15,7 +15,8 @@ from torch.nn.functional import logsigmoid
 
 from ebflow.flow import EBFlow
 from ebflow.layers.base import Shape
-from ebflow.layers.whitening import mean_and_covariance
+from ebflow.layers.whitening import mean_and_covariance, why_singular
+from ebflow.noise import normal
 
 __all__ = ["Gaussian", "NormalizerEstimate", "bridge_sampling", "importance_sampling"]
 
@@ -29,7 +30,8 @@ class NormalizerEstimate:
     Args:
         log_normalizer: The estimate of log Z, in nats.
         standard_error: Standard error of the estimate in nats, to first order in the relative variance of the weights.
-            Draws that miss where exp(-E) lies cannot show it: with few effective samples it is far too small.
+            Draws that miss where exp(-E) lies cannot show it: with few effective samples it is far too small. NaN if
+            there is a single draw, or an energy that is not a number.
         effective_samples: (sum w)^2 / sum w^2, the number of equally weighted draws that would be worth the weighted
             ones; where there are two sets of draws, that of the worse set.
     """
@@ -70,17 +72,17 @@ class Gaussian:
         """Return the Gaussian with mean and covariance of samples of shape (B, *event).
 
         Raises:
-            ValueError: if the covariance is singular, from too few samples or a component that depends on others.
+            ValueError: if a number is not finite, or the covariance is singular: the message names the component.
         """
         mean, covariance = mean_and_covariance(x.flatten(1))
-        factor, trouble = torch.linalg.cholesky_ex(covariance)
-        if bool(trouble):
-            raise ValueError(f"the covariance of {len(x)} samples of {len(mean)} components is singular")
+        if reason := why_singular(len(x), mean, covariance):
+            raise ValueError(f"the covariance is singular: {reason}")
+        factor = torch.linalg.cholesky(covariance)
         return cls(tuple(x.shape[1:]), mean.to(x.dtype), factor.to(x.dtype))
 
     def sample(self, n: int, generator: torch.Generator | None = None) -> Tensor:
         """Draw n samples, shape (n, *shape)."""
-        noise = torch.randn(n, len(self.mean), generator=generator, dtype=self.mean.dtype, device=self.mean.device)
+        noise = normal((n, len(self.mean)), generator, self.mean)
         return (self.mean + noise @ self.factor.mT).view(n, *self.shape)
 
     def log_prob(self, x: Tensor) -> Tensor:
@@ -163,5 +165,11 @@ def _effective_samples(log_weights: Tensor) -> float:
 
 
 def _standard_error(effective: float, n: int) -> float:
-    """Return the standard error of the log of a mean of n weights: their relative deviation over the root of n."""
-    return math.sqrt(max(0.0, 1 / effective - 1 / n))
+    """Return the standard error of the log of a mean of n weights: their relative deviation over the root of n.
+
+    It is NaN where there is none: of a single weight, and of weights that are not numbers.
+    """
+    variance = 1 / effective - 1 / n
+    if math.isnan(variance) or n == 1:
+        return math.nan
+    return math.sqrt(max(0.0, variance))  # equal weights differ by rounding

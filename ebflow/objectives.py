@@ -9,14 +9,17 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
 from ebflow.flow import EBFlow
 from ebflow.layers import Dense, ElementwiseLayer, Reshape
+from ebflow.layers.base import under_torch_func
+from ebflow.noise import integers, normal, signs
 
 __all__ = [
     "DSM",
@@ -39,6 +42,27 @@ _ROWS_AT_ONCE = 5_000  # of the pool, while it is made
 _SHARE_OF_START = 0.9  # of the start in the proposal's mixture; the rest is the wider Gaussian
 _FURTHEST = 500.0  # nats below the largest weight of SNL at which a draw counts as zero
 _RATE_OF_B = 0.02  # the weight of a step in the average behind b
+
+
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+
+
+def not_compiled(function: _Function) -> _Function:
+    """Keep `torch.compile` out of a function that changes from call to call and has nothing in it to compile."""
+    disable: Callable[[_Function], _Function] = torch.compiler.disable  # which torch itself leaves without types
+    return disable(function)
+
+
+def require_no_transform(objective: Objective) -> None:
+    """Raise an error under `torch.func`, whose tensors an objective that remembers anything must not keep.
+
+    Raises:
+        RuntimeError: under `torch.func`.
+    """
+    if under_torch_func():
+        raise RuntimeError(
+            f"{objective!r} remembers its earlier steps, which torch.func cannot: differentiate it by backward()"
+        )
 
 
 class Objective(ABC):
@@ -84,7 +108,8 @@ class SML(Objective):
     """
 
     def __call__(self, flow: EBFlow, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        samples = flow.sample(len(x), generator)
+        with torch.no_grad():  # at every step, so without a look at the digits
+            samples = flow.unchecked_inverse(flow.draw_latents(len(x), generator))
         on_data, on_samples = flow.energy(torch.cat([x, samples])).chunk(2)
         return on_data.mean() - on_samples.mean()
 
@@ -126,11 +151,16 @@ class SNL(Objective):
         return f"SNL(draws={self.draws})"
 
     def __call__(self, flow: EBFlow, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """Return the loss in nats a sample."""
+        """Return the loss in nats a sample.
+
+        Raises:
+            RuntimeError: under `torch.func`.
+        """
+        require_no_transform(self)
         if not self._state:
             self._draw_pool(flow, x, generator)
         count = self.draws * len(x)
-        chosen = torch.randint(len(self._state["pool"]), (count,), generator=generator, device=x.device)
+        chosen = integers(len(self._state["pool"]), count, generator, x)
         on_data, log_weights = self._energies_and_log_weights(flow, x, chosen)
         counts = log_weights > log_weights.nan_to_num(-math.inf).max() - _FURTHEST
         told = log_weights.detach().masked_fill(~counts, -math.inf)
@@ -149,6 +179,7 @@ class SNL(Objective):
         both = flow.energy(torch.cat([x, self._state["pool"][chosen]]))
         return both[: len(x)], -both[len(x) :] - self._state["log_q"][chosen]
 
+    @not_compiled
     @torch.no_grad()
     def _draw_pool(self, flow: EBFlow, x: Tensor, generator: torch.Generator | None) -> None:
         """Draw the pool, and leave the generator as it was: with equal generators the first two losses are equal."""
@@ -156,7 +187,7 @@ class SNL(Objective):
         std, mean = torch.std_mean(x, 0, correction=0)
         gaussian = torch.distributions.Normal(mean, 1.1 * std + 1e-6, validate_args=False)
         of_flow = int(_SHARE_OF_START * _POOL)
-        noise = torch.randn(_POOL - of_flow, *flow.shape, generator=source, dtype=x.dtype, device=x.device)
+        noise = normal((_POOL - of_flow, *flow.shape), source, x)
         starts = [flow.sample(min(_ROWS_AT_ONCE, of_flow - done), source) for done in range(0, of_flow, _ROWS_AT_ONCE)]
         pool = torch.cat([*starts, gaussian.mean + gaussian.stddev * noise])
         of_start = torch.cat([flow.log_prob(rows) for rows in pool.split(_ROWS_AT_ONCE)]) + math.log(_SHARE_OF_START)
@@ -188,7 +219,7 @@ class SSM(Objective):
     """
 
     def __call__(self, flow: EBFlow, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        score, curvature = flow.score_and_curvature(x, _signs(x, generator))
+        score, curvature = flow.score_and_curvature(x, signs(x.shape, generator, x))
         return (0.5 * score.square().sum() + curvature.sum()) / x.numel()
 
 
@@ -201,7 +232,7 @@ class TaylorSSM(Objective):
     """
 
     def __call__(self, flow: EBFlow, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        first, second = flow.energy_derivatives(x, _signs(x, generator))
+        first, second = flow.energy_derivatives(x, signs(x.shape, generator, x))
         return (0.5 * first.square() - second).sum() / x.numel()
 
 
@@ -252,7 +283,10 @@ class DSM(Objective):
             raise ValueError(f"denoising score matching needs a finite noise scale above 0, not {self.sigma}")
 
     def __call__(self, flow: EBFlow, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        noise = _normal(x, generator)
+        return self.with_noise(flow, x, normal(x.shape, generator, x))
+
+    def with_noise(self, flow: EBFlow, x: Tensor, noise: Tensor) -> Tensor:
+        """Return the loss for given noise n from N(0, I), in the shape of x."""
         score = flow.score(x + self.sigma * noise)
         return 0.5 * (score + noise / self.sigma).square().sum() / x.numel()
 
@@ -280,7 +314,7 @@ class LCSS(Objective):
             raise ValueError(f"local curvature smoothing needs a finite perturbation above 0, not {self.sigma}")
 
     def __call__(self, flow: EBFlow, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        v = _normal(x, generator)
+        v = normal(x.shape, generator, x)
         here, moved = flow.score(torch.cat([x, x + self.sigma * v])).chunk(2)
         trace = (v * (moved - here)).sum() / self.sigma
         return (0.5 * here.square().sum() + trace) / x.numel()
@@ -307,7 +341,7 @@ class FDSSM(Objective):
             raise ValueError(f"finite-difference score matching needs a finite step above 0, not {self.epsilon}")
 
     def __call__(self, flow: EBFlow, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        direction = _normal(x, generator).flatten(1)
+        direction = normal(x.shape, generator, x).flatten(1)
         v = (self.epsilon * direction / direction.norm(dim=1, keepdim=True)).view_as(x)
         ahead, here, behind = flow.energy(torch.cat([x + v, x, x - v])).chunk(3)
         per_sample = (ahead - behind).square() / 8 + 2 * here - ahead - behind
@@ -374,7 +408,8 @@ class Behind(_OnAnother):
 class LowEnergy(_OnAnother):
     """Another objective plus weight times the mean energy: the regulariser that the authors' code adds.
 
-    The energy is unbounded below in the constant layers, so a large weight drives the model away from the data's
+    As in the authors' code, the energies are those of the samples, and of the noised samples for `DSM`. The energy is
+    unbounded below in the constant layers, so a large weight drives the model away from the data's
     density; the paper's supplement (A2.2) calls it encouraging low energy.
 
     Args:
@@ -392,12 +427,9 @@ class LowEnergy(_OnAnother):
             raise ValueError(f"the weight of the mean energy must be a finite number, not {self.weight}")
 
     def __call__(self, flow: EBFlow, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        return self.objective(flow, x, generator) + self.weight * flow.energy(x).mean()
-
-
-def _normal(x: Tensor, generator: torch.Generator | None) -> Tensor:
-    return torch.randn(x.shape, generator=generator, dtype=x.dtype, device=x.device)
-
-
-def _signs(x: Tensor, generator: torch.Generator | None) -> Tensor:
-    return torch.randint(0, 2, x.shape, generator=generator, dtype=x.dtype, device=x.device) * 2 - 1
+        if isinstance(self.objective, DSM):
+            noise = normal(x.shape, generator, x)
+            loss, x = self.objective.with_noise(flow, x, noise), x + self.objective.sigma * noise
+        else:
+            loss = self.objective(flow, x, generator)
+        return loss + self.weight * flow.energy(x).mean()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from operator import attrgetter
 from typing import TYPE_CHECKING
 
 from nflows import transforms as theirs
@@ -104,13 +105,13 @@ def _view(transform: Transform, shape: Shape) -> list[Layer]:
         case theirs.ActNorm() if not transform.initialized:
             raise ValueError("an ActNorm starts from data: call flow.log_prob on a batch in training mode first")
         case theirs.ActNorm():
-            return [Affine(transform, shape, lambda layer: Diagonal(layer.scale), lambda layer: layer.shift)]
+            return [Affine(transform, shape, _factor, attrgetter("shift"))]
         case theirs.PointwiseAffineTransform():
-            return [Scaling(transform, shape, lambda layer: (layer._scale, layer._shift))]
+            return [Scaling(transform, shape, attrgetter("_scale", "_shift"))]
         case theirs.SqueezeTransform(factor=2):
             return [Squeeze()]
         case theirs.NaiveLinear() | theirs.LULinear() | theirs.QRLinear() | theirs.SVDLinear():
-            return [Affine(transform, shape, _factor, lambda layer: layer.bias)]
+            return [Affine(transform, shape, _factor, attrgetter("bias"))]
         case theirs.HouseholderSequence() | theirs.Permutation(_dim=1):
             return [Affine(transform, shape, _factor)]
     return [TransformLayer(transform)]
@@ -118,6 +119,8 @@ def _view(transform: Transform, shape: Shape) -> list[Layer]:
 
 def _factor(transform: Transform) -> Factor:
     match transform:
+        case theirs.ActNorm():
+            return Diagonal(transform.scale)
         case theirs.NaiveLinear():
             return Matrix(transform._weight)
         case theirs.OneByOneConvolution():

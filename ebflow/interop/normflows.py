@@ -5,6 +5,8 @@ Its `forward` maps latent to data, so a layer's data-to-latent map is `inverse` 
 
 from __future__ import annotations
 
+from operator import attrgetter
+
 import torch
 from normflows import NormalizingFlow
 from normflows import flows as theirs
@@ -117,7 +119,7 @@ def _view(flow: Flow, shape: Shape) -> list[Layer]:
         case theirs.Squeeze():
             return [Squeeze()]
         case theirs.LULinearPermute():
-            return [Affine(flow, shape, _factor, lambda layer: layer.linear.bias)]
+            return [Affine(flow, shape, _factor, attrgetter("linear.bias"))]
         case theirs.InvertibleAffine() | theirs.Invertible1x1Conv() | theirs.Permute():
             return [Affine(flow, shape, _factor)]
     return [FlowLayer(flow)]

@@ -16,7 +16,16 @@ import torch
 from torch import Tensor, nn
 
 from ebflow.flow import EBFlow
-from ebflow.layers.base import ConstantLayer, CurvedPullback, Layer, Pullback, Shape, require_shape
+from ebflow.layers.base import (
+    ConstantLayer,
+    CurvedPullback,
+    Layer,
+    Pullback,
+    Shape,
+    require_shape,
+    solve,
+    solve_triangular,
+)
 
 __all__ = [
     "Affine",
@@ -66,7 +75,7 @@ class Matrix(Factor):
         return g @ self.matrix
 
     def solve(self, y: Tensor) -> Tensor:
-        return torch.linalg.solve(self.matrix, y.mT).mT
+        return solve(self, self.matrix, y.mT).mT
 
     def log_abs_det(self) -> Tensor | float:
         return torch.linalg.slogdet(self.matrix.mT).logabsdet
@@ -79,7 +88,7 @@ class Triangle(Matrix):
     upper: bool
 
     def solve(self, y: Tensor) -> Tensor:
-        return torch.linalg.solve_triangular(self.matrix, y.mT, upper=self.upper).mT
+        return solve_triangular(self, self.matrix, y.mT, upper=self.upper).mT
 
     def log_abs_det(self) -> Tensor | float:
         return self.matrix.diagonal().abs().log().sum()
@@ -175,8 +184,9 @@ class Affine(ConstantLayer):
     Args:
         theirs: The other library's layer.
         shape: Event shape.
-        factor: A function that makes A of their layer. A sweep calls it once, so that no matrix is assembled twice.
-        bias: A function that makes b of their layer, shape (C,).
+        factor: A function that makes A of their layer, and can be pickled as the layer is. A sweep calls it once, so
+            that no matrix is assembled twice.
+        bias: A function that makes b of their layer, shape (C,), and can be pickled.
     """
 
     def __init__(
@@ -228,7 +238,8 @@ class Scaling(ConstantLayer):
     Args:
         theirs: The other library's layer.
         shape: Event shape.
-        scale_and_shift: A function that makes s, without a zero, and t of their layer; both broadcast against a batch.
+        scale_and_shift: A function that makes s, without a zero, and t of their layer, and can be pickled; both
+            broadcast against a batch.
     """
 
     def __init__(

@@ -150,10 +150,14 @@ def _view(lazy: LazyTransform, shape: Shape) -> list[Layer]:
         case UnconditionalTransform():
             built = lazy()
             if isinstance(built, DenseTransform):
-                return [Affine(lazy, shape, _factor, lambda lazy: lazy().bias)]
+                return [Affine(lazy, shape, _factor, _bias)]
             if isinstance(built, _CONSTANT):
                 return [Affine(lazy, shape, _factor)]
     return [TransformLayer(lazy)]
+
+
+def _bias(lazy: UnconditionalTransform) -> Tensor:
+    return lazy().bias
 
 
 _CONSTANT = (theirs.LULinearTransform, theirs.RotationTransform, theirs.PermutationTransform)

@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from ebflow.layers.base import ConstantLayer, Shape, require_shape
+from ebflow.layers.base import ConstantLayer, Shape, require_finite, require_shape
 
 __all__ = ["ActNorm"]
 
@@ -16,7 +16,7 @@ class ActNorm(ConstantLayer):
     """y = (x - t) exp(-l) with one t and one l a channel (Glow, https://arxiv.org/abs/1807.03039).
 
     Both are trained and saved. `initialize` sets them so that its batch leaves with zero mean and unit variance; until
-    then the layer is the identity.
+    then the layer is the identity. A batch with a single value a channel has no variance and leaves the layer as it is.
 
     Args:
         shape: Event shape, channels first: (D,) or (C, H, W).
@@ -34,19 +34,38 @@ class ActNorm(ConstantLayer):
         """Normalise this batch.
 
         Args:
-            x: Data of shape (B, *event), with at least two values a channel.
+            x: Data of shape (B, *event).
 
         Raises:
-            ValueError: if a channel holds a single value or a constant, so that it has no scale.
+            ValueError: if the batch is empty or holds a number that is not finite, or if a channel is constant or its
+                spread overflows, so that the channel has no scale.
         """
         axes = [axis for axis in range(x.dim()) if axis != 1]
-        if x.numel() // x.shape[1] < 2:
-            raise ValueError("ActNorm starts from a batch with at least two values a channel; use a larger batch")
+        if not len(x):
+            raise ValueError("ActNorm cannot start from an empty batch")
+        require_finite(x)
+        if x.numel() == x.shape[1]:
+            return
         std = x.std(dim=axes, keepdim=True)[0]
-        if x.device.type != "meta" and not bool((std > 0).all()):
-            raise ValueError("ActNorm cannot start from a constant channel; use a larger or noisier batch")
+        if not x.is_meta:
+            self._require_scale(x.movedim(1, 0).flatten(1), std.flatten())
         self.shift.copy_(x.mean(dim=axes, keepdim=True)[0])
         self.log_scale.copy_(std.log())
+
+    def _require_scale(self, values: Tensor, std: Tensor) -> None:
+        """Raise an error that names the first channel without a scale; values of shape (C, N), std of shape (C,)."""
+        constant = (values.amax(1) == values.amin(1)) | (std == 0)
+        if bool(constant.any()):
+            channel = int(constant.nonzero()[0])
+            raise ValueError(
+                f"ActNorm cannot start from channel {channel}, which is {float(values[channel, 0]):g} in all of the "
+                "batch: use a larger or noisier batch, or leave the channel out"
+            )
+        if not bool(std.isfinite().all()):
+            channel = int((~std.isfinite()).nonzero()[0])
+            raise ValueError(
+                f"the spread of channel {channel} overflows {values.dtype}: scale the data, or use float64"
+            )
 
     def linear(self, x: Tensor) -> Tensor:
         return x * torch.exp(-self.log_scale)

@@ -22,8 +22,12 @@ __all__ = [
     "FixedLayer",
     "Layer",
     "Shape",
+    "SingularJacobianError",
     "VaryingLayer",
     "WithConstants",
+    "require_finite",
+    "solve",
+    "solve_triangular",
 ]
 
 Shape = tuple[int, ...]
@@ -33,6 +37,10 @@ Pullback = Callable[[Tensor], Tensor]
 
 CurvedPullback = Callable[[Tensor], tuple[Tensor, Tensor]]
 """From the score at a layer's output to the score at its input and the layer's share of the curvature."""
+
+
+class SingularJacobianError(ValueError):
+    """A layer is singular or holds a weight that is not finite, so that there is no density and no inverse."""
 
 
 class Layer(nn.Module, ABC):
@@ -66,6 +74,9 @@ class Layer(nn.Module, ABC):
         The pullback takes the gradient of log p with respect to the output, and returns the gradient with respect to x:
         J^T score + grad log|det J|(x). It may be called once.
         """
+        if without_leaves():
+            (y, log_det), vjp = torch.func.vjp(self, x)[:2]
+            return y, lambda score: vjp((score, torch.ones_like(log_det)))[0]
         recording = torch.is_grad_enabled()
         with torch.enable_grad():
             x = x if x.requires_grad else x.detach().requires_grad_()
@@ -191,8 +202,11 @@ class WithConstants(nn.Module):
             ValueError: if a constant differs; the message names it, with both values.
         """
         kept = [float(getattr(self, name)) for name in self.constants]
+        if len(kept) != state.numel():
+            raise ValueError(f"{type(self).__name__} has {len(kept)} constants, the weights those of another layer")
+        rounding = torch.finfo(state.dtype).eps if state.is_floating_point() else 0.0
         for name, own, saved in zip(self.constants, kept, state.tolist(), strict=True):
-            if not math.isclose(own, saved, rel_tol=1e-6):  # a state dict may have been averaged, or cast
+            if not math.isclose(own, saved, rel_tol=max(1e-6, rounding)):  # a state dict may have been averaged or cast
                 raise ValueError(f"{type(self).__name__} has {name} = {own:g}, the weights were made with {saved:g}")
 
     def _load_from_state_dict(
@@ -274,6 +288,60 @@ class FixedLayer(ConstantLayer):
 
     def log_abs_det(self) -> Tensor:
         return torch.full_like(self._like, self._value)
+
+
+def without_leaves() -> bool:
+    """Return whether no tensor can be made a leaf of autograd here: in inference mode, `torch.func`, `torch.compile`.
+
+    There `torch.func.vjp` differentiates. It would do so everywhere, but takes a tenth more time than autograd.
+    """
+    return torch.compiler.is_compiling() or torch.is_inference_mode_enabled() or under_torch_func()
+
+
+def under_torch_func() -> bool:
+    """Return whether a transform of `torch.func` is at work, which may hold several values in one tensor."""
+    return torch._C._are_functorch_transforms_active()  # torch has no public name for it
+
+
+def solve(layer: object, matrix: Tensor, y: Tensor) -> Tensor:
+    """Return the x, shape (D, N), with A x = y for the square matrix A of a layer.
+
+    Raises:
+        SingularJacobianError: if A is singular.
+    """
+    try:
+        return torch.linalg.solve(matrix, y)
+    except torch.linalg.LinAlgError:  # type: ignore[attr-defined]  # the types of torch leave it out
+        raise _no_inverse(layer, matrix) from None
+
+
+def solve_triangular(layer: object, matrix: Tensor, y: Tensor, *, upper: bool) -> Tensor:
+    """Return the x, shape (D, N), with A x = y for the triangular matrix A of a layer.
+
+    Raises:
+        SingularJacobianError: if A is singular.
+    """
+    if not (matrix.is_meta or under_torch_func()) and not bool((matrix.diagonal() != 0).all()):
+        raise _no_inverse(layer, matrix)
+    return torch.linalg.solve_triangular(matrix, y, upper=upper)
+
+
+def _no_inverse(layer: object, matrix: Tensor) -> SingularJacobianError:
+    trouble = "is singular" if bool(matrix.isfinite().all()) else "holds a weight that is not finite"
+    return SingularJacobianError(f"{type(layer).__name__} {trouble}, so that it has no inverse")
+
+
+def require_finite(x: Tensor) -> None:
+    """Raise an error that names the first number of some data, shape (N, *event), that is not finite.
+
+    Raises:
+        ValueError: if there is one; a meta tensor holds none.
+    """
+    if x.is_meta or bool(x.isfinite().all()):
+        return
+    sample, *place = (~x.isfinite()).nonzero()[0].tolist()
+    value = float(x[(sample, *place)])
+    raise ValueError(f"the data hold {value} at component {', '.join(map(str, place))} of sample {sample}")
 
 
 def require_shape(layer: nn.Module, shape: Shape, expected: Shape) -> None:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ebflow.layers import toeplitz
-from ebflow.layers.base import ConstantLayer, Shape, require_shape
+from ebflow.layers.base import ConstantLayer, Shape, require_shape, solve
 
 __all__ = ["Convolution", "Convolution1x1"]
 
@@ -54,7 +54,7 @@ class Convolution(ConstantLayer):
 
     def inverse(self, y: Tensor) -> Tensor:
         centred = (y - self.offset()).flatten(1)
-        return torch.linalg.solve(self.matrix(), centred.mT).mT.reshape(y.shape)
+        return solve(self, self.matrix(), centred.mT).mT.reshape(y.shape)
 
     def log_abs_det(self) -> Tensor:
         device = self.weight.device.type
@@ -93,7 +93,7 @@ class Convolution1x1(ConstantLayer):
     def inverse(self, y: Tensor) -> Tensor:
         # The batch joins the pixels, so that the matrix is factored once and not once a sample.
         pixels = y.transpose(0, 1)
-        return torch.linalg.solve(self.weight, pixels.flatten(1)).reshape(pixels.shape).transpose(0, 1)
+        return solve(self, self.weight, pixels.flatten(1)).reshape(pixels.shape).transpose(0, 1)
 
     def log_abs_det(self) -> Tensor:
         _, height, width = self.shape

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
 
@@ -27,10 +29,12 @@ class AffineCoupling(VaryingLayer):
         self.shift = shift
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        kept, free = self.mask * x, 1 - self.mask
+        near = _stopped(x)
+        kept, free = self.mask * near, 1 - self.mask
         log_scale = free * self.log_scale(kept)
-        y = kept + free * (x - self.shift(kept)) * torch.exp(-log_scale)
-        return y, -log_scale.flatten(1).sum(1)
+        scale = torch.exp((-log_scale).clamp(max=math.log(_most(x))))
+        y = kept + free * (near - self.shift(kept)) * scale
+        return _stopped(y), _without_density(x, y, -log_scale.flatten(1).sum(1))
 
     def inverse(self, y: Tensor) -> Tensor:
         kept, free = self.mask * y, 1 - self.mask
@@ -66,9 +70,10 @@ class ChannelCoupling(VaryingLayer):
         self.network = network
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        kept, free = x.chunk(2, dim=1)
+        kept, free = _stopped(x).chunk(2, dim=1)
         log_scale, shift = self._coefficients(kept)
-        return torch.cat([kept, free * torch.exp(log_scale) + shift], dim=1), log_scale.flatten(1).sum(1)
+        y = torch.cat([kept, free * torch.exp(log_scale) + shift], dim=1)
+        return _stopped(y), _without_density(x, y, log_scale.flatten(1).sum(1))
 
     def inverse(self, y: Tensor) -> Tensor:
         kept, free = y.chunk(2, dim=1)
@@ -82,3 +87,24 @@ class ChannelCoupling(VaryingLayer):
     def _coefficients(self, kept: Tensor) -> tuple[Tensor, Tensor]:
         h = self.network(kept)
         return 2 * torch.tanh(0.5 * h[:, 0::2]), h[:, 1::2]
+
+
+def _most(x: Tensor) -> float:
+    """Return the size at which a component stops, before the square of it or its share of a score overflows."""
+    return torch.finfo(x.dtype).max ** 0.4
+
+
+def _stopped(x: Tensor) -> Tensor:
+    """Return components that are no larger than `_most` says, and NaN where one is not finite.
+
+    The scale of a coupling grows exponentially with the distance from the data, and what overflows would cancel to NaN
+    in the next layer.
+    """
+    most = _most(x)
+    return x.clamp(-most, most) + 0 * x  # the second term is NaN where x is not finite, and so is its derivative
+
+
+def _without_density(x: Tensor, y: Tensor, log_det: Tensor) -> Tensor:
+    """Return a coupling's log|det J|, shape (B,), and -inf where a component has stopped: far from all data."""
+    size = torch.maximum(x.detach().abs(), y.detach().abs()).flatten(1).amax(1)
+    return log_det.masked_fill(size >= _most(x), -torch.inf)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from ebflow.layers.base import ConstantLayer, Shape, WithConstants, require_shape
+from ebflow.layers.base import ConstantLayer, Shape, WithConstants, require_shape, solve, solve_triangular
 
 __all__ = ["Bias", "Dense", "Triangular"]
 
@@ -41,7 +41,7 @@ class Dense(ConstantLayer):
         return nn.functional.linear(x, self.weight, self.bias)
 
     def inverse(self, y: Tensor) -> Tensor:
-        return torch.linalg.solve(self.weight, (y - self.offset()).mT).mT
+        return solve(self, self.weight, (y - self.offset()).mT).mT
 
     def log_abs_det(self) -> Tensor:
         # LAPACK wants columns: the transpose of a row-major matrix is factored without a copy, 10 % faster all told.
@@ -125,7 +125,7 @@ class Triangular(WithConstants, ConstantLayer):
         return g @ self.matrix()
 
     def inverse(self, y: Tensor) -> Tensor:
-        return torch.linalg.solve_triangular(self.matrix(), y.mT, upper=self.upper).mT
+        return solve_triangular(self, self.matrix(), y.mT, upper=self.upper).mT
 
     def log_abs_det(self) -> Tensor:
         return self.matrix().diagonal().abs().log().sum()

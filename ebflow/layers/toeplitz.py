@@ -11,7 +11,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 from torch.nn.functional import pad
 
 __all__ = ["log_abs_det", "matrix"]
@@ -30,7 +29,7 @@ def matrix(kernel: Tensor, height: int, width: int) -> Tensor:
 
 
 def log_abs_det(kernel: Tensor, height: int, width: int) -> Tensor:
-    """Return log|det| (nats) of the `matrix` of a convolution: a scalar, -inf if singular; may be differentiated once.
+    """Return log|det| (nats) of the `matrix` of a convolution: a scalar, -inf if singular.
 
     The band is eliminated with partial pivoting, which is as stable as for the whole matrix. Each step
     eliminates as many image rows as the kernel reaches, from the rows carried along and as many fresh ones. The fresh
@@ -51,7 +50,7 @@ def log_abs_det(kernel: Tensor, height: int, width: int) -> Tensor:
     while left > 2 * reach:
         columns = min(3 * reach, left) * row
         window = torch.cat([pad(carried, (0, columns - carried.shape[1])), fresh[:, :columns]])
-        carried, term = _Elimination.apply(window, reach * row)
+        carried, term, *_ = _Elimination.apply(window, reach * row)
         terms.append(term)
         left -= reach
     rest = torch.cat([carried, fresh[: max(0, left - reach) * row, : left * row]])
@@ -80,10 +79,14 @@ class _Elimination(torch.autograd.Function):
     With the columns parted in E (the first n) and F, and E = P [L1; L2] U, the rest is F2 - L2 T with T = L1^-1 F1, all
     rows permuted by P. With G the gradient at the rest and g that at the logarithm, the gradients are
     F' = [-L1^-T L2^T G; G] and E' = ([g L1^-T; 0] - F' T^T) U^-T.
+
+    P, the factors, T and L1^-1 are outputs too, since `torch.func` lets a function keep nothing else. They have no
+    derivatives. So derivatives that are differentiated again are computed from the window, by M = E2 E1^-1 and
+    N = E1^-1 F1.
     """
 
     @staticmethod
-    def forward(ctx: Any, window: Tensor, n: int) -> tuple[Tensor, Tensor]:
+    def forward(window: Tensor, n: int) -> tuple[Tensor, ...]:
         factors, pivots, _ = torch.linalg.lu_factor_ex(window[:, :n])  # which does not raise where it is singular
         order = torch.lu_unpack(factors, pivots, unpack_data=False)[0].argmax(0)
         right = window[order, n:]
@@ -93,16 +96,50 @@ class _Elimination(torch.autograd.Function):
         solved, inverse = torch.linalg.solve_triangular(factors[:n], beside, upper=False, unitriangular=True).split(
             [right.shape[1], n], 1
         )
-        ctx.save_for_backward(factors, order, solved, inverse)
-        return torch.addmm(right[n:], factors[n:], solved, alpha=-1), factors.diagonal().abs().log().sum()
+        rest = torch.addmm(right[n:], factors[n:], solved, alpha=-1)
+        return rest, factors.diagonal().abs().log().sum(), order, factors, solved, inverse
 
     @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, rest_grad: Tensor, log_det_grad: Tensor) -> tuple[Tensor, None]:
-        factors, order, solved, inverse = ctx.saved_tensors
+    def setup_context(ctx: Any, inputs: tuple[Tensor, int], output: tuple[Tensor, ...]) -> None:
+        ctx.mark_non_differentiable(*output[2:])
+        ctx.save_for_backward(inputs[0], *output[2:])
+        ctx.save_for_forward(inputs[0], output[2], output[3])
+
+    @staticmethod
+    def backward(ctx: Any, rest_grad: Tensor, log_det_grad: Tensor, *_: Tensor) -> tuple[Tensor, None]:
+        window, order, factors, solved, inverse = ctx.saved_tensors
         n = factors.shape[1]
-        right_grad = torch.cat([-(inverse.mT @ (factors[n:].mT @ rest_grad)), rest_grad])
-        left_grad = right_grad @ -solved.mT
-        left_grad[:n] += log_det_grad * inverse.mT
-        left_grad = torch.linalg.solve_triangular(factors[:n].mT, left_grad, upper=False, left=False)
+        if torch.is_grad_enabled():
+            first, across, through = _parted(window, order, n)
+            right_grad = torch.cat([-(across.mT @ rest_grad), rest_grad])
+            of_log_det = torch.cat([log_det_grad * torch.linalg.inv(first).mT, torch.zeros_like(across)])
+            left_grad = of_log_det - right_grad @ through.mT
+        else:
+            right_grad = torch.cat([-(inverse.mT @ (factors[n:].mT @ rest_grad)), rest_grad])
+            left_grad = right_grad @ -solved.mT
+            left_grad[:n] += log_det_grad * inverse.mT
+            left_grad = torch.linalg.solve_triangular(factors[:n].mT, left_grad, upper=False, left=False)
         return torch.cat([left_grad, right_grad], 1)[order.argsort()], None
+
+    @staticmethod
+    def jvp(ctx: Any, tangent: Tensor, _: None) -> tuple[Tensor | None, ...]:
+        window, order, factors = ctx.saved_tensors
+        n = factors.shape[1]
+        first, across, through = _parted(window, order, n)
+        change = tangent[order]
+        change_of_log_det = torch.linalg.solve(first, change[:n, :n]).diagonal().sum()
+        change = change[n:] - across @ change[:n]
+        return change[:, n:] - change[:, :n] @ through, change_of_log_det, None, None, None, None
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple[int, None], windows: Tensor, n: int) -> tuple[tuple[Tensor, ...], int]:
+        each = [_Elimination.apply(window, n) for window in windows.movedim(in_dims[0], 0)]
+        return tuple(torch.stack(parts) for parts in zip(*each, strict=True)), 0
+
+
+def _parted(window: Tensor, order: Tensor, n: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Return E1, E2 E1^-1 and E1^-1 F1 of a window whose rows are to be brought into an order."""
+    left, right = window[order].split([n, window.shape[1] - n], 1)
+    first = left[:n]
+    across = torch.linalg.solve(first, left[n:], left=False)
+    return first, across, torch.linalg.solve(first, right[:n])

@@ -5,17 +5,54 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ebflow.layers.base import ConstantLayer, Shape, require_shape
+from ebflow.layers.base import ConstantLayer, Shape, require_finite, require_shape, solve
 
-__all__ = ["Whitening", "mean_and_covariance", "mean_and_whitening"]
+__all__ = ["Whitening", "mean_and_covariance", "mean_and_whitening", "why_singular"]
+
+_DEPENDENT = 1e-12  # of a variance: what rounding leaves of it
 
 
 def mean_and_covariance(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the mean, shape (D,), and the covariance, shape (D, D), of samples of shape (N, D), in float64."""
+    """Return the mean, shape (D,), and the covariance, shape (D, D), of samples of shape (N, D), in float64.
+
+    Raises:
+        ValueError: if there is no sample, or one holds a number that is not finite.
+    """
+    if not len(x):
+        raise ValueError("no samples have no covariance")
+    require_finite(x)
     x = x.double()
     mean = x.mean(0)
     centred = x - mean
     return mean, centred.mT @ centred / len(x)
+
+
+def why_singular(n: int, mean: Tensor, covariance: Tensor) -> str:
+    """Return in words why the covariance of n samples is singular, naming a component, or nothing if it is not.
+
+    Args:
+        n: Number of samples.
+        mean: Mean of the samples, float64, shape (D,).
+        covariance: Covariance of the samples, float64, shape (D, D).
+    """
+    size = len(mean)
+    if n <= size:
+        return f"{n} samples are too few in {size} dimensions: use more than {size}"
+    variance = covariance.diagonal()
+    constant = variance <= 1e-28 * mean.square()  # what rounding leaves of it in float64
+    if bool(constant.any()):
+        first = int(constant.nonzero()[0])
+        return f"component {first} is {float(mean[first]):g} in all {n} samples: leave it out, or add noise"
+    factor, failed = torch.linalg.cholesky_ex(covariance)
+    share = factor.diagonal().square() / variance  # of the variance that the components before leave unexplained
+    dependent = ~(share > _DEPENDENT) if not failed else torch.arange(size, device=mean.device) >= int(failed) - 1
+    if not bool(dependent.any()):
+        return ""
+    first = int(dependent.nonzero()[0])
+    weights = torch.linalg.lstsq(covariance[:first, :first], covariance[:first, first:][:, :1]).solution[:, 0]
+    part = weights.abs() * (variance[:first] / variance[first]).sqrt()
+    others = ", ".join(str(int(index)) for index in (part > 1e-3 * part.max()).nonzero()[:4])
+    return f"component {first} depends linearly on others ({others}): leave it out, or add noise"
 
 
 def mean_and_whitening(x: Tensor) -> tuple[Tensor, Tensor]:
@@ -25,14 +62,13 @@ def mean_and_whitening(x: Tensor) -> tuple[Tensor, Tensor]:
         x: Data of shape (N, D).
 
     Raises:
-        ValueError: if the covariance is singular, from too few samples or a component that depends on others.
+        ValueError: if a number is not finite, or the covariance is singular: the message names the component.
     """
     mean, covariance = mean_and_covariance(x)
     variance, axes = torch.linalg.eigh(covariance)
-    if not bool(variance[0] > 1e-12 * variance[-1]):
-        raise ValueError(
-            f"the covariance of {len(x)} samples in {x.shape[1]} dimensions is singular: start from more samples"
-        )
+    if not bool(variance[0] > _DEPENDENT * variance[-1]):
+        reason = why_singular(len(x), mean, covariance) or "its variances are too far apart: scale the components"
+        raise ValueError(f"the covariance is singular: {reason}")
     return mean, (axes / variance.sqrt()) @ axes.mT
 
 
@@ -67,7 +103,7 @@ class Whitening(ConstantLayer):
             x: Data of shape (N, D).
 
         Raises:
-            ValueError: if the covariance is singular, from too few samples or a component that depends on others.
+            ValueError: if a number is not finite, or the covariance is singular: the message names the component.
         """
         if x.device.type == "meta":
             return
@@ -88,7 +124,7 @@ class Whitening(ConstantLayer):
         return torch.nn.functional.linear(x, self.matrix, self.shift)
 
     def inverse(self, y: Tensor) -> Tensor:
-        return torch.linalg.solve(self.matrix, (y - self.shift).mT).mT
+        return solve(self, self.matrix, (y - self.shift).mT).mT
 
     def log_abs_det(self) -> Tensor:
         return torch.linalg.slogdet(self.matrix).logabsdet

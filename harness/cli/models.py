@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import math
 import sys
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -102,10 +103,15 @@ def sample(
     import polars as pl
 
     from harness import load_model
+    from harness.cli import screen
 
     _check(output)
     trained: DensityModel = load_model(model)
-    samples = np.asarray(trained.sample(n, seed))
+    with warnings.catch_warnings(record=True) as notes:
+        warnings.simplefilter("always", RuntimeWarning)
+        samples = np.asarray(trained.sample(n, seed))
+    for note in notes:
+        screen.say(f"warning: {note.message}")
     flat = samples.reshape(n, -1)
     names = trained.description.columns or tuple(f"x{number}" for number in range(flat.shape[1]))
     _write(output, pl.DataFrame(flat, schema=list(names)), samples)

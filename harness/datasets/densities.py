@@ -27,6 +27,7 @@ NOISE_STD = 0.375
 # panels of 32 nodes); 512 nodes leave 5e-8 on the swirl.
 _NODES = 640
 _SMALLEST_GAP = 2.0**-54  # half of the distance from 1 to the float64 below it
+_FAR = 1e4  # standard deviations of the noise
 _BLOCK_ROWS = 2048  # bounds the memory of the (rows, nodes, 2) intermediates to about 20 MB each
 
 
@@ -213,8 +214,12 @@ def _smoothed_boxes(x: Tensor, low: Tensor, side: float) -> tuple[Tensor, Tensor
     # Both arguments on the negative side, where log Phi keeps its relative precision however far out.
     log_upper = torch.special.log_ndtr(half - centre.abs())
     log_lower = torch.special.log_ndtr(-half - centre.abs())
-    log_mass = log_upper + torch.log1p(-torch.exp(log_lower - log_upper))
-    score = (_ratio(centre - half, log_mass) - _ratio(centre + half, log_mass)) / NOISE_STD
+    # Far out the exponents no longer show their difference: all is the nearer edge's, Phi(-z) = phi(z) / z to 1 / z^2.
+    edge = centre.abs() - half
+    far = edge > _FAR
+    log_mass = torch.where(far, log_upper, log_upper + torch.log1p(-torch.exp(log_lower - log_upper)))
+    slope = _ratio(centre - half, log_mass) - _ratio(centre + half, log_mass)
+    score = torch.where(far, centre.sign() * edge, slope) / NOISE_STD
     return (log_mass - math.log(side)).sum(2), score
 
 

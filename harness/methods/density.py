@@ -15,6 +15,8 @@ from harness.methods.problem import Problem
 from harness.methods.seeds import stream
 from harness.methods.whitened import Whitened
 
+_LOOKED_AT = 64
+
 
 def build(method: Method, problem: Problem) -> Model:
     """Build a model from the problem's seed, on its device and in its dtype; the global random state is left as it was.
@@ -105,8 +107,24 @@ def log_prob(model: Model, x: Tensor) -> Tensor:
 @torch.no_grad()
 def sample(model: Model, latent_shape: tuple[int, ...], n: int, generator: torch.Generator) -> Tensor:
     """Draw n samples, shape (n, *event), from latents that are drawn with the generator on its device."""
-    dtype = next(model.module.parameters()).dtype
-    return model.to_data(torch.randn(n, *latent_shape, generator=generator, dtype=dtype, device=generator.device))
+    return model.to_data(_latents(model, latent_shape, n, generator))
+
+
+@torch.no_grad()
+def sample_and_change(
+    model: Model, latent_shape: tuple[int, ...], n: int, generator: torch.Generator
+) -> tuple[Tensor, float]:
+    """Draw samples as `sample` does, and look at the way there and back for the first of them.
+
+    Returns:
+        The samples, and by how many standard deviations rounding changes the latent of a sample: its largest
+        component, in the median over at most 64 samples.
+    """
+    z = _latents(model, latent_shape, n, generator)
+    x = model.to_data(z)
+    back = model.to_latent(x[:_LOOKED_AT])[0]
+    change = (back.view_as(z[:_LOOKED_AT]) - z[:_LOOKED_AT]).flatten(1).abs().amax(1)
+    return x, float(change.nan_to_num(math.inf).median())
 
 
 def score(model: Model, x: Tensor) -> Tensor:
@@ -115,6 +133,11 @@ def score(model: Model, x: Tensor) -> Tensor:
     with torch.enable_grad():
         (gradient,) = torch.autograd.grad(log_prob(model, x).sum(), x)
     return gradient
+
+
+def _latents(model: Model, latent_shape: tuple[int, ...], n: int, generator: torch.Generator) -> Tensor:
+    dtype = next(model.module.parameters()).dtype
+    return torch.randn(n, *latent_shape, generator=generator, dtype=dtype, device=generator.device)
 
 
 def _kind(thing: object) -> str:

@@ -131,8 +131,8 @@ def whitening(x: Tensor) -> tuple[Tensor, Tensor]:
     data = moments([x])
     variance, axes = torch.linalg.eigh(data.covariance)
     if not bool(variance[0] > 1e-12 * variance[-1]):
-        size = len(data.mean)
-        raise ValueError(f"the covariance of {data.n} samples in {size} dimensions is singular: start from more data")
+        reason = data.why_singular() or "its variances are too far apart: scale the components"
+        raise ValueError(f"the covariance is singular: {reason}")
     return data.mean, (axes / variance.sqrt()) @ axes.mT
 
 

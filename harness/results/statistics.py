@@ -114,7 +114,11 @@ def _exp(value: float) -> float:
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Adjust the p-values of comparisons made at once for the chance of any false call among them (Holm 1979)."""
+    """Adjust the p-values of comparisons made at once for the chance of any false call among them (Holm 1979).
+
+    A comparison whose p-value is not a number counts as made and as not different.
+    """
+    p_values = [1.0 if math.isnan(p) else p for p in p_values]
     adjusted = [0.0] * len(p_values)
     largest = 0.0
     for rank, index in enumerate(sorted(range(len(p_values)), key=p_values.__getitem__)):

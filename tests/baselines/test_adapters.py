@@ -56,6 +56,26 @@ def test_every_competitor_of_this_repository_is_there() -> None:
     }
 
 
+@pytest.mark.parametrize("method", [m for m in METHODS if m.iterative], ids=lambda m: m.name)
+@pytest.mark.parametrize(
+    "changes", [{"residual": True}, {"raw_pixel_alpha": 0.5, "levels": 17}], ids=["bend", "pixels"]
+)
+def test_weights_of_other_constants_are_refused_or_give_the_same_density(
+    method: Method, changes: dict[str, Any]
+) -> None:
+    before: dict[str, Any] = {"raw_pixel_alpha": 0.5, "levels": 256} if "levels" in changes else {}
+    if before and not method.raw_pixels:
+        return
+    saved, own = (build(method, small(**constants)) for constants in (before, changes))
+    x = torch.rand(4, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    refused = ""
+    try:
+        own.module.load_state_dict(saved.module.state_dict())
+    except RuntimeError as error:
+        refused = str(error)
+    assert "the weights were made with" in refused or torch.allclose(log_prob(own, x), log_prob(saved, x))
+
+
 @pytest.mark.parametrize("method", [m for m in METHODS if not m.exact_log_prob], ids=lambda m: m.name)
 def test_gradients_of_estimates_have_no_bias(method: Method) -> None:
     problem = small(shape=(3,), layers=1)

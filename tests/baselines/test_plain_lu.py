@@ -82,3 +82,22 @@ def test_bfloat16_takes_a_step_near_the_full_one() -> None:
         gradients.append(torch.cat([p.grad.flatten() for p in model.module.parameters()]))
     full, lowered = gradients
     assert 0 < (full - lowered).norm() < 0.05 * full.norm()
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated:DeprecationWarning")
+def test_derivatives_of_all_kinds() -> None:
+    x, factors, bias = (torch.randn(*shape, dtype=torch.float64) for shape in ((2, 4), (4, 4), (4,)))
+    function = affine(4, 2)
+    inputs = [tensor.clone().requires_grad_() for tensor in (x, factors, bias)]
+    assert torch.autograd.gradcheck(function, inputs, check_forward_ad=True)
+    assert torch.autograd.gradgradcheck(function, inputs, check_fwd_over_rev=True)
+
+    def by_masks(sample: Tensor) -> Tensor:
+        y = sample @ factors.triu().mT
+        return (y + y @ factors.tril(-1).mT + bias).exp().sum()
+
+    def by_panels(sample: Tensor) -> Tensor:
+        return function(sample[None], factors, bias)[0].exp().sum()
+
+    hessians = [torch.func.vmap(torch.func.hessian(each))(x) for each in (by_panels, by_masks)]
+    torch.testing.assert_close(*hessians)

@@ -229,7 +229,7 @@ def test_what_cannot_start_from_data_says_why(digits: Tensor) -> None:
     lcss = started(scores, digits, start="whitened-start", layers=1)
     with pytest.raises(UnavailableError, match="plain-lcss matches scores behind the whitening alone"):
         lcss.training_loss(digits)
-    with pytest.raises(ValueError, match="the covariance of 50 samples in 64 dimensions is singular"):
+    with pytest.raises(ValueError, match="the covariance is singular: 50 samples are too few in 64 dimensions"):
         started("ebflow-ml", digits[:50])
     for name, changes in [("gaussian", {}), ("nflows-qr-ml", {}), ("ebflow-dsm", {"raw_pixel_alpha": 0.5})]:
         with pytest.raises(InputError, match=f"{name} has no whitened start: only the paper's fc has"):

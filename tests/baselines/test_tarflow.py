@@ -112,3 +112,12 @@ def test_the_way_back_is_the_inverse(shape: tuple[int, ...]) -> None:
 def test_images_have_the_density_of_their_vectors() -> None:
     x = draw((1, 8, 8))
     torch.testing.assert_close(log_prob(moved((1, 8, 8)), x), log_prob(moved((64,)), x.flatten(1)))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_far_from_the_data_there_is_no_density_and_never_nan(dtype: torch.dtype) -> None:
+    model = moved((4,))
+    model.module.to(dtype)
+    for exponent in (3, 10, 19, 25, 30):
+        value = log_prob(model, 10.0**exponent * draw((4,)).to(dtype))
+        assert (value < -1e4).all()

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from ebflow import EBFlow
-from ebflow.architectures import Matrix, cnn, fc, glow, multimodal, raw_pixels, toy
+from ebflow.architectures import Matrix, cnn, fc, glow, multimodal, raw_pixels, toy, whitened_fc
 from ebflow.layers import (
     ActNorm,
     AffineCoupling,
@@ -352,3 +352,65 @@ class TestRawPixels:
         assert kinds(flow)[2:] == kinds(build(shape, 6))
         x = 256 * torch.rand(3, *shape, dtype=DOUBLE)
         torch.testing.assert_close(flow.log_prob(x), log_density(flow, x), rtol=1e-9, atol=1e-9)
+
+
+FAR = {
+    "fc": lambda: fc((4,), 3),
+    "residual fc": lambda: fc((4,), 3, residual=True),
+    "one component": lambda: fc((1,), 2),
+    "whitened fc": lambda: whitened_fc((4,)),
+    "cnn": lambda: cnn((1, 8, 8), 3),
+    "glow": lambda: glow((1, 8, 8), 2, width=8),
+    "toy": lambda: toy(),
+    "toy of five": lambda: toy((5,), 5, width=16),
+    "full": lambda: multimodal(),
+    "lower": lambda: multimodal(matrix="lower"),
+    "upper": lambda: multimodal(matrix="upper"),
+    "lu": lambda: multimodal(matrix="lu"),
+}
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, DOUBLE])
+@pytest.mark.parametrize("spread", [0.0, 0.3])
+@pytest.mark.parametrize("build", FAR.values(), ids=FAR.keys())
+def test_far_from_the_data_there_is_no_density_and_never_nan(build, spread: float, dtype: torch.dtype) -> None:
+    flow = build().to(dtype)
+    if spread and not isinstance(flow.layers[0], Triangular):  # whose diagonals come near zero
+        for parameter in flow.parameters():
+            parameter.data += spread * torch.randn_like(parameter) / parameter.shape[-1] ** 0.5
+    for exponent in (1, 2, 3, 5, 8, 12, 16, 20, 25, 30):
+        direction = torch.randn(16, *flow.shape, dtype=dtype)
+        x = 10.0**exponent * torch.nn.functional.normalize(direction.flatten(1)).view_as(direction)
+        log_prob = flow.log_prob(x).detach()
+        assert not log_prob.isnan().any()
+        assert flow.score(x).isfinite().all()
+    assert (log_prob < -1e6).all()
+
+
+def test_the_toy_flow_is_exact_as_far_as_numbers_reach() -> None:
+    flow = toy().double()
+    x = torch.tensor([[5.0, -3.0], [40.0, 30.0], [-60.0, 50.0]], dtype=DOUBLE)
+    expected, z = torch.zeros(3, dtype=DOUBLE), x
+    for layer in flow.layers:
+        if isinstance(layer, AffineCoupling):
+            kept, free = layer.mask * z, 1 - layer.mask
+            log_scale = layer.log_scale(kept)
+            z = kept + free * (z - layer.shift(kept)) / log_scale.exp()
+            expected = expected - (free * log_scale).sum(1)
+        else:
+            z = layer.transform(z)
+    expected = expected + flow.constant_log_det() - 0.5 * z.square().sum(1) - math.log(2 * math.pi)
+    torch.testing.assert_close(flow.log_prob(x), expected, rtol=1e-12, atol=0)
+    assert expected[1:].max() < -500
+    assert flow.log_prob(torch.tensor([[900.0, 900.0]], dtype=DOUBLE)).item() == -math.inf
+
+
+def test_what_is_not_finite_stays_visible_in_couplings() -> None:
+    for flow in (toy((2,), 2, width=8), glow((1, 4, 4), 2, width=8)):
+        for value in (math.nan, math.inf):
+            x = torch.zeros(2, *flow.shape)
+            x[1].view(-1)[0] = value
+            assert flow.score(x).flatten(1).isfinite().all(1).tolist() == [True, False]
+            flow.zero_grad()
+            flow.energy(x).sum().backward()
+            assert not all(p.grad.isfinite().all() for p in flow.parameters() if p.grad is not None)

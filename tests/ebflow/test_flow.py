@@ -10,10 +10,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from ebflow import EBFlow, SingularJacobianError
+from ebflow import SML, EBFlow, SingularJacobianError, architectures
+from ebflow.architectures import Matrix
 from ebflow.layers import (
     ActNorm,
     AffineCoupling,
+    Bias,
     ConstantLayer,
     Convolution,
     Convolution1x1,
@@ -26,6 +28,8 @@ from ebflow.layers import (
     SmoothLeakyReLU,
     Split,
     Squeeze,
+    Triangular,
+    Whitening,
 )
 
 DOUBLE = torch.float64
@@ -462,16 +466,63 @@ class TestNestedConstantLayers:
             torch.testing.assert_close(result.std((0, 2, 3)), torch.ones(2, dtype=DOUBLE))
 
 
+def spoilt(layer: Layer, shape: tuple[int, ...], value: float) -> EBFlow:
+    """Behind two others, a layer all of whose weights are one number."""
+    for weight in [*layer.parameters(), *layer.buffers()]:
+        weight.data.fill_(value)
+    return EBFlow(shape, [SmoothLeakyReLU(), Scale(shape, 0.0, 2.0), layer])
+
+
+MATRICES = {
+    "dense": (lambda: Dense(4), (4,), "Dense"),
+    "lower": (lambda: Triangular(4, upper=False), (4,), "Triangular"),
+    "upper": (lambda: Triangular(4, upper=True), (4,), "Triangular"),
+    "1x1": (lambda: Convolution1x1((4, 2, 1)), (4, 2, 1), "Convolution1x1"),
+    "convolution": (lambda: Convolution((1, 4, 2), 3), (1, 4, 2), "Convolution"),
+    "whitening": (lambda: Whitening(4), (4,), "Whitening"),
+}
+EVERY_MATRIX = pytest.mark.parametrize(("layer", "shape", "name"), MATRICES.values(), ids=MATRICES.keys())
+
+
 class TestSingularLayers:
-    @pytest.mark.parametrize("value", [0.0, math.nan, math.inf])
+    @EVERY_MATRIX
     @pytest.mark.parametrize("enabled", [True, False])
-    def test_are_named(self, value: float, enabled: bool, randomise) -> None:
-        flow = randomise(dense(3))
-        flow.layers[2].weight.data.fill_(value)
+    @pytest.mark.parametrize(
+        ("value", "trouble"),
+        [(0.0, "is singular"), *((v, "holds a weight that is not finite") for v in (math.nan, math.inf))],
+    )
+    def test_are_named_alike_by_all_that_need_them(
+        self, layer, shape: tuple[int, ...], name: str, enabled: bool, value: float, trouble: str
+    ) -> None:
+        flow = spoilt(layer(), shape, value)
+        x = torch.randn(5, *shape, generator=generator())
         with torch.set_grad_enabled(enabled):
-            for call in (flow.log_normalizer, lambda: flow.log_prob(batch(flow))):
-                with pytest.raises(SingularJacobianError, match=r"layer 2 \(Dense\) is singular"):
+            calls = flow.log_normalizer, lambda: flow.log_prob(x), lambda: flow.inverse(x), lambda: flow.sample(5)
+            for call in calls:
+                with pytest.raises(SingularJacobianError, match=rf"^layer 2 \({name}\) {trouble}[,:]"):
                     call()
+
+    @EVERY_MATRIX
+    def test_have_no_inverse_by_themselves_either(self, layer, shape: tuple[int, ...], name: str) -> None:
+        alone = spoilt(layer(), shape, 0.0).layers[2]
+        with pytest.raises(SingularJacobianError, match=f"^{name} is singular, so that it has no inverse"):
+            alone.inverse(torch.randn(5, *shape))
+
+    @pytest.mark.parametrize("where", ["layers.0.bias", "layers.1.log_scale.0.weight", "layers.2.shift"])
+    @torch.no_grad()
+    def test_any_weight_that_is_not_finite_is_named(self, where: str, randomise) -> None:
+        flow = randomise(mixed())
+        flow.log_prob(batch(flow))  # fills the cache
+        flow.get_parameter(where).view(-1)[-1] = math.nan
+        layer = where.rpartition(".")[0].removeprefix("layers.")
+        for call in (lambda: flow.log_prob(batch(flow)), lambda: flow.sample(3)):
+            with pytest.raises(SingularJacobianError, match=rf"^layer {layer} \(\w+\) holds a weight that is not"):
+                call()
+
+    def test_large_weights_are_finite(self) -> None:
+        flow = EBFlow((3,), [Bias((3,))])
+        flow.layers[0].bias.data.fill_(3e38)  # the sum overflows
+        assert flow.log_normalizer() == 0
 
     def test_a_convolution_too(self, randomise) -> None:
         flow = randomise(image())
@@ -495,6 +546,67 @@ class TestSingularLayers:
             flow.log_normalizer()
         flow.layers[0].weight.data.copy_(good)
         assert flow.log_normalizer().isfinite()
+
+
+class TestLostDigits:
+    @pytest.mark.parametrize("matrix", ["lower", "upper", "lu"])
+    def test_an_inverse_that_is_garbage_in_float32_says_so(self, matrix: Matrix) -> None:
+        flow = architectures.multimodal(matrix=matrix)
+        x = torch.randn(50, 10, generator=generator()) * 2.0 ** torch.arange(10)
+        z = flow(x)[0].detach()
+        remedy = r"convert the flow to float64 by flow.double\(\)"
+        with pytest.warns(RuntimeWarning, match=f"^the inverse has lost its digits in float32: .*: {remedy}"):
+            back = flow.inverse(z)
+        assert (back - x).abs().max() > 1e3
+        with pytest.warns(RuntimeWarning, match="^the inverse has lost its digits in float32"):
+            flow.sample(50, generator())
+
+    def test_float64_helps_where_it_can(self) -> None:
+        flow = EBFlow((20,), [Dense(20)])
+        turns = [torch.linalg.qr(torch.randn(20, 20, generator=generator(seed))).Q for seed in (1, 2)]
+        flow.layers[0].weight.data.copy_(turns[0] * torch.logspace(0, -9, 20) @ turns[1])
+        x = torch.randn(50, 20, generator=generator())
+        with pytest.warns(RuntimeWarning, match="digits in float32: there and back, latents change by"):
+            flow.inverse(flow(x)[0])
+        flow, x = flow.double(), x.double()
+        torch.testing.assert_close(flow.inverse(flow(x)[0]), x, rtol=0, atol=1e-5)
+
+    def test_in_float64_the_layers_are_to_blame(self) -> None:
+        flow = architectures.multimodal(matrix="lu").double()
+        with pytest.warns(RuntimeWarning, match="digits in float64: .*its layers are too close to singular"):
+            flow.sample(50, generator())
+
+    def test_an_overflow_counts_as_lost(self) -> None:
+        flow = EBFlow((2,), [ActNorm((2,))])
+        flow.layers[0].log_scale.data.fill_(100.0)
+        with pytest.warns(RuntimeWarning, match="latents change by inf standard deviations"):
+            flow.sample(3, generator())
+
+    def test_latents_that_are_not_finite_are_the_callers(self) -> None:
+        x = dense(2).inverse(torch.tensor([[math.nan, 0.0], [0.0, 1.0]]))
+        assert x.isfinite().all(1).tolist() == [False, True]
+
+    @pytest.mark.parametrize("build", [lambda: architectures.fc((30,), 3), lambda: architectures.cnn((1, 8, 8), 6)])
+    def test_a_sound_inverse_is_silent_whatever_the_size_of_the_data(self, build) -> None:
+        flow = build()
+        for scale in (1e-6, 1.0, 1e6):
+            flow.inverse(flow(scale * torch.randn(20, *flow.shape, generator=generator()))[0])
+        with torch.autocast("cpu", torch.bfloat16):
+            flow.sample(20, generator())
+
+    def test_training_by_samples_pays_no_look(self, randomise) -> None:
+        flow = randomise(dense(3))
+        calls = []
+        flow.layers[1].register_forward_hook(lambda *_: calls.append(1))
+        SML()(flow, batch(flow), generator())
+        assert len(calls) == 1
+
+    def test_batched_derivatives_of_the_inverse_still_work(self, randomise) -> None:
+        flow = randomise(dense(3))
+        jacobian = torch.func.jacrev(lambda z: flow.inverse(z[None])[0])(torch.zeros(3, dtype=DOUBLE))
+        x = flow.inverse(torch.zeros(1, 3, dtype=DOUBLE)).detach()
+        there = torch.autograd.functional.jacobian(lambda x: flow(x[None])[0][0], x[0])
+        torch.testing.assert_close(jacobian @ there, torch.eye(3, dtype=DOUBLE))
 
 
 class TestInverseAndSamples:

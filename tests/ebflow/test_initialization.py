@@ -51,8 +51,27 @@ class TestWhitening:
         assert list(layer.parameters()) == []
 
     def test_a_singular_covariance_is_refused(self) -> None:
-        with pytest.raises(ValueError, match="the covariance of 3 samples in 4 dimensions is singular"):
+        with pytest.raises(ValueError, match="the covariance is singular: 3 samples are too few in 4 dimensions"):
             Whitening(4).initialize(torch.randn(3, 4))
+
+    def test_the_component_that_spoils_a_covariance_is_named(self, skewed: Tensor) -> None:
+        for spoil, message in [
+            (lambda x: x[:, 0] + x[:, 1], r"component 3 depends linearly on others \(0, 1\)"),
+            (lambda x: x[:, 2], r"component 3 depends linearly on others \(2\)"),
+            (lambda x: torch.full_like(x[:, 0], 0.1), "component 3 is 0.1 in all 4000 samples"),
+            (lambda x: 1e-9 * x[:, 3], "variances are too far apart: scale the components"),
+        ]:
+            x = skewed.clone()
+            x[:, 3] = spoil(x)
+            with pytest.raises(ValueError, match=f"the covariance is singular: .*{message}"):
+                Whitening(4).initialize(x)
+
+    @pytest.mark.parametrize("value", [float("nan"), float("inf")])
+    def test_a_number_that_is_not_finite_is_named(self, value: float, flow: EBFlow, skewed: Tensor) -> None:
+        skewed[70, 2] = value
+        for start in (Whitening(4).initialize, flow.initialize, lambda x: from_data(flow, x)):
+            with pytest.raises(ValueError, match=f"the data hold {value} at component 2 of sample 70"):
+                start(skewed)
 
     @pytest.mark.parametrize("dimension", [0, -1])
     def test_a_dimension_is_needed(self, dimension: int) -> None:
@@ -187,3 +206,10 @@ def test_low_energy_adds_the_weighted_mean_energy(flow: EBFlow, skewed: Tensor) 
     loss = LowEnergy(SSM(), 0.25)(flow, skewed, torch.Generator().manual_seed(0))
     plain = SSM()(flow, skewed, torch.Generator().manual_seed(0))
     torch.testing.assert_close(loss - plain, 0.25 * flow.energy(skewed).mean())
+
+
+def test_the_energies_of_denoising_are_those_of_the_noised_samples(flow: EBFlow, skewed: Tensor) -> None:
+    loss = LowEnergy(DSM(0.7), 0.25)(flow, skewed, torch.Generator().manual_seed(0))
+    plain = DSM(0.7)(flow, skewed, torch.Generator().manual_seed(0))
+    noise = torch.randn(skewed.shape, generator=torch.Generator().manual_seed(0), dtype=DOUBLE)
+    torch.testing.assert_close(loss - plain, 0.25 * flow.energy(skewed + 0.7 * noise).mean())

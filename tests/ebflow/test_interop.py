@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import inspect
+import io
 import math
 import textwrap
 import warnings
@@ -354,12 +355,21 @@ def test_maximum_likelihood_of_the_view_is_the_librarys(case: Case, randomise) -
     torch.testing.assert_close(kept, ours, rtol=1e-12, atol=1e-12)
 
 
-@every_constant
-def test_copies_are_independent(case: Case, randomise) -> None:
+def saved_and_loaded(view: EBFlow) -> EBFlow:
+    buffer = io.BytesIO()
+    torch.save(view, buffer)
+    buffer.seek(0)
+    return torch.load(buffer, weights_only=False)
+
+
+@every_layer
+@pytest.mark.parametrize("copied", [copy.deepcopy, saved_and_loaded])
+def test_copies_are_independent(case: Case, copied: Callable[[EBFlow], EBFlow], randomise) -> None:
     view, x = case.view(random_flow(case, randomise)), case.batch()
-    other = copy.deepcopy(view)
+    other = copied(view)
     with torch.no_grad():
         before = view.log_prob(x)
+        assert torch.equal(other.log_prob(x), before)
         for parameter in other.parameters():
             parameter.mul_(1.5)
         assert torch.equal(view.log_prob(x), before)

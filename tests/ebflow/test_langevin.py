@@ -219,6 +219,8 @@ class TestLangevin:
             ({"mask": torch.ones(3)}, r"not torch.float32"),
             ({"covariance": torch.eye(2)}, r"no covariance of shape \(2, 2\)"),
             ({"covariance": -torch.eye(3)}, "not positive definite"),
+            ({"covariance": math.nan * torch.eye(3)}, "the covariance holds numbers that are not finite"),
+            ({"covariance": torch.ones(3, 3), "mask": torch.tensor([True, False, False])}, "not positive definite"),
             ({"step_size": 0.0}, "above 0, not 0.0"),
             ({"step_size": math.nan}, "above 0, not nan"),
             ({"warmup": 1}, "needs log_density"),

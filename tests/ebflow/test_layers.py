@@ -405,10 +405,15 @@ class TestActNormInitialize:
             assert parameter.is_leaf
             assert parameter.requires_grad
 
-    @pytest.mark.parametrize("n", [0, 1])
-    def test_needs_two_values_a_channel(self, n: int) -> None:
-        with pytest.raises(ValueError, match="at least two values"):
-            ActNorm((3,)).initialize(torch.randn(n, 3))
+    def test_an_empty_batch_is_refused(self) -> None:
+        with pytest.raises(ValueError, match="empty batch"):
+            ActNorm((3,)).initialize(torch.randn(0, 3))
+
+    @pytest.mark.parametrize("shape", [(3,), (3, 1, 1)])
+    def test_a_single_value_a_channel_has_no_scale_and_leaves_it_the_identity(self, shape: tuple[int, ...]) -> None:
+        layer, x = ActNorm(shape), torch.randn(1, *shape)
+        layer.initialize(x)
+        torch.testing.assert_close(layer(x)[0], x)
 
     def test_takes_one_image_of_several_pixels(self) -> None:
         layer, x = ActNorm((2, 3, 3)), torch.randn(1, 2, 3, 3)
@@ -418,10 +423,22 @@ class TestActNormInitialize:
     def test_refuses_a_constant_channel_and_stays_as_it_was(self) -> None:
         layer = ActNorm((3,))
         x = torch.randn(8, 3)
-        x[:, 1] = 2.0
-        with pytest.raises(ValueError, match="constant channel"):
+        x[:, 1] = 0.1  # whose standard deviation may be above zero by rounding
+        with pytest.raises(ValueError, match=r"ActNorm cannot start from channel 1, which is 0.1 in all of the batch"):
             layer.initialize(x)
         torch.testing.assert_close(layer(x)[0], x)
+
+    @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+    def test_names_a_number_that_is_not_finite(self, value: float) -> None:
+        x = torch.randn(8, 2, 3, 3)
+        x[5, 1, 0, 2] = value
+        with pytest.raises(ValueError, match=f"the data hold {value} at component 1, 0, 2 of sample 5"):
+            ActNorm((2, 3, 3)).initialize(x)
+
+    def test_a_spread_that_overflows_says_so(self) -> None:
+        x = torch.tensor([[1.0, -3e38], [2.0, 3e38]])
+        with pytest.raises(ValueError, match=r"the spread of channel 1 overflows torch.float32"):
+            ActNorm((2,)).initialize(x)
 
     def test_runs_on_meta(self) -> None:
         layer = ActNorm((3,)).to("meta")
@@ -471,6 +488,19 @@ def test_weights_are_not_loaded_into_a_map_of_other_constants(
         Chain((3,), [own()]).load_state_dict(state, strict=strict)
     same = Chain((3,), [saved()])
     assert same.load_state_dict(state, strict=strict) == ([], [])
+
+
+def test_constants_of_another_layer_are_refused() -> None:
+    with pytest.raises(RuntimeError, match="Logit has 1 constants, the weights those of another layer"):
+        Chain((3,), [Logit(0.5)]).load_state_dict(Chain((3,), [SmoothLeakyReLU(0.5)]).state_dict())
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_a_state_that_was_cast_loads(dtype: torch.dtype) -> None:
+    cast = {name: tensor.to(dtype) for name, tensor in Chain((3,), [SmoothLeakyReLU(0.3)]).state_dict().items()}
+    Chain((3,), [SmoothLeakyReLU(0.3)]).load_state_dict(cast)
+    with pytest.raises(RuntimeError, match=r"alpha = 0\.35"):
+        Chain((3,), [SmoothLeakyReLU(0.35)]).load_state_dict(cast)
 
 
 def test_weights_saved_without_constants_still_load() -> None:

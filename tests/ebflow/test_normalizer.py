@@ -136,8 +136,17 @@ class TestGaussian:
         torch.testing.assert_close(found.factor, factor, atol=0.05, rtol=0)
 
     def test_too_few_samples_are_refused(self) -> None:
-        with pytest.raises(ValueError, match="covariance of 3 samples of 4 components is singular"):
+        with pytest.raises(ValueError, match="covariance is singular: 3 samples are too few in 4 dimensions"):
             Gaussian.fitted(torch.randn(3, 4))
+
+    def test_what_has_no_density_is_named(self) -> None:
+        x = torch.randn(50, 3, generator=generator())
+        x[:, 2] = x[:, 0]
+        with pytest.raises(ValueError, match=r"covariance is singular: component 2 depends linearly on others \(0\)"):
+            Gaussian.fitted(x)
+        x[4, 1] = math.nan
+        with pytest.raises(ValueError, match="the data hold nan at component 1 of sample 4"):
+            Gaussian.fitted(x)
 
 
 @pytest.mark.parametrize("scale", [0.0, -1.0, math.nan, math.inf])
@@ -150,3 +159,13 @@ def test_a_scale_that_is_none_is_refused(scale: float) -> None:
 def test_no_draws_are_refused(estimate) -> None:
     with pytest.raises(ValueError, match="at least one draw, not 0"):
         estimate(random_flow(2), isotropic(2, 1.0), 0)
+
+
+@pytest.mark.parametrize("estimate", [importance_sampling, bridge_sampling])
+def test_what_has_no_standard_error_shows_none(estimate) -> None:
+    flow = random_flow(3)
+    assert math.isnan(estimate(flow, isotropic(3, 1.0), 1, generator()).standard_error)
+    with torch.no_grad():
+        next(flow.parameters())[0, 0] = math.nan
+    told = importance_sampling(flow, isotropic(3, 1.0), 50, generator())
+    assert all(map(math.isnan, (told.log_normalizer, told.standard_error, told.effective_samples)))

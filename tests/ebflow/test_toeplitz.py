@@ -48,11 +48,35 @@ def test_gradcheck() -> None:
     assert torch.autograd.gradcheck(lambda kernel: toeplitz.log_abs_det(kernel, 7, 2), (random_kernel(3, 2),))
 
 
-def test_a_second_derivative_is_refused_and_never_wrong() -> None:
-    kernel = random_kernel(3, 1)
-    (gradient,) = torch.autograd.grad(toeplitz.log_abs_det(kernel, 7, 2), kernel, create_graph=True)
-    with pytest.raises(RuntimeError, match="once_differentiable"):
-        gradient.sum().backward()
+@pytest.mark.parametrize(("size", "channels"), [(3, 2), (5, 1)])
+@pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated:DeprecationWarning")
+def test_second_derivatives_and_forward_mode(size: int, channels: int) -> None:
+    def function(kernel: torch.Tensor) -> torch.Tensor:
+        return toeplitz.log_abs_det(kernel, 7, 2)
+
+    kernel = random_kernel(size, channels)
+    assert torch.autograd.gradcheck(function, (kernel,), check_forward_ad=True, check_batched_forward_grad=True)
+    assert torch.autograd.gradgradcheck(function, (kernel,), check_fwd_over_rev=True)
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:There is a performance drop:UserWarning")
+def test_torch_func_differentiates_as_it_does_the_whole_matrix() -> None:
+    def banded(kernel: torch.Tensor) -> torch.Tensor:
+        return toeplitz.log_abs_det(kernel, 7, 2)
+
+    def whole(kernel: torch.Tensor) -> torch.Tensor:
+        return torch.linalg.slogdet(toeplitz.matrix(kernel, 7, 2)).logabsdet
+
+    kernels = torch.stack([random_kernel(3, 1).detach(), random_kernel(3, 1).detach() + 1])
+    torch.testing.assert_close(torch.func.vmap(banded)(kernels), torch.func.vmap(whole)(kernels))
+    for derivative in (torch.func.grad, torch.func.hessian):
+        torch.testing.assert_close(derivative(banded)(kernels[0]), derivative(whole)(kernels[0]))
+    tangent = (kernels[:1], kernels[1:])
+    torch.testing.assert_close(
+        torch.func.jvp(torch.func.vmap(banded), *((each,) for each in tangent)),
+        torch.func.jvp(torch.func.vmap(whole), *((each,) for each in tangent)),
+    )
 
 
 def test_rows_are_exchanged_where_a_pivot_is_zero() -> None:

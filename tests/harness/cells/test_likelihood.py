@@ -266,7 +266,7 @@ def test_a_test_nll_that_is_not_finite_is_a_divergence(normal: Dataset, fake_met
 
 def test_closed_form_on_singular_data_says_so(normal: Dataset) -> None:
     flat = replace(normal, train=normal.train * torch.tensor([1.0, 0.0]), preprocessing=Identity())
-    with pytest.raises(ValueError, match=r"the covariance of 200 samples in 2 dimensions is singular: use more data"):
+    with pytest.raises(ValueError, match=r"the covariance is singular: component 1 is 0 in all 200 samples"):
         fit("gaussian", flat, Problem(shape=(2,), dtype="float64"))
 
 

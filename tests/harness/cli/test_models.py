@@ -33,6 +33,16 @@ def cell(text: str, method: str, column: str) -> str:
     return next(dict(zip(lines[0], line, strict=True))[column] for line in lines if method in line)
 
 
+def test_samples_that_rounding_has_spoilt_are_told_in_one_line(run: Run) -> None:
+    options = ("--method", "ebflow-lu-ml", "--dataset", "multimodal10", "--max-seconds", "0.01", "--dtype", "float32")
+    run("train", "--architecture", "multimodal", *options, "--save", "model.safetensors")
+    drawn = run("sample", "model.safetensors", "-n", "5", "--output", "samples.csv")
+    assert drawn.status == 0
+    assert drawn.err.startswith("warning: the samples of ebflow-lu-ml are spoilt by rounding in float32: from latent")
+    assert drawn.err.count("\n") == 1
+    assert len(pl.read_csv("samples.csv")) == 5
+
+
 def test_from_a_table_to_likelihoods_and_samples(run: Run, table: pl.DataFrame) -> None:
     trained = run(*TRAIN, "--dataset", "table.csv", "--save", "model.safetensors")
     assert trained.status == 0

@@ -111,6 +111,16 @@ def test_density_is_finite_far_out_in_the_tails(density: SmoothedDensity) -> Non
 
 
 @smoothed
+@pytest.mark.parametrize("size", [1e5, 1e10, 1e20, 1e30])
+def test_far_beyond_the_tails_the_noise_decides(density: SmoothedDensity, size: float) -> None:
+    x = size * torch.tensor([[1.0, 0.0], [-1.0, 0.0]])  # along which all three have the noise's own variance
+    expected = -0.5 * (size / NOISE_STD) ** 2
+    torch.testing.assert_close(density.log_prob(x), torch.full((2,), expected, dtype=torch.float64), rtol=1e-3, atol=0)
+    torch.testing.assert_close(density.score(x)[:, 0], -x[:, 0].double() / NOISE_STD**2, rtol=1e-3, atol=0)
+    assert density.score(x).isfinite().all()
+
+
+@smoothed
 def test_results_are_float64_and_follow_the_generator(density: SmoothedDensity) -> None:
     first = density.sample_clean(5, torch.Generator().manual_seed(7))
     assert torch.equal(first, density.sample_clean(5, torch.Generator().manual_seed(7)))

@@ -227,3 +227,22 @@ def test_importing_harness_is_quick_and_names_come_when_asked_for() -> None:
     assert "FlowDensity" in done.stdout
     with pytest.raises(AttributeError, match=r"module 'harness' has no attribute 'lode_model'"):
         _ = harness.lode_model
+
+
+def test_samples_that_rounding_has_spoilt_are_told(
+    table: np.ndarray, fake_method: Any, fake_model: Any, with_methods: Any, recwarn: pytest.WarningsRecorder
+) -> None:
+    class Inexact(fake_model):
+        off = 0.5
+
+        def to_data(self, z: torch.Tensor) -> torch.Tensor:
+            return super().to_data(z + self.off)
+
+    with_methods(fake_method("fake", Inexact))
+    model = fit(table, "fake", recipe="paper", epochs=1)
+    told = r"^the samples of fake are spoilt by rounding in float64: .* change by 0.5 standard deviations; train in"
+    with pytest.warns(RuntimeWarning, match=told):
+        assert model.sample(100).shape == (100, 3)
+    Inexact.off = 1e-4
+    model.sample(100)
+    assert not recwarn.list

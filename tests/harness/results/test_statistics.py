@@ -168,6 +168,9 @@ def test_holm_by_hand() -> None:
     # Sorted 0.005, 0.01, 0.03, 0.04 times 4, 3, 2, 1, and never less than the one before.
     assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
     assert holm([0.9, 0.8]) == [1.0, 1.0]
+    # One that is not a number leaves the others in their order, and counts as made.
+    assert holm([math.nan, 0.04, 0.01]) == pytest.approx([1.0, 0.08, 0.03])
+    assert holm([0.04, math.nan, 0.01]) == pytest.approx([0.08, 1.0, 0.03])
     assert holm([]) == []
 
 
