@@ -64,8 +64,8 @@ def chain(
         generator: Source of all noise, on x's device.
 
     Raises:
-        ValueError: if mask or covariance do not fit x, the covariance is not positive definite, step_size is not a
-            number above 0, leapfrog is below 1, or there is a warm-up without log_density.
+        ValueError: if mask or covariance do not fit x, the covariance is not symmetric or not positive definite,
+            step_size is not a number above 0, leapfrog is below 1, or there is a warm-up without log_density.
     """
     if not 0 < step_size < math.inf:
         raise ValueError(f"the step size must be a number above 0, not {step_size}")
@@ -214,6 +214,10 @@ def _conditional_factor(x: Tensor, covariance: Tensor, moving: Tensor) -> Tensor
     if covariance.shape != (len(moving), len(moving)):
         raise ValueError(f"samples of {len(moving)} components have no covariance of shape {tuple(covariance.shape)}")
     full = covariance.to(device=x.device, dtype=torch.float64)
+    if not bool(full.isfinite().all()):
+        raise ValueError("the covariance holds numbers that are not finite")
+    if not torch.allclose(full, full.mT, rtol=1e-4, atol=1e-6 * float(full.abs().max())):
+        raise ValueError("the covariance is not symmetric: a factor or a transform of it is no covariance")
     held = ~moving
     conditional = full[moving][:, moving]
     if bool(held.any()):
@@ -221,8 +225,6 @@ def _conditional_factor(x: Tensor, covariance: Tensor, moving: Tensor) -> Tensor
         if bool(torch.linalg.cholesky_ex(full[held][:, held]).info):
             raise ValueError("the covariance is not positive definite")
         conditional = conditional - across.mT @ torch.linalg.solve(full[held][:, held], across)
-    if not bool(full.isfinite().all()):
-        raise ValueError("the covariance holds numbers that are not finite")
     factor, trouble = torch.linalg.cholesky_ex(conditional)
     if bool(trouble):
         raise ValueError("the covariance is not positive definite")

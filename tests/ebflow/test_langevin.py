@@ -218,6 +218,7 @@ class TestLangevin:
             ({"mask": torch.ones(2, dtype=torch.bool)}, r"boolean of the samples' shape \(3,\)"),
             ({"mask": torch.ones(3)}, r"not torch.float32"),
             ({"covariance": torch.eye(2)}, r"no covariance of shape \(2, 2\)"),
+            ({"covariance": torch.ones(3, 3).tril() + torch.eye(3)}, "not symmetric"),
             ({"covariance": -torch.eye(3)}, "not positive definite"),
             ({"covariance": math.nan * torch.eye(3)}, "the covariance holds numbers that are not finite"),
             ({"covariance": torch.ones(3, 3), "mask": torch.tensor([True, False, False])}, "not positive definite"),
