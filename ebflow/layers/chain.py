@@ -37,7 +37,7 @@ class Chain(VaryingLayer):
         self.latent_shape = latent_shape
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        varying = x.new_zeros(len(x))
+        varying = x.new_zeros(x.shape[0])  # not len(x), which `torch.export` would take for a constant
         for layer in self.layers:
             x, log_det = layer(x)
             varying = varying + log_det

@@ -72,10 +72,10 @@ class Reshape(Rearrangement):
         self.before, self.after = tuple(before), tuple(after)
 
     def linear(self, x: Tensor) -> Tensor:
-        return x.reshape(len(x), *self.after)
+        return x.reshape(x.shape[0], *self.after)
 
     def inverse(self, y: Tensor) -> Tensor:
-        return y.reshape(len(y), *self.before)
+        return y.reshape(y.shape[0], *self.before)
 
     def output_shape(self, shape: Shape) -> Shape:
         require_shape(self, shape, self.before)

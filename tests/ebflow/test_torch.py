@@ -331,3 +331,11 @@ def test_a_second_backward_goes_through_density_and_score() -> None:
     squares = [score.square().sum() for score in (gradient, flow.score(x))]
     torch.testing.assert_close(*(torch.autograd.grad(square, x)[0] for square in squares))
     assert math.isfinite(float(squares[0].detach()))
+
+
+@pytest.mark.parametrize("name", ["fc", "whitened fc", "toy", "multimodal"])
+def test_an_exported_flow_takes_batches_of_any_size(name: str) -> None:
+    flow = built(name)
+    exported = torch.export.export(flow, (batch(flow),), dynamic_shapes=({0: torch.export.Dim("batch")},)).module()
+    x = batch(flow, 7)
+    torch.testing.assert_close(exported(x), flow(x))
