@@ -120,13 +120,31 @@ def _interpreter() -> list[_Setting]:
         os.environ.update(variables)
 
     return [
-        _Setting("the warnings filters", lambda: list(warnings.filters), set_filters),
+        _Setting("the warnings filters", lambda: list(warnings.filters), set_filters, _same_for_all),
         _Setting("signal handlers", handlers, set_handlers),
         _Setting("the root logger", logs, set_logs),
-        _Setting("environment variables", lambda: dict(os.environ), set_environment),
+        _Setting("environment variables", lambda: dict(os.environ), set_environment, _same_to_others),
         _Setting("sys.path", lambda: list(sys.path), lambda path: sys.path.__setitem__(slice(None), path)),
         _Setting("the recursion limit", sys.getrecursionlimit, sys.setrecursionlimit),
     ]
+
+
+def _same_for_all(filters: list[Any], others: list[Any]) -> bool:
+    """Compare filters of Python's own categories; many a library adds one for a warning of its own when it is used."""
+
+    def of_all(filters: list[Any]) -> list[Any]:
+        return [each for each in filters if not each[1] and not each[3] and each[2].__module__ == "builtins"]
+
+    return of_all(filters) == of_all(others)
+
+
+def _same_to_others(now: dict[str, str], before: dict[str, str]) -> bool:
+    """Compare the variables that were there, and those that numerical libraries read; a library may add its own."""
+    added = now.keys() - before.keys()
+    return before.items() <= now.items() and not any(name.startswith(_READ_BY_ALL) for name in added)
+
+
+_READ_BY_ALL = ("OMP_", "MKL_", "OPENBLAS_", "CUDA_", "CUBLAS_", "PYTHON", "PYTORCH_", "HARNESS_")
 
 
 def _random_states() -> list[_Setting]:

@@ -10,6 +10,7 @@ from harness.conformance.checks import (  # noqa: F401  they register themselves
     learning,
     persistence,
     probability,
+    process,
     training_steps,
 )
 

@@ -56,11 +56,8 @@ def weights_gradient(subject: Subject) -> None:
 
 
 def _is_its_own(subject: Subject, problem: Problem, model: Model, loss: _Value) -> None:
-    try:
-        _beside_differences(subject, problem, model, loss, "")
-    except Broken:
-        return
-    raise Broken(f"own_gradient is declared, and the gradient is the derivative of the loss ({problem.architecture})")
+    if _Slopes(subject, problem, model, loss).first_gap() is None:
+        raise Broken(f"own_gradient is declared, and the gradient is the derivative of the loss ({problem.architecture})")
 
 
 def _problems(subject: Subject) -> Iterator[Problem]:
@@ -91,72 +88,86 @@ def _train(model: Model, x: Tensor) -> None:
 
 
 def _beside_differences(subject: Subject, problem: Problem, model: Model, value: _Value, what: str) -> None:
-    """Compare gradients with central differences along a random direction; a period is over before either is taken."""
-    period = subject.method.period(problem)
-    start = subject.afresh(problem, model)  # with the memory that the model has before its gradients are taken
-    start.module.train(model.module.training)
-    tolerance = _TOLERANCE if subject.method.exact_log_prob else _OF_ESTIMATES
-    generator = torch.Generator().manual_seed(6)
-    directions = [torch.randn(p.shape, generator=generator, dtype=p.dtype) for _, p in parameters(model)]
-    for call in range(2 * period - 1):
-        gradients = _gradients(model, value)
-        if call < period - 1:
-            continue
-        length = math.sqrt(sum(float(gradient.square().sum()) for gradient in gradients))
-        if not math.isfinite(length):
-            raise Broken(f"{what}: the gradient is not finite")
-        along, slope = _along(subject, problem, start, value, gradients, directions)
-        if not abs(along - slope) <= tolerance * length:
-            place = f", {call - period + 2} calls after the weights changed" if period > 1 else ""
-            worst = _worst(subject, problem, start, value, gradients, directions)
-            raise Broken(f"{what}{place}: along a random direction {along:.6g} instead of {slope:.6g}; {worst}")
+    slopes = _Slopes(subject, problem, model, value)
+    if (gap := slopes.first_gap()) is None:
+        return
+    call, gradients = gap
+    place = f", {call + 1} calls after the weights changed" if slopes.period > 1 else ""
+    along, slope = slopes.along(gradients)
+    name, of_name, slope_of_name = slopes.furthest_off(gradients)
+    raise Broken(
+        f"{what}{place}: along a random direction {along:.6g} instead of {slope:.6g}; the gradient of {name} is "
+        f"furthest off, {of_name:.6g} instead of {slope_of_name:.6g}"
+    )
 
 
-def _gradients(model: Model, value: _Value) -> list[Tensor]:
+class _Slopes:
+    """The derivatives of a value along random directions in the space of the weights, by central differences.
+
+    Where steps are not alike, a value and a gradient are taken when a whole period has gone by since the weights moved.
+
+    Args:
+        subject: The method under test.
+        problem: Problem of the model.
+        model: Model at whose weights the derivatives are taken, in the mode that it is in.
+        value: Function from a model to the scalar to differentiate.
+    """
+
+    def __init__(self, subject: Subject, problem: Problem, model: Model, value: _Value) -> None:
+        self.subject, self.problem, self.model, self.value = subject, problem, model, value
+        self.period = subject.method.period(problem)
+        self.start = subject.afresh(problem, model)  # with the memory that the model has before its gradients are taken
+        generator = torch.Generator().manual_seed(6)
+        self.directions = [torch.randn(p.shape, generator=generator, dtype=p.dtype) for _, p in parameters(model)]
+        self._of_all: list[float] = []
+
+    def first_gap(self) -> tuple[int, list[Tensor]] | None:
+        """Return the number and the gradients of the first call whose gradients are not the derivatives, or None."""
+        tolerance = _TOLERANCE if self.subject.method.exact_log_prob else _OF_ESTIMATES
+        for call in range(2 * self.period - 1):
+            gradients = gradients_left(self.model, self.value)
+            length = math.sqrt(sum(float(gradient.square().sum()) for gradient in gradients))
+            if call < self.period - 1 and math.isfinite(length):
+                continue
+            along, slope = self.along(gradients)
+            if not abs(along - slope) <= tolerance * length:
+                return call, gradients
+        return None
+
+    def along(self, gradients: list[Tensor], only: int | None = None) -> tuple[float, float]:
+        """Return the derivative by the gradients, and the nearest central difference; of one parameter if told."""
+        directions = [d if only in (None, at) else torch.zeros_like(d) for at, d in enumerate(self.directions)]
+        along = sum(float((g * d).sum()) for g, d in zip(gradients, directions, strict=True))
+        if only is not None:
+            return along, self._slope(directions, _STEPS[1])
+        self._of_all = self._of_all or [self._slope(directions, step) for step in _STEPS]
+        return along, min(self._of_all, key=lambda slope: abs(slope - along))
+
+    def furthest_off(self, gradients: list[Tensor]) -> tuple[str, float, float]:
+        """Return the name of the parameter whose gradient is off furthest, its derivative, and the right one."""
+        told = [(name, *self.along(gradients, at)) for at, (name, _) in enumerate(parameters(self.model))]
+        return max(told, key=lambda one: abs(one[1] - one[2]))
+
+    def _slope(self, directions: list[Tensor], step: float) -> float:
+        ahead, behind = (self._displaced(directions, sign * step) for sign in (1, -1))
+        return (ahead - behind) / (2 * step)
+
+    def _displaced(self, directions: list[Tensor], step: float) -> float:
+        moved = self.subject.afresh(self.problem, self.start)
+        moved.module.train(self.model.module.training)
+        with torch.no_grad():
+            for (_, parameter), direction in zip(parameters(moved), directions, strict=True):
+                parameter.add_(direction, alpha=step)
+        values = [float(self.value(moved).detach()) for _ in range(self.period)]
+        return values[-1]
+
+
+def gradients_left(model: Model, value: _Value) -> list[Tensor]:
     """Return what a backward pass leaves in the parameters."""
     for _, parameter in parameters(model):
         parameter.grad = None
     value(model).backward()
     return [torch.zeros_like(p) if p.grad is None else p.grad.clone() for _, p in parameters(model)]
-
-
-def _along(
-    subject: Subject, problem: Problem, start: Model, value: _Value, gradients: list[Tensor], directions: list[Tensor]
-) -> tuple[float, float]:
-    """Return the derivative along a direction by the gradients, and the nearest of the central differences."""
-    along = sum(float((gradient * direction).sum()) for gradient, direction in zip(gradients, directions, strict=True))
-    slopes = []
-    for step in _STEPS:
-        ahead, behind = (_displaced(subject, problem, start, value, directions, sign * step) for sign in (1, -1))
-        slopes.append((ahead - behind) / (2 * step))
-    return along, min(slopes, key=lambda slope: abs(slope - along))
-
-
-def _displaced(
-    subject: Subject, problem: Problem, start: Model, value: _Value, directions: list[Tensor], step: float
-) -> float:
-    """Return the value of a model made afresh whose weights are moved along a direction."""
-    moved = subject.afresh(problem, start)
-    moved.module.train(start.module.training)
-    with torch.no_grad():
-        for (_, parameter), direction in zip(parameters(moved), directions, strict=True):
-            parameter.add_(direction, alpha=step)
-    values = [float(value(moved).detach()) for _ in range(subject.method.period(problem))]
-    return values[-1]
-
-
-def _worst(
-    subject: Subject, problem: Problem, start: Model, value: _Value, gradients: list[Tensor], directions: list[Tensor]
-) -> str:
-    """Say which parameter's gradient is off furthest."""
-    gaps = {}
-    for index, (name, _) in enumerate(parameters(start)):
-        alone = [d if place == index else torch.zeros_like(d) for place, d in enumerate(directions)]
-        along, slope = _along(subject, problem, start, value, gradients, alone)
-        gaps[name] = (abs(along - slope), along, slope)
-    name = max(gaps, key=lambda name: gaps[name][0])
-    _, along, slope = gaps[name]
-    return f"the gradient of {name} is furthest off, {along:.6g} instead of {slope:.6g}"
 
 
 @check(
@@ -178,7 +189,7 @@ def training_step(subject: Subject) -> None:
 
 
 def _one_step(subject: Subject, problem: Problem, model: Model, x: Tensor, where: str) -> None:
-    gradients = _gradients(model, _loss(x))
+    gradients = gradients_left(model, _loss(x))
     squares = sum(float(gradient.square().sum()) for gradient in gradients)
     size = abs(float(_loss(x)(subject.afresh(problem, model)).detach()))
     rate = 1e-7 * (1 + size) / squares
@@ -209,7 +220,7 @@ def _beside_reference(subject: Subject, residual: bool) -> None:
         return  # another parametrisation of the same layers takes other steps
     (-fc_log_prob(layers, x, residual).mean()).backward()
     model.module.train()
-    for (_, parameter), gradient in zip(parameters(model), _gradients(model, _loss(x)), strict=True):
+    for (_, parameter), gradient in zip(parameters(model), gradients_left(model, _loss(x)), strict=True):
         parameter.data.sub_(gradient, alpha=0.01)
     model.after_step()
     for index, (ours, theirs) in enumerate(zip(layers, model.linear_layers(), strict=True)):
