@@ -167,6 +167,11 @@ def _torch_settings() -> list[_Setting]:
     import torch
     from torch.distributions import Distribution
 
+    def default_device() -> torch.device:
+        # torch.get_default_device tells that of a context around the call, such as that of a build on the meta device.
+        context = getattr(torch._GLOBAL_DEVICE_CONTEXT, "device_context", None)
+        return torch.device("cpu") if context is None else context.device
+
     def set_device(device: torch.device) -> None:
         # A default device that is set costs every new tensor a detour, so cpu is left unset.
         torch.set_default_device(None if device.type == "cpu" else device)
@@ -178,7 +183,7 @@ def _torch_settings() -> list[_Setting]:
     algorithms = torch.are_deterministic_algorithms_enabled, torch.use_deterministic_algorithms
     return [
         _Setting("the default dtype", torch.get_default_dtype, torch.set_default_dtype, fresh=torch.float32),
-        _Setting("the default device", torch.get_default_device, set_device, fresh=torch.device("cpu")),
+        _Setting("the default device", default_device, set_device, fresh=torch.device("cpu")),
         _Setting("the gradient mode", torch.is_grad_enabled, torch.set_grad_enabled, fresh=True),
         _Setting("anomaly mode", anomaly, lambda modes: torch.autograd.set_detect_anomaly(*modes), fresh=(False, True)),
         _Setting("warning every time", torch.is_warn_always_enabled, torch.set_warn_always, fresh=False),

@@ -151,7 +151,8 @@ def _use_another(subject: Subject, problem: Problem) -> None:
     with torch.no_grad():
         log_prob(model, x)
         if subject.method.samples:
-            model.to_data(model.to_latent(x)[0])
+            where = f"{problem.architecture}, a model of another seed or size: to_data of to_latent"
+            closely(model.to_data(model.to_latent(x)[0]), x, 1e-4, where)
 
 
 @check(

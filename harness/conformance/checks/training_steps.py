@@ -126,7 +126,7 @@ class _Slopes:
         tolerance = _TOLERANCE if self.subject.method.exact_log_prob else _OF_ESTIMATES
         for call in range(2 * self.period - 1):
             gradients = gradients_left(self.model, self.value)
-            length = math.sqrt(sum(float(gradient.square().sum()) for gradient in gradients))
+            length = _length(gradients)
             if call < self.period - 1 and math.isfinite(length):
                 continue
             along, slope = self.along(gradients)
@@ -190,7 +190,7 @@ def training_step(subject: Subject) -> None:
 
 def _one_step(subject: Subject, problem: Problem, model: Model, x: Tensor, where: str) -> None:
     gradients = gradients_left(model, _loss(x))
-    squares = sum(float(gradient.square().sum()) for gradient in gradients)
+    squares = _length(gradients) ** 2
     size = abs(float(_loss(x)(subject.afresh(problem, model)).detach()))
     rate = 1e-7 * (1 + size) / squares
     with torch.no_grad():
@@ -199,11 +199,18 @@ def _one_step(subject: Subject, problem: Problem, model: Model, x: Tensor, where
     stepped = [parameter.detach().clone() for _, parameter in parameters(model)]
     model.after_step()
     moved = [after.detach() - before for (_, after), before in zip(parameters(model), stepped, strict=True)]
-    beyond = math.sqrt(sum(float(move.square().sum()) for move in moved))
+    beyond = _length(moved)
+    left = _length([move - rate * gradient for move, gradient in zip(moved, gradients, strict=True)])
+    if not left > 1e-3 * rate * math.sqrt(squares):
+        raise Broken(f"{where}: after_step undoes the step, all but {left:.2g} of {rate * math.sqrt(squares):.2g}")
     # A constraint is restored by at most as much as the step broke it; a power iteration goes on in an estimate.
     allowed = rate * math.sqrt(squares) * (1 + 1e-6) if subject.method.exact_log_prob else math.inf
     if not beyond <= allowed:
         raise Broken(f"{where}: after_step moves the weights by {beyond:.2g}, the step itself by {allowed:.2g}")
+
+
+def _length(tensors: list[Tensor]) -> float:
+    return math.sqrt(sum(float(tensor.square().sum()) for tensor in tensors))
 
 
 def _beside_reference(subject: Subject, residual: bool) -> None:
