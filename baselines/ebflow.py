@@ -75,7 +75,9 @@ toy take that of fc, for want of a training of theirs.
 
 _OTHER_PAPERS = {"aml": "", "snl": "https://arxiv.org/abs/2503.07021", "lcss": "https://arxiv.org/abs/2412.03962"}
 
-_SAMPLED = "the gradient of log Z is estimated at samples, which move with the weights while the gradient holds them still"
+_SAMPLED = (
+    "the gradient of log Z is estimated at samples, which move with the weights while the gradient holds them still"
+)
 
 # Products of a layer: DSM makes one forward and one back for the score, and the backward pass makes two of each. SSM
 # carries a tangent beside x; Taylor mode and FDSSM have three rows a sample. SML runs on data and samples, 2 B rows

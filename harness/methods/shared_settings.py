@@ -179,6 +179,10 @@ def _torch_settings() -> list[_Setting]:
     def anomaly() -> tuple[bool, bool]:
         return torch.is_anomaly_enabled(), torch.is_anomaly_check_nan_enabled()
 
+    def flushes_denormals() -> bool:
+        return sys.float_info.min / 2 == 0  # torch has no function that tells it, but the processor does
+
+    libraries = ("mkldnn.enabled", "cudnn.enabled", "cudnn.benchmark", "cudnn.deterministic", "cudnn.allow_tf32")
     products = torch.get_float32_matmul_precision, torch.set_float32_matmul_precision
     algorithms = torch.are_deterministic_algorithms_enabled, torch.use_deterministic_algorithms
     return [
@@ -205,13 +209,10 @@ def _torch_settings() -> list[_Setting]:
         _Setting("the number of threads", torch.get_num_threads, torch.set_num_threads),
         _Setting("the precision of float32 products", *products),
         _Setting("the use of deterministic algorithms", *algorithms),
-        # There is no function that tells it, but the processor does.
-        _Setting(
-            "the flushing of denormal numbers", lambda: sys.float_info.min / 2 == 0, torch.set_flush_denormal, fresh=False
-        ),
+        _Setting("the flushing of denormal numbers", flushes_denormals, torch.set_flush_denormal, fresh=False),
         *(
             _Setting(f"torch.backends.{name}", *_attribute(getattr(torch.backends, library), attribute))
-            for name in ("mkldnn.enabled", "cudnn.enabled", "cudnn.benchmark", "cudnn.deterministic", "cudnn.allow_tf32")
+            for name in libraries
             for library, attribute in [name.split(".")]
         ),
         # zuko changes them: https://github.com/probabilists/zuko, distributions.py.

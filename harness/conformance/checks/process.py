@@ -7,6 +7,7 @@ import io
 import multiprocessing
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from multiprocessing.connection import Connection
 
 import torch
@@ -73,7 +74,7 @@ def _made_first(connection: Connection, subject: Subject) -> None:
 @torch.no_grad()
 def _numbers(subject: Subject) -> dict[str, Tensor]:
     """Return the start of a model of every architecture, and what it computes; no gradient is taken."""
-    numbers = {}
+    numbers: dict[str, Tensor] = {}
     for problem in subject.one_of_each():
         model, x, where = subject.started(problem), draw(problem), problem.architecture
         state = model.module.state_dict()
@@ -95,13 +96,8 @@ def two_models(subject: Subject) -> None:
     """Train a model alone, and train it again while others are built, trained and used between its steps."""
     for problem in map(subject.periodic, subject.one_of_each()):
         alone = _life(subject, problem, lambda: None)
-        others = [problem.replace(seed=3), *subject.of_architecture(problem.architecture)[:1]]
-
-        def between(others: list[Problem] = others) -> None:
-            for other in others:
-                _use_another(subject, other)
-
-        beside = _life(subject, problem, between)
+        _use_another(subject, subject.of_architecture(problem.architecture)[0])
+        beside = _life(subject, problem, partial(_use_another, subject, problem.replace(seed=3)))
         for name, value in beside.items():
             closely(value, alone[name], 1e-12, f"{problem.architecture}: {name}, beside other models")
 
@@ -156,8 +152,8 @@ def _use_another(subject: Subject, problem: Problem) -> None:
 
 
 @check(
-    "No call changes a setting that all code shares (torch's defaults and modes, numpy's error state, warnings filters, "
-    "environment variables and so on), or the random states of torch, numpy and Python",
+    "No call changes a setting that all code shares (torch's defaults and modes, numpy's error state, warnings "
+    "filters, environment variables and so on), or the random states of torch, numpy and Python",
     "noise comes from torch.randn, numpy or random without the given generator, or a setting is made and left on",
     first=True,
 )

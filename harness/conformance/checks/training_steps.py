@@ -13,7 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from harness.conformance.catalogue import check
 from harness.conformance.checks.learning import fc_log_prob, shared_layers
-from harness.conformance.subject import Broken, Inapplicable, Subject, closely, draw, parameters
+from harness.conformance.subject import Broken, Subject, closely, draw, parameters
 from harness.methods import Model, Problem, SharedWeights, Stateful
 from harness.methods.density import log_prob
 from harness.training.configuration import TrainingConfig
@@ -43,7 +43,7 @@ def weights_gradient(subject: Subject) -> None:
         for seed in range(2 if dense else 1):
             model = subject.model(problem, seed, largest_scale=1.5 if dense else 0.3)
             if subject.method.exact_log_prob:
-                _beside_differences(subject, problem, model, lambda model: -log_prob(model, x).mean(), f"{where}: NLL")
+                _beside_differences(subject, problem, model, _nll(x), f"{where}: NLL")
             model.module.train()
             if subject.method.own_gradient:
                 _is_its_own(subject, problem, model, _loss(x))
@@ -57,7 +57,9 @@ def weights_gradient(subject: Subject) -> None:
 
 def _is_its_own(subject: Subject, problem: Problem, model: Model, loss: _Value) -> None:
     if _Slopes(subject, problem, model, loss).first_gap() is None:
-        raise Broken(f"own_gradient is declared, and the gradient is the derivative of the loss ({problem.architecture})")
+        raise Broken(
+            f"own_gradient is declared, and the gradient is the derivative of the loss ({problem.architecture})"
+        )
 
 
 def _problems(subject: Subject) -> Iterator[Problem]:
@@ -70,6 +72,10 @@ def _problems(subject: Subject) -> Iterator[Problem]:
         if subject.method.is_papers_fc:
             yield problem.replace(layers=1)
             yield problem.replace(residual=True)
+
+
+def _nll(x: Tensor) -> _Value:
+    return lambda model: -log_prob(model, x).mean()
 
 
 def _loss(x: Tensor) -> _Value:
@@ -260,7 +266,7 @@ class _Operations(TorchDispatchMode):
     """Counts the operations of torch by their names."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]  # torch's class has no types
         self.counts: Counter[str] = Counter()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:

@@ -274,15 +274,16 @@ class OrderOfTheFirstModel(Right):
                 self.module[0].weight.copy_(torch.eye(self.dimension)[order])
 
 
+_INVERSES: dict[tuple, torch.Tensor] = {}
+
+
 @mutant("two-models")
 class InversesOfAllModels(_Kept):
-    """Rightly cleared by everything that one model does; the dictionary is that of the class."""
-
-    shared: dict = {}
+    """Rightly cleared by everything that one model does; the dictionary is that of all models."""
 
     def __init__(self, problem):
         super().__init__(problem)
-        self.kept = self.shared
+        self.kept = _INVERSES
 
     def key(self, index, layer):
         return index, self.dimension, layer.weight.dtype, layer.weight.device
