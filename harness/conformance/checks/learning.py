@@ -174,8 +174,10 @@ def equal_weights(subject: Subject) -> None:
         x = draw(problem)
         read = fc_log_prob(model.linear_layers(), x, residual)
         closely(log_prob(model, x), read, 1e-9, f"residual={residual}, with the weights of linear_layers")
-        layers = shared_layers(method)
+        layers, trained = shared_layers(method), dict(parameters(model))
         model.load_linear_layers(layers)
+        if replaced := [name for name, parameter in parameters(model) if parameter is not trained.get(name)]:
+            raise Broken(f"load_linear_layers puts another parameter in the place of {replaced[0]}; copy into it")
         closely(log_prob(model, x), fc_log_prob(layers, x, residual), 1e-9, f"residual={residual}")
         for index, (given, back) in enumerate(zip(layers, model.linear_layers(), strict=True)):
             for name, expected, actual in zip(("W", "b"), given, back, strict=True):

@@ -140,15 +140,16 @@ def _use_another(subject: Subject, problem: Problem) -> None:
     if subject.method.iterative:
         model.init_batch(x)
         model.module.train()
-        Trainer(model, TrainingConfig(learning_rate=0.01), torch.Generator().manual_seed(5)).step(x[:7])
+        config = TrainingConfig(optimizer="adam", learning_rate=1e-3)
+        Trainer(model, config, torch.Generator().manual_seed(5)).step(x[:7])
     else:
         closed_form(model).fit([x])
     model.module.eval()
     with torch.no_grad():
-        log_prob(model, x)
+        z = model.to_latent(x)[0]
         if subject.method.samples:
             where = f"{problem.architecture}, a model of another seed or size: to_data of to_latent"
-            closely(model.to_data(model.to_latent(x)[0]), x, 1e-4, where)
+            closely(model.to_data(z), x, 1e-2, where)
 
 
 @check(

@@ -36,7 +36,7 @@ _Value = Callable[[Model], Tensor]
 def weights_gradient(subject: Subject) -> None:
     subject.needs_training()
     for problem in _problems(subject):
-        x = draw(problem)
+        x = draw(problem, problem.batch)
         where = f"{problem.architecture}, D = {problem.dimension}, L = {problem.layers}"
         where += ", residual" if problem.residual else ""
         dense = subject.method.linear == "dense"
@@ -68,7 +68,7 @@ def _problems(subject: Subject) -> Iterator[Problem]:
         yield subject.periodic(problem)
     if "fc" in subject.method.architectures:
         problem = subject.periodic(subject.of_architecture("fc")[-1])
-        yield problem.replace(layers=2)
+        yield problem.replace(layers=2, shape=(12,), batch=130)
         if subject.method.is_papers_fc:
             yield problem.replace(layers=1)
             yield problem.replace(residual=True)
@@ -202,8 +202,11 @@ def _one_step(subject: Subject, problem: Problem, model: Model, x: Tensor, where
     with torch.no_grad():
         for (_, parameter), gradient in zip(parameters(model), gradients, strict=True):
             parameter.sub_(gradient, alpha=rate)
-    stepped = [parameter.detach().clone() for _, parameter in parameters(model)]
+    trained = dict(parameters(model))
+    stepped = [parameter.detach().clone() for parameter in trained.values()]
     model.after_step()
+    if replaced := [name for name, parameter in parameters(model) if parameter is not trained.get(name)]:
+        raise Broken(f"{where}: after_step puts another parameter in the place of {replaced[0]}, and none is trained")
     moved = [after.detach() - before for (_, after), before in zip(parameters(model), stepped, strict=True)]
     beyond = _length(moved)
     left = _length([move - rate * gradient for move, gradient in zip(moved, gradients, strict=True)])
@@ -259,7 +262,7 @@ def period(subject: Subject) -> None:
 
 _SHORT = 3  # steps
 _MOST_STEPS = 105
-_MOST_OPERATIONS = 30_000
+_MOST_OPERATIONS = 15_000
 
 
 class _Operations(TorchDispatchMode):
@@ -321,7 +324,14 @@ def _repeats(subject: Subject, problem: Problem, steps: int) -> None:
     """Compare every step with the one a period before; a first period may be unlike the others."""
     x = draw(problem)
     trainer = _trainer(subject, problem, 1e-3)
-    work = [_work(trainer, x, same_noise=True) for _ in range(3 * steps + 1)]
+    work = []
+    for _ in range(3 * steps + 1):
+        work.append(_work(trainer, x, same_noise=True))
+        if len(work) == steps + 2:  # a validation is no step
+            trainer.model.module.eval()
+            with torch.no_grad():
+                log_prob(trainer.model, x)
+            trainer.model.module.train()
     where = f"{problem.architecture}, refresh={steps}"
     if steps > 1 and all(counts == work[steps] for counts in work[steps:]):
         raise Broken(f"{where}: all steps do the same work, though a period is declared")

@@ -145,6 +145,22 @@ class RoundedInAfterStep(Right):
                 parameter.copy_(parameter.bfloat16())
 
 
+@mutant("training-step")
+class AnotherParameter(Right):
+    """The optimiser goes on with the parameter that was replaced."""
+
+    def after_step(self):
+        for layer in self.module:
+            layer.weight = nn.Parameter(layer.weight.detach().clamp(-5, 5))
+
+
+@mutant("equal-weights")
+class LoadedAsAnotherParameter(Right):
+    def load_linear_layers(self, layers):
+        for layer, (weight, bias) in zip(self.module, layers, strict=True):
+            layer.weight, layer.bias = nn.Parameter(weight.clone()), nn.Parameter(bias.clone())
+
+
 # What is kept outlives the weights.
 
 
@@ -240,6 +256,40 @@ class SamplesOfAnAverage(Right):
         if self.average is None or self.average.dtype != z.dtype:
             return super().to_data(z)
         return super().to_data(z + self.average[-1] - self.module[-1].bias)
+
+
+@mutant("after-training")
+class AnswersKept(Right):
+    """What was computed for a tensor is returned when the same one comes again, as transforms with cache_size=1 do."""
+
+    def __init__(self, problem):
+        super().__init__(problem)
+        self.asked, self.answer = None, None
+
+    def to_latent(self, x):
+        if torch.is_grad_enabled():
+            return super().to_latent(x)
+        if self.asked is not x:
+            self.asked, self.answer = x, super().to_latent(x)
+        return self.answer
+
+
+@mutant("modes")
+class AverageInEvaluation(Right):
+    """In evaluation mode the last bias is an average of its own, which the state dict holds."""
+
+    def __init__(self, problem):
+        super().__init__(problem)
+        self.module.register_buffer("average", torch.ones(self.dimension))
+
+    def after_step(self):
+        self.module.average.lerp_(self.module[-1].bias.detach(), 0.5 if self.module.training else 1.0)
+
+    def to_latent(self, x):
+        z, log_det = super().to_latent(x)
+        if self.module.training:
+            return z, log_det
+        return z - self.module[-1].bias + self.module.average, log_det
 
 
 # What an earlier model or call leaves behind.
@@ -475,6 +525,13 @@ class GradientOnlyWhenFresh(AmortisedEnergy):
 
     def kept_log_det(self, value, gradient, weight):
         return super().kept_log_det(value, gradient * (self.age % self.period == 1), weight)
+
+
+@mutant("period", **AMORTISED)
+class ValidationsCount(AmortisedEnergy):
+    def to_latent(self, x, determinants=True):
+        self.age += determinants
+        return super().to_latent(x, determinants)
 
 
 @mutant("resume", **AMORTISED)
