@@ -269,7 +269,7 @@ class _Operations(TorchDispatchMode):
     """Counts the operations of torch by their names."""
 
     def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]  # torch's class has no types
+        super().__init__()  # type: ignore[no-untyped-call]  # the class has no types in torch
         self.counts: Counter[str] = Counter()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
