@@ -75,6 +75,10 @@ toy take that of fc, for want of a training of theirs.
 
 _OTHER_PAPERS = {"aml": "", "snl": "https://arxiv.org/abs/2503.07021", "lcss": "https://arxiv.org/abs/2412.03962"}
 
+_SAMPLED = (
+    "the gradient of log Z is estimated at samples, which move with the weights while the gradient holds them still"
+)
+
 # Products of a layer: DSM makes one forward and one back for the score, and the backward pass makes two of each. SSM
 # carries a tangent beside x; Taylor mode and FDSSM have three rows a sample. SML runs on data and samples, 2 B rows
 # forward and back; drawing them is an LU and two triangular solves of B rows. SNL runs on data and four draws a sample,
@@ -90,6 +94,7 @@ METHODS = [
         raw_pixels=True,
         fc_cost=cost,
         periods=PERIODS if name == "aml" else {},
+        own_gradient=_SAMPLED if name == "sml" else "",
         summary=summary,
         paper=_OTHER_PAPERS.get(name, "https://arxiv.org/abs/2305.15267"),
     )

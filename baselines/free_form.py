@@ -109,6 +109,7 @@ METHODS = [
         # Forward: encoder, decoder, one tangent each; backward: two products of all but the decoder's tangent. The
         # data, the tangent that comes from the decoder and v need no gradient.
         fc_cost=LayerCost(10, saved=3),
+        own_gradient="the decoder's tangent counts as constant, so that the surrogate has the gradient of log|det|",
         summary="maximum likelihood with log|det| estimated by a decoder: no determinant, twice the weights",
     )
 ]

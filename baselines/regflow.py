@@ -96,6 +96,7 @@ METHODS = [
         requires=("zuko.utils",),
         architectures=("fc", "toy"),
         own_start="starts as its library does behind a fixed whitening, since it is no network of linear layers",
+        own_gradient="the pairs count as constants while the velocity that made them is trained in the same step",
         summary="spline couplings fitted by least squares to a velocity's pairs, which is trained in the same steps",
         paper="https://arxiv.org/abs/2506.01158",
         meta_device=False,  # splines look up bins, and pairs are made in steps

@@ -89,6 +89,7 @@ METHODS = [
         build=_build,
         paper="https://arxiv.org/abs/2006.15090",
         fc_cost=LayerCost(4, rows=2),  # forward, y W beside the gradient of the input, gradient of the weights
+        own_gradient="the relative gradient, G W^T W in the place of G",
         summary="maximum likelihood along the gradient times W^T W: no determinant, one product more",
     )
 ]

@@ -126,6 +126,7 @@ METHODS = [
         # Forward, reconstruction, its gradient and that of the input, gradients of W and R. The gradient of R takes
         # that of the input, also in the first layer.
         fc_cost=LayerCost(6, saved=0),
+        own_gradient="the learned inverse takes the place of W^-T, and the loss leaves log|det W| out",
         summary="maximum likelihood with a learned inverse beside every W: no determinant, twice the weights",
     )
 ]

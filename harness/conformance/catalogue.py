@@ -10,6 +10,7 @@ from harness.conformance.findings import Finding
 from harness.conformance.subject import Broken, Inapplicable, Subject
 from harness.errors import one_line
 from harness.methods import Method
+from harness.methods.density import refusal
 from harness.methods.shared_settings import restored
 
 
@@ -34,12 +35,24 @@ CHECKS: dict[str, Check] = {}
 """All checks by name, in the order in which they run."""
 
 
-def check(promise: str, cause: str) -> Callable[[Callable[[Subject], None]], Callable[[Subject], None]]:
-    """Enter the function below into the catalogue, under its own name with dashes."""
+def check(
+    promise: str, cause: str, first: bool = False
+) -> Callable[[Callable[[Subject], None]], Callable[[Subject], None]]:
+    """Enter the function below into the catalogue, under its own name with dashes.
+
+    Args:
+        promise: A sentence that says what must hold.
+        cause: A sentence that says what usually breaks the promise.
+        first: Whether the check runs before all others, because it needs a process where the method has built nothing.
+    """
 
     def enter(test: Callable[[Subject], None]) -> Callable[[Subject], None]:
         name = test.__name__.replace("_", "-")
+        others = dict(CHECKS)
+        if first:
+            CHECKS.clear()
         CHECKS[name] = Check(name, promise, cause, test)
+        CHECKS.update(others)
         return test
 
     return enter
@@ -48,7 +61,8 @@ def check(promise: str, cause: str) -> Callable[[Callable[[Subject], None]], Cal
 def run_check(method: Method, check: Check) -> Finding:
     """Run one check of a method in this process, and return how it ended."""
     try:
-        with restored(random_states=True):  # what is left on must not reach the next check
+        refusal.cache_clear()  # an earlier check has built what this one must see built
+        with restored(random_states=True, interpreter=True):  # what is left on must not reach the next check
             check.test(Subject(method))
     except Inapplicable as reason:
         return Finding(method.name, check.name, "inapplicable", str(reason))

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from harness.methods import ClosedForm, Method, Model, Problem
+from harness.methods import ClosedForm, Method, Model, Problem, Stateful
 from harness.methods.density import build, log_prob, refusal
 from harness.methods.precision import stored
 
@@ -20,6 +20,8 @@ _SHAPES: dict[str, tuple[tuple[int, ...], ...]] = {
     "cnn": ((1, 4, 4),),
     "glow": ((1, 4, 4),),
 }
+
+_PERIOD = 3  # steps
 
 
 class Broken(AssertionError):
@@ -71,6 +73,10 @@ class Subject:
         """Return the last problem of the first architecture: in 2-D, estimates of the log-determinant are exact."""
         return self.of_architecture(self.method.architectures[0])[-1]
 
+    def periodic(self, problem: Problem) -> Problem:
+        """Return the problem with a short period for a method whose steps are not alike, and as it is for others."""
+        return problem.replace(refresh=_PERIOD) if self.method.periods else problem
+
     def started(self, problem: Problem) -> Model:
         """Build a model, and start it from data or fit it in closed form, as a training does."""
         model = build(self.method, problem)
@@ -104,6 +110,14 @@ class Subject:
             if self._moderate(model, x):
                 return model
         raise Broken("log_prob is not finite near the start; the parameters were moved by 0.01 at random")
+
+    def afresh(self, problem: Problem, model: Model) -> Model:
+        """Build a model of the same problem anew, and give it all that another remembers; it is in training mode."""
+        fresh = build(self.method, problem)
+        fresh.module.load_state_dict(model.module.state_dict())
+        if isinstance(model, Stateful) and isinstance(fresh, Stateful):
+            fresh.set_extra_state({name: value.clone() for name, value in model.get_extra_state().items()})
+        return fresh
 
     @torch.no_grad()
     def _moderate(self, model: Model, x: Tensor) -> bool:

@@ -251,6 +251,8 @@ class Method:
         own_recipes: Recipes of the method's own, by the name of the dataset that they are published for.
         own_start: How the method's start differs from the one that the tuned recipes give all others, and why, in words
             for tables; empty if it does not.
+        own_gradient: Which gradient `training_loss` leaves instead of its derivative in the weights, such as the
+            relative gradient, and why, in words; empty if it leaves its derivative.
         raw_pixels: Whether `build` honours `Problem.raw_pixel_alpha`.
         fc_cost: Cost of one linear layer of the fc architecture. With it, tables compare timings with a lower bound.
         periods: For a method whose steps are not alike, the number of steps after which its work repeats, by
@@ -279,6 +281,7 @@ class Method:
     rate: Rate | None = None
     own_recipes: Mapping[str, OwnRecipe] = field(default_factory=dict, hash=False)
     own_start: str = ""
+    own_gradient: str = ""
     raw_pixels: bool = False
     fc_cost: LayerCost | None = None
     periods: Mapping[str, int] = field(default_factory=dict, hash=False)
@@ -313,7 +316,7 @@ class Method:
                 raise InputError(f"{self.name}: own_recipes must give an OwnRecipe by the name of a dataset")
 
     def _check_words(self) -> None:
-        for name in ("objective", "linear", "summary", "paper", "family", "own_start"):
+        for name in ("objective", "linear", "summary", "paper", "family", "own_start", "own_gradient"):
             if not isinstance(getattr(self, name), str):
                 raise InputError(f"{self.name}: {name} must be a text, not {getattr(self, name)!r}")
         if self.family not in ("", *FAMILIES):

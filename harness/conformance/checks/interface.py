@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from harness.conformance.catalogue import check
-from harness.conformance.subject import Broken, Inapplicable, Subject, closed_form, closely, draw
+from harness.conformance.subject import Broken, Inapplicable, Subject, closely, draw
 from harness.errors import InputError
 from harness.methods import Problem
 from harness.methods.density import build, log_prob, sample
 from harness.methods.precision import stored
-from harness.methods.shared_settings import restored
-
-_THREADS = 3  # a number that no method would choose, so that a choice shows
 
 
 @check(
@@ -136,7 +131,7 @@ def meta_device(subject: Subject) -> None:
     "an operation is in place (a trailing underscore, +=), or x.requires_grad_() changes the caller's own tensor",
 )
 def inputs(subject: Subject) -> None:
-    problem = subject.smallest()
+    problem = subject.periodic(subject.smallest())
     model, x = subject.model(problem), draw(problem)
     z = model.to_latent(x)[0].detach()
     calls: dict[str, Any] = {"to_latent": lambda x, z: model.to_latent(x)}
@@ -146,51 +141,14 @@ def inputs(subject: Subject) -> None:
         calls["training_loss"] = lambda x, z: model.training_loss(x, torch.Generator().manual_seed(0)).backward()
         calls["init_batch"] = lambda x, z: model.init_batch(x)
     for name, call in calls.items():
-        given = x.clone(), z.clone()
-        call(*given)
-        for tensor, before in zip(given, (x, z), strict=True):
-            if not torch.equal(tensor, before):
-                raise Broken(f"{name} changes the values of its argument")
-            if tensor.requires_grad or tensor.grad is not None:
-                raise Broken(f"{name} leaves requires_grad or a gradient on its argument")
-
-
-@check(
-    "No call changes a setting that all code shares (torch's default dtype, threads, gradient or anomaly mode and so "
-    "on), or the random states of torch, numpy and Python",
-    "noise comes from torch.randn, numpy or random without the given generator, or a setting is made and left on",
-)
-def global_state(subject: Subject) -> None:
-    problem = subject.smallest()
-    torch.set_num_threads(_THREADS)
-    with _watched("building"):
-        model = build(subject.method, problem)
-    x = draw(problem)
-    if subject.method.iterative:
-        with _watched("init_batch"):
-            model.init_batch(x)
-        for _ in range(2):  # the first step may be unlike the others
-            with _watched("training_loss"):
-                model.training_loss(x, torch.Generator().manual_seed(0)).backward()
-            with _watched("after_step"):
-                model.after_step()
-    else:
-        with _watched("fit"):
-            closed_form(model).fit([draw(problem, 50)])
-    model.module.eval()
-    with _watched("to_latent"):
-        z = model.to_latent(x)[0].detach()
-    if subject.method.samples:
-        with _watched("to_data"):
-            model.to_data(z)
-
-
-@contextmanager
-def _watched(what: str) -> Iterator[None]:
-    with restored(random_states=True) as changed:
-        yield
-    if changed:
-        raise Broken(f"{what} changes {', '.join(changed)}")
+        for _ in range(subject.method.period(problem) + 1):
+            given = x.clone(), z.clone()
+            call(*given)
+            for tensor, before in zip(given, (x, z), strict=True):
+                if not torch.equal(tensor, before):
+                    raise Broken(f"{name} changes the values of its argument")
+                if tensor.requires_grad or tensor.grad is not None:
+                    raise Broken(f"{name} leaves requires_grad or a gradient on its argument")
 
 
 @check(

@@ -25,21 +25,28 @@ _BATCH = 128
 )
 def gradients(subject: Subject) -> None:
     subject.needs_training()
-    for problem in subject.one_of_each():
+    for problem in map(subject.periodic, subject.one_of_each()):
         model = subject.model(problem)
-        loss = model.training_loss(draw(problem), torch.Generator().manual_seed(0))
-        if loss.shape != () or loss.is_complex():
-            raise Broken(f"{problem.architecture}: the loss has shape {tuple(loss.shape)} and dtype {loss.dtype}")
-        if not bool(loss.isfinite()):
-            raise Broken(f"{problem.architecture}: the loss is {loss.item()}")
-        loss.backward()
-        for name, parameter in parameters(model):
-            if parameter.grad is None:
-                raise Broken(f"{problem.architecture}: {name} gets no gradient")
-            if not bool(parameter.grad.isfinite().all()):
-                raise Broken(f"{problem.architecture}: the gradient of {name} is not finite")
-            if not bool((parameter.grad != 0).any()):
-                raise Broken(f"{problem.architecture}: the gradient of {name} is zero")
+        for step in range(1 if problem.refresh is None else subject.method.period(problem) + 1):
+            model.module.zero_grad()
+            _finite_gradients(model, draw(problem), problem.architecture + (f", step {step + 1}" if step else ""))
+            model.after_step()
+
+
+def _finite_gradients(model: Model, x: Tensor, where: str) -> None:
+    loss = model.training_loss(x, torch.Generator().manual_seed(0))
+    if loss.shape != () or loss.is_complex():
+        raise Broken(f"{where}: the loss has shape {tuple(loss.shape)} and dtype {loss.dtype}")
+    if not bool(loss.isfinite()):
+        raise Broken(f"{where}: the loss is {loss.item()}")
+    loss.backward()
+    for name, parameter in parameters(model):
+        if parameter.grad is None:
+            raise Broken(f"{where}: {name} gets no gradient")
+        if not bool(parameter.grad.isfinite().all()):
+            raise Broken(f"{where}: the gradient of {name} is not finite")
+        if not bool((parameter.grad != 0).any()):
+            raise Broken(f"{where}: the gradient of {name} is zero")
 
 
 @check(
@@ -48,11 +55,13 @@ def gradients(subject: Subject) -> None:
 )
 def seeded_loss(subject: Subject) -> None:
     subject.needs_training()
-    problem = subject.smallest()
+    problem = subject.periodic(subject.smallest())
     model, x = subject.model(problem), draw(problem)
-    first, again = (model.training_loss(x, torch.Generator().manual_seed(1)).detach() for _ in range(2))
-    if not torch.equal(first, again):
-        raise Broken(f"two losses with one seed differ by {float((first - again).abs()):.2g}")
+    first = model.training_loss(x, torch.Generator().manual_seed(1)).detach()
+    for _ in range(subject.method.period(problem) + 1):
+        again = model.training_loss(x, torch.Generator().manual_seed(1)).detach()
+        if not torch.equal(first, again):
+            raise Broken(f"two losses with one seed differ by {float((first - again).abs()):.2g}")
 
 
 @check(
@@ -165,8 +174,10 @@ def equal_weights(subject: Subject) -> None:
         x = draw(problem)
         read = fc_log_prob(model.linear_layers(), x, residual)
         closely(log_prob(model, x), read, 1e-9, f"residual={residual}, with the weights of linear_layers")
-        layers = shared_layers(method)
+        layers, trained = shared_layers(method), dict(parameters(model))
         model.load_linear_layers(layers)
+        if replaced := [name for name, parameter in parameters(model) if parameter is not trained.get(name)]:
+            raise Broken(f"load_linear_layers puts another parameter in the place of {replaced[0]}; copy into it")
         closely(log_prob(model, x), fc_log_prob(layers, x, residual), 1e-9, f"residual={residual}")
         for index, (given, back) in enumerate(zip(layers, model.linear_layers(), strict=True)):
             for name, expected, actual in zip(("W", "b"), given, back, strict=True):

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from harness.conformance.catalogue import check
 from harness.conformance.subject import Broken, Inapplicable, Subject, closely, draw, parameters
-from harness.methods import Model
+from harness.methods import Model, Problem, Stateful
 from harness.methods.density import build, log_prob
 from harness.training.configuration import TrainingConfig
 from harness.training.state import TrainingState
@@ -48,6 +49,15 @@ def modes(subject: Subject) -> None:
         evaluated = log_prob(model, x)
         model.module.train()
         closely(log_prob(model, x), evaluated, 1e-12, f"{problem.architecture}: train() beside eval()")
+        if subject.method.iterative:
+            with torch.enable_grad():
+                trainer = _trainer(model)
+                for _ in range(2):
+                    trainer.step(x)
+            trained = log_prob(model, x)
+            model.module.eval()
+            where = f"{problem.architecture}: after two training steps, eval() beside train()"
+            closely(log_prob(model, x), trained, 1e-12, where)
 
 
 @check(
@@ -87,6 +97,81 @@ def _edit(model: Model, how: str) -> None:
             parameter.mul_(1.01)
         else:
             parameter.data = 1.01 * parameter.data
+
+
+@dataclass(frozen=True)
+class _Given:
+    """A problem with data and with latents to make samples of."""
+
+    problem: Problem
+    x: Tensor
+    noise: Tensor
+
+
+@check(
+    "Values, inverse and samples are those of the weights of now: after training steps, in both modes, under averaged "
+    "weights, after loading in either mode, and after any edit",
+    "to_data or to_latent keeps an inverse, a matrix or a normaliser from an earlier call, and only some ways of "
+    "changing the weights make it be taken anew; compute it at every call",
+)
+def after_training(subject: Subject) -> None:
+    """Compare with a model that is made afresh from the state; all that may be kept is filled before every change."""
+    for problem in map(subject.periodic, subject.one_of_each()):
+        model, x = subject.model(problem, largest_scale=0.1), draw(problem)
+        given = _Given(problem, x, subject.noise(model.to_latent(x)[0].detach()))
+        _same_as_afresh(subject, given, model, "as it starts")
+        if subject.method.iterative:
+            _trained(subject, given, model)
+        other = subject.model(problem, seed=1, largest_scale=0.1)
+        for training in (True, False):
+            for to, state in (("others", other), ("its own", subject.afresh(problem, model))):
+                model.module.train(training)
+                model.module.load_state_dict(state.module.state_dict())
+                if isinstance(model, Stateful) and isinstance(state, Stateful):
+                    model.set_extra_state(state.get_extra_state())
+                mode = "train()" if training else "eval()"
+                _same_as_afresh(subject, given, model, f"after loading weights, {to}, in {mode}", training)
+        for how in ("in place", "through .data"):
+            with torch.no_grad():
+                _edit(model, how)
+            _same_as_afresh(subject, given, model, f"after a change {how}")
+
+
+def _trained(subject: Subject, given: _Given, model: Model) -> None:
+    """Train a model, and look at it in all the ways in which a training does."""
+    config = TrainingConfig(optimizer="adam", learning_rate=0.01)
+    trainer = Trainer(model, config, torch.Generator().manual_seed(0))
+    for training in (True, False):
+        model.module.train()
+        for step in range(2):
+            trainer.step(given.x)
+            if training:
+                _same_as_afresh(subject, given, model, f"after training step {step + 1}, in train()", training)
+        _same_as_afresh(subject, given, model, "after training steps and eval()")
+        with trainer.evaluated_weights():
+            _same_as_afresh(subject, given, model, "with the averaged weights in place")
+        _same_as_afresh(subject, given, model, "with the trained weights back in place")
+
+
+@torch.no_grad()
+def _same_as_afresh(subject: Subject, given: _Given, model: Model, when: str, training: bool = False) -> None:
+    """Compare all that a model computes with what a new model of the same state computes, which has kept nothing.
+
+    The model gets the same tensors every time, as a validation set is: an answer may be kept by the argument too.
+    """
+    problem, x, noise = given.problem, given.x, given.noise
+    fresh = subject.afresh(problem, model)
+    for each in (model, fresh):
+        each.module.train(training)
+    where = f"{problem.architecture}, {when}"
+    z, log_det = fresh.to_latent(x.clone())
+    actual_z, actual_log_det = model.to_latent(x)
+    closely(actual_z, z, 1e-9, f"{where}: z")
+    if subject.method.exact_log_prob:
+        closely(actual_log_det, log_det, 1e-9, f"{where}: log|det|")
+    if subject.method.samples:
+        closely(model.to_data(noise), fresh.to_data(noise.clone()), 1e-7, f"{where}: samples")
+        closely(model.to_data(actual_z), x, 1e-3, f"{where}: to_data of to_latent")
 
 
 @check(
@@ -136,9 +221,13 @@ def first_call(subject: Subject) -> None:
     "harness.methods.Stateful",
 )
 def resume(subject: Subject) -> None:
-    """Take two steps, give the state to a new model that is started from the same data, and take two steps in both."""
+    """Take two steps, give the state to a new model that is started from the same data, and go on in both.
+
+    Where steps are not alike, the second step is in the middle of a period, and both go on for longer than one.
+    """
     subject.needs_training()
-    for problem in subject.one_of_each():
+    problems = [p for problem in subject.one_of_each() for p in (problem, subject.periodic(problem))]
+    for problem in dict.fromkeys(problems):
         x = draw(problem)
         first, second = (_trainer(subject.started(problem)) for _ in range(2))
         for _ in range(2):
@@ -147,8 +236,9 @@ def resume(subject: Subject) -> None:
             log_prob(first.model, x)  # a validation
         tensors, numbers = TrainingState(first).packed()
         TrainingState(second).restore({name: tensor.clone() for name, tensor in tensors.items()}, numbers)
-        names = "the loss of the next step", "the loss after it", "log_prob after these"
-        for name, ours, theirs in zip(names, _two_steps(second, x), _two_steps(first, x), strict=True):
+        steps = 1 + (subject.method.period(problem) if problem.refresh else 1)
+        names = "the loss of the next step", *["the loss after it"] * (steps - 1), "log_prob after these"
+        for name, ours, theirs in zip(names, _steps(second, x, steps), _steps(first, x, steps), strict=True):
             if not torch.equal(ours, theirs):
                 gap = float((ours - theirs).abs().max())
                 raise Broken(f"{problem.architecture}: {name} differs by {gap:.2g} from that of the model that went on")
@@ -163,8 +253,8 @@ def _trainer(model: Model) -> Trainer:
     return Trainer(model, TrainingConfig(learning_rate=1e-3), torch.Generator().manual_seed(0))
 
 
-def _two_steps(trainer: Trainer, x: Tensor) -> list[Tensor]:
-    losses = [trainer.step(x) for _ in range(2)]
+def _steps(trainer: Trainer, x: Tensor, steps: int) -> list[Tensor]:
+    losses = [trainer.step(x) for _ in range(steps)]
     trainer.model.module.eval()
     with torch.no_grad():
         return [*losses, log_prob(trainer.model, x)]

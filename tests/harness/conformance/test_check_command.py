@@ -157,3 +157,15 @@ def test_the_plugin_says_what_to_name(settings: str, reason: str, tmp_path: Path
     done = pytest_run(tmp_path, settings)
     assert done.returncode != 0
     assert reason in done.stdout + done.stderr
+
+
+def test_what_only_the_first_build_of_a_process_does_is_told(broken) -> None:
+    path = broken("pass")
+    text = path.read_text().replace(
+        "self.module = torch.nn.Module()",
+        "self.module = torch.nn.Module(); sys.__dict__.setdefault('seen', torch.set_default_dtype(torch.float64))"
+        " if not hasattr(sys, 'seen') else None",
+    )
+    path.write_text(text)
+    finding = of(list(findings("broken-ml", path)), "global-state")
+    assert "building changes the default dtype" in finding.text

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import gc
+import logging
 import os
 import random
+import signal
 import subprocess
 import sys
 import warnings
@@ -15,6 +17,7 @@ import pytest
 import torch
 
 from harness.methods.imports import contained
+from harness.methods.shared_settings import restored
 
 
 def notes_of(code: str) -> list[str]:
@@ -39,6 +42,10 @@ def test_harmless_code_leaves_no_note() -> None:
         ("import torch; torch.set_autocast_enabled('cpu', True)", "autocast on cpu"),
         ("import torch; torch.backends.mkldnn.enabled = False", "torch.backends.mkldnn.enabled"),
         ("import gc; gc.disable()", "garbage collection"),
+        ("import gc; gc.set_threshold(1)", "the thresholds of garbage collection"),
+        ("import torch; torch.set_flush_denormal(True)", "the flushing of denormal numbers"),
+        ("import numpy; numpy.seterr(all='raise')", "numpy's error state"),
+        ("import torch; torch.backends.cudnn.allow_tf32 ^= True", "torch.backends.cudnn.allow_tf32"),
         ("import torch; torch.manual_seed(5)", "torch's random state"),
         ("import numpy; numpy.random.rand()", "numpy's random state"),
         ("import random; random.random()", "Python's random state"),
@@ -65,7 +72,8 @@ def test_what_was_changed_is_undone_and_noted(code: str, what: str, monkeypatch:
             torch.is_grad_enabled(),
             (torch.is_anomaly_enabled(), torch.is_anomaly_check_nan_enabled()),
             (torch.is_warn_always_enabled(), torch.is_autocast_enabled("cpu"), torch.backends.mkldnn.enabled),
-            gc.isenabled(),
+            (gc.isenabled(), gc.get_threshold()),
+            (sys.float_info.min / 2, np.geterr(), torch.backends.cudnn.allow_tf32),
             torch.get_rng_state().tolist(),
             str(np.random.get_state()),
             random.getstate(),
@@ -86,6 +94,46 @@ def test_a_default_device_of_the_user_s_stays() -> None:
         assert torch.empty(0).device.type == "meta"
     finally:
         torch.set_default_device(None)
+
+
+def test_a_default_device_that_is_set_in_a_build_on_the_meta_device_is_undone() -> None:
+    with torch.device("meta"):
+        assert notes_of("import torch; torch.set_default_device('meta')") == ["changed the default device: undone"]
+    assert torch.empty(0).device.type == "cpu"
+    assert torch.get_default_device().type == "cpu"
+
+
+@pytest.mark.parametrize(
+    ("code", "what"),
+    [
+        ("import warnings; warnings.simplefilter('ignore')", "the warnings filters"),
+        ("import os; os.environ['OMP_NUM_THREADS'] = '77'", "environment variables"),
+        ("import os; os.environ.pop('PATH')", "environment variables"),
+        ("import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN)", "signal handlers"),
+        ("import logging; logging.disable(logging.CRITICAL)", "the root logger"),
+        ("import sys; sys.path.insert(0, '/nowhere')", "sys.path"),
+        ("import sys; sys.setrecursionlimit(2345)", "the recursion limit"),
+    ],
+)
+def test_settings_of_python_are_undone_where_they_are_watched(code: str, what: str) -> None:
+    def state() -> list[object]:
+        logs = logging.root.level, logging.root.manager.disable
+        handler = signal.getsignal(signal.SIGTERM)
+        return [list(warnings.filters), dict(os.environ), handler, logs, list(sys.path), sys.getrecursionlimit()]
+
+    before = state()
+    with restored(interpreter=True) as changed:
+        exec(code)
+    assert changed == [what]
+    assert state() == before
+
+
+def test_what_a_library_adds_for_itself_is_no_change() -> None:
+    with warnings.catch_warnings(), restored(interpreter=True) as changed:
+        warnings.filterwarnings("ignore", message="of mine")
+        os.environ["MY_LIBRARY_CACHE"] = "here"
+    assert changed == []
+    del os.environ["MY_LIBRARY_CACHE"]
 
 
 def test_what_is_printed_stays_inside(capfd: pytest.CaptureFixture[str]) -> None:
@@ -128,6 +176,7 @@ def test_in_a_fresh_process_the_first_import_of_torch_is_watched_and_no_stream_i
     script = """
 import logging, sys
 from harness.methods.imports import contained
+from harness.methods.shared_settings import restored
 with contained("importing foreign") as notes:
     assert "torch" not in sys.modules
     import foreign
