@@ -90,6 +90,8 @@ def weighted_samples(subject: Subject) -> None:
     subject.needs_exact_log_prob()
     problem = subject.largest()
     model, x = subject.model(problem), draw(problem)
+    if not any(True for _ in parameters(model)):
+        raise Inapplicable("no parameter of the method is trained by gradients")
     names, trained = zip(*parameters(model), strict=True)
     weights = torch.arange(len(x), dtype=x.dtype)  # the first sample has none
     # A parameter that only training uses, such as a learned inverse, has no part in log_prob.

@@ -85,7 +85,7 @@ def staleness(subject: Subject) -> None:
 
 
 def _edit(model: Model, how: str) -> None:
-    trained = [parameter for _, parameter in parameters(model)]
+    trained = [parameter for _, parameter in parameters(model)] or list(model.module.parameters())  # or it is fitted
     if how == "by an optimiser":
         for parameter in trained:
             parameter.grad = torch.ones_like(parameter)
