@@ -46,13 +46,10 @@ Methods = Annotated[
         autocompletion=completion.comma_separated(completion.methods),
     ),
 ]
-Dtype = Annotated[
-    DtypeName,
-    option(
-        MODEL,
-        "NAME",
-        "Number format: float32, float64, or float32 with the matrix products of training in tf32 (on CUDA) or bf16.",
-    ),
+_FORMATS = "float32, float64, or float32 with the matrix products of training in tf32 (on CUDA) or bf16"
+Dtype = Annotated[DtypeName, option(MODEL, "NAME", f"Number format: {_FORMATS}.")]
+TrainingDtype = Annotated[
+    DtypeName | None, option(MODEL, "NAME", f"Number format: {_FORMATS}; the recipe's if not given.")
 ]
 Profile = Annotated[
     ProfileName, option(MODEL, "NAME", "Length of the experiments: quick, in minutes; or paper, as published, in days.")

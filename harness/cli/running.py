@@ -80,6 +80,11 @@ def run_and_show(
     if not as_json:
         (end or show_tables)(rows, store, quiet)
     screen.say(*store.notes)
+    # A metric that stands for a cell is told of by the progress and in the tables.
+    main = {cell.main_metric[0] for cell in cells}
+    lost = [row for row in rows if row.status != "ok" and row.metric not in main]
+    lines = [f"warning: {row.method} on {row.dataset}: {row.metric} {row.status}: {row.reason}" for row in lost]
+    screen.say(*dict.fromkeys(lines))
     compared = {cell.key() for cell in beside}
     if all(row.status != "ok" for row in rows if row.cell not in compared):
         sys.exit(1)

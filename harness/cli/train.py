@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -65,7 +66,7 @@ def train(
         ),
     ] = True,
     layers: Annotated[int | None, option(MODEL, "L", "Number of linear layers; the recipe's if not given.")] = None,
-    dtype: options.Dtype = "float32",
+    dtype: options.TrainingDtype = None,
     recipe: Annotated[
         str,
         option(
@@ -130,6 +131,7 @@ def train(
       torchrun --nproc-per-node 2 -m harness.cli train --threads 1   # two processes share every batch
     """
     from harness import datasets
+    from harness.cells.likelihood import SAVED
     from harness.cells.sweep import follow
     from harness.cli.running import run_and_show
     from harness.cli.screen import say
@@ -143,13 +145,15 @@ def train(
     chosen = _available(method, architecture)
     if refresh is not None and not chosen.periods:
         raise InputError(f"{method} does the same work at every step; leave --refresh out")
-    table = _table(dataset, columns, standardize, dequantize, dtype)
+    context = Context("custom", device, data_dir=data_dir)
+    cell = configured_cell("train", context, chosen, dataset, architecture, recipe=recipe, seed=seed, draws=draws)
+    table = _table(dataset, columns, standardize, dequantize, dtype or cell.problem.dtype)
     data = datasets.load(dataset, options.existing(data_dir), seed=seed, columns=table.get("columns", ()))
     if table and not (dequantize and datasets.dequantized(data) is not data):
         draws = 1  # its rows get no noise, so that all passes are the same
     changed_config = _given(epochs=epochs, learning_rate=learning_rate, optimizer=optimizer, patience=patience)
     changed_config |= _given(max_seconds=max_seconds, compile=compile_ or None)
-    changed_problem = _given(layers=layers, batch=batch, noise=noise, refresh=refresh)
+    changed_problem = _given(dtype=dtype, layers=layers, batch=batch, noise=noise, refresh=refresh)
     argv = options.words(
         "train",
         method=method,
@@ -157,7 +161,6 @@ def train(
         dataset=dataset,
         **_table_words(table),
         recipe=recipe,
-        dtype=dtype,
         **changed_config,
         **changed_problem,
         no_ema=None if ema else True,
@@ -168,15 +171,11 @@ def train(
     )
     if not ema:
         changed_config["ema_decay"] = None
-    context = Context("custom", device, data_dir=data_dir)
-    cell = configured_cell("train", context, chosen, dataset, architecture, recipe=recipe, seed=seed, draws=draws)
-    cell = overridden(cell, changed_config, {"dtype": dtype, **changed_problem})
+    cell = overridden(cell, changed_config, changed_problem)
     label = _label(recipe, changed_config | changed_problem | _changed_table(table))
-    problem = cell.problem.replace(shape=datasets.shape(dataset, table.get("columns", ())))
-    origin = dataclasses.replace(cell.origin, argv=argv)
-    cell = dataclasses.replace(
-        cell, problem=problem, recipe=label, preprocess=map_, download=True, save=save, origin=origin, **table
-    )
+    problem, origin = cell.problem.replace(shape=data.shape), dataclasses.replace(cell.origin, argv=argv)
+    told = {"problem": problem, "recipe": label, "origin": origin, "draws": draws, "preprocess": map_}
+    cell = dataclasses.replace(cell, download=True, save=save, **told, **table)
     _check(cell, data)
     store = Store(results_dir)
     with process_group(device) as rank:
@@ -187,6 +186,8 @@ def train(
             beside = _gaussian_beside(cell, context)
             rows = run_and_show([cell], store, fresh=fresh, as_json=as_json, quiet=quiet, limits=limits, beside=beside)
             say(*_worse_than_gaussian(cell, rows))
+            if any(row.metric == SAVED for row in rows):  # which says why there is no file
+                sys.exit(1)
         else:
             follow(cell, store, fresh)
 
@@ -210,7 +211,8 @@ def _gaussian_beside(cell: LikelihoodCell, context: Context) -> list[LikelihoodC
     same |= _table_words(table) if datasets.is_file(cell.dataset) else {}
     argv = options.words("train", method=gaussian.name, dtype=problem.dtype, device=problem.device, **same)
     origin = dataclasses.replace(beside.origin, argv=argv)
-    return [dataclasses.replace(beside, download=True, origin=origin, **table)]
+    label = _label(cell.origin.recipe, _changed_table(table))
+    return [dataclasses.replace(beside, recipe=label, download=True, origin=origin, **table)]
 
 
 def _worse_than_gaussian(cell: LikelihoodCell, rows: Sequence[Row]) -> list[str]:
@@ -226,7 +228,7 @@ def _worse_than_gaussian(cell: LikelihoodCell, rows: Sequence[Row]) -> list[str]
 
 
 def _label(recipe: str, changed: Mapping[str, Any]) -> str:
-    """Return what tables call a recipe of which some fields were changed."""
+    """Return what tables call a recipe of which some fields were changed; the number format has its own column."""
     words = {"ema_decay": "no EMA", "compile": "compiled"}
     words |= {"standardize": "not standardised", "dequantize": "not dequantised"}
     return ", ".join([recipe, *(words.get(name, f"{name} {value}") for name, value in changed.items())])
