@@ -231,7 +231,9 @@ def _label(recipe: str, changed: Mapping[str, Any]) -> str:
     """Return what tables call a recipe of which some fields were changed; the number format has its own column."""
     words = {"ema_decay": "no EMA", "compile": "compiled"}
     words |= {"standardize": "not standardised", "dequantize": "not dequantised"}
-    return ", ".join([recipe, *(words.get(name, f"{name} {value}") for name, value in changed.items())])
+    return ", ".join(
+        [recipe, *(words.get(name, f"{name} {value}") for name, value in changed.items() if name != "dtype")]
+    )
 
 
 def _table_words(table: Mapping[str, Any]) -> dict[str, Any]:
