@@ -117,7 +117,7 @@ class TrainedCell(Cell):
 
     @property
     def data(self) -> str:
-        return self.dataset
+        return datasets.label(self.dataset, self.columns)
 
     @property
     def title(self) -> str:

@@ -12,6 +12,7 @@ from harness.cells.plan import costs, plan
 from harness.cells.sweep import run_cells
 from harness.cells.workers import Crew
 from harness.cli import screen
+from harness.cli.options import command
 from harness.cli.progress import SweepProgress
 from harness.errors import printable
 from harness.report import publish
@@ -93,7 +94,7 @@ def run_and_show(
 
 def show_tables(rows: list[Row], store: Store, quiet: bool) -> None:
     """Print the tables of rows, and write the tables and figures of the whole store."""
-    more = f"in {store.folder / 'tables'}, or by: harness tables | less"
+    more = f"in {store.folder / 'tables'}, or by: {command(['tables'], store.folder)} | less"
     screen.show_pages(list(publish.pages(derived(to_frame(rows)))), more)
     files = publish.refresh(store)
     if not quiet:

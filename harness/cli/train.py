@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import csv
 import dataclasses
+import io
+import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -239,7 +242,14 @@ def _label(recipe: str, changed: Mapping[str, Any]) -> str:
 def _table_words(table: Mapping[str, Any]) -> dict[str, Any]:
     """Return the options that say how a user's own table is read, where they are not as usual."""
     words: dict[str, Any] = {f"no_{name}": True for name, value in table.items() if value is False}
-    return words | _given(columns=",".join(table.get("columns", ())) or None)
+    return words | _given(columns=_joined(table.get("columns", ())) or None)
+
+
+def _joined(names: Sequence[str]) -> str:
+    """Return names of columns as --columns takes them: separated by commas, and quoted where a name has a comma."""
+    line = io.StringIO()
+    csv.writer(line, lineterminator="").writerow(names)
+    return line.getvalue()
 
 
 def _changed_table(table: Mapping[str, Any]) -> dict[str, Any]:
@@ -279,7 +289,7 @@ def _table(name: str, columns: str | None, standardize: bool, dequantize: bool, 
         if columns is not None:
             raise InputError(f"{name} has no columns to choose; --columns is for the path of a file")
         return {}
-    chosen = tuple(name.strip() for name in columns.split(",")) if columns else ()
+    chosen = tuple(name.strip() for name in next(csv.reader([columns], skipinitialspace=True))) if columns else ()
     declared = declare(Path(name), chosen)
     array, names, left_out = datasets.read_rows(declared.path, chosen, finite=False)
     if left_out:
@@ -292,8 +302,8 @@ def _table(name: str, columns: str | None, standardize: bool, dequantize: bool, 
         *first, last = (f"{declared.name}: {line}" for line in problems)
         say(*first)
         if 0 < len(sound) < array.shape[1]:
-            rest = ",".join(names[number] if names else str(number) for number in sound)
-            last = f"{last}; the columns without such a problem: --columns {rest}"
+            rest = _joined([names[number] if names else str(number) for number in sound])
+            last = f"{last}; the columns without such a problem: --columns {shlex.quote(rest)}"
         raise InputError(last)
     return {"columns": chosen, "standardize": standardize, "dequantize": dequantize}
 

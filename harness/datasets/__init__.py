@@ -5,6 +5,8 @@ Names, sizes and availability are known without torch and without reading any da
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
 from functools import lru_cache
 from pathlib import Path
@@ -24,6 +26,7 @@ __all__ = [
     "fetch",
     "fingerprint",
     "is_file",
+    "label",
     "load",
     "names",
     "read_rows",
@@ -81,6 +84,19 @@ def fingerprint(name: str) -> str | None:
     The fingerprint of a file that cannot be read is empty: `load` says what is wrong with it.
     """
     return sha256_of(Path(name)) if is_file(name) else None
+
+
+def label(name: str, columns: tuple[str, ...] = ()) -> str:
+    """Return what results call a data set: its name; for a user's own file with 8 digits of what it holds.
+
+    The digits are those of the file's SHA-256 or, if columns were chosen, of that and the columns: two files of one
+    name, and two choices of columns, are two data sets.
+    """
+    if not (digest := fingerprint(name)):
+        return name
+    if columns:
+        digest = hashlib.sha256(json.dumps([digest, *columns]).encode()).hexdigest()
+    return f"{name}@{digest[:8]}"
 
 
 def fetch(name: str, data_dir: Path | None = None, within: float | None = None) -> None:

@@ -6,6 +6,7 @@ import gzip
 import hashlib
 import io
 import os
+import shlex
 import tarfile
 import threading
 from collections.abc import Iterator
@@ -148,7 +149,7 @@ class PublishedSet(Declaration):
         for archive in self.archives:
             missing = archive.missing(folder)
             if missing and not archive.is_in(folder):
-                where = "" if data_dir is None else f" --data-dir {data_dir}"
+                where = "" if data_dir is None else f" --data-dir {shlex.quote(str(data_dir))}"
                 return f"{folder / missing[0].place} is missing: harness fetch {self.name}{where}"
         return None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path
@@ -56,7 +57,7 @@ def _without_number(asked: pl.DataFrame, room: int, folder: Path) -> list[str]:
     reason = pl.when(status="unavailable").then("reason").otherwise("status").alias("why")
     groups = asked.filter(pl.col("status") != "ok").group_by(reason, "status", maintain_order=True)
     counted = groups.agg(pl.col("cell").n_unique().alias("cells"), pl.col("method").unique().sort())
-    more = f"harness results show --results-dir {folder} --status"
+    more = f"harness results show --results-dir {shlex.quote(str(folder))} --status"
     lines: list[str] = []
     for why, status, cells, methods in counted.sort("cells", descending=True, maintain_order=True).rows():
         how = why if status == "unavailable" else f"{why}; {more} {status}"
@@ -77,9 +78,8 @@ def _places(files: Sequence[Path], page: Path, experiments: Sequence[str]) -> li
     figures = sorted((path for path in files if path.suffix == ".svg"), key=lambda path: _rank(path, experiments))
     tables = [path for path in files if path.suffix == ".md"]
     lines = [f"figure: {path}" for path in figures[:2]]
-    lines += (
-        [f"tables: {len(tables)} in {tables[0].parent}; harness tables --results-dir {page.parent}"] if tables else []
-    )
+    shown = f"harness tables --results-dir {shlex.quote(str(page.parent))}"
+    lines += [f"tables: {len(tables)} in {tables[0].parent}; {shown}"] if tables else []
     return [*lines, f"page: {page}"]
 
 
