@@ -509,11 +509,11 @@ def spoilt(values: np.ndarray, row: int, value: float) -> np.ndarray:
     [
         (
             spoilt(np.random.default_rng(0).normal(size=(20, 2)), 3, np.nan),
-            "data.npy: columns with missing values (null, NaN or infinity): 0 (1 of 20, the first, nan, in row 3 from 0)",
+            "data.npy: columns with missing values (null, NaN or infinity): 0 (1 of 20, the first, nan, in row 3 ",
         ),
         (
             spoilt(np.random.default_rng(0).normal(size=(20, 2)), 4, np.inf),
-            "data.npy: columns with missing values (null, NaN or infinity): 0 (1 of 20, the first, inf, in row 4 from 0)",
+            "data.npy: columns with missing values (null, NaN or infinity): 0 (1 of 20, the first, inf, in row 4 ",
         ),
         (np.ones((20, 2), bool), "data.npy: holds bool of shape (20, 2); save a 2-D array of numbers"),
         (np.ones((3, 2)), "data.npy: has shape (3, 2); save 10 rows or more"),
