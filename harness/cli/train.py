@@ -246,9 +246,10 @@ def _table_words(table: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _joined(names: Sequence[str]) -> str:
-    """Return names of columns as --columns takes them: separated by commas, and quoted where a name has a comma."""
+    """Return names of columns as --columns takes them: separated by commas, and quoted where that is needed."""
     line = io.StringIO()
-    csv.writer(line, lineterminator="").writerow(names)
+    spaced = any(name != name.strip() for name in names)
+    csv.writer(line, lineterminator="", quoting=csv.QUOTE_ALL if spaced else csv.QUOTE_MINIMAL).writerow(names)
     return line.getvalue()
 
 
@@ -289,7 +290,9 @@ def _table(name: str, columns: str | None, standardize: bool, dequantize: bool, 
         if columns is not None:
             raise InputError(f"{name} has no columns to choose; --columns is for the path of a file")
         return {}
-    chosen = tuple(name.strip() for name in next(csv.reader([columns], skipinitialspace=True))) if columns else ()
+    chosen = tuple(next(csv.reader([columns], skipinitialspace=True))) if columns else ()
+    if '"' not in (columns or ""):  # in quotes spaces belong to a name
+        chosen = tuple(name.strip() for name in chosen)
     declared = declare(Path(name), chosen)
     array, names, left_out = datasets.read_rows(declared.path, chosen, finite=False)
     if left_out:

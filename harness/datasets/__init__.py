@@ -11,7 +11,7 @@ import math
 from functools import lru_cache
 from pathlib import Path
 
-from harness.datasets.array_file import declare, dequantized, is_file, read_rows, standardized
+from harness.datasets.array_file import SUFFIXES, declare, dequantized, is_file, read_rows, standardized
 from harness.datasets.dataset import Dataset, Declaration, describe
 from harness.datasets.embedded import DIGITS, PATCHES, SYNTHETIC
 from harness.datasets.files import State, sha256_of, state_of
@@ -157,6 +157,8 @@ def _declaration(name: str, columns: tuple[str, ...] = ()) -> Declaration:
     if is_file(name):
         return declare(Path(name), columns)
     if name not in DECLARATIONS:
+        if Path(name).is_file():
+            raise InputError(f"{name}: a file of this kind is not read; write it as {', '.join(SUFFIXES)}")
         raise InputError(
             f"{unknown('dataset', name, DECLARATIONS)} (or give the path of a .csv, .parquet, .feather or .npy)"
         )
