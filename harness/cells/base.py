@@ -6,7 +6,7 @@ import dataclasses
 import json
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, ClassVar
@@ -292,11 +292,15 @@ def with_drift(rows: list[Row], drift: Row) -> list[Row]:
     return [*rows, drift]
 
 
-def is_finished(cell: Cell, rows: Iterable[Row]) -> bool:
+def is_finished(cell: Cell, rows: Sequence[Row]) -> bool:
     """Return whether no further run would alter a cell's main metric; another metric may have failed alone."""
-    rows = list(rows)
-    main = [row for row in rows if row.metric == cell.main_metric[0]] or rows
+    main = main_rows(cell, rows)
     return bool(main) and all(row.status in FINISHED for row in main)
+
+
+def main_rows(cell: Cell, rows: Sequence[Row]) -> list[Row]:
+    """Return the rows of a cell's main metric; all its rows if it has none."""
+    return [row for row in rows if row.metric == cell.main_metric[0]] or list(rows)
 
 
 def finished_rows(cell: Cell, store: Store, key: str | None = None) -> list[Row]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -93,7 +93,7 @@ class ImputationCell(TrainedCell):
             raise UnavailableError(f"{method.name} cannot impute")
         training = _moments(data, self.problem)
         report = fit(model, self.problem, data, data, self.config, progress, resume=resume)
-        size = {"parameters": count_parameters(model)}
+        size: dict[str, Any] = {"parameters": count_parameters(model)}
         trained = [("training_seconds", "s", report.seconds), ("validation_nll", "nats", report.best_validation)]
         rows = [row(metric, unit, single(value), **size) for metric, unit, value in trained]
         try:

@@ -177,7 +177,7 @@ def train(
     cell = overridden(cell, changed_config, changed_problem)
     label = _label(recipe, changed_config | changed_problem | _changed_table(table))
     problem, origin = cell.problem.replace(shape=data.shape), dataclasses.replace(cell.origin, argv=argv)
-    told = {"problem": problem, "recipe": label, "origin": origin, "draws": draws, "preprocess": map_}
+    told: dict[str, Any] = {"problem": problem, "recipe": label, "origin": origin, "draws": draws, "preprocess": map_}
     cell = dataclasses.replace(cell, download=True, save=save, **told, **table)
     _check(cell, data)
     store = Store(results_dir)

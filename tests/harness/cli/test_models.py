@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import shlex
@@ -237,3 +238,26 @@ def test_the_number_format_is_the_recipe_s_and_a_metric_fails_alone(run: Run) ->
     nll = next(row for row in run("results", "show", "--metric", "nll", "--json").rows if row["dtype"] == "float32")
     assert nll["status"] == "ok"
     assert nll["value"] == pytest.approx(told["nll"]["value"], rel=1e-5)
+
+
+def test_a_training_without_a_score_is_a_failure_and_says_so(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*arguments: Any) -> None:
+        raise RuntimeError("a driver")
+
+    monkeypatch.setattr("harness.cells.likelihood.nll_of_test_set", fail)
+    ended = run("train", "--method", "ebflow-ml", "--epochs", "1", "--draws", "1")
+    assert ended.status == 1
+    assert "failed: RuntimeError: a driver" in ended.err
+    kept = run("results", "show", "--method", "ebflow-ml", "--metric", "validation_nll", "--json").rows
+    assert [row["status"] for row in kept] == ["ok"]
+
+
+def test_a_model_that_is_not_saved_is_status_1_with_its_results_kept(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*arguments: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("harness.cells.likelihood.write_model", full)
+    ended = run("train", "--method", "gaussian", "--draws", "1", "--save", "m", "-q")
+    assert ended.status == 1
+    assert "saved_model failed: OSError: [Errno 28] No space left on device" in ended.err
+    assert run("results", "show", "--metric", "nll", "--json").rows[0]["status"] == "ok"
