@@ -7,6 +7,7 @@ import dataclasses
 import io
 import shlex
 import sys
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -207,11 +208,12 @@ def _gaussian_beside(cell: LikelihoodCell, context: Context) -> list[LikelihoodC
     if datasets.splits(cell.dataset, cell.data_dir)[0] * problem.dimension**2 > _LARGEST_COVARIANCE:
         return []
     same: dict[str, Any] = {"architecture": problem.architecture, "dataset": cell.dataset, "recipe": cell.origin.recipe}
-    same |= {"seed": problem.seed, "draws": min(cell.draws, 2)}
+    same |= {"seed": problem.seed, "draws": cell.draws}
     beside = overridden(configured_cell("train", context, gaussian, **same), {}, {"dtype": problem.dtype})
     beside = dataclasses.replace(beside, problem=beside.problem.replace(shape=problem.shape))
-    table = {name: getattr(cell, name) for name in ("standardize", "columns", "dequantize")}
-    same |= _table_words(table) if datasets.is_file(cell.dataset) else {}
+    fields = ("standardize", "columns", "dequantize") if datasets.is_file(cell.dataset) else ()
+    table = {name: getattr(cell, name) for name in fields}
+    same |= _table_words(table)
     argv = options.words("train", method=gaussian.name, dtype=problem.dtype, device=problem.device, **same)
     origin = dataclasses.replace(beside.origin, argv=argv)
     label = _label(cell.origin.recipe, _changed_table(table))
@@ -224,9 +226,10 @@ def _worse_than_gaussian(cell: LikelihoodCell, rows: Sequence[Row]) -> list[str]
     own, gaussian = values.get(cell.method), values.get("gaussian")
     if own is None or gaussian is None or own <= gaussian:
         return []
+    tuned = "" if cell.origin.recipe.startswith("tuned") else "--recipe tuned, or "
     return [
         f"warning: {cell.method} is worse than one Gaussian on {cell.dataset}: its test NLL is {own:,.4g} nats, the "
-        f"Gaussian's {gaussian:,.4g}; try --recipe tuned, or more --epochs"
+        f"Gaussian's {gaussian:,.4g}; try {tuned}more --epochs"
     ]
 
 
@@ -329,6 +332,8 @@ def _check(cell: LikelihoodCell, data: Dataset) -> None:
         cell.save.parent.mkdir(parents=True, exist_ok=True)
         if cell.save.is_dir():
             raise IsADirectoryError(0, "it is a folder")
+        with tempfile.TemporaryFile(dir=cell.save.parent):  # a training whose model could not be kept is not started
+            pass
     except OSError as error:
         place, reason = cell.save, error.strerror
         raise InputError(f"the model file {place} cannot be written ({reason}); choose another file") from error
