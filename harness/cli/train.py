@@ -177,7 +177,8 @@ def train(
         changed_config["ema_decay"] = None
     cell = overridden(cell, changed_config, changed_problem)
     label = _label(recipe, changed_config | changed_problem | _changed_table(table))
-    problem, origin = cell.problem.replace(shape=data.shape), dataclasses.replace(cell.origin, argv=argv)
+    problem = cell.problem.replace(shape=datasets.shape(dataset, table.get("columns", ())))
+    origin = dataclasses.replace(cell.origin, argv=argv)
     told: dict[str, Any] = {"problem": problem, "recipe": label, "origin": origin, "draws": draws, "preprocess": map_}
     cell = dataclasses.replace(cell, download=True, save=save, **told, **table)
     _check(cell, data)
