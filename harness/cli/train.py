@@ -173,14 +173,12 @@ def train(
         seed=seed,
         device=device,
     )
-    if not ema:
-        changed_config["ema_decay"] = None
+    changed_config |= {} if ema else {"ema_decay": None}
     cell = overridden(cell, changed_config, changed_problem)
     label = _label(recipe, changed_config | changed_problem | _changed_table(table))
     problem = cell.problem.replace(shape=datasets.shape(dataset, table.get("columns", ())))
-    origin = dataclasses.replace(cell.origin, argv=argv)
-    told: dict[str, Any] = {"problem": problem, "recipe": label, "origin": origin, "draws": draws, "preprocess": map_}
-    cell = dataclasses.replace(cell, download=True, save=save, **told, **table)
+    told: dict[str, Any] = {"origin": dataclasses.replace(cell.origin, argv=argv), "draws": draws, "preprocess": map_}
+    cell = dataclasses.replace(cell, problem=problem, recipe=label, download=True, save=save, **told, **table)
     _check(cell, data)
     store = Store(results_dir)
     with process_group(device) as rank:
