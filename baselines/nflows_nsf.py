@@ -25,7 +25,7 @@ def _nsf(problem: Problem) -> Blocks:
 
     dimension = problem.dimension
     if dimension < 2:
-        raise ValueError("a coupling needs samples of at least two components; use --dims 2 or more")
+        raise ValueError("a coupling needs samples of at least two components, not D = 1; choose another method")
     transforms: list[nn.Module] = []
     for index in range(problem.layers):
         if problem.mixing:

@@ -23,7 +23,7 @@ def _build(problem: Problem) -> NormflowsModel:
 
     dimension = problem.dimension
     if dimension < 2:
-        raise ValueError("a coupling needs samples of at least two components; use --dims 2 or more")
+        raise ValueError("a coupling needs samples of at least two components, not D = 1; choose another method")
     layers: list[nn.Module] = [ActNorm((dimension,))]
     for index in range(problem.layers):
         if problem.mixing:

@@ -41,7 +41,7 @@ class RegressionModel(Model):
 
         size = problem.dimension
         if size < 2:
-            raise ValueError("a coupling needs samples of at least two components; use --dims 2 or more")
+            raise ValueError("a coupling needs samples of at least two components, not D = 1; choose another method")
         self.shape = problem.shape
         self.layers = network(size, min(512, max(64, 8 * size)))
         with torch.device("cpu"):  # the masks are worked out from numbers

@@ -21,10 +21,14 @@ class UnavailableError(Exception):
 
 
 def unknown(kind: str, name: str, known: Iterable[str]) -> InputError:
-    """Return the error for a name that does not exist, with the nearest ones or else all that do."""
-    known = sorted(known)
-    near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
-    hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(known)}"
+    """Return the error for a name that does not exist, with the nearest ones, whatever their case, or else all."""
+    lowered = {word.lower(): word for word in sorted(known)}
+    near = difflib.get_close_matches(name.lower(), lowered, n=3, cutoff=0.5)
+    hint = (
+        f"did you mean {' or '.join(lowered[word] for word in near)}?"
+        if near
+        else f"known: {', '.join(lowered.values()) or 'none'}"
+    )
     return InputError(f"unknown {kind} '{name}': {hint}")
 
 

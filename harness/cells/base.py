@@ -6,7 +6,7 @@ import dataclasses
 import json
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, ClassVar
@@ -210,11 +210,7 @@ class Cell(ABC):
             return Outcome(self.without_result("failed", one_line(error)))
         finally:
             give_back_memory()
-        for row in rows:
-            for number in (row.value, row.ci_low, row.ci_high):
-                if number is not None and not math.isfinite(number):
-                    return Outcome(self.without_result("failed", f"its {row.metric} is {number}"))
-        return Outcome(self.with_caveats(rows, changed), arrays)
+        return Outcome(self.with_caveats([_finite(row) for row in rows], changed), arrays)
 
     def with_caveats(self, rows: list[Row], changed: list[str]) -> list[Row]:
         """Return the rows of the cell's one method, with the shared settings that it changed in their reasons."""
@@ -277,6 +273,13 @@ def single(value: float) -> Estimate:
     return Estimate(float(value), None, None, 1)
 
 
+def not_measured(row: Callable[..., Row], metric: str, unit: str, error: BaseException, **columns: Any) -> Row:
+    """Return the row of one metric that has no value because its measurement raised an error."""
+    diverged = isinstance(error, Divergence)
+    reason = str(error) if diverged else one_line(error)
+    return row(metric, unit, status="diverged" if diverged else "failed", reason=reason, **columns)
+
+
 def changed_settings(names: Iterable[str]) -> str:
     """Say in a row's reason which shared settings its method changed."""
     return f"the method changed {', '.join(names)} for the whole process; this was undone after every call"
@@ -289,12 +292,33 @@ def with_drift(rows: list[Row], drift: Row) -> list[Row]:
     return [*rows, drift]
 
 
+def is_finished(cell: Cell, rows: Sequence[Row]) -> bool:
+    """Return whether no further run would alter a cell's main metric; another metric may have failed alone."""
+    main = main_rows(cell, rows)
+    return bool(main) and all(row.status in FINISHED for row in main)
+
+
+def main_rows(cell: Cell, rows: Sequence[Row]) -> list[Row]:
+    """Return the rows of a cell's main metric; all its rows if it has none."""
+    return [row for row in rows if row.metric == cell.main_metric[0]] or list(rows)
+
+
 def finished_rows(cell: Cell, store: Store, key: str | None = None) -> list[Row]:
     """Return the stored rows of a cell, under its key on another machine if one is given; none if it has to run."""
     if cell.always_runs:
         return []
     rows = store.read(cell.experiment, key or cell.key())
-    return rows if all(row.status in FINISHED for row in rows) else []
+    return rows if is_finished(cell, rows) else []
+
+
+def _finite(row: Row) -> Row:
+    """Return a row whose numbers are finite; otherwise it loses its interval, or its value, and says so."""
+    if row.value is not None and not math.isfinite(row.value):
+        reason = f"its {row.metric} is {row.value}"
+        return dataclasses.replace(row, value=None, ci_low=None, ci_high=None, n=None, status="failed", reason=reason)
+    if all(end is None or math.isfinite(end) for end in (row.ci_low, row.ci_high)):
+        return row
+    return noted(dataclasses.replace(row, ci_low=None, ci_high=None), "its interval is not finite")
 
 
 def _fields(thing: Any) -> Iterable[dataclasses.Field[Any]]:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
-from harness.cells.base import Keep, Progress, single
+from harness.cells.base import Keep, Progress, not_measured, single
 from harness.cells.estimate import pace
 from harness.cells.likelihood import TrainedCell
 from harness.cells.pictures import as_levels, imputed
@@ -91,21 +91,27 @@ class ImputationCell(TrainedCell):
             raise UnavailableError(str(error)) from error
         if not isinstance(model.model if isinstance(model, Whitened) else model, Imputes):
             raise UnavailableError(f"{method.name} cannot impute")
-        metrics = self._impute(model, data, data.preprocessing, progress, keep, resume)
-        return [row(*metric, parameters=count_parameters(model)) for metric in metrics]
+        training = _moments(data, self.problem)
+        report = fit(model, self.problem, data, data, self.config, progress, resume=resume)
+        size: dict[str, Any] = {"parameters": count_parameters(model)}
+        trained = [("training_seconds", "s", report.seconds), ("validation_nll", "nats", report.best_validation)]
+        rows = [row(metric, unit, single(value), **size) for metric, unit, value in trained]
+        try:
+            metrics = self._impute(model, data, data.preprocessing, training, progress, keep)
+        except Exception as error:  # the training stands, whatever a chain does
+            return [not_measured(row, *self.main_metric, error, **size), *rows]
+        return [*(row(*metric, **size) for metric in metrics), *rows]
 
     def _impute(
         self,
         model: Model,
         data: Dataset,
         preprocessing: LogitPreprocessing,
+        training: Moments,
         progress: Progress,
         keep: Keep,
-        resume: TrainingCheckpoint | None,
     ) -> list[tuple[str, str, Estimate]]:
-        """Train a model that `Imputes`, run the chains, and list metric, unit and value of all that they tell."""
-        training = _moments(data, self.problem)
-        report = fit(model, self.problem, data, data, self.config, progress, resume=resume)
+        """Run the chains of a trained model that `Imputes`, and list metric, unit and value of all that they tell."""
         imputing = folded(model)  # which a whitening in front would hide
         assert isinstance(imputing, Imputes)
 
@@ -160,8 +166,6 @@ class ImputationCell(TrainedCell):
             ("psnr_gain", "dB", mean_interval(gain.tolist())),
             ("accepted", "1", single(moves / (self.steps - self.warmup))),
             ("sampling_seconds", "s", single(seconds)),
-            ("training_seconds", "s", single(report.seconds)),
-            ("validation_nll", "nats", single(report.best_validation)),
         ]
 
 

@@ -5,15 +5,17 @@ from __future__ import annotations
 import math
 import time
 from abc import abstractmethod
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import torch
+from torch import Tensor
 
 from harness import datasets
-from harness.cells.base import APART, Cell, Keep, Progress, single, with_drift
+from harness.cells.base import APART, Cell, Keep, Progress, not_measured, single, with_drift
 from harness.cells.estimate import Costs, training_costs
 from harness.cells.pictures import Arrays, learned
 from harness.datasets.dataset import Dataset
@@ -34,15 +36,26 @@ from harness.training.checkpoints import TrainingCheckpoint
 from harness.training.configuration import TrainingConfig
 from harness.training.loop import KeepWeights, TrainingReport
 from harness.training.processes import processes
-from harness.training.saved_model import describe, write_model
+from harness.training.saved_model import Description, describe, write_model
 from harness.training.scoring import fit, nll_of_test_set, noised, without_map
 from harness.training.state import CurvePoint
 from harness.training.step import Trainer
 
 _LOOKS = 5  # at the machine's speed before and after a training, enough to tell a drift of a short one
 
+_UNITS = {"nll": "nats", "kl": "nats", "fisher": "nats", "peak_memory": "B"}  # of others that may fail: 1
+
 Metric = tuple[str, str, Estimate]
 """The name of a metric, its unit and its value."""
+
+SAVED = "saved_model"
+"""The metric of the row that says why the file of a trained model could not be written; there is no such row if it
+was."""
+
+Failures = dict[str, Exception]
+"""What measurements of a trained model raised, by the name of the metric."""
+
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,7 +117,7 @@ class TrainedCell(Cell):
 
     @property
     def data(self) -> str:
-        return self.dataset
+        return datasets.label(self.dataset, self.columns)
 
     @property
     def title(self) -> str:
@@ -216,14 +229,18 @@ class LikelihoodCell(TrainedCell):
         if not self.preprocess:
             data, problem = without_map(data, problem)
         batches = replace(data, preprocessing=Identity()) if self.clean_batches else data
-        keep_weights = None
+        keep_weights, failures = None, Failures()
         if self.save is not None:
             description = describe(method, problem, data, self.recipe)
-            keep_weights = partial(write_model, self.save, description)
-        outcome = fit_and_score(method, problem, data, batches, self.config, self.draws, progress, keep_weights, resume)
+            keep_weights = partial(_write, self.save, description, failures)
+        outcome = fit_and_score(
+            method, problem, data, batches, self.config, self.draws, progress, keep_weights, resume, failures
+        )
         keep(outcome.arrays)
         size = {"parameters": outcome.parameters}
         rows = [row(*metric, **size) for metric in _final_metrics(outcome, self.problem)]
+        for metric, error in (outcome.report.failures | failures).items():
+            rows.append(not_measured(row, metric, _UNITS.get(metric, "1"), error, **size))
         kl = outcome.divergences.get("kl")
         if kl is not None and kl.high is not None and kl.high < 0:
             rows = [noted(one, f"{BETTER_THAN_TRUTH} by {-kl.value:.3g} nats") for one in rows]
@@ -244,7 +261,7 @@ class Likelihood:
 
     Args:
         test_nll: Test NLL in nats, one mean for each draw of the preprocessing noise, or one value for each sample if
-            there is no noise.
+            there is no noise. It is empty if it could not be measured.
         divergences: The divergences in nats from the data's density p if that is known, over the test set: ``kl``, the
             mean of log p - log q, and ``fisher``, half the mean of |score q - score p|^2, if the score of p is of use.
             Their intervals are over the test points.
@@ -272,6 +289,7 @@ def fit_and_score(
     progress: Progress = lambda done, total, note: None,
     keep_weights: KeepWeights | None = None,
     resume: TrainingCheckpoint | None = None,
+    failures: Failures | None = None,
 ) -> Likelihood:
     """Train a method on a dataset and score the best validated weights on the test set.
 
@@ -286,6 +304,8 @@ def fit_and_score(
         progress: Told how many epochs are done, of how many, and a note.
         keep_weights: Given the best weights whenever there are better ones, or None.
         resume: Where the training is saved and goes on from, or None.
+        failures: Takes what the measurements after the training raise, each of which fails alone then; if it is None,
+            the first error is raised, and the training is lost.
 
     Raises:
         Divergence: If training or scoring meets a number that is not finite.
@@ -297,11 +317,34 @@ def fit_and_score(
     model = build(method, problem)
     watched = method.matches_scores
     report = fit(model, problem, dataset, batches, config, progress, keep_weights, resume, watch_loss=watched)
-    test = nll_of_test_set(model, dataset, problem, draws)
-    divergences = _against_truth(model, dataset, problem)
+    test = _tried("nll", partial(nll_of_test_set, model, dataset, problem, draws), failures)
+    measured = {
+        name: _tried(name, partial(_against_truth, name, model, dataset, problem), failures)
+        for name in ("kl", "fisher")
+    }
+    divergences = {name: estimate for name, estimate in measured.items() if estimate is not None}
     arrays = learned(method, model, dataset, problem)
-    memory = _step_bytes(model, batches, problem, config) if report.iterations and processes() == 1 else None
-    return Likelihood(test, divergences, count_parameters(model), report, arrays, memory)
+    memory = None
+    if report.iterations and processes() == 1:
+        memory = _tried("peak_memory", partial(_step_bytes, model, batches, problem, config), failures)
+    return Likelihood(test or [], divergences, count_parameters(model), report, arrays, memory)
+
+
+def _tried(metric: str, measure: Callable[[], _T], failures: Failures | None) -> _T | None:
+    """Return what a measurement gives; note what it raises under the name of its metric, or raise it without a dict."""
+    try:
+        return measure()
+    except Exception as error:  # a competitor may fail in any way
+        if failures is None:
+            raise
+        failures[metric] = error
+        return None
+
+
+def _write(path: Path, description: Description, failures: Failures, weights: Mapping[str, Tensor]) -> None:
+    """Write the best weights so far to a file, and note what goes wrong until a later write succeeds."""
+    failures.pop(SAVED, None)
+    _tried(SAVED, partial(write_model, path, description, weights), failures)
 
 
 def _step_bytes(model: Model, batches: Dataset, problem: Problem, config: TrainingConfig) -> int:
@@ -319,11 +362,11 @@ def _final_metrics(outcome: Likelihood, problem: Problem) -> list[Metric]:
     """List the metrics of a whole training."""
     per_bit = 1 / (problem.dimension * math.log(2))
     report = outcome.report
-    metrics = [
-        ("nll", "nats", mean_interval(outcome.test_nll)),
-        ("bits_per_dim", "bits", mean_interval([value * per_bit for value in outcome.test_nll])),
-        ("validation_nll", "nats", single(report.best_validation)),
-    ]
+    metrics = []
+    if outcome.test_nll:
+        metrics.append(("nll", "nats", mean_interval(outcome.test_nll)))
+        metrics.append(("bits_per_dim", "bits", mean_interval([value * per_bit for value in outcome.test_nll])))
+    metrics.append(("validation_nll", "nats", single(report.best_validation)))
     metrics += [(name, "nats", estimate) for name, estimate in outcome.divergences.items()]
     if report.iterations:
         metrics.append(("training_seconds", "s", single(report.seconds)))
@@ -340,23 +383,34 @@ def _final_metrics(outcome: Likelihood, problem: Problem) -> list[Metric]:
 def _curve_metrics(point: CurvePoint) -> list[Metric]:
     """List the metrics of one validation; a norm or loss that is not finite, as after a skipped step, is left out."""
     metrics = [("validation_curve", "nats", single(point.validation_nll))]
-    others = {"gradient_norm": point.gradient_norm, "validation_loss": point.validation_loss, **point.observations}
+    others = {**point.observations, "gradient_norm": point.gradient_norm, "validation_loss": point.validation_loss}
     for metric, value in others.items():
-        if value is not None and math.isfinite(value):
+        if metric != "validation_curve" and value is not None and math.isfinite(value):
             metrics.append((metric, "1", single(value)))
     return metrics
 
 
-def _against_truth(model: Model, dataset: Dataset, problem: Problem) -> dict[str, Estimate]:
-    """Return the divergences in nats from the exact density of the preprocessed data, with intervals over points."""
+def _against_truth(name: str, model: Model, dataset: Dataset, problem: Problem) -> Estimate | None:
+    """Return a divergence in nats from the exact density of the preprocessed data, with its interval over points.
+
+    Args:
+        name: kl or fisher, as in `Likelihood`.
+        model: The trained model.
+        dataset: The dataset, whose test points are used.
+        problem: The problem that the model was built for.
+
+    Returns:
+        The divergence; None if the density, or its score, is not known.
+    """
     density = dataset.density
     if density is None:
-        return {}
-    gaps: dict[str, list[float]] = {"kl": [], "fisher": []}
+        return None
+    gaps: list[float] = []
     for x, _ in noised(dataset.test, dataset.preprocessing, problem, stream(0, "test")):
-        with torch.no_grad(), guarded("to_latent"):
-            gaps["kl"] += (density.log_prob(x.double()) - log_prob(model, x).double()).tolist()
-        if (exact := density.score(x.double())) is not None:
+        if name == "kl":
+            with torch.no_grad(), guarded("to_latent"):
+                gaps += (density.log_prob(x.double()) - log_prob(model, x).double()).tolist()
+        elif (exact := density.score(x.double())) is not None:
             with guarded("the score"):
-                gaps["fisher"] += (0.5 * (score(model, x).double() - exact).square().flatten(1).sum(1)).tolist()
-    return {name: mean_interval(values) for name, values in gaps.items() if values}
+                gaps += (0.5 * (score(model, x).double() - exact).square().flatten(1).sum(1)).tolist()
+    return mean_interval(gaps) if gaps else None

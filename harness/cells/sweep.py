@@ -11,7 +11,7 @@ from functools import partial
 
 import torch
 
-from harness.cells.base import Cell, Outcome, Progress, finished_rows
+from harness.cells.base import Cell, Outcome, Progress, finished_rows, is_finished
 from harness.cells.likelihood import LikelihoodCell
 from harness.cells.own_process import Limits, alone
 from harness.cells.workers import Crew
@@ -117,8 +117,10 @@ class _Sweep:
     def keep(self, job: _Job, outcome: Outcome) -> None:
         """Write what a cell has made, and let go of the state of its training."""
         self.store.write(outcome.rows, outcome.arrays)
-        # What was cut off can go on, and so can what lacks its data today.
-        if not outcome.cut_off and any(row.status != "unavailable" for row in outcome.rows):
+        statuses = {row.status for row in outcome.rows}
+        unscored = "ok" in statuses and not is_finished(job.cell, outcome.rows)
+        # What was cut off can go on, and so can what lacks its data today, or was trained and could not be scored.
+        if not (outcome.cut_off or unscored or statuses == {"unavailable"}):
             job.resume.discard()
         self.rows[job.number] = outcome.rows
         self.on_end(job.cell, outcome.rows)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shlex
 import sys
 from collections import Counter
 from pathlib import Path
@@ -77,7 +78,7 @@ def new_adapter(
     path, method = write_adapter(name, folder), method_name(name)
     print(
         f"written: {path}\n"
-        f"harness check {path}\n"
+        f"harness check {shlex.quote(str(path))}\n"
         "and once it lies in baselines/, or your package names it under an entry point:\n"
         "harness list\n"
         f"harness runtime --dims 16,64 --methods {method},ebflow-dsm\n"

@@ -77,6 +77,11 @@ def evaluate(
             f"warning: {dataset}: most rows lie more than 10 standard deviations of the training data from their mean "
             f"in columns {listed(far)}; compare the units"
         )
+    if lost := (~values.isfinite()).nonzero().flatten().tolist():
+        screen.say(
+            f"warning: {dataset}: {len(lost)} of {len(values)} rows have no finite log-likelihood, the first in row "
+            f"{lost[0]} from 0 ({values[lost[0]]:g} nats): it is too far from the training data"
+        )
     mean = mean_interval(values.tolist())
     bits = -1 / (math.prod(trained.shape) * math.log(2))
     told = {"method": trained.description.method, "dataset": dataset, "N": len(values)}

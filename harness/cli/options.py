@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import shlex
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -46,13 +49,10 @@ Methods = Annotated[
         autocompletion=completion.comma_separated(completion.methods),
     ),
 ]
-Dtype = Annotated[
-    DtypeName,
-    option(
-        MODEL,
-        "NAME",
-        "Number format: float32, float64, or float32 with the matrix products of training in tf32 (on CUDA) or bf16.",
-    ),
+_FORMATS = "float32, float64, or float32 with the matrix products of training in tf32 (on CUDA) or bf16"
+Dtype = Annotated[DtypeName, option(MODEL, "NAME", f"Number format: {_FORMATS}.")]
+TrainingDtype = Annotated[
+    DtypeName | None, option(MODEL, "NAME", f"Number format: {_FORMATS}; the recipe's if not given.")
 ]
 Profile = Annotated[
     ProfileName, option(MODEL, "NAME", "Length of the experiments: quick, in minutes; or paper, as published, in days.")
@@ -88,7 +88,9 @@ Workers = Annotated[int | None, option(MACHINE, "N", "Number of processes side b
 Scheduler = Annotated[str | None, option(MACHINE, "ADDRESS", "Address of a Dask scheduler, such as tcp://HOST:8786.")]
 Timeout = Annotated[float | None, option(MACHINE, "SECONDS", "Longest time that a cell may take, in its own process.")]
 Memory = Annotated[float | None, option(MACHINE, "GIB", "Most memory that a cell may use, in its own process.")]
-Seed = Annotated[int, option(MACHINE, "N", "Seed of the initial weights, the noise and the order of the data.")]
+Seed = Annotated[
+    int, option(MACHINE, "N", "Seed of the initial weights, the noise, the order of training, and synthetic data.")
+]
 DataDir = Annotated[
     Path | None,
     option(MACHINE, "FOLDER", "Folder that has mnist/ and cifar-10-batches-bin/.", envvar="HARNESS_DATA_DIR"),
@@ -121,6 +123,12 @@ def words(command: str, **options: object) -> tuple[str, ...]:
         if value is not None:
             given += [f"--{name.replace('_', '-')}", *([] if value is True else [str(value)])]
     return tuple(given)
+
+
+def command(words: Sequence[str], results_dir: Path) -> str:
+    """Return a command of this program that reads a results folder, as a shell takes it."""
+    usual = results_dir == RESULTS and "HARNESS_RESULTS_DIR" not in os.environ
+    return shlex.join(["harness", *words, *([] if usual else ["--results-dir", str(results_dir)])])
 
 
 def existing(folder: Path | None) -> Path | None:

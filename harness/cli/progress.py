@@ -13,6 +13,7 @@ from rich.text import Text
 
 from harness.cells import Cell
 from harness.cells import Progress as Callback
+from harness.cells.base import main_rows
 from harness.cells.plan import in_words
 from harness.results import Row
 
@@ -90,7 +91,9 @@ class SweepProgress:
             self._paid[cell.kind] = spent + time.monotonic() - ended.started, paid + ended.cost
         self._bars.remove_task(ended.task)
         self._bars.advance(self._all)
-        failures = [] if any(row.status == "ok" for row in rows) else [f"{row.status}: {row.reason}" for row in rows]
+        bad = [row for row in rows if row.status != "ok"]
+        unmeasured = bad and all(row.status != "ok" for row in main_rows(cell, rows))
+        failures = [f"{row.status}: {row.reason}" for row in bad] if unmeasured else []
         if failures or not (ended.finished or self._console.is_terminal):
             self._say(cell, "; ".join(dict.fromkeys(failures)))
 

@@ -7,7 +7,7 @@ import math
 from pathlib import Path
 from typing import Annotated
 
-from harness.cli.options import OUTPUT, RESULTS, AsJson, Output, Quiet, ResultsDir, Write, destination, option
+from harness.cli.options import OUTPUT, RESULTS, AsJson, Output, Quiet, ResultsDir, Write, command, destination, option
 from harness.errors import InputError, unknown
 
 
@@ -49,7 +49,8 @@ def tables(
     rows, notes = publish.with_asv(rows, asv_dir)
     screen.say(*damaged, *notes)
     if rows.is_empty():
-        raise InputError(f"no results in {results_dir} or {asv_dir} yet: run `harness reproduce` or `asv run` first")
+        first = command(["reproduce"], results_dir)
+        raise InputError(f"no results in {results_dir} or {asv_dir} yet: run `{first}` or `asv run` first")
     if as_json:
         for row in rows.select(*SCHEMA).iter_rows(named=True):
             print(json.dumps(row))
@@ -57,7 +58,10 @@ def tables(
             return
     pages = list(publish.pages(rows, across or ()))
     if not as_json:
-        screen.show_pages(pages, "by: harness tables | less")
+        words = ["tables", *(["--asv-dir", str(asv_dir)] if asv_dir != RESULTS / "asv" else [])]
+        for setting in across or ():
+            words += ["--across", setting]
+        screen.show_pages(pages, f"by: {command(words, results_dir)} | less")
     if folder is not None:
         files = publish.write_tables(pages, folder) + publish.write_leaderboard(rows, folder)
         if not quiet:
@@ -86,7 +90,7 @@ def figures(
     rows, damaged = store.frame()
     screen.say(*damaged)
     if rows.is_empty():
-        raise InputError(f"no results in {results_dir} yet: run `harness reproduce` first")
+        raise InputError(f"no results in {results_dir} yet: run `{command(['reproduce'], results_dir)}` first")
     files = publish.write_figures(rows, store, folder)
     if not quiet:
         screen.say(f"written: {len(files)} files in {folder / 'figures'}")
@@ -121,7 +125,8 @@ def leaderboard(
     lines = board.entries(load_results(results_dir))
     if lines.is_empty():
         raise InputError(
-            f"no training of a full recipe or of the quick profile in {results_dir} yet: run `harness train`"
+            f"no training of a full recipe or of the quick profile in {results_dir} yet: run "
+            f"`{command(['train'], results_dir)}`"
         )
     for column, names in (("dataset", dataset), ("family", family)):
         if names is not None:

@@ -25,14 +25,16 @@ def _filter(plural: str) -> Any:
 @app.command()
 def show(
     experiment: Annotated[str | None, _filter("experiments")] = None,
+    profile: Annotated[str | None, _filter("profiles: quick, paper, custom")] = None,
     method: Annotated[str | None, _filter("methods")] = None,
     dataset: Annotated[str | None, _filter("datasets")] = None,
     metric: Annotated[str | None, _filter("metrics")] = None,
     status: Annotated[str | None, _filter("statuses: ok, diverged, failed, unavailable")] = None,
+    cell: Annotated[str | None, _filter("cells")] = None,
     results_dir: ResultsDir = RESULTS,
     as_json: AsJson = False,
 ) -> None:
-    """Show the rows of a results folder, all of them or those that the options name.
+    """Show the rows of a results folder, all of them or those that the options name, and how each came about.
 
     Examples:
       harness results show --metric nll
@@ -48,19 +50,29 @@ def show(
     store = _store(results_dir)
     rows, notes = store.frame()
     screen.say(*notes)
-    chosen = {"experiment": experiment, "method": method, "dataset": dataset, "metric": metric, "status": status}
+    chosen = {"experiment": experiment, "profile": profile, "method": method, "dataset": dataset}
+    chosen |= {"metric": metric, "status": status, "cell": cell}
+    kept = rows
     for column, names in chosen.items():
         if names is not None:
-            known = STATUSES if column == "status" else rows[column].unique().to_list()
-            missing = [name for name in names.split(",") if name not in known]
-            screen.say(*(str(unknown(f"{column} in these rows", name, known)) for name in missing))
-            rows = rows.filter(pl.col(column).is_in(names.split(",")))
+            # Of a user's own file the name alone will do, without the digits of its content.
+            bare = rows[column].str.replace("@[0-9a-f]{8}$", "")
+            known = STATUSES if column == "status" else {*rows[column], *bare}
+            wanted = [names] if names in known else [name.strip() for name in names.split(",")]
+            for name in wanted:
+                if name not in known:
+                    raise unknown(f"{column} in these rows", name, known)
+            kept = kept.filter(
+                (pl.col(column).is_in(wanted)) | kept[column].str.replace("@[0-9a-f]{8}$", "").is_in(wanted)
+            )
+    rows = kept
     if as_json:
         screen.print_json(Row(**row) for row in rows.select(*SCHEMA).iter_rows(named=True))
     else:
-        shown = ["method", "dataset", "D", "L", "seed", "metric", "value", "ci_low", "ci_high", "unit", "n", "status"]
+        shown = ["method", "recipe", "dataset", "D", "L", "seed", "metric", "value", "ci_low", "ci_high", "unit", "n"]
         title = f"{len(rows)} rows of {rows['cell'].n_unique()} cells in {results_dir}"
-        screen.show_table(title, rows.select("experiment", "profile", *shown, "reason", "cell"))
+        origin = ["cell", "commit", "cpu", "gpu", "threads", "started_at"]
+        screen.show_table(title, rows.select("experiment", "profile", *shown, "status", "reason", *origin))
 
 
 @app.command()
@@ -116,7 +128,7 @@ def merge(
     from harness.results import Store
 
     stores = [_store(folder) for folder in folders]
-    target = Store(into)
+    target = Store(into, "--into")
     target.prepare()
     left_out = 0
     for store in stores:

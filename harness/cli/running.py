@@ -12,6 +12,7 @@ from harness.cells.plan import costs, plan
 from harness.cells.sweep import run_cells
 from harness.cells.workers import Crew
 from harness.cli import screen
+from harness.cli.options import command
 from harness.cli.progress import SweepProgress
 from harness.errors import printable
 from harness.report import publish
@@ -80,15 +81,21 @@ def run_and_show(
     if not as_json:
         (end or show_tables)(rows, store, quiet)
     screen.say(*store.notes)
+    # A metric that stands for a cell is told of by the progress and in the tables.
+    main = {cell.main_metric[0] for cell in cells}
+    lost = [row for row in rows if row.status != "ok" and row.metric not in main]
+    lines = [f"warning: {row.method} on {row.dataset}: {row.metric} {row.status}: {row.reason}" for row in lost]
+    screen.say(*dict.fromkeys(lines))
     compared = {cell.key() for cell in beside}
-    if all(row.status != "ok" for row in rows if row.cell not in compared):
+    own = [row for row in rows if row.cell not in compared]
+    if all(row.status != "ok" for row in own if row.metric in main):
         sys.exit(1)
     return rows
 
 
 def show_tables(rows: list[Row], store: Store, quiet: bool) -> None:
     """Print the tables of rows, and write the tables and figures of the whole store."""
-    more = f"in {store.folder / 'tables'}, or by: harness tables | less"
+    more = f"in {store.folder / 'tables'}, or by: {command(['tables'], store.folder)} | less"
     screen.show_pages(list(publish.pages(derived(to_frame(rows)))), more)
     files = publish.refresh(store)
     if not quiet:

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import csv
 import dataclasses
+import io
+import shlex
+import sys
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -65,7 +70,7 @@ def train(
         ),
     ] = True,
     layers: Annotated[int | None, option(MODEL, "L", "Number of linear layers; the recipe's if not given.")] = None,
-    dtype: options.Dtype = "float32",
+    dtype: options.TrainingDtype = None,
     recipe: Annotated[
         str,
         option(
@@ -130,6 +135,7 @@ def train(
       torchrun --nproc-per-node 2 -m harness.cli train --threads 1   # two processes share every batch
     """
     from harness import datasets
+    from harness.cells.likelihood import SAVED
     from harness.cells.sweep import follow
     from harness.cli.running import run_and_show
     from harness.cli.screen import say
@@ -143,13 +149,15 @@ def train(
     chosen = _available(method, architecture)
     if refresh is not None and not chosen.periods:
         raise InputError(f"{method} does the same work at every step; leave --refresh out")
-    table = _table(dataset, columns, standardize, dequantize, dtype)
+    context = Context("custom", device, data_dir=data_dir)
+    cell = configured_cell("train", context, chosen, dataset, architecture, recipe=recipe, seed=seed, draws=draws)
+    table = _table(dataset, columns, standardize, dequantize, dtype or cell.problem.dtype)
     data = datasets.load(dataset, options.existing(data_dir), seed=seed, columns=table.get("columns", ()))
     if table and not (dequantize and datasets.dequantized(data) is not data):
         draws = 1  # its rows get no noise, so that all passes are the same
     changed_config = _given(epochs=epochs, learning_rate=learning_rate, optimizer=optimizer, patience=patience)
     changed_config |= _given(max_seconds=max_seconds, compile=compile_ or None)
-    changed_problem = _given(layers=layers, batch=batch, noise=noise, refresh=refresh)
+    changed_problem = _given(dtype=dtype, layers=layers, batch=batch, noise=noise, refresh=refresh)
     argv = options.words(
         "train",
         method=method,
@@ -157,7 +165,6 @@ def train(
         dataset=dataset,
         **_table_words(table),
         recipe=recipe,
-        dtype=dtype,
         **changed_config,
         **changed_problem,
         no_ema=None if ema else True,
@@ -166,17 +173,12 @@ def train(
         seed=seed,
         device=device,
     )
-    if not ema:
-        changed_config["ema_decay"] = None
-    context = Context("custom", device, data_dir=data_dir)
-    cell = configured_cell("train", context, chosen, dataset, architecture, recipe=recipe, seed=seed, draws=draws)
-    cell = overridden(cell, changed_config, {"dtype": dtype, **changed_problem})
+    changed_config |= {} if ema else {"ema_decay": None}
+    cell = overridden(cell, changed_config, changed_problem)
     label = _label(recipe, changed_config | changed_problem | _changed_table(table))
     problem = cell.problem.replace(shape=datasets.shape(dataset, table.get("columns", ())))
-    origin = dataclasses.replace(cell.origin, argv=argv)
-    cell = dataclasses.replace(
-        cell, problem=problem, recipe=label, preprocess=map_, download=True, save=save, origin=origin, **table
-    )
+    told: dict[str, Any] = {"origin": dataclasses.replace(cell.origin, argv=argv), "draws": draws, "preprocess": map_}
+    cell = dataclasses.replace(cell, problem=problem, recipe=label, download=True, save=save, **told, **table)
     _check(cell, data)
     store = Store(results_dir)
     with process_group(device) as rank:
@@ -187,6 +189,8 @@ def train(
             beside = _gaussian_beside(cell, context)
             rows = run_and_show([cell], store, fresh=fresh, as_json=as_json, quiet=quiet, limits=limits, beside=beside)
             say(*_worse_than_gaussian(cell, rows))
+            if any(row.metric == SAVED for row in rows):  # which says why there is no file
+                sys.exit(1)
         else:
             follow(cell, store, fresh)
 
@@ -203,14 +207,16 @@ def _gaussian_beside(cell: LikelihoodCell, context: Context) -> list[LikelihoodC
     if datasets.splits(cell.dataset, cell.data_dir)[0] * problem.dimension**2 > _LARGEST_COVARIANCE:
         return []
     same: dict[str, Any] = {"architecture": problem.architecture, "dataset": cell.dataset, "recipe": cell.origin.recipe}
-    same |= {"seed": problem.seed, "draws": min(cell.draws, 2)}
+    same |= {"seed": problem.seed, "draws": cell.draws}
     beside = overridden(configured_cell("train", context, gaussian, **same), {}, {"dtype": problem.dtype})
     beside = dataclasses.replace(beside, problem=beside.problem.replace(shape=problem.shape))
-    table = {name: getattr(cell, name) for name in ("standardize", "columns", "dequantize")}
-    same |= _table_words(table) if datasets.is_file(cell.dataset) else {}
+    fields = ("standardize", "columns", "dequantize") if datasets.is_file(cell.dataset) else ()
+    table = {name: getattr(cell, name) for name in fields}
+    same |= _table_words(table)
     argv = options.words("train", method=gaussian.name, dtype=problem.dtype, device=problem.device, **same)
     origin = dataclasses.replace(beside.origin, argv=argv)
-    return [dataclasses.replace(beside, download=True, origin=origin, **table)]
+    label = _label(cell.origin.recipe, _changed_table(table))
+    return [dataclasses.replace(beside, recipe=label, download=True, origin=origin, **table)]
 
 
 def _worse_than_gaussian(cell: LikelihoodCell, rows: Sequence[Row]) -> list[str]:
@@ -219,23 +225,34 @@ def _worse_than_gaussian(cell: LikelihoodCell, rows: Sequence[Row]) -> list[str]
     own, gaussian = values.get(cell.method), values.get("gaussian")
     if own is None or gaussian is None or own <= gaussian:
         return []
+    tuned = "" if cell.origin.recipe.startswith("tuned") else "--recipe tuned, or "
     return [
         f"warning: {cell.method} is worse than one Gaussian on {cell.dataset}: its test NLL is {own:,.4g} nats, the "
-        f"Gaussian's {gaussian:,.4g}; try --recipe tuned, or more --epochs"
+        f"Gaussian's {gaussian:,.4g}; try {tuned}more --epochs"
     ]
 
 
 def _label(recipe: str, changed: Mapping[str, Any]) -> str:
-    """Return what tables call a recipe of which some fields were changed."""
+    """Return what tables call a recipe of which some fields were changed; the number format has its own column."""
     words = {"ema_decay": "no EMA", "compile": "compiled"}
     words |= {"standardize": "not standardised", "dequantize": "not dequantised"}
-    return ", ".join([recipe, *(words.get(name, f"{name} {value}") for name, value in changed.items())])
+    return ", ".join(
+        [recipe, *(words.get(name, f"{name} {value}") for name, value in changed.items() if name != "dtype")]
+    )
 
 
 def _table_words(table: Mapping[str, Any]) -> dict[str, Any]:
     """Return the options that say how a user's own table is read, where they are not as usual."""
     words: dict[str, Any] = {f"no_{name}": True for name, value in table.items() if value is False}
-    return words | _given(columns=",".join(table.get("columns", ())) or None)
+    return words | _given(columns=_joined(table.get("columns", ())) or None)
+
+
+def _joined(names: Sequence[str]) -> str:
+    """Return names of columns as --columns takes them: separated by commas, and quoted where that is needed."""
+    line = io.StringIO()
+    spaced = any(name != name.strip() for name in names)
+    csv.writer(line, lineterminator="", quoting=csv.QUOTE_ALL if spaced else csv.QUOTE_MINIMAL).writerow(names)
+    return line.getvalue()
 
 
 def _changed_table(table: Mapping[str, Any]) -> dict[str, Any]:
@@ -275,7 +292,9 @@ def _table(name: str, columns: str | None, standardize: bool, dequantize: bool, 
         if columns is not None:
             raise InputError(f"{name} has no columns to choose; --columns is for the path of a file")
         return {}
-    chosen = tuple(name.strip() for name in columns.split(",")) if columns else ()
+    chosen = tuple(next(csv.reader([columns], skipinitialspace=True))) if columns else ()
+    if '"' not in (columns or ""):  # in quotes spaces belong to a name
+        chosen = tuple(name.strip() for name in chosen)
     declared = declare(Path(name), chosen)
     array, names, left_out = datasets.read_rows(declared.path, chosen, finite=False)
     if left_out:
@@ -288,8 +307,8 @@ def _table(name: str, columns: str | None, standardize: bool, dequantize: bool, 
         *first, last = (f"{declared.name}: {line}" for line in problems)
         say(*first)
         if 0 < len(sound) < array.shape[1]:
-            rest = ",".join(names[number] if names else str(number) for number in sound)
-            last = f"{last}; the columns without such a problem: --columns {rest}"
+            rest = _joined([names[number] if names else str(number) for number in sound])
+            last = f"{last}; the columns without such a problem: --columns {shlex.quote(rest)}"
         raise InputError(last)
     return {"columns": chosen, "standardize": standardize, "dequantize": dequantize}
 
@@ -312,6 +331,8 @@ def _check(cell: LikelihoodCell, data: Dataset) -> None:
         cell.save.parent.mkdir(parents=True, exist_ok=True)
         if cell.save.is_dir():
             raise IsADirectoryError(0, "it is a folder")
+        with tempfile.TemporaryFile(dir=cell.save.parent):  # a training whose model could not be kept is not started
+            pass
     except OSError as error:
         place, reason = cell.save, error.strerror
         raise InputError(f"the model file {place} cannot be written ({reason}); choose another file") from error

@@ -5,11 +5,13 @@ Names, sizes and availability are known without torch and without reading any da
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
 from functools import lru_cache
 from pathlib import Path
 
-from harness.datasets.array_file import declare, dequantized, is_file, read_rows, standardized
+from harness.datasets.array_file import SUFFIXES, declare, dequantized, is_file, read_rows, standardized
 from harness.datasets.dataset import Dataset, Declaration, describe
 from harness.datasets.embedded import DIGITS, PATCHES, SYNTHETIC
 from harness.datasets.files import State, sha256_of, state_of
@@ -24,6 +26,7 @@ __all__ = [
     "fetch",
     "fingerprint",
     "is_file",
+    "label",
     "load",
     "names",
     "read_rows",
@@ -81,6 +84,19 @@ def fingerprint(name: str) -> str | None:
     The fingerprint of a file that cannot be read is empty: `load` says what is wrong with it.
     """
     return sha256_of(Path(name)) if is_file(name) else None
+
+
+def label(name: str, columns: tuple[str, ...] = ()) -> str:
+    """Return what results call a data set: its name; for a user's own file with 8 digits of what it holds.
+
+    The digits are those of the file's SHA-256 or, if columns were chosen, of that and the columns: two files of one
+    name, and two choices of columns, are two data sets.
+    """
+    if not (digest := fingerprint(name)):
+        return name
+    if columns:
+        digest = hashlib.sha256(json.dumps([digest, *columns]).encode()).hexdigest()
+    return f"{name}@{digest[:8]}"
 
 
 def fetch(name: str, data_dir: Path | None = None, within: float | None = None) -> None:
@@ -141,6 +157,8 @@ def _declaration(name: str, columns: tuple[str, ...] = ()) -> Declaration:
     if is_file(name):
         return declare(Path(name), columns)
     if name not in DECLARATIONS:
+        if Path(name).is_file():
+            raise InputError(f"{name}: a file of this kind is not read; write it as {', '.join(SUFFIXES)}")
         raise InputError(
             f"{unknown('dataset', name, DECLARATIONS)} (or give the path of a .csv, .parquet, .feather or .npy)"
         )

@@ -113,14 +113,15 @@ def read_rows(
 
 
 def require_finite(array: np.ndarray, where: str = "") -> None:
-    """Raise an `InputError` that names the first row, counting from 0, with NaN or infinity in it."""
+    """Raise an `InputError` that names the first row and column, counting from 0, with NaN or infinity in it."""
     import numpy as np
 
     bad_rows = np.flatnonzero(~np.isfinite(array).all(axis=tuple(range(1, array.ndim))))
     if len(bad_rows):
+        row, *place = np.argwhere(~np.isfinite(array))[0].tolist()
         raise InputError(
-            f"{where}row {bad_rows[0]} (counting from 0) holds NaN or infinity, as do {len(bad_rows)} of "
-            f"{len(array)} rows in all; remove or repair them"
+            f"{where}row {row} (counting from 0) holds NaN or infinity, as do {len(bad_rows)} of {len(array)} rows in "
+            f"all ({array[(row, *place)]:g} in column {', '.join(map(str, place))}); remove or repair them"
         )
 
 

@@ -6,6 +6,7 @@ import gzip
 import hashlib
 import io
 import os
+import shlex
 import tarfile
 import threading
 from collections.abc import Iterator
@@ -15,7 +16,7 @@ from functools import lru_cache, partial
 from pathlib import Path, PurePosixPath
 
 from harness.datasets.dataset import Declaration
-from harness.errors import InputError
+from harness.errors import InputError, one_line
 
 VARIABLE = "HARNESS_DATA_DIR"
 """The environment variable that names the data folder."""
@@ -148,7 +149,7 @@ class PublishedSet(Declaration):
         for archive in self.archives:
             missing = archive.missing(folder)
             if missing and not archive.is_in(folder):
-                where = "" if data_dir is None else f" --data-dir {data_dir}"
+                where = "" if data_dir is None else f" --data-dir {shlex.quote(str(data_dir))}"
                 return f"{folder / missing[0].place} is missing: harness fetch {self.name}{where}"
         return None
 
@@ -225,14 +226,14 @@ def download(archive: Archive, folder: Path) -> None:
         )
         try:
             known.fetch(archive.place, downloader=partial(_stream, limit=archive.limit))
-        except PermissionError:
-            raise
-        except (OSError, ValueError) as error:
-            # OSError covers the connection and the server; pooch says ValueError of a wrong hash.
-            wrong = isinstance(error, ValueError)
-            trouble = f"its {archive.hash_name} is not the published file's" if wrong else type(error).__name__
+        except (_NetworkError, ValueError) as error:  # pooch says ValueError of a wrong hash
+            trouble = (
+                str(error)
+                if isinstance(error, _NetworkError)
+                else f"(its {archive.hash_name} is not the published file's): "
+            )
             raise InputError(
-                f"could not download {archive.url} ({trouble}): connect to the network, put the file at {path}, "
+                f"could not download {archive.url} {trouble}connect to the network, put the file at {path}, "
                 f"or name a folder that has it with --data-dir or {VARIABLE}"
             ) from error
 
@@ -244,7 +245,7 @@ def answers(url: str, seconds: float) -> bool:
     answered = threading.Event()
 
     def ask() -> None:
-        with suppress(requests.RequestException):
+        with suppress(Exception):  # a proxy that makes no sense raises what is no error of requests
             requests.head(url, timeout=seconds)
             answered.set()
 
@@ -256,14 +257,30 @@ def answers(url: str, seconds: float) -> bool:
 
 def _stream(url: str, place: str, _: object, *, limit: int) -> None:
     """Write what a server sends to a file, up to a limit in bytes: pooch's own downloader has no limit."""
-    import requests
-
-    with requests.get(url, stream=True, timeout=_SILENCE) as answer, Path(place).open("wb") as file:
-        answer.raise_for_status()
-        for chunk in answer.iter_content(2**20):
+    with Path(place).open("wb") as file:
+        for chunk in _received(url):
             file.write(chunk)
             if file.tell() > limit:
                 return  # what is there has another hash than the published file
+
+
+def _received(url: str) -> Iterator[bytes]:
+    """Yield what a server sends, and raise a `_NetworkError` for whatever goes wrong on the way."""
+    import requests
+
+    try:
+        with requests.get(url, stream=True, timeout=_SILENCE) as answer:
+            answer.raise_for_status()
+            yield from answer.iter_content(2**20)
+    except Exception as error:  # requests lets those of urllib3 and of the system through
+        cause: BaseException = error
+        while cause.__context__ is not None:  # the innermost says most
+            cause = cause.__context__
+        raise _NetworkError(f"({type(error).__name__}): {one_line(cause)}; ") from error
+
+
+class _NetworkError(Exception):
+    """Raised for what goes wrong between here and a server, whose file is not to blame."""
 
 
 State = tuple[str, int, int]
@@ -293,7 +310,8 @@ def writing(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
+        reason = error.strerror if type(error) is OSError else type(error).__name__  # as for a full disk
         raise InputError(
-            f"{folder} cannot be written ({type(error).__name__}): make it writable, with room on its disk, "
+            f"{folder} cannot be written ({reason}): make it writable, with room on its disk, "
             f"or choose another folder with --data-dir or {VARIABLE}"
         ) from error

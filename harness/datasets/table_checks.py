@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from harness.errors import listed
+from harness.errors import InputError, listed
+
+if TYPE_CHECKING:
+    from harness.datasets.dataset import Dataset
 
 _TIES = 0.1  # share of the rows that repeat a value, from which a column counts as rounded
 _COPIES = 0.01  # share of rows that repeat another, from which a user is told
@@ -14,8 +18,10 @@ _MOST_DECIMALS = 6
 _DEPENDENT = 1e-10  # share of a column's variance that the columns before it leave unexplained
 _LARGEST = 1e300  # sums of larger numbers overflow
 _USED = 1e-6  # coefficient of a standardised column, from which it is named as one that determines another
-_UNRESOLVED = 1e-3  # mean deviations between two neighbouring numbers of float32, from which a column is refused
-_RANGE = 1e30  # mean deviations outside 1 / _RANGE to _RANGE overflow in float32
+_UNRESOLVED = 1e-3  # mean deviations between two neighbouring numbers of a format, from which a column is refused
+_RANGES = {"float32": 1e30, "float64": 1e150}  # squares of larger numbers, and of one over them, overflow
+_MERGED = 0.01  # share of a column's values that become equal in float32, from which it is refused
+_LOOKED_AT = 100_000  # rows, for that share
 
 
 def check_table(
@@ -35,14 +41,42 @@ def check_table(
         The lines that say why no density can be trained on the table as it is, the lines that a user ought to know
         otherwise, and the numbers of the columns without a problem of their own.
     """
-    dimension = array.shape[1]
-    called = [repr(name) for name in names] or [str(number) for number in range(dimension)]
+    enough = training_rows > array.shape[1]
+    problems, sound = _column_problems(array, names, standardize, float32, enough)
+    if not enough:
+        problems.append(f"{training_rows} training rows for {array.shape[1]} columns; give more rows, or fewer columns")
+    return problems, _notes(array, sound, _called(array, names), dequantize), sound
+
+
+def require_density(array: np.ndarray, names: Sequence[str], where: str, *, standardize: bool, float32: bool) -> None:
+    """Find out before a training in Python which columns have no density that can be trained.
+
+    The arguments are those of `check_table`, and `where` is what the error calls the table.
+
+    Raises:
+        InputError: if there are such columns; the message names them and what is wrong with each.
+    """
+    problems, _ = _column_problems(array, names, standardize, float32, len(array) > array.shape[1])
+    if problems:
+        told = "; ".join(problem.rpartition("; ")[0] for problem in problems)  # without what to do on a command line
+        raise InputError(f"{where}: {told}; repair these columns, or leave them out")
+
+
+def _column_problems(
+    array: np.ndarray, names: Sequence[str], standardize: bool, float32: bool, enough_rows: bool
+) -> tuple[list[str], list[int]]:
+    """Return a line for each kind of problem that columns have, and the numbers of the columns that have none."""
+    dimension, called = array.shape[1], _called(array, names)
     missing = _missing(array, called)
     finite = [n for n in range(dimension) if n not in missing]
-    constant = {n: f"{called[n]} ({array[0, n]:g})" for n in finite if (array[:, n] == array[0, n]).all()}
+    equal = [n for n in finite if (array[:, n] == array[0, n]).all()]
+    # Different whole numbers from 2^53 on may be equal in float64.
+    constant = {n: f"{called[n]} ({array[0, n]:g})" for n in equal if abs(array[0, n]) < 2**53}
     varied = [n for n in finite if n not in constant]
-    dependent = _dependent(array, varied, called) if training_rows > dimension else {}
-    unresolved = _unresolved(array, varied, called) if float32 and not standardize else {}
+    coarse = {n: _unresolved(array[:, n], standardize, float32) for n in varied}
+    described = {n: f"{called[n]} ({_size_and_spread(array[:, n])})" for n, reason in coarse.items() if reason}
+    varied = [n for n in varied if not coarse[n]]
+    dependent = _dependent(array, varied, called) if enough_rows else {}
     kinds = (
         (
             "with missing values (null, NaN or infinity)",
@@ -51,13 +85,46 @@ def check_table(
         ),
         ("with one value in all rows, and so no density", constant, "leave them out"),
         ("that other columns determine, so that there is no density", dependent, "leave them out"),
-        ("that float32 cannot resolve", unresolved, "leave --no-standardize out, or use --dtype float64"),
+        *(
+            (text, {n: described[n] for n in described if coarse[n] == text}, remedy)
+            for text, remedy in _REMEDIES.items()
+        ),
     )
     problems = [f"columns {text}: {listed(list(bad.values()))}; {remedy}" for text, bad, remedy in kinds if bad]
-    if training_rows <= dimension:
-        problems.append(f"{training_rows} training rows for {dimension} columns; give more rows, or fewer columns")
-    sound = [n for n in varied if n not in dependent and n not in unresolved]
-    return problems, _notes(array, sound, called, dequantize), sound
+    return problems, [n for n in varied if n not in dependent]
+
+
+def check_samples(data: Dataset, float32: bool) -> None:
+    """Find out before a training what no density can be trained on, and name the first number, or the columns.
+
+    Args:
+        data: The dataset. Where its preprocessing adds no noise, its columns are checked as those of a table.
+        float32: Whether the model computes in float32.
+
+    Raises:
+        InputError: if a part holds NaN, infinity or what is no grey level where grey levels are meant, or if a column
+            has one value, is determined by others, or cannot be resolved.
+    """
+    from harness.datasets.preprocessing import Dequantize, Standardize
+
+    levels = data.preprocessing.levels if isinstance(data.preprocessing, Dequantize) else None
+    for part in ("train", "validation", "test"):
+        values = getattr(data, part)
+        wrong, meant = ~values.isfinite(), "a finite number"
+        if levels is not None:
+            wrong |= (values < 0) | (values >= levels) | (values != values.floor())
+            meant = f"a grey level, a whole number from 0 to {levels - 1}"
+        if wrong.any():
+            place = wrong.nonzero()[0].tolist()
+            raise InputError(
+                f"{data.name}: the {part} part holds {values[tuple(place)]:g}, not {meant}, in sample {place[0]} at "
+                f"{', '.join(map(str, place[1:]))}, counting from 0; repair or remove it"
+            )
+    if data.preprocessing.noisy:
+        return
+    array = data.train.flatten(1).double().cpu().numpy()
+    standardize = isinstance(data.preprocessing, Standardize)
+    require_density(array, data.columns, data.name, standardize=standardize, float32=float32)
 
 
 def step(values: np.ndarray) -> float:
@@ -86,8 +153,10 @@ def _missing(array: np.ndarray, called: list[str]) -> dict[int, str]:
     """Return what is said of the columns that hold numbers that are not finite, by the numbers of the columns."""
     lost = ~np.isfinite(array)
     return {
-        int(n): f"{called[n]} ({lost[:, n].sum():,} of {len(array):,}, the first in row {lost[:, n].argmax()} from 0)"
-        for n in np.flatnonzero(lost.any(0))
+        int(
+            n
+        ): f"{called[n]} ({lost[:, n].sum():,} of {len(array):,}, the first, {array[row, n]:g}, in row {row} from 0)"
+        for n, row in zip(np.flatnonzero(lost.any(0)), lost.argmax(0)[lost.any(0)], strict=True)
     }
 
 
@@ -127,15 +196,44 @@ def _dependent(array: np.ndarray, columns: list[int], called: list[str]) -> dict
     return dependent
 
 
-def _unresolved(array: np.ndarray, columns: list[int], called: list[str]) -> dict[int, str]:
-    """Return what is said of the columns whose spread is too small or too large for float32 at their magnitude."""
-    unresolved = {}
-    for number in columns:
-        values = array[:, number]
+_OFFSET, _FLOAT64 = "that float64 cannot resolve", "too large or too small for sums of squares in float64"
+_FLOAT32 = "that float32 cannot resolve"
+_OUTLIERS = "of which float32 cannot tell the values apart, even standardised"
+_REMEDIES = {
+    _OFFSET: "subtract an offset from them before they are written, or leave them out",
+    _FLOAT64: "leave --no-standardize out",
+    _FLOAT32: "leave --no-standardize out, or use --dtype float64",
+    _OUTLIERS: "use --dtype float64, or leave out the rows that are far from all others",
+}
+
+
+def _unresolved(values: np.ndarray, standardize: bool, float32: bool) -> str:
+    """Return why the numbers of a column cannot be resolved, one of `_REMEDIES`; nothing if they can."""
+    with np.errstate(all="ignore"):  # of the largest numbers sums are infinite
         largest, spread = np.abs(values).max(), np.abs(values - values.mean()).mean()
-        if largest * 2.0**-23 > _UNRESOLVED * spread or not 1 / _RANGE < spread < _RANGE or largest > _RANGE:
-            unresolved[number] = f"{called[number]} (numbers up to {largest:.3g}, mean deviation {spread:.3g})"
-    return unresolved
+        if np.spacing(largest) > _UNRESOLVED * spread:
+            return _OFFSET
+        if not standardize:
+            limit = _RANGES["float32" if float32 else "float64"]
+            outside = not 1 / limit < spread < limit or largest > limit
+            if float32 and (outside or largest * 2.0**-23 > _UNRESOLVED * spread):
+                return _FLOAT32
+            return _FLOAT64 if outside else ""
+        if not float32 or not spread < np.inf:
+            return ""
+        looked_at = values[:: -(-len(values) // _LOOKED_AT)]
+        distinct = len(np.unique(looked_at))
+        merged = len(np.unique(((looked_at - values.mean()) / spread).astype(np.float32)))
+        return _OUTLIERS if merged < (1 - _MERGED) * distinct else ""
+
+
+def _size_and_spread(values: np.ndarray) -> str:
+    with np.errstate(all="ignore"):
+        return f"numbers up to {np.abs(values).max():.3g}, mean deviation {np.abs(values - values.mean()).mean():.3g}"
+
+
+def _called(array: np.ndarray, names: Sequence[str]) -> list[str]:
+    return [repr(name) for name in names] or [str(number) for number in range(array.shape[1])]
 
 
 def _notes(array: np.ndarray, columns: list[int], called: list[str], dequantize: bool) -> list[str]:

@@ -29,7 +29,7 @@ def build(method: Method, problem: Problem) -> Model:
     if problem.architecture not in method.architectures:
         offered = ", ".join(method.architectures)
         raise InputError(
-            f"{method.name} has no {problem.architecture} architecture, only {offered}; leave it out of --methods"
+            f"{method.name} has no {problem.architecture} architecture, only {offered}; choose one of these"
         )
     if problem.raw_pixel_alpha is not None and not method.raw_pixels:
         raise InputError(f"{method.name} cannot start from raw pixels; leave out --without-map")

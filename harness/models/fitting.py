@@ -11,6 +11,7 @@ from torch import Tensor
 from harness.datasets.array_file import FEWEST_ROWS, require_finite, shuffled, standardized
 from harness.datasets.dataset import Dataset
 from harness.datasets.preprocessing import Identity
+from harness.datasets.table_checks import require_density
 from harness.errors import InputError
 from harness.methods.density import build
 from harness.methods.problem import DtypeName
@@ -53,7 +54,7 @@ def fit(
         learning_rate: Learning rate at the start.
         max_seconds: Time after which the training ends.
         dtype: Number format of the model.
-        seed: Seed of the split, the initial weights and the noise.
+        seed: Seed of the initial weights, the noise and the order of training; the split is the same for every seed.
 
     Returns:
         The model with the best validated weights.
@@ -72,8 +73,10 @@ def fit(
     chosen_method = registry().find(method)
     if reason := why_unavailable(chosen_method):
         raise InputError(f"{method} is unavailable: {reason}")
-    mixed = shuffled(rows.astype(np.float64), seed)
+    rows = rows.astype(np.float64)
+    mixed = shuffled(rows)
     validation, training = mixed.tensor_split([max(1, round(_VALIDATION * len(mixed)))])
+    require_density(rows, (), "array", standardize=True, float32=dtype != "float64")
     table = Dataset("array", tuple(rows.shape[1:]), training, validation, validation[:0], Identity())
     table = standardized(table)
     published = configuration("array", "fc", chosen_method.objective, recipe, chosen_method.family)

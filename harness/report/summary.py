@@ -78,9 +78,8 @@ def _places(files: Sequence[Path], page: Path, experiments: Sequence[str]) -> li
     figures = sorted((path for path in files if path.suffix == ".svg"), key=lambda path: _rank(path, experiments))
     tables = [path for path in files if path.suffix == ".md"]
     lines = [f"figure: {path}" for path in figures[:2]]
-    if tables:
-        more = f"harness tables --results-dir {shlex.quote(str(page.parent))}"
-        lines.append(f"tables: {len(tables)} in {tables[0].parent}; {more}")
+    shown = f"harness tables --results-dir {shlex.quote(str(page.parent))}"
+    lines += [f"tables: {len(tables)} in {tables[0].parent}; {shown}"] if tables else []
     return [*lines, f"page: {page}"]
 
 

@@ -66,10 +66,11 @@ def median_interval(values: Sequence[float]) -> Estimate:
 @np.errstate(all="ignore")  # numbers near the largest there is have an infinite interval, or none that is a number
 def mean_interval(values: Sequence[float]) -> Estimate:
     """Return the mean with Student's t-interval, as in the paper's tables, if there are two values."""
-    mean = float(np.mean(values))
-    if len(values) < 2:
-        return Estimate(mean, None, None, len(values))
-    half = _quantile(len(values) - 1) * float(np.std(values, ddof=1)) / len(values) ** 0.5
+    with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is told by the number itself
+        mean = float(np.mean(values))
+        if len(values) < 2:
+            return Estimate(mean, None, None, len(values))
+        half = _quantile(len(values) - 1) * float(np.std(values, ddof=1)) / len(values) ** 0.5
     return Estimate(mean, mean - half, mean + half, len(values))
 
 

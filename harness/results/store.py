@@ -77,10 +77,12 @@ class Store:
 
     Args:
         folder: The results folder. It is created when the first cell is written.
+        option: The option of the command line that names the folder, for messages.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, option: str = "--results-dir") -> None:
         self.folder = folder
+        self.option = option
         self.notes: list[str] = []
         self._packs: dict[Path, tuple[_Mark, Any]] = {}
 
@@ -96,7 +98,7 @@ class Store:
                 file.write(b"\0")
         except OSError as error:
             raise InputError(
-                f"the results folder {self.folder} cannot be written ({error.strerror}); choose another --results-dir"
+                f"the results folder {self.folder} cannot be written ({error.strerror}); choose another {self.option}"
             ) from error
 
     def path(self, experiment: str, cell: str) -> Path:
@@ -238,7 +240,7 @@ class Store:
             self._note(f"{path}: not written: it would be too large or not readable; the cells stay in single files")
             return False
         for place, content in contents.items():
-            _place(place, content)
+            self._place(place, content)
         return True
 
     def _write(self, rows: pl.DataFrame, arrays: Mapping[str, np.ndarray]) -> Path:
@@ -250,15 +252,15 @@ class Store:
             with suppress(OSError):  # where nothing can be locked, nothing is packed either
                 path.parent.mkdir(parents=True, exist_ok=True)
                 locked.enter_context(_lock(self.folder / "cells", fcntl.LOCK_SH))
-            _place(path.with_suffix(_ARRAYS), _dump_arrays(arrays))
-            _place(path, dump(rows))
+            self._place(path.with_suffix(_ARRAYS), _dump_arrays(arrays))
+            self._place(path, dump(rows))
         return path
 
     def _rows(self, experiment: str, cell: str) -> pl.DataFrame:
         for path in (self.path(experiment, cell), self.pack_path(experiment)):
             file = self._load(path)
             if isinstance(error := file.errors.get(""), NewerFileError):
-                raise InputError(f"{path}: {error}, or choose another --results-dir")
+                raise InputError(f"{path}: {error}, or choose another {self.option}")
             if isinstance(error, UnreadableFileError):
                 self._report(path, error, file.mark)
             if cell in file.cells and cell not in file.errors:
@@ -361,6 +363,19 @@ class Store:
         except (OSError, StopIteration):
             return "it cannot be moved; delete it to have it measured again"
 
+    def _place(self, path: Path, content: bytes) -> None:
+        """Put a whole file in its place, or raise InputError and leave what was there; no content deletes it."""
+        if not content:
+            path.unlink(missing_ok=True)
+            return
+        try:
+            put(path, content)
+        except OSError as error:
+            raise InputError(
+                f"{path} cannot be written ({error.strerror or error}); make room or choose another {self.option}: "
+                "cells that are finished stay, and the same command goes on from there"
+            ) from error
+
     def _note(self, line: str) -> None:
         line = printable(line)
         if line not in self.notes:
@@ -429,17 +444,3 @@ def _load_arrays(content: bytes) -> dict[str, np.ndarray]:
 
 def _finished(rows: pl.DataFrame) -> bool:
     return rows["status"].is_in(FINISHED).all()
-
-
-def _place(path: Path, content: bytes) -> None:
-    """Put a whole file in its place, or raise InputError and leave what was there; no content deletes it."""
-    if not content:
-        path.unlink(missing_ok=True)
-        return
-    try:
-        put(path, content)
-    except OSError as error:
-        raise InputError(
-            f"{path} cannot be written ({error.strerror or error}); make room or choose another --results-dir: "
-            "cells that are finished stay, and the same command goes on from there"
-        ) from error

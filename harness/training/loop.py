@@ -2,8 +2,8 @@
 
 import math
 import time
-from collections.abc import Callable, Mapping
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 
 import torch
@@ -50,6 +50,7 @@ class TrainingReport:
             no step out.
         seconds: Training time. The start from data and every refit are part of it, validations and saving are not.
         curve: One point for each validation.
+        failures: What was raised by what is only watched at validations, by name; the training went on without it.
     """
 
     best_validation: float
@@ -58,6 +59,7 @@ class TrainingReport:
     skipped: int | None = None
     seconds: float = 0.0
     curve: list[CurvePoint] = field(default_factory=list)
+    failures: dict[str, Exception] = field(default_factory=dict)
 
 
 @dataclass
@@ -117,7 +119,8 @@ class Training:
         self.model.module.eval()
         ended = str(state.ended)
         skipped = state.iterations - self.trainer.steps if self.config.skip_not_finite else None
-        return TrainingReport(state.best_validation, ended, state.iterations, skipped, state.seconds, state.curve)
+        best = state.best_validation
+        return TrainingReport(best, ended, state.iterations, skipped, state.seconds, state.curve, self.failures)
 
     def start(self) -> None:
         """Initialise the model from data, and make the trainer and the state."""
@@ -126,6 +129,7 @@ class Training:
         self.samples = self.dataset.train.to(problem.device)
         self.losses: list[Tensor] = []  # of the last steps, which nobody has looked at
         self.stop, self.asked = StopRequest(), 0  # and the signal that all processes agree on
+        self.failures: dict[str, Exception] = {}
         if config.calibrate and not isinstance(self.model, SharedWeights):
             raise InputError("this model's last layer cannot be read and set; use a recipe that does not refit it")
         began = time.perf_counter()
@@ -237,8 +241,8 @@ class Training:
         told: dict[str, float] = {}
         if isinstance(self.model, Observed) and state.iterations:
             self.trainer.unclip()
-            with guarded("observations"):
-                told = self.model.observations()
+            with self.watching("observations"), guarded("observations"):
+                told = {name: float(value) for name, value in self.model.observations().items()}
         self.model.module.eval()
         with self.trainer.evaluated_weights():
             if self.config.calibrate:
@@ -248,13 +252,24 @@ class Training:
                 state.seconds += time.perf_counter() - began
             value = self.validate()
             norm = self.trainer.gradient_norm() if state.iterations else None
-            loss = self.own_loss() if self.own_loss is not None else None
+            loss = None
+            if self.own_loss is not None:
+                with self.watching("validation_loss"):
+                    loss = self.own_loss()
             state.curve.append(CurvePoint(state.iterations, state.seconds, value, norm, loss, told))
             if not state.stale:
                 state.best_weights = {name: tensor.clone() for name, tensor in self.model.module.state_dict().items()}
                 if self.keep_weights is not None:
                     self.keep_weights(state.best_weights)
         self.model.module.train()
+
+    @contextmanager
+    def watching(self, name: str) -> Iterator[None]:
+        """Note what a block raises that only watches the training, which goes on without what the block tells."""
+        try:
+            yield
+        except Exception as error:  # a competitor may fail in any way
+            self.failures[name] = error
 
     def due(self) -> TrainingCheckpoint | None:
         """Return the file that the state is to be saved in now; None if it is not time, and no signal asks for it."""

@@ -8,9 +8,11 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from harness.datasets import DECLARATIONS
 from harness.datasets.augmentation import augmented
 from harness.datasets.dataset import Dataset
 from harness.datasets.preprocessing import Dequantize, LogitPreprocessing, Preprocessing
+from harness.datasets.table_checks import check_samples
 from harness.errors import InputError
 from harness.methods import ClosedForm, Model, Problem
 from harness.methods.calls import guarded
@@ -44,6 +46,8 @@ def fit(
     objectives that bring it. With `watch_loss` the curve has the objective's own loss beside the NLL. All other
     arguments and the errors are those of `harness.training.loop.Training`.
     """
+    if dataset.name not in DECLARATIONS:  # those are checked where they are published
+        check_samples(dataset, stored(problem.dtype) == torch.float32)
     validate = partial(nll, model, dataset.validation, dataset, problem, stream(_FIXED, "validation"))
     if isinstance(model, ClosedForm):
         with guarded("fit"):

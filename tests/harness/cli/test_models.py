@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+import hashlib
+import json
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,8 +14,11 @@ import numpy as np
 import polars as pl
 import pytest
 
+import harness
 from harness import load_model
 from harness.methods import registry
+from harness.results import Row, to_frame
+from harness.results.derived import derived
 
 Run = Callable[..., Any]
 
@@ -167,3 +174,100 @@ def test_a_constant_column_is_named_before_the_training(run: Run, table: pl.Data
     assert ended.err.startswith(
         "harness: table.csv: columns with one value in all rows, and so no density: 'site' (7); lea"
     )
+
+
+def test_rows_without_a_finite_likelihood_are_named(run: Run, model: str) -> None:
+    far = np.random.default_rng(0).normal((50, 1.7), (5, 0.1), (20, 2))
+    far[3, 0] = 1e200
+    np.save("far.npy", far)
+    ended = run("evaluate", model, "--dataset", "far.npy")
+    assert ended.status == 0
+    assert "far.npy: 1 of 20 rows have no finite log-likelihood, the first in row 3 from 0 (" in ended.err
+
+
+def test_a_file_of_another_kind_is_told(run: Run) -> None:
+    np.savez("x.npz", x=np.ones((20, 2)))
+    ended = run("train", "--dataset", "x.npz")
+    told = "harness: x.npz: a file of this kind is not read; write it as .npy, .csv, .parquet, .feather, .arrow\n"
+    assert ended == (2, "", told)
+
+
+@pytest.mark.parametrize("name", ["plain", "a,b", " spaced ", "it's", "$HOME `x`"])
+def test_columns_are_named_as_a_shell_takes_them(name: str, run: Run) -> None:
+    x = np.random.default_rng(0).normal(size=(40, 2))
+    pl.DataFrame({name: x[:, 0], "other": x[:, 1], "site": 7}).write_csv("names.csv")
+    refused = run("train", "--method", "gaussian", "--dataset", "names.csv")
+    assert refused.status == 2
+    hint = shlex.split(refused.err.rpartition("problem: ")[2])
+    ended = run("train", "--method", "gaussian", "--dataset", "names.csv", *hint, "--json", "-q")
+    assert ended.status == 0
+    row = next(row for row in ended.rows if row["metric"] == "nll")
+    assert json.loads(row["config"])["settings"]["columns"] == [name, "other"]
+    # The command that makes the row again reads the same columns.
+    again = shlex.split(derived(to_frame([Row(**row)]))["command"].item())
+    assert again.pop(0) == "harness"
+    assert run(*again, "--json").rows[0]["cell"] == row["cell"]
+
+
+def test_two_files_of_one_name_are_two_data_sets(run: Run) -> None:
+    seen = {}
+    for seed in (0, 1):
+        table = np.random.default_rng(seed).normal(size=(40, 2))
+        np.save("x.npy", table)
+        for columns in ((), ("--columns", "0"), ("--columns", "1")):
+            rows = run("train", "--method", "gaussian", "--dataset", "x.npy", *columns, "--json", "-q").rows
+            seen[seed, columns] = {row["dataset"] for row in rows if row["metric"] == "nll"}
+    names = [name for (name,) in seen.values()]
+    assert len(set(names)) == 6
+    assert names[3] == f"x.npy@{hashlib.sha256(Path('x.npy').read_bytes()).hexdigest()[:8]}"
+    shown = run("results", "show", "--dataset", "x.npy", "--metric", "nll")
+    assert "6 rows of 6 cells" in shown.out
+    assert all(name in shown.out for name in names)
+    assert "1 rows of 1 cells" in run("results", "show", "--dataset", names[2], "--metric", "nll").out
+
+
+def test_the_split_of_a_table_is_the_same_for_every_seed(run: Run, table: pl.DataFrame) -> None:
+    values = set()
+    for seed in ("0", "7"):
+        rows = run("train", "--method", "gaussian", "--dataset", "table.csv", "--seed", seed, "--json", "-q").rows
+        values.add(next(row["value"] for row in rows if row["metric"] == "nll"))
+    assert len(values) == 1  # a closed form has nothing else that a seed changes
+    array = table.to_numpy()
+    assert len({harness.fit(array, "gaussian", seed=seed).log_prob(array)[0] for seed in (0, 7)}) == 1
+
+
+def test_the_number_format_is_the_recipe_s_and_a_metric_fails_alone(run: Run) -> None:
+    rows = run("train", "--dataset", "multimodal10", "--method", "gaussian", "--json", "-q").rows
+    told = {row["metric"]: row for row in rows}
+    assert {row["dtype"] for row in rows} == {"float64"}
+    assert told["kl"]["value"] > 0
+    ended = run("train", "--dataset", "multimodal10", "--method", "gaussian", "--dtype", "float32", "--save", "m", "-q")
+    assert ended.status == 0
+    assert "warning: gaussian on multimodal10: kl failed: its kl is -inf" in ended.err
+    assert harness.load_model("m").description.problem.dtype == "float32"
+    nll = next(row for row in run("results", "show", "--metric", "nll", "--json").rows if row["dtype"] == "float32")
+    assert nll["status"] == "ok"
+    assert nll["value"] == pytest.approx(told["nll"]["value"], rel=1e-5)
+
+
+def test_a_training_without_a_score_is_a_failure_and_says_so(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*arguments: Any) -> None:
+        raise RuntimeError("a driver")
+
+    monkeypatch.setattr("harness.cells.likelihood.nll_of_test_set", fail)
+    ended = run("train", "--method", "ebflow-ml", "--epochs", "1", "--draws", "1")
+    assert ended.status == 1
+    assert "failed: RuntimeError: a driver" in ended.err
+    kept = run("results", "show", "--method", "ebflow-ml", "--metric", "validation_nll", "--json").rows
+    assert [row["status"] for row in kept] == ["ok"]
+
+
+def test_a_model_that_is_not_saved_is_status_1_with_its_results_kept(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*arguments: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("harness.cells.likelihood.write_model", full)
+    ended = run("train", "--method", "gaussian", "--draws", "1", "--save", "m", "-q")
+    assert ended.status == 1
+    assert "saved_model failed: OSError: [Errno 28] No space left on device" in ended.err
+    assert run("results", "show", "--metric", "nll", "--json").rows[0]["status"] == "ok"

@@ -35,7 +35,7 @@ def store(tmp_path: Path, make_cell_row: Callable[..., Row]) -> Store:
         (("--method", "ebflow-ml"), ["ebflow-ml", "ebflow-ml"]),
         (("--method", "ebflow-ml,ebflow-dsm", "--experiment", "runtime"), ["ebflow-dsm", "ebflow-ml"]),
         (("--status", "failed,unavailable"), ["ebflow-ml"]),
-        (("--metric", "nll", "--dataset", "digits"), []),
+        (("--profile", "custom", "--metric", "nll", "--method", "ebflow-dsm"), []),
     ],
 )
 def test_show_filters(options: tuple[str, ...], methods: list[str], run: Run, store: Store) -> None:
@@ -48,12 +48,34 @@ def test_show_filters(options: tuple[str, ...], methods: list[str], run: Run, st
     assert table.out.count("| ebflow-") == len(methods)
 
 
-def test_a_name_that_no_row_has_is_told(run: Run, store: Store) -> None:
-    ended = run("results", "show", "--metric", "nil", "--results-dir", str(store.folder))
-    assert ended.status == 0
-    assert ended.err == "unknown metric in these rows 'nil': did you mean nll?\n"
-    told = run("results", "show", "--status", "faild,unavailable", "--results-dir", str(store.folder)).err
-    assert told == "unknown status in these rows 'faild': did you mean failed?\n"
+@pytest.mark.parametrize(
+    ("option", "name", "hint"),
+    [
+        ("metric", "nil", "did you mean nll?"),
+        ("metric", "NLL", "did you mean nll?"),
+        ("method", "ebflow-dsms", "did you mean ebflow-dsm or ebflow-ml?"),
+        ("method", "ebflow-ml,xyz", "known: ebflow-dsm, ebflow-ml"),
+        ("dataset", "digits", "known: normal"),
+        ("profile", "papers", "known: custom"),
+        ("experiment", "tran", "did you mean train?"),
+        ("status", "faild,unavailable", "did you mean failed?"),
+        ("cell", "0", "known: "),
+    ],
+)
+def test_a_name_that_no_row_has_is_an_error(option: str, name: str, hint: str, run: Run, store: Store) -> None:
+    ended = run("results", "show", f"--{option}", name, "--results-dir", str(store.folder))
+    wrong = next(part for part in name.split(",") if part not in ("ebflow-ml", "unavailable"))
+    assert (ended.status, ended.out) == (2, "")
+    assert ended.err.startswith(f"harness: unknown {option} in these rows '{wrong}': {hint}")
+
+
+def test_rows_show_how_they_came_about(run: Run, store: Store) -> None:
+    (row, *_) = run("results", "show", "--results-dir", str(store.folder), "--json").rows
+    shown = run("results", "show", "--cell", row["cell"], "--results-dir", str(store.folder)).out
+    assert "1 rows of 1 cells" in shown
+    for column in ("recipe", "profile", "commit", "cpu", "gpu", "threads"):
+        assert f" {column} " in shown
+        assert str(row[column] or "") in shown
 
 
 def test_verify_says_what_is_wrong(run: Run, store: Store) -> None:

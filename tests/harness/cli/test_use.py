@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable
@@ -228,6 +229,61 @@ def test_a_table_fits_the_terminal_and_loses_nothing(
     assert "unavailable: no_such_library" in " ".join(shown.split())
     assert shown.count("runtime (custom):") == 1  # the main table alone
     assert "harness tables | less" in " ".join(shown.split())
+
+
+def test_a_hint_reads_the_folder_and_settings_that_were_asked_for(
+    run: Run, terminal: Callable[[int], None], make_row: Callable[..., Row], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = Path("my results")
+    Store(folder).write([make_row(cell=f"{1:016x}", D=64)])
+    terminal(300)
+    asked = ("--results-dir", str(folder), "--across", "threads", "--asv-dir", "asv dir")
+    shown = " ".join(plain(run("tables", *asked).out).split())
+    hint = re.search(r"by: (harness .*) \| less", shown)
+    assert hint is not None
+    program, *words = shlex.split(hint[1])
+    assert program == "harness"
+    assert words == ["tables", "--asv-dir", "asv dir", "--across", "threads", "--results-dir", str(folder)]
+    assert run(*words).status == 0
+    assert run("tables", "--results-dir", "empty").err.endswith(
+        "run `harness reproduce --results-dir empty` or `asv run` first\n"
+    )
+    hints: list[str] = []
+    monkeypatch.setattr("harness.cli.screen.show_pages", lambda pages, more: hints.append(more))
+    run("train", "--method", "gaussian", "--draws", "1", "--results-dir", str(folder), "-q")
+    assert hints == ["in my results/tables, or by: harness tables --results-dir 'my results' | less"]
+    monkeypatch.setenv("HARNESS_RESULTS_DIR", "another")
+    assert options.command(["tables"], options.RESULTS) == f"harness tables --results-dir {options.RESULTS}"
+
+
+def test_a_folder_to_merge_into_is_named_by_its_own_option(run: Run, make_row: Callable[..., Row]) -> None:
+    Store(Path("some")).write([make_row(cell=f"{1:016x}")])
+    Path("occupied").write_text("no folder")
+    ended = run("results", "merge", "some", "--into", "occupied/below")
+    assert (ended.status, ended.out) == (2, "")
+    assert ended.err.endswith("choose another --into\n")
+
+
+def test_every_command_in_a_message_has_its_options() -> None:
+    group = typer.main.get_command(app)
+    context = typer.Context(group)
+    said = re.compile(r"harness ((?:results )?[a-z-]+)((?: (?:--[a-z-]+|[^\s`\"')|;]+))*)")
+    checked = 0
+    for path in sorted(Path(options.__file__).parents[1].rglob("*.py")):
+        for command, rest in said.findall(path.read_text()):
+            *groups, name = command.split()
+            inner: Any = group
+            for word in groups:
+                inner = inner.get_command(context, word)
+            if (command_of := inner.get_command(context, name)) is None:
+                continue  # prose
+            known = {
+                option for parameter in command_of.params for option in (*parameter.opts, *parameter.secondary_opts)
+            }
+            used = set(re.findall(r" (--[a-z-]+)", rest))
+            assert used <= known | {"--help"}, (path, command, used - known)
+            checked += len(used)
+    assert checked > 50
 
 
 def test_the_list_fits_the_terminal(

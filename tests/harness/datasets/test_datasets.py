@@ -5,6 +5,7 @@ The published files are replaced by small synthetic ones, and their addresses by
 
 from __future__ import annotations
 
+import errno
 import functools
 import gzip
 import hashlib
@@ -29,7 +30,7 @@ import pytest
 import torch
 
 from harness import datasets
-from harness.datasets import load, names, shape, splits, why_unavailable
+from harness.datasets import files, load, names, shape, splits, why_unavailable
 from harness.datasets.dataset import Dataset
 from harness.datasets.files import Archive, PublishedFile
 from harness.datasets.image_sets import CIFAR10, MNIST, ImageSet
@@ -293,6 +294,52 @@ def test_no_network(name: str, published: dict[str, bytes]) -> None:
     assert "--data-dir or HARNESS_DATA_DIR" in message
 
 
+@pytest.mark.parametrize(
+    ("proxy", "reason"),
+    [
+        ("notaproxy://", "(InvalidProxyURL): "),
+        ("notaproxy://host:1", "Proxy URL had unsupported scheme notaproxy"),
+        ("http://[", "'[' is not a valid host or port"),
+        ("socks5://host:1", "(InvalidSchema): "),
+        ("http://127.0.0.1:1", "(ProxyError): ConnectionRefusedError: "),
+    ],
+)
+def test_an_error_of_the_network_is_none_of_the_content(
+    proxy: str, reason: str, server: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for variable in ("no_proxy", "NO_PROXY", "HTTP_PROXY"):
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setenv("http_proxy", proxy)
+    message = refusal("mnist")
+    assert reason in message
+    assert "SHA-256" not in message
+    with pytest.raises(InputError, match=r"^mnist cannot be fetched: no server answers within 5 s$"):
+        datasets.fetch("mnist", within=5)
+
+
+def test_a_bundle_of_certificates_that_is_missing(server: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    archives = [replace(one, url="https://127.0.0.1:1/x.gz") for one in datasets.DECLARATIONS["mnist"].archives]
+    images = replace(datasets.DECLARATIONS["mnist"], archives=tuple(archives))
+    monkeypatch.setitem(datasets.DECLARATIONS, "mnist", images)
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", "/no/such/bundle")
+    assert "(OSError): OSError: Could not find a suitable TLS CA certificate bundle" in refusal("mnist")
+
+
+@pytest.mark.parametrize(
+    ("number", "reason"), [(errno.ENOSPC, "No space left"), (errno.EROFS, "Read-only file system")]
+)
+def test_a_disk_that_takes_no_file_is_not_the_network(
+    number: int, reason: str, server: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*args: object, **kwargs: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(files, "_stream", full)
+    message = refusal("mnist")
+    assert f"cannot be written ({reason}" in message
+    assert "network" not in message
+
+
 @pytest.mark.parametrize(("name", "check"), [("mnist", assert_is_mnist), ("cifar10", assert_is_cifar10)])
 def test_fetched_data_are_there_without_a_word(
     name: str, check: Callable[[Dataset], None], server: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
@@ -327,7 +374,7 @@ def test_a_server_that_does_not_answer_is_given_up(silent: bool, tmp_path: Path,
 
 def test_a_file_missing_on_the_server(server: Path) -> None:
     (server / "mnist" / "t10k-images-idx3-ubyte.gz").unlink()
-    assert "t10k-images-idx3-ubyte.gz (HTTPError)" in refusal("mnist")
+    assert "t10k-images-idx3-ubyte.gz (HTTPError): HTTPError: 404 Client Error" in refusal("mnist")
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,8 @@ import torch
 
 from harness import datasets
 from harness.datasets.dataset import Dataset
-from harness.datasets.preprocessing import Identity, Standardize
-from harness.datasets.table_checks import check_table, step
+from harness.datasets.preprocessing import GaussianNoise, Identity, LogitPreprocessing, Standardize
+from harness.datasets.table_checks import _FLOAT64, _OFFSET, _OUTLIERS, check_samples, check_table, step
 from harness.errors import InputError
 
 RNG = np.random.default_rng(0)
@@ -95,8 +96,8 @@ def test_every_kind_of_problem_is_one_line() -> None:
     array[[5, 9], 0], array[3, 7] = np.nan, np.inf
     problems, _, sound = checked(array, ("a", "b", "c", "d", "e", "f", "g", "h"))
     assert problems == [
-        "columns with missing values (null, NaN or infinity): 'a' (2 of 200, the first in row 5 from 0), 'h' (1 of 200,"
-        " the first in row 3 from 0); drop these rows, fill them, or leave the columns out",
+        "columns with missing values (null, NaN or infinity): 'a' (2 of 200, the first, nan, in row 5 from 0), 'h' (1"
+        " of 200, the first, inf, in row 3 from 0); drop these rows, fill them, or leave the columns out",
         "columns with one value in all rows, and so no density: 'e' (7); leave them out",
         "columns that other columns determine, so that there is no density: 'f' (equal to 'b'); leave them out",
     ]
@@ -123,11 +124,69 @@ def test_a_column_that_is_nearly_another_is_its_own() -> None:
 def test_what_float32_cannot_resolve_needs_a_standardisation(column: np.ndarray, resolved: bool) -> None:
     array = np.column_stack([NORMAL[:, 1], column])
     problems = checked(array, ("a", "b"), standardize=False)[0]
-    assert (
-        [text.split(" (")[0] for text in problems] == [] if resolved else ["columns that float32 cannot resolve: 'b'"]
+    assert [text.split(" (")[0] for text in problems] == (
+        [] if resolved else ["columns that float32 cannot resolve: 'b'"]
     )
-    assert checked(array, standardize=False, float32=False)[0] == []
+    squared = 1e-150 < np.abs(column).mean() < 1e150  # others overflow, or are zero
+    alone = checked(array, ("a", "b"), standardize=False, float32=False)[0]
+    assert [text.split(" (")[0] for text in alone] == ([] if squared else [f"columns {_FLOAT64}: 'b'"])
     assert checked(array)[0] == []
+
+
+@pytest.mark.parametrize(
+    ("column", "float32", "reason"),
+    [
+        (1e15 + NORMAL[:, 0], False, _OFFSET),
+        (1.7e12 + 15_000 * NORMAL[:, 0], True, ""),  # milliseconds of a minute
+        (1e-322 * NORMAL[:, 0], True, _OFFSET),
+        (1e-310 * NORMAL[:, 0], True, ""),
+        ((2**60 + np.arange(200)).astype(np.float64), True, _OFFSET),
+        (np.full(200, 2.0**63), True, _OFFSET),  # which 2^63 and 2^63 + 1 are both
+        (np.r_[NORMAL[1:, 0], 1e12], True, _OUTLIERS),
+        (np.r_[NORMAL[1:, 0], 1e12], False, ""),
+        (np.r_[NORMAL[1:, 0], 1e4], True, ""),
+        (np.exp(3 * NORMAL[:, 0]), True, ""),
+    ],
+)
+def test_what_no_standardisation_resolves_is_refused(column: np.ndarray, float32: bool, reason: str) -> None:
+    problems = checked(np.column_stack([NORMAL[:, 1], column]), ("a", "b"), float32=float32)[0]
+    assert [text.split(" (")[0] for text in problems] == ([f"columns {reason}: 'b'"] if reason else [])
+
+
+def images() -> Dataset:
+    levels = torch.full((20, 1, 2, 2), 3, dtype=torch.float64)
+    return Dataset("mine", (1, 2, 2), levels, levels, levels, LogitPreprocessing(17))
+
+
+@pytest.mark.parametrize("part", ["train", "validation", "test"])
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -1.0, 17.0, 2.5])
+def test_a_pixel_that_is_no_grey_level_is_named(part: str, value: float) -> None:
+    check_samples(images(), True)  # a pixel of one level has a density, by its noise
+    bad = getattr(images(), part).clone()
+    bad[7, 0, 1, 0] = value
+    message = f"^mine: the {part} part holds {value:g}, not a grey level, .* in sample 7 at 0, 1, 0,"
+    with pytest.raises(InputError, match=message):
+        check_samples(replace(images(), **{part: bad}), True)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda x: x[:, 0].fill_(7), r"one value in all rows, and so no density: 0 \(7\)"),
+        (lambda x: x[:, 2].copy_(x[:, 1]), r"other columns determine, so that there is no density: 2 \(equal to 1\)"),
+        (lambda x: x[:, 1].add_(3e7), r"float32 cannot resolve: 1 \(numbers up to 3e\+07, mean deviation 0\.\d+\)"),
+        (lambda x: x[4, 3].fill_(float("nan")), "the train part holds nan, not a finite number, in sample 4 at 3,"),
+    ],
+)
+def test_columns_of_a_dataset_made_in_python_are_checked(change: Any, message: str) -> None:
+    table = torch.from_numpy(NORMAL.copy())
+    mine = Dataset("mine", (4,), table, table[:10].clone(), table[:10].clone(), Identity())
+    check_samples(mine, True)
+    change(mine.train)
+    with pytest.raises(InputError, match=f"^mine: .*{message}"):
+        check_samples(mine, True)
+    if "nan" not in message:  # noise gives them a density
+        check_samples(replace(mine, preprocessing=GaussianNoise(0.1)), True)
 
 
 def test_notes_name_rounded_columns_spikes_and_copies() -> None:

@@ -53,8 +53,8 @@ def test_a_mixed_table_says_which_columns_can_be_used(run: Run, mixed: pl.DataFr
         "mine.csv: columns that hold no numbers are left out: 'name' (String), 'member' (Boolean), 'day' (String)",
         "mine.csv: columns of whole or rounded numbers, which have no density: 'age' (width 1), 'price' (width 0.1); "
         "uniform noise of that width is added, and --no-dequantize leaves it out",
-        f"mine.csv: columns with missing values (null, NaN or infinity): 'income' ({lost} of 600, the first in row "
-        f"{first} from 0); drop these rows, fill them, or leave the columns out",
+        f"mine.csv: columns with missing values (null, NaN or infinity): 'income' ({lost} of 600, the first, nan, in "
+        f"row {first} from 0); drop these rows, fill them, or leave the columns out",
         "mine.csv: columns with one value in all rows, and so no density: 'site' (7); leave them out",
         "harness: mine.csv: columns that other columns determine, so that there is no density: 'inches' (from "
         "'height'); leave them out; the columns without such a problem: --columns height,age,seen,price",
