@@ -32,6 +32,11 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> InputError:
     return InputError(f"unknown {kind} '{name}': {hint}")
 
 
+def separated(text: str) -> list[str]:
+    """Return the words of a list that a user wrote, separated by commas, without the spaces around them."""
+    return [word.strip() for word in text.split(",") if word.strip()]
+
+
 def listed(words: Sequence[str]) -> str:
     """Return words as a list of at most eight, and how many more there are."""
     rest = f" and {len(words) - _MOST_LISTED} more" if len(words) > _MOST_LISTED else ""

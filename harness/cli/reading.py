@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Annotated
 
 from harness.cli.options import OUTPUT, RESULTS, AsJson, Output, Quiet, ResultsDir, Write, command, destination, option
-from harness.errors import InputError, unknown
+from harness.errors import InputError, separated, unknown
 
 
 def tables(
@@ -131,10 +131,11 @@ def leaderboard(
     for column, names in (("dataset", dataset), ("family", family)):
         if names is not None:
             known = lines[column].unique().to_list()
-            for name in names.split(","):
+            wanted = separated(names)
+            for name in wanted or [names]:
                 if name not in known:
                     raise unknown(column, name, known)
-            lines = lines.filter(pl.col(column).is_in(names.split(",")))
+            lines = lines.filter(pl.col(column).is_in(wanted))
     if as_json:
         for line in lines.iter_rows(named=True):
             print(json.dumps({name: None if value in (math.inf, -math.inf) else value for name, value in line.items()}))

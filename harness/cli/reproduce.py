@@ -88,7 +88,7 @@ def reproduce(
     limits = options.limits(timeout, memory)
     with hire(executor, workers, threads, scheduler) as crew:
         prepare(device, crew.threads)
-        names = tuple(method.name for method in registry().select(methods)) if methods else ()
+        names = tuple(method.name for method in registry().select(methods)) if methods is not None else ()
         context = Context(profile, device, seed, seeds, names, epochs, options.existing(data_dir), offline)
         cells = [cell for experiment in chosen for cell in experiment.cells(context)]
         if not cells:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from harness.cli.options import OUTPUT, RESULTS, AsJson, ResultsDir, option
-from harness.errors import printable, unknown
+from harness.errors import printable, separated, unknown
 
 if TYPE_CHECKING:
     from harness.results import Store
@@ -58,7 +58,7 @@ def show(
             # Of a user's own file the name alone will do, without the digits of its content.
             bare = rows[column].str.replace("@[0-9a-f]{8}$", "")
             known = STATUSES if column == "status" else {*rows[column], *bare}
-            wanted = [names] if names in known else [name.strip() for name in names.split(",")]
+            wanted = [names] if names in known else separated(names) or [names]
             for name in wanted:
                 if name not in known:
                     raise unknown(f"{column} in these rows", name, known)

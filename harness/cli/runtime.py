@@ -58,7 +58,7 @@ def runtime(
     prepare(device, threads)
     depths = [PUBLISHED_LAYERS[architecture]] if layers is None else _integers(layers, "layers")
     sizes = list(itertools.product(_integers(dims, "dims"), depths))
-    chosen = registry().select(methods) if methods else registry().available(architecture)
+    chosen = registry().available(architecture) if methods is None else registry().select(methods)
     for method in chosen:
         if not method.iterative:
             raise InputError(f"{method.name} is fitted in closed form and has no iteration to time; leave it out")
@@ -79,7 +79,7 @@ def runtime(
             residual=architecture == "cnn",
             refresh=refresh,
         )
-        names = tuple(method.name for method in (chosen if methods else _able(chosen, problem)))
+        names = tuple(method.name for method in (_able(chosen, problem) if methods is None else chosen))
         argv = options.words(
             "runtime",
             architecture=architecture,

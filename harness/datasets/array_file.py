@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from harness.datasets.dataset import Dataset, Declaration
 from harness.datasets.files import State, state_of
-from harness.errors import InputError, listed
+from harness.errors import InputError, listed, unknown
 from harness.methods.seeds import generator
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 SUFFIXES = (".npy", ".csv", ".parquet", ".feather", ".arrow")
 FEWEST_ROWS = 10
+_SEPARATORS = ",;\t"
 _MISSING = ["", "NA", "N/A", "NULL", "null", "None", "?"]  # what stands in a .csv file for no number
 
 
@@ -49,7 +50,7 @@ class ArrayFile(Declaration):
 
 def is_file(name: str) -> bool:
     """Return whether the name of a dataset is the path of a user's own file, by its ending."""
-    return name.endswith(SUFFIXES)
+    return name.lower().endswith(SUFFIXES)
 
 
 def declare(path: Path, columns: tuple[str, ...] = ()) -> ArrayFile:
@@ -193,7 +194,7 @@ def _chosen(
         known = contents.columns
     missing = [column for column in columns if column not in known]
     if missing:
-        raise InputError(f"{path}: has no column {missing[0]!r}; the columns must be {', '.join(columns)}")
+        raise InputError(f"{path}: {unknown('column', missing[0], known)}")
     if len(set(columns)) < len(columns):
         raise InputError(f"{path}: a column is asked for twice; the columns must differ, not {', '.join(columns)}")
     if isinstance(contents, np.ndarray):
@@ -211,7 +212,7 @@ def _contents(path: Path, dimensions: int | None = None) -> np.ndarray | pl.Data
     """Return the array of a `.npy` file, mapped into memory and not read, or the frame of any other file."""
     if not path.is_file():
         raise InputError(f"{path}: no such file; give the path of an existing {path.suffix} file")
-    return _mapped(path, dimensions) if path.suffix == ".npy" else _frame(path, state_of(path))
+    return _mapped(path, dimensions) if _kind(path) == ".npy" else _frame(path, state_of(path))
 
 
 def _mapped(path: Path, dimensions: int | None) -> np.ndarray:
@@ -238,26 +239,59 @@ def _frame(path: Path, state: State) -> pl.DataFrame:
     import polars as pl
 
     try:
-        if path.suffix == ".parquet":
+        if _kind(path) == ".parquet":
             return pl.read_parquet(path)
-        if path.suffix != ".csv":
+        if _kind(path) != ".csv":
             return pl.read_ipc(path.read_bytes())
-        unnamed = _unnamed(path)
-        frame = pl.read_csv(path, has_header=not unnamed, infer_schema_length=None, null_values=_MISSING)
-        return frame.rename(lambda name: str(frame.columns.index(name))) if unnamed else frame
+        unnamed, separator = _unnamed(path), _separator(_first_line(path))
+        frame = pl.read_csv(
+            path, has_header=not unnamed, separator=separator, infer_schema_length=None, null_values=_MISSING
+        )
+        if unnamed:
+            frame = frame.rename(lambda name: str(frame.columns.index(name)))
+        return _without_spaces(frame)
     except Exception as error:  # the parsers let many kinds through
         raise InputError(
             f"{path}: not a whole {path.suffix} table ({type(error).__name__}); write it again, one row a sample"
         ) from error
 
 
+def _without_spaces(frame: pl.DataFrame) -> pl.DataFrame:
+    """Return a table without the spaces around its names and words; words that are numbers then are read as such."""
+    import polars as pl
+
+    columns = []
+    for column in frame.rename(str.strip):
+        if column.dtype == pl.String:
+            words = column.str.strip_chars()
+            words = words.set(words.is_in(_MISSING), None)
+            numbers = words.cast(pl.Float64, strict=False)
+            column = numbers if numbers.null_count() == words.null_count() < len(words) else column
+        columns.append(column)
+    return pl.DataFrame(columns)
+
+
 def _unnamed(path: Path) -> bool:
     """Return whether the first line of a `.csv` file is one of numbers, and no header."""
-    if path.suffix != ".csv":
+    if _kind(path) != ".csv":
         return False
-    with path.open(errors="replace") as file:
-        first = file.readline()
+    first = _first_line(path)
     try:
-        return bool([float(word.strip().strip('"')) for word in first.split(",")])
+        return bool([float(word.strip().strip('"')) for word in first.split(_separator(first))])
     except ValueError:
         return False
+
+
+def _separator(line: str) -> str:
+    """Return what separates the words of a line of a `.csv` file: a comma, or what stands there in its place."""
+    return max(_SEPARATORS, key=line.count)
+
+
+def _first_line(path: Path) -> str:
+    with path.open(encoding="utf-8-sig", errors="replace") as file:  # Excel begins with a mark of the byte order
+        return file.readline()
+
+
+def _kind(path: Path) -> str:
+    """Return the ending of a file, which may be written in capitals."""
+    return path.suffix.lower()

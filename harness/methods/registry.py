@@ -12,7 +12,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from types import ModuleType
 
-from harness.errors import InputError, one_line, unknown
+from harness.errors import InputError, one_line, separated, unknown
 from harness.methods.calls import call_limit
 from harness.methods.contract import Method
 from harness.methods.imports import contained
@@ -47,7 +47,7 @@ class Registry:
 
     def select(self, names: str) -> list[Method]:
         """Return the methods of a comma-separated list, in its order, each once."""
-        wanted = list(dict.fromkeys(part.strip() for part in names.split(",") if part.strip()))
+        wanted = list(dict.fromkeys(separated(names)))
         if not wanted:
             raise InputError("no method named; `harness list` shows them")
         return [self.find(name) for name in wanted]
