@@ -5,6 +5,12 @@ from __future__ import annotations
 from harness.conformance.catalogue import CHECKS, Check, run_check
 
 # Importing a module of checks enters them into the catalogue.
-from harness.conformance.checks import interface, learning, persistence, probability  # noqa: F401  they register themselves
+from harness.conformance.checks import (  # noqa: F401  they register themselves
+    interface,
+    learning,
+    persistence,
+    probability,
+    sizes,
+)
 
 __all__ = ["CHECKS", "Check", "run_check"]
