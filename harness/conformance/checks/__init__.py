@@ -6,9 +6,11 @@ from harness.conformance.catalogue import CHECKS, Check, run_check
 
 # Importing a module of checks enters them into the catalogue.
 from harness.conformance.checks import (  # noqa: F401  they register themselves
+    growth,
     interface,
     learning,
     persistence,
+    precision,
     probability,
     sizes,
 )
