@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 
 import torch
@@ -12,8 +13,11 @@ from harness.conformance.subject import Broken, Subject, closely, draw, paramete
 from harness.methods import Model, Problem
 from harness.methods.density import build, log_prob, refusal
 
-_STEP = 1e-7
-"""A step below float32's rounding and far above float64's."""
+_SMALL, _LARGE = 1e-8, 1e-7
+"""Steps below float32's rounding and above it, both far above float64's."""
+
+_DIRECTIONS = 3
+_SLOPE_TOLERANCE = 0.02
 
 
 @check(
@@ -34,32 +38,50 @@ def double_precision(subject: Subject) -> None:
         if subject.method.iterative:
             calls["the loss"] = (lambda x, m=model: m.training_loss(x, torch.Generator().manual_seed(0))[None], x)
         for name, (call, point) in calls.items():
-            direction = subject.noise(point)
-            along = [call(point + sign * _STEP * direction).detach() for sign in (-1, 0, 1)]
-            _expect_smooth(along, f"{problem.architecture}: {name} along a direction of its input")
+            what = f"{problem.architecture}: {name}"
+            _expect_slopes(
+                lambda step, seed, call=call, point=point: call(point + step * _noise(point, seed)),
+                f"{what} with changes of its input",
+            )
             if name == "the loss" and subject.method.periods:
                 continue  # what it keeps from step to step does not follow the weights
-            along = []
-            for sign in (-1, 1, 1):
-                _move(model, sign * _STEP)
-                along.append(call(point).detach())
-            _move(model, -_STEP)
-            _expect_smooth(along, f"{problem.architecture}: {name} along a direction of the weights")
+            _expect_slopes(
+                lambda step, seed, call=call, point=point, model=model: _moved(model, step, seed, call, point),
+                f"{what} with changes of the weights",
+            )
 
 
-@torch.no_grad()
-def _move(model: Model, step: float) -> None:
-    generator = torch.Generator().manual_seed(6)
-    for _, parameter in parameters(model):
-        parameter.add_(step * torch.randn(parameter.shape, generator=generator, dtype=torch.float64).to(parameter))
+def _noise(like: Tensor, seed: int) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(like.shape, generator=generator, dtype=torch.float64).to(like)
 
 
-def _expect_smooth(along: list[Tensor], what: str) -> None:
-    """Compare the middle of three equidistant values with the mean of the outer ones: a straight line, to 1e-8."""
-    behind, middle, ahead = along
-    bend = float(((ahead + behind - 2 * middle).abs() / (1 + middle.abs())).max())
-    if not bend <= 2e-8:
-        raise Broken(f"{what}: steps of {_STEP:.0e} bend by {bend:.1g}, as rounding in float32 does; allowed 2e-08")
+def _moved(model: Model, step: float, seed: int, call: Callable[[Tensor], Tensor], point: Tensor) -> Tensor:
+    """Return what a call gives with weights that are moved for it alone."""
+    trained = [parameter for _, parameter in parameters(model)]
+    held = [parameter.detach().clone() for parameter in trained]
+    with torch.no_grad():
+        for number, parameter in enumerate(trained):
+            parameter.add_(step * _noise(parameter, 100 * seed + number))
+    result = call(point)
+    with torch.no_grad():
+        for parameter, before in zip(trained, held, strict=True):
+            parameter.copy_(before)
+    return result
+
+
+def _expect_slopes(at: Callable[[float, int], Tensor], what: str) -> None:
+    """Compare the slopes over small and large steps: in the median of some directions, as a kink may lie in one."""
+    gaps = []
+    for seed in range(_DIRECTIONS):
+        small, large = ((at(step, seed) - at(-step, seed)).detach() / (2 * step) for step in (_SMALL, _LARGE))
+        gaps.append(float((small - large).norm() / large.norm().clamp(min=1e-3)))
+    gap = sorted(gaps)[len(gaps) // 2]
+    if not gap <= _SLOPE_TOLERANCE:
+        raise Broken(
+            f"{what} of {_SMALL:.0e} is off by {gap:.0%} of what changes of {_LARGE:.0e} say, as if float32 "
+            f"rounded them away; allowed {_SLOPE_TOLERANCE:.0%}"
+        )
 
 
 @check(
@@ -78,14 +100,14 @@ def single_precision(subject: Subject) -> None:
         _expect_rounded(subject, problem, single, draw(problem), "")
     problem = subject.smallest()
     if subject.method.iterative:
-        far = 300 + draw(problem, 200, seed=2).float().double()
+        far = 3000 + draw(problem, 200, seed=2).float().double()
         single = build(subject.method, problem.replace(dtype="float32"))
         double = build(subject.method, problem)
         single.init_batch(far.float())
         double.init_batch(far.float().double())
         with torch.no_grad():
             value, truth = log_prob(single, far[:7].float()), log_prob(double, far[:7].float().double())
-        closely(value, truth, 1e-2, f"{problem.architecture}: log_prob after a start from data around 300")
+        closely(value, truth, 5e-2, f"{problem.architecture}: log_prob after a start from data around 3000")
 
 
 def _expect_rounded(subject: Subject, problem: Problem, single: Model, x: Tensor, name: str) -> None:
@@ -139,13 +161,13 @@ def _loss_and_gradient(model: Model, x: Tensor, seed: int = 0) -> tuple[Tensor, 
 
 
 def _within(value: Tensor, truth: Tensor, rounded: list[Tensor], what: str) -> None:
-    """Compare a gap with 50 times what rounding the input of the whole computation does, and with 3e-6 at least."""
+    """Compare a gap with 50 times what rounding the input of the whole computation does, and with 1e-5 at least."""
     if value.shape != truth.shape:
         raise Broken(f"{what}: shape {tuple(value.shape)} in float32, {tuple(truth.shape)} in float64")
     size = float(truth.abs().max())
     gap = float((value.double() - truth).abs().max())
     unavoidable = max(float((other - truth).abs().max()) for other in rounded)
-    allowed = 50 * unavoidable + 3e-6 * (1 + size)
+    allowed = 50 * unavoidable + 1e-5 * (1 + size)
     if not gap <= allowed:
         raise Broken(f"{what} is off by {gap:.2g} in float32; rounding data and weights costs {unavoidable:.1g}")
 
@@ -161,7 +183,7 @@ _REAL: dict[str, tuple[tuple[int, ...], int]] = {
 
 @check(
     "In float32 to_data brings back what to_latent was given, to 1e-3 at the sizes and starts that trainings have, or "
-    "raises an error that says that it cannot",
+    "raises an error or warns that it cannot",
     "an iterative inverse stops early, layers that start almost singular multiply their rounding errors up, or the "
     "inverse is computed in less than float32",
 )
@@ -186,24 +208,38 @@ def single_round_trip(subject: Subject) -> None:
 def _expect_back(model: Model, x: Tensor, z: Tensor, place: str) -> None:
     back = _inverse(model, z)
     if back is not None:
-        closely(back, x, 1e-3, f"{place}: to_data after to_latent in float32")
+        allowed = max(1e-3, min(2e-2, _unavoidable(model, z)))
+        closely(back, x, allowed, f"{place}: to_data after to_latent in float32")
 
 
 def _expect_samples(model: Model, z: Tensor, place: str) -> None:
     drawn = _inverse(model, z)
     if drawn is not None:
-        closely(model.to_latent(drawn)[0], z, 1e-2, f"{place}: the latent of a sample in float32")
+        closely(model.to_latent(drawn)[0], z, 2e-2, f"{place}: the latent of a sample in float32")
 
 
 def _inverse(model: Model, z: Tensor) -> Tensor | None:
     """Return `to_data` of these latents, or None if it says that it cannot invert them in float32."""
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always", RuntimeWarning)
+        try:
+            x = model.to_data(z)
+        except (ValueError, ArithmeticError, RuntimeError):
+            _in_float64(model, z)  # another mistake than one of precision is raised here
+            return None
+    return None if any(issubclass(warning.category, RuntimeWarning) for warning in told) else x
+
+
+def _unavoidable(model: Model, z: Tensor) -> float:
+    """Return by how much rounding of latents alone changes their data, relative to 1 + the size, 30 times over."""
+    noise = torch.randn(z.shape, generator=torch.Generator().manual_seed(0)).to(z)
+    truth, moved = (_in_float64(model, z.double() + step * noise) for step in (0.0, torch.finfo(z.dtype).eps))
+    return 30 * float(((moved - truth).abs() / (1 + truth.abs())).max())
+
+
+def _in_float64(model: Model, z: Tensor) -> Tensor:
+    model.module.double()
     try:
-        return model.to_data(z)
-    except (ValueError, ArithmeticError, RuntimeError) as error:
-        model.module.double()
-        model.to_data(z.double())  # another mistake than one of precision is raised here
-        if not str(error).strip():
-            raise Broken("to_data refuses float32 latents by an error without a message") from error
-        return None
+        return model.to_data(z.double())
     finally:
         model.module.float()
