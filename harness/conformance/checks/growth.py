@@ -46,8 +46,8 @@ def all_parameters(subject: Subject) -> None:
             for leaf in kept:
                 if not any(leaf is parameter for parameter in model.module.parameters()):
                     raise Broken(
-                        f"{problem.architecture}: {name} depends on a tensor of shape {tuple(leaf.shape)} that requires "
-                        "a gradient and is no parameter of the module"
+                        f"{problem.architecture}: {name} depends on a tensor of shape {tuple(leaf.shape)} that "
+                        "requires a gradient and is no parameter of the module"
                     )
         if subject.method.iterative:
             trainer = Trainer(model, TrainingConfig(), torch.Generator().manual_seed(0))

@@ -173,8 +173,8 @@ def _same_mean(model: Model, many: Tensor, few: Tensor, problem: Problem) -> Non
     gap = abs(float(losses[0].mean() - losses[1].mean()))
     if not gap <= 6 * error + 1e-7 * (1 + abs(float(losses[1].mean()))):
         raise Broken(
-            f"{problem.architecture}: the loss of a batch of {len(few)} taken nine times over differs by {gap:.2g} from "
-            f"that of the batch, standard error {error:.2g}"
+            f"{problem.architecture}: the loss of a batch of {len(few)} taken nine times over differs by {gap:.2g} "
+            f"from that of the batch, standard error {error:.2g}"
         )
 
 
@@ -271,5 +271,3 @@ def _irregular(values: Tensor) -> bool:
         return False
     steps = ordered.diff()
     return bool((steps > 0).double().mean() > 0.9) and float(steps.std() / steps.mean()) > 0.3
-
-

@@ -62,7 +62,9 @@ class Coupling(Right):
         self.half = self.dimension // 2
         rest = self.dimension - self.half
         self.module = nn.ModuleList(
-            nn.Sequential(nn.Linear(self.half, self.width(problem)), nn.Tanh(), nn.Linear(self.width(problem), 2 * rest))
+            nn.Sequential(
+                nn.Linear(self.half, self.width(problem)), nn.Tanh(), nn.Linear(self.width(problem), 2 * rest)
+            )
             for _ in range(problem.layers)
         )
 
@@ -765,7 +767,9 @@ class ManyAlmostSingularLayers(Right):
         super().__init__(problem)
         with torch.no_grad():
             for layer in self.module:
-                layer.weight.copy_(torch.ones(self.dimension, self.dimension).triu() @ torch.ones_like(layer.weight).tril())
+                layer.weight.copy_(
+                    torch.ones(self.dimension, self.dimension).triu() @ torch.ones_like(layer.weight).tril()
+                )
                 layer.weight.copy_(torch.linalg.matrix_power(layer.weight.double(), 3))
                 layer.weight.div_(layer.weight.norm())
 
