@@ -115,6 +115,8 @@ def steady_steps(subject: Subject) -> None:
 
     measured = []
     tracemalloc.start()
+    gc.collect()
+    gc.freeze()  # what is there already is looked through no more
     try:
         work()
         for _ in range(_ROUNDS):
@@ -125,6 +127,7 @@ def steady_steps(subject: Subject) -> None:
             measured.append((len(tensors), nodes, calls, tracemalloc.get_traced_memory()[0]))
             del tensors
     finally:
+        gc.unfreeze()
         tracemalloc.stop()
     names = "tensors alive", "nodes of graphs kept", "calls made", "bytes held by Python"
     least = 1, 1, 1, _BYTES * _STEPS

@@ -185,7 +185,8 @@ def _same_mean(model: Model, many: Tensor, few: Tensor, problem: Problem) -> Non
 )
 def kinds_of_input(subject: Subject) -> None:
     subject.needs_exact_log_prob()
-    for problem in subject.one_of_each():
+    images = [Problem(shape=(1, 2, 4), layers=2, batch=7, dtype="float64", noise=0.5)]
+    for problem in subject.one_of_each() + (images if "fc" in subject.method.architectures else []):
         model, x = subject.model(problem), draw(problem)
         with torch.no_grad():
             expected = log_prob(model, x)

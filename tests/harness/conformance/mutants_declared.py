@@ -10,7 +10,6 @@ import math
 import subprocess
 import sys
 import threading
-from functools import partial
 from pathlib import Path
 
 import torch
@@ -102,6 +101,7 @@ RIGHT = [
     method(Right, fc_cost=LayerCost(3, cubic=2)),
 ]
 MUTANTS: dict[str, tuple[Method, str]] = {}
+_KEPT: list[object] = []
 
 
 def mutant(check: str, **changes: object):
@@ -573,7 +573,7 @@ class NoFactorsNoError(Right):
     def load_linear_layers(self, layers):
         loaded = []
         for weight, bias in layers:
-            exchanges, lower, upper = torch.linalg.lu(weight)
+            _, lower, upper = torch.linalg.lu(weight)
             loaded.append((lower @ upper, bias))
         super().load_linear_layers(loaded)
 
@@ -611,7 +611,7 @@ class Fitted(Right):
     def fit(self, batches):
         batches = self.used(batches)
         data = torch.cat([batch.flatten(1) for batch in batches]).double()
-        factor = torch.linalg.inv(torch.linalg.cholesky(data.mT.cov()))
+        factor = torch.linalg.inv(torch.linalg.cholesky(torch.atleast_2d(data.mT.cov())))
         with torch.no_grad():
             self.module[0].weight.copy_(factor)
             self.module[0].bias.copy_(-factor @ data.mean(0))
@@ -842,7 +842,9 @@ class RunningTotalWithItsGraph(Right):
 
 @mutant("steady-steps")
 class CacheByIdentity(Right):
-    cache: dict[int, object] = {}
+    def __init__(self, problem):
+        super().__init__(problem)
+        self.cache = {}
 
     def to_latent(self, x):
         result = super().to_latent(x)
@@ -885,7 +887,7 @@ class SamplesKept(Right):
 class LogFileLeftOpen(Right):
     def __init__(self, problem):
         super().__init__(problem)
-        Right.logs = [*getattr(Right, "logs", []), open("/dev/null", "a")]  # noqa: SIM115  left open on purpose
+        _KEPT.append(Path("/dev/null").open("a"))  # noqa: SIM115  left open on purpose
 
 
 @mutant("left-behind")
@@ -893,13 +895,13 @@ class ThreadLeftRunning(Right):
     def __init__(self, problem):
         super().__init__(problem)
         if problem.device != "meta":
-            threading.Thread(target=threading.Event().wait, args=(20,), daemon=True).start()
+            threading.Thread(target=threading.Event().wait, args=(5,), daemon=True).start()
 
 
 @mutant("left-behind")
 class ProcessLeftRunning(Right):
     def init_batch(self, x):
-        self.child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(20)"])
+        _KEPT.append(subprocess.Popen([sys.executable, "-c", "import time; time.sleep(5)"]))
 
 
 @mutant("left-behind")

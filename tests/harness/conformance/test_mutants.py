@@ -6,22 +6,36 @@ from dataclasses import replace
 
 import pytest
 from mutants import MUTANTS, RIGHT
+from mutants_declared import MUTANTS as DECLARED_MUTANTS
+from mutants_declared import RIGHT as DECLARED_RIGHT
 
 from harness.conformance.checks import CHECKS, run_check
 from harness.methods import Method
 from harness.methods.registry import registry
+
+ALL = {**MUTANTS, **DECLARED_MUTANTS}
 
 
 @pytest.mark.parametrize("method", RIGHT, ids=lambda method: method.name)
 def test_nothing_is_said_against_the_right_ones(method: Method) -> None:
     findings = [run_check(method, check) for check in CHECKS.values()]
     assert [finding for finding in findings if finding.status == "broken"] == []
-    assert sum(finding.status == "inapplicable" for finding in findings) == (method.linear != "dense")
+    inapplicable = {finding.check for finding in findings if finding.status == "inapplicable"}
+    assert inapplicable == {"declared-cost", "declared-fit"} | (
+        set() if method.linear == "dense" else {"equal-weights", "declared-start"}
+    )
 
 
-@pytest.mark.parametrize("name", MUTANTS)
+@pytest.mark.parametrize("method", DECLARED_RIGHT, ids=lambda method: method.name)
+def test_nothing_is_said_against_other_right_ones(method: Method) -> None:
+    checks = {check for _, check in DECLARED_MUTANTS.values()}
+    findings = [run_check(method, CHECKS[check]) for check in sorted(checks)]
+    assert [finding for finding in findings if finding.status == "broken"] == []
+
+
+@pytest.mark.parametrize("name", ALL)
 def test_the_check_names_the_fault(name: str) -> None:
-    method, check = MUTANTS[name]
+    method, check = ALL[name]
     finding = run_check(method, CHECKS[check])
     assert finding.status == "broken"
     assert (finding.method, finding.check) == (method.name, check)
@@ -37,5 +51,5 @@ def test_the_order_of_architectures_is_no_fault(architectures: tuple[str, ...]) 
 
 
 def test_every_check_has_a_mutant() -> None:
-    assert {check for _, check in MUTANTS.values()} == set(CHECKS)
-    assert len(MUTANTS) >= 15
+    assert {check for _, check in ALL.values()} == set(CHECKS)
+    assert len(MUTANTS) + len(DECLARED_MUTANTS) == len(ALL) >= 15
