@@ -12,7 +12,8 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import pairwise
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -293,9 +294,9 @@ def _expect_matrix(linear: str, matrix: Tensor, when: str) -> None:
             if distance < 1e-6 * size:
                 raise Broken(f"linear='{linear}' is declared, and the matrix is {name.removeprefix('lower ')} {when}")
     declared = {"lower": "lower triangular", "upper": "lower triangular", "diagonal": "diagonal"}
-    name = {**declared, "orthogonal": "orthogonal", "triangular": "lower triangular"}.get(linear)
-    if name is not None and narrow[name] > 1e-6 * size:
-        raise Broken(f"linear='{linear}' is declared, and the matrix is off by {narrow[name]:.2g} from that {when}")
+    form = {**declared, "orthogonal": "orthogonal", "triangular": "lower triangular"}.get(linear)
+    if form is not None and narrow[form] > 1e-6 * size:
+        raise Broken(f"linear='{linear}' is declared, and the matrix is off by {narrow[form]:.2g} from that {when}")
 
 
 _PARTS = {
@@ -408,11 +409,11 @@ def _imports_of(module: str) -> Iterator[set[str]]:
             names.add(name.split(".")[0])
         return real(name, scope, *args, **kwargs)
 
-    builtins.__import__ = told
+    vars(builtins)["__import__"] = told
     try:
         yield names
     finally:
-        builtins.__import__ = real
+        vars(builtins)["__import__"] = real
 
 
 @check(
@@ -477,7 +478,8 @@ def _expect_before_map(subject: Subject, model: LossBeforeMap, x: Tensor) -> Non
     if subject.method.objective not in ("ssm", "tssm", "dsm"):
         return
     matrix, shift = identity.roll(1, 0) * torch.logspace(-1, 0.5, dimension, dtype=x.dtype), zero + 0.3
-    composite = _BeforeMap(fresh, matrix, shift)
+    # The density of x that the model has of A x + c, up to a constant.
+    composite = cast(Model, SimpleNamespace(to_latent=lambda x: fresh.to_latent(x @ matrix.mT + shift)))
     gradient, spread = _mean_gradient(
         fresh, x, lambda x, seed: fresh.loss_before_map(x, matrix, shift, _generator(seed))
     )
@@ -493,16 +495,6 @@ def _expect_before_map(subject: Subject, model: LossBeforeMap, x: Tensor) -> Non
             f"the gradient of loss_before_map has a cosine of {_cosine(gradient, expected):.3f} with that of the "
             "density in front of the map"
         )
-
-
-class _BeforeMap(Model):
-    """The density of x that a model has of A x + c, up to a constant."""
-
-    def __init__(self, model: Model, matrix: Tensor, shift: Tensor) -> None:
-        self.model, self.matrix, self.shift = model, matrix, shift
-
-    def to_latent(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        return self.model.to_latent(x @ self.matrix.mT + self.shift)
 
 
 @check(

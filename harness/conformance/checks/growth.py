@@ -37,11 +37,9 @@ def all_parameters(subject: Subject) -> None:
         model, x = subject.started(problem), draw(problem)
         held = dict(model.module.named_parameters())
         names = set(model.module.state_dict())
-        calls = {"to_latent": lambda model=model, x=x: torch.cat([part.flatten() for part in model.to_latent(x)]).sum()}
-        if subject.method.iterative:
-            calls["training_loss"] = lambda model=model, x=x: model.training_loss(x, torch.Generator().manual_seed(0))
-        for name, call in calls.items():
-            first, second = _leaves(call()), _leaves(call())  # a leaf of one call alone was made by the call
+        calls = ["to_latent", "training_loss"] if subject.method.iterative else ["to_latent"]
+        for name in calls:
+            first, second = (_leaves(model, name, x) for _ in range(2))  # a leaf of one call alone was made by the call
             kept = [leaf for leaf in first if any(leaf is other for other in second)]
             for leaf in kept:
                 if not any(leaf is parameter for parameter in model.module.parameters()):
@@ -69,9 +67,13 @@ def _expect_same(model: Model, held: dict[str, torch.nn.Parameter], names: set[s
         raise Broken(f"{when} the state dict has other entries than at the start: {', '.join(sorted(other)[:3])}")
 
 
-def _leaves(result: Tensor) -> list[Tensor]:
-    """Return the tensors whose gradients a backward pass from this result adds to."""
-    return [node.variable for node in _nodes([result]) if hasattr(node, "variable")]
+def _leaves(model: Model, call: str, x: Tensor) -> list[Tensor]:
+    """Return the tensors whose gradients a backward pass from the result of a call adds to."""
+    if call == "training_loss":
+        results = [model.training_loss(x, torch.Generator().manual_seed(0))]
+    else:
+        results = list(model.to_latent(x))
+    return [node.variable for node in _nodes(results) if hasattr(node, "variable")]
 
 
 def _nodes(results: list[Tensor]) -> set[Any]:

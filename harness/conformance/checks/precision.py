@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -28,27 +29,30 @@ _SLOPE_TOLERANCE = 0.02
 def double_precision(subject: Subject) -> None:
     for problem in subject.one_of_each():
         model, x = subject.model(problem, largest_scale=0.1), draw(problem)
-        with torch.no_grad():
-            z = model.to_latent(x)[0]
-        calls: dict[str, tuple[Callable[[Tensor], Tensor], Tensor]] = {"z": (lambda x, m=model: m.to_latent(x)[0], x)}
-        if subject.method.exact_log_prob:
-            calls["log|det|"] = (lambda x, m=model: m.to_latent(x)[1], x)
-        if subject.method.samples:
-            calls["to_data"] = (model.to_data, z)
-        if subject.method.iterative:
-            calls["the loss"] = (lambda x, m=model: m.training_loss(x, torch.Generator().manual_seed(0))[None], x)
-        for name, (call, point) in calls.items():
+        for name, (call, point) in _calls(subject, model, x).items():
             what = f"{problem.architecture}: {name}"
-            _expect_slopes(
-                lambda step, seed, call=call, point=point: call(point + step * _noise(point, seed)),
-                f"{what} with changes of its input",
-            )
+            _expect_slopes(partial(_at_input, call, point), f"{what} with changes of its input")
             if name == "the loss" and subject.method.periods:
                 continue  # what it keeps from step to step does not follow the weights
-            _expect_slopes(
-                lambda step, seed, call=call, point=point, model=model: _moved(model, step, seed, call, point),
-                f"{what} with changes of the weights",
-            )
+            _expect_slopes(partial(_at_weights, model, call, point), f"{what} with changes of the weights")
+
+
+def _calls(subject: Subject, model: Model, x: Tensor) -> dict[str, tuple[Callable[[Tensor], Tensor], Tensor]]:
+    """Return what a model computes, by name, with the point to compute it at."""
+    with torch.no_grad():
+        z = model.to_latent(x)[0]
+    calls: dict[str, tuple[Callable[[Tensor], Tensor], Tensor]] = {"z": (lambda x: model.to_latent(x)[0], x)}
+    if subject.method.exact_log_prob:
+        calls["log|det|"] = (lambda x: model.to_latent(x)[1], x)
+    if subject.method.samples:
+        calls["to_data"] = (model.to_data, z)
+    if subject.method.iterative:
+        calls["the loss"] = (lambda x: model.training_loss(x, torch.Generator().manual_seed(0))[None], x)
+    return calls
+
+
+def _at_input(call: Callable[[Tensor], Tensor], point: Tensor, step: float, seed: int) -> Tensor:
+    return call(point + step * _noise(point, seed))
 
 
 def _noise(like: Tensor, seed: int) -> Tensor:
@@ -56,7 +60,7 @@ def _noise(like: Tensor, seed: int) -> Tensor:
     return torch.randn(like.shape, generator=generator, dtype=torch.float64).to(like)
 
 
-def _moved(model: Model, step: float, seed: int, call: Callable[[Tensor], Tensor], point: Tensor) -> Tensor:
+def _at_weights(model: Model, call: Callable[[Tensor], Tensor], point: Tensor, step: float, seed: int) -> Tensor:
     """Return what a call gives with weights that are moved for it alone."""
     trained = [parameter for _, parameter in parameters(model)]
     held = [parameter.detach().clone() for parameter in trained]
