@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from harness.conformance.catalogue import check
-from harness.conformance.subject import Broken, Subject, closely, draw, parameters
+from harness.conformance.subject import Broken, Inapplicable, Subject, closely, draw, parameters
 from harness.methods import Model, Problem
 from harness.methods.density import build, log_prob, refusal
 
@@ -188,6 +188,10 @@ _REAL: dict[str, tuple[tuple[int, ...], int]] = {
 }
 
 
+_LOST = 2e-2
+"""Relative change of data or latents, there and back, that leaves nothing to use."""
+
+
 @check(
     "In float32 to_data brings back what to_latent was given, to 1e-3 at the sizes and starts that trainings have, or "
     "raises an error or warns that it cannot",
@@ -200,7 +204,7 @@ def single_round_trip(subject: Subject) -> None:
     for architecture in subject.method.architectures:
         shape, layers = _REAL[architecture]
         small = [(problem.shape, problem.layers) for problem in subject.of_architecture(architecture)]
-        for event, count in {(shape, layers), *small}:
+        for event, count in (*small, (shape, layers)):
             problem = Problem(architecture, event, count, batch=7, dtype="float32", noise=0.5)
             if refusal(subject.method, problem) is None:
                 model = subject.started(problem)
@@ -214,15 +218,19 @@ def single_round_trip(subject: Subject) -> None:
 
 def _expect_back(model: Model, x: Tensor, z: Tensor, place: str) -> None:
     back = _inverse(model, z)
-    if back is not None:
-        allowed = max(1e-3, min(2e-2, _unavoidable(model, z)))
-        closely(back, x, allowed, f"{place}: to_data after to_latent in float32")
+    if back is None:
+        return
+    unavoidable = _unavoidable(model, z)
+    if unavoidable > _LOST and place.startswith("multimodal"):
+        # The paper's triangular factors start so, and sampling warns of it, whatever the method.
+        raise Inapplicable(f"{place}: rounding of the latents alone changes their data by {unavoidable:.1g}")
+    closely(back, x, max(1e-3, min(_LOST, unavoidable)), f"{place}: to_data after to_latent in float32")
 
 
 def _expect_samples(model: Model, z: Tensor, place: str) -> None:
     drawn = _inverse(model, z)
     if drawn is not None:
-        closely(model.to_latent(drawn)[0], z, 2e-2, f"{place}: the latent of a sample in float32")
+        closely(model.to_latent(drawn)[0], z, _LOST, f"{place}: the latent of a sample in float32")
 
 
 def _inverse(model: Model, z: Tensor) -> Tensor | None:
