@@ -247,8 +247,10 @@ def other_data(subject: Subject) -> None:
             expect_right(subject, model, x, place, 1e-6)
             if subject.method.exact_log_prob:
                 with torch.no_grad():
-                    ours, truth = single.to_latent(x.float())[1], model.to_latent(x)[1]
-                    closely(ours, truth, 1e-2, f"{place}: log|det| in float32 beside float64")
+                    z, truth = model.to_latent(x)
+                    known = z.flatten(1).abs().amax(1) < _LARGEST
+                    ours = single.to_latent(x.float())[1][known]
+                    closely(ours, truth[known], 1e-2, f"{place}: log|det| in float32 beside float64")
             if subject.method.iterative:
                 started = build(subject.method, problem)
                 started.init_batch(scale * data + shift)
