@@ -88,7 +88,7 @@ def _nodes(results: list[Tensor]) -> set[Any]:
     return seen
 
 
-_ROUNDS, _STEPS = 5, 6
+_ROUNDS, _STEPS = 4, 4
 _BYTES = 1500  # a step; a number that is kept takes 32, the code itself some hundred while it warms up
 
 
@@ -111,7 +111,7 @@ def steady_steps(subject: Subject) -> None:
                 trainer.step(x)
             model.module.eval()
             with torch.no_grad():
-                z = model.to_latent(x)[0]
+                z = model.to_latent(x[:16])[0]
                 if subject.method.samples:
                     model.to_data(z)
 
@@ -134,7 +134,9 @@ def steady_steps(subject: Subject) -> None:
     names = "tensors alive", "nodes of graphs kept", "calls made", "bytes held by Python"
     least = 1, 1, 1, _BYTES * _STEPS
     for name, values, step in zip(names, zip(*measured, strict=True), least, strict=True):
-        if all(later >= earlier + step for earlier, later in pairwise(values)):
+        growth = [later - earlier for earlier, later in pairwise(values)]
+        # By about as much every time; a solver's steps come and go.
+        if step <= min(growth) and max(growth) <= 3 * min(growth):
             raise Broken(f"{name} after every {_STEPS} steps with an evaluation each: {', '.join(map(str, values))}")
 
 
