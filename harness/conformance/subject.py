@@ -80,7 +80,7 @@ class Subject:
     def started(self, problem: Problem) -> Model:
         """Build a model, and start it from data or fit it in closed form, as a training does."""
         model = build(self.method, problem)
-        data = draw(problem, 50, seed=2)
+        data = draw(problem, max(50, 2 * problem.dimension), seed=2)
         if self.method.iterative:
             model.init_batch(data)
         else:
@@ -97,16 +97,7 @@ class Subject:
         """
         x = draw(problem)
         for scale in (largest_scale, *(s for s in (0.1, 0.03, 0.01) if s < largest_scale)):
-            model = self.started(problem)
-            generator = torch.Generator().manual_seed(seed)
-            with torch.no_grad():
-                for _, parameter in parameters(model):
-                    noise = torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
-                    # A row of a matrix or a kernel moves as far as one number: wide layers are not torn to pieces.
-                    width = math.prod(parameter.shape[1:]) if parameter.dim() in (2, 4) else 1
-                    parameter.add_(scale / math.sqrt(max(1, width)) * noise.to(parameter))
-            model.after_step()  # may restore a constraint that every optimiser step breaks
-            model.module.eval()
+            model = self.moved(problem, scale, seed)
             if self._moderate(model, x):
                 return model
         raise Broken("log_prob is not finite near the start; the parameters were moved by 0.01 at random")
@@ -118,6 +109,20 @@ class Subject:
         if isinstance(model, Stateful) and isinstance(fresh, Stateful):
             fresh.set_extra_state({name: value.clone() for name, value in model.get_extra_state().items()})
         return fresh
+
+    def moved(self, problem: Problem, scale: float, seed: int = 0) -> Model:
+        """Return a model in evaluation mode whose every trained number was moved by so much times N(0, 1)."""
+        model = self.started(problem)
+        generator = torch.Generator().manual_seed(seed)
+        with torch.no_grad():
+            for _, parameter in parameters(model):
+                noise = torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
+                # A row of a matrix or a kernel moves as far as one number: wide layers are not torn to pieces.
+                width = math.prod(parameter.shape[1:]) if parameter.dim() in (2, 4) else 1
+                parameter.add_(scale / math.sqrt(max(1, width)) * noise.to(parameter))
+        model.after_step()  # may restore a constraint that every optimiser step breaks
+        model.module.eval()
+        return model
 
     @torch.no_grad()
     def _moderate(self, model: Model, x: Tensor) -> bool:

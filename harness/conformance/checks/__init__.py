@@ -5,6 +5,17 @@ from __future__ import annotations
 from harness.conformance.catalogue import CHECKS, Check, run_check
 
 # Importing a module of checks enters them into the catalogue.
-from harness.conformance.checks import interface, learning, persistence, probability, process, training_steps  # noqa: F401  they register themselves
+from harness.conformance.checks import (  # noqa: F401  they register themselves
+    declared,
+    growth,
+    interface,
+    learning,
+    persistence,
+    probability,
+    process,
+    rounding,
+    sizes,
+    training_steps,
+)
 
 __all__ = ["CHECKS", "Check", "run_check"]

@@ -25,7 +25,7 @@ def log_det(subject: Subject) -> None:
         return
     for problem in subject.problems():
         x = draw(problem, 3)
-        for seed in range(8 if problem.architecture == "fc" else 2):
+        for seed in range(8 if problem.architecture == "fc" and subject.method.linear == "dense" else 2):
             model = subject.model(problem, seed, largest_scale=1.5 if subject.method.linear == "dense" else 0.3)
             truth = torch.linalg.slogdet(jacobians(model, x))
             where = f"{problem.architecture}, D = {problem.dimension}, det {'<' if truth.sign[0] < 0 else '>'} 0"

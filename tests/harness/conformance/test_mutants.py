@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import mutants
+import mutants_declared
 import mutants_of_training
 import pytest
 
@@ -12,8 +13,10 @@ from harness.conformance.checks import CHECKS, run_check
 from harness.methods import Method
 from harness.methods.registry import registry
 
+FILES = (mutants, mutants_of_training, mutants_declared)
 RIGHT = mutants.RIGHT + mutants_of_training.GOOD
-MUTANTS = mutants.MUTANTS | mutants_of_training.MUTANTS
+MUTANTS = mutants.MUTANTS | mutants_of_training.MUTANTS | mutants_declared.MUTANTS
+assert len(MUTANTS) == sum(len(file.MUTANTS) for file in FILES)  # no name hides another
 
 
 @pytest.mark.parametrize("method", RIGHT, ids=lambda method: method.name)
@@ -22,6 +25,13 @@ def test_nothing_is_said_against_the_right_ones(method: Method) -> None:
     assert [finding for finding in findings if finding.status == "broken"] == []
     inapplicable = {finding.check for finding in findings if finding.status == "inapplicable"}
     assert len(inapplicable) == (method.linear != "dense") + (method.objective != "ml")
+
+
+@pytest.mark.parametrize("method", mutants_declared.RIGHT, ids=lambda method: method.name)
+def test_nothing_is_said_against_other_right_ones(method: Method) -> None:
+    checks = {check for _, check in mutants_declared.MUTANTS.values()}
+    findings = [run_check(method, CHECKS[check]) for check in sorted(checks)]
+    assert [finding for finding in findings if finding.status == "broken"] == []
 
 
 @pytest.mark.parametrize("name", MUTANTS)
@@ -43,4 +53,3 @@ def test_the_order_of_architectures_is_no_fault(architectures: tuple[str, ...]) 
 
 def test_every_check_has_a_mutant() -> None:
     assert {check for _, check in MUTANTS.values()} == set(CHECKS)
-    assert len(MUTANTS) >= 15
