@@ -138,7 +138,9 @@ def existing(folder: Path | None) -> Path | None:
         InputError: if the folder does not exist.
     """
     if folder is not None and not folder.is_dir():
-        raise InputError(f"the data folder {folder} does not exist; make it, or leave --data-dir out")
+        raise InputError(
+            f"the data folder {folder} does not exist; make it, or leave --data-dir and HARNESS_DATA_DIR out"
+        )
     return folder
 
 

@@ -120,9 +120,11 @@ def leaderboard(
 
     from harness.cli import screen
     from harness.report.tables import leaderboard as board
-    from harness.results.store import load_results
+    from harness.results.store import existing as existing_results
 
-    lines = board.entries(load_results(results_dir))
+    rows, damaged = existing_results(results_dir).frame()
+    screen.say(*damaged)
+    lines = board.entries(rows)
     if lines.is_empty():
         raise InputError(
             f"no training of a full recipe or of the quick profile in {results_dir} yet: run "

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from harness.datasets.dataset import Dataset, Declaration
 from harness.datasets.files import State, state_of
-from harness.errors import InputError, listed, unknown
+from harness.errors import InputError, listed
 from harness.methods.seeds import generator
 
 if TYPE_CHECKING:
@@ -194,7 +194,9 @@ def _chosen(
         known = contents.columns
     missing = [column for column in columns if column not in known]
     if missing:
-        raise InputError(f"{path}: {unknown('column', missing[0], known)}")
+        raise InputError(
+            f"{path}: has no column {missing[0]!r}, only {listed(known)}; the columns must be {', '.join(columns)}"
+        )
     if len(set(columns)) < len(columns):
         raise InputError(f"{path}: a column is asked for twice; the columns must differ, not {', '.join(columns)}")
     if isinstance(contents, np.ndarray):
@@ -257,11 +259,13 @@ def _frame(path: Path, state: State) -> pl.DataFrame:
 
 
 def _without_spaces(frame: pl.DataFrame) -> pl.DataFrame:
-    """Return a table without the spaces around its names and words; words that are numbers then are read as such."""
+    """Return a table without the spaces around its words, and before its names; words that are numbers become such."""
     import polars as pl
 
+    if frame.width > 1 and all(name.startswith(" ") for name in frame.columns[1:]):
+        frame = frame.rename(str.lstrip)
     columns = []
-    for column in frame.rename(str.strip):
+    for column in frame:
         if column.dtype == pl.String:
             words = column.str.strip_chars()
             words = words.set(words.is_in(_MISSING), None)

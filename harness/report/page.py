@@ -53,7 +53,10 @@ def write(store: Store, asv_dir: Path, output: Path) -> list[str]:
     rows, notes = publish.with_asv(rows, asv_dir)
     damaged += notes
     if rows.is_empty():
-        raise InputError(f"no results in {store.folder} or {asv_dir} yet: run `harness reproduce` or `asv run` first")
+        reasons = "".join(f"; {note}" for note in damaged[:1])
+        raise InputError(
+            f"no results in {store.folder} or {asv_dir} yet: run `harness reproduce` or `asv run` first{reasons}"
+        )
     shown = rows.select(*SCHEMA, "command")
     parquet = io.BytesIO()
     shown.write_parquet(parquet)

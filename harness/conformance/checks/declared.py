@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import builtins
 import dataclasses
+import math
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -199,7 +200,7 @@ def _counter() -> FlopCounterMode:
     """Return a counter of torch's that also knows factorisations, solves and sums in place."""
 
     def cubes(factor: float) -> Callable[..., float]:
-        return lambda matrix, *args, **kwargs: factor * matrix[-1] ** 3
+        return lambda matrices, *args, **kwargs: factor * math.prod(matrices[:-2]) * matrices[-1] ** 3
 
     aten = torch.ops.aten
     return FlopCounterMode(
@@ -213,8 +214,8 @@ def _counter() -> FlopCounterMode:
             aten.linalg_inv_ex: cubes(2),
             aten.linalg_cholesky_ex: cubes(1 / 3),
             aten.linalg_qr: cubes(4 / 3),
-            aten._linalg_solve_ex: lambda matrix, right, *args, **kwargs: (
-                2 / 3 * matrix[-1] ** 3 + 2 * right[-1] * matrix[-1] ** 2
+            aten._linalg_solve_ex: lambda matrices, right, *args, **kwargs: (
+                cubes(2 / 3)(matrices) + 2 * math.prod(right) * matrices[-1]
             ),
         },
     )

@@ -140,7 +140,7 @@ REFUSED = {
     ("evaluate", "m", "--dataset", "wide.npy"): "wide.npy: the model takes samples of shape (N, 2), not (3, 4)",
     ("evaluate", "m", "--dataset", "nan.npy"): "nan.npy: row 0 (counting from 0) holds NaN or infinity, as do 3 of 3",
     ("evaluate", "m", "--dataset", "none.npy"): "none.npy: ",
-    ("evaluate", "m", "--dataset", "narrow.csv"): "narrow.csv: has no column 'weight'; the columns must be length, wei",
+    ("evaluate", "m", "--dataset", "narrow.csv"): "narrow.csv: has no column 'weight', only length; the colu",
     ("evaluate", "m", "--dataset", "table.csv", "--output", "s.txt"): "s.txt: results are written as .npy or .csv",
     ("evaluate", "m"): "missing option '--dataset'.",
     ("sample", "m", "--output", "s"): "s: results are written as .npy or .csv; choose one of these endings",

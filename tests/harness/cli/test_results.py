@@ -120,6 +120,16 @@ def test_no_results_are_one_line(arguments: tuple[str, ...], run: Run) -> None:
     assert not Path("x").exists()
 
 
+def test_a_page_of_damaged_files_alone_names_one(run: Run, tmp_path: Path) -> None:
+    cells = tmp_path / "r" / "cells" / "train"
+    cells.mkdir(parents=True)
+    (cells / "abc.parquet").write_text("junk")
+    ended = run("report", "--results-dir", str(tmp_path / "r"), "--output", "p.html")
+    assert ended.status == 2
+    assert "abc.parquet: not a readable cell" in ended.err
+    assert not Path("p.html").exists()
+
+
 def test_pack_makes_few_files_and_changes_nothing_else(run: Run, store: Store) -> None:
     before, folder = store.frame()[0], str(store.folder)
     ended = run("results", "pack", "--results-dir", folder)

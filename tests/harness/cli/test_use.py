@@ -103,6 +103,14 @@ def test_a_mistake_in_the_options_is_one_line_with_a_hint(arguments: tuple[str, 
     assert ended.err.endswith("--help)\n")
 
 
+@pytest.mark.parametrize("command", [("runtime", "--dims", "4"), ("reproduce",)], ids=" ".join)
+@pytest.mark.parametrize("names", ["", " , "])
+def test_an_empty_list_of_methods_is_not_all_of_them(command: tuple[str, ...], names: str, run: Run) -> None:
+    ended = run(*command, "--methods", names)
+    assert (ended.status, ended.out) == (2, "")
+    assert ended.err == "harness: no method named; `harness list` shows them\n"
+
+
 def test_version(run: Run) -> None:
     assert run("--version") == (0, f"harness {__version__}\n", "")
 

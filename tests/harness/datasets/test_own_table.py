@@ -221,7 +221,7 @@ def test_columns_of_numbers_are_used_or_those_that_are_named(suffix: str, tmp_pa
     assert datasets.read_rows(path)[2] == ["'word' (String)"]
     for columns, message in (
         (("a", "word"), "column 'word' holds String, not numbers; leave it out or encode it"),
-        (("a", "x"), "has no column 'x'; the columns must be a, x"),
+        (("a", "x"), "has no column 'x', only word, a, b, c, d; the columns must be a, x"),
         (("a", "a"), "a column is asked for twice; the columns must differ, not a, a"),
     ):
         with pytest.raises(InputError) as caught:
@@ -238,7 +238,10 @@ def test_columns_without_names_have_numbers(tmp_path: Path) -> None:
         assert torch.equal(data.train, datasets.load(str(tmp_path / name)).train[:, [3, 1]])
         rows, _, _ = datasets.read_rows(tmp_path / name, ("income", "age"))
         assert rows.shape == (200, 4), "the columns of a model, which the file does not name"
-        for columns, message in ((("a",), "has no names of columns; give the num"), (("4",), "has no column '4'")):
+        for columns, message in (
+            (("a",), "has no names of columns; give the num"),
+            (("4",), "has no column '4', only 0"),
+        ):
             with pytest.raises(InputError, match=message):
                 datasets.load(str(tmp_path / name), columns=columns)
 
@@ -250,3 +253,34 @@ def test_words_for_no_number_are_missing(tmp_path: Path) -> None:
     assert datasets.load(str(tmp_path / "t.csv"), columns=("a",)).shape == (1,)
     with pytest.raises(InputError, match=r"row 0 \(counting from 0\) holds NaN"):
         datasets.load(str(tmp_path / "t.csv"))
+
+
+@pytest.mark.parametrize(
+    ("name", "start", "separator", "header"),
+    [
+        ("bom.csv", "\ufeff", ",", None),
+        ("bom.csv", "\ufeff", ",", "a,b"),
+        ("spaces.csv", "", ", ", "a, b"),
+        ("semicolons.csv", "", ";", "a;b"),
+        ("tabs.csv", "", "\t", None),
+        ("CAPITALS.CSV", "", ",", "a,b"),
+        ("quoted.csv", "", ",", '"a","b"'),
+    ],
+)
+def test_tables_as_spreadsheets_write_them(
+    name: str, start: str, separator: str, header: str | None, tmp_path: Path
+) -> None:
+    numbers = NORMAL[:20, :2].round(3)
+    lines = [separator.join(map(str, row)) for row in numbers.tolist()]
+    (tmp_path / name).write_text(start + "\n".join([*([header] if header else []), *lines]), encoding="utf-8")
+    assert datasets.load(str(tmp_path / name)).shape == (2,)
+    rows, names, left_out = datasets.read_rows(tmp_path / name)
+    np.testing.assert_array_equal(rows, numbers)
+    assert (names, left_out) == (("a", "b") if header else (), [])
+
+
+def test_words_between_spaces_stay_words(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("a, b, c\n" + "1.5, x, NA\n2.5, 3, 0.5\n" * 10)
+    rows, names, left_out = datasets.read_rows(tmp_path / "t.csv", finite=False)
+    assert (names, left_out) == (("a", "c"), ["'b' (String)"])
+    assert np.isnan(rows).sum(0).tolist() == [0, 10]
