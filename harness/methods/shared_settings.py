@@ -52,7 +52,8 @@ def restored(random_states: bool = False, interpreter: bool = False) -> Iterator
     Args:
         random_states: Whether the random states of Python, numpy and torch are set back too.
         interpreter: Whether Python's own settings are set back too: warnings filters, signal handlers, logging,
-            environment variables, sys.path and the recursion limit. A library that is imported late may need its own.
+            environment variables, sys.path, the recursion limit, and functions of torch in which others were put.
+            A library that is imported late may need its own.
 
     Yields:
         A list that holds the name of every setting that was changed, once the block has ended.
@@ -119,6 +120,7 @@ def _interpreter() -> list[_Setting]:
         os.environ.clear()
         os.environ.update(variables)
 
+    torch_functions = _Setting("functions of torch", _functions_of_torch, _set_functions, _same_functions)
     return [
         _Setting("the warnings filters", lambda: list(warnings.filters), set_filters, _same_for_all),
         _Setting("signal handlers", handlers, set_handlers),
@@ -126,7 +128,38 @@ def _interpreter() -> list[_Setting]:
         _Setting("environment variables", lambda: dict(os.environ), set_environment, _same_to_others),
         _Setting("sys.path", lambda: list(sys.path), lambda path: sys.path.__setitem__(slice(None), path)),
         _Setting("the recursion limit", sys.getrecursionlimit, sys.setrecursionlimit),
+        *([torch_functions] if "torch" in sys.modules else []),
     ]
+
+
+_Functions = dict[tuple[Any, str], Any]
+
+
+def _functions_of_torch() -> _Functions:
+    """Return what torch's modules hold, and its classes of networks and optimisers, by owner and name."""
+    import torch
+
+    modules = (torch, torch.linalg, torch.nn, torch.nn.functional, torch.nn.init, torch.optim)
+    classes = {kind for module in (torch.nn, torch.optim) for kind in vars(module).values() if isinstance(kind, type)}
+    owners = (*modules, torch.Tensor, *classes)
+    return {(owner, name): value for owner in owners for name, value in vars(owner).items() if callable(value)}
+
+
+def _set_functions(functions: _Functions) -> None:
+    for (owner, name), value in functions.items():
+        if vars(owner).get(name) is not value:
+            setattr(owner, name, value)
+
+
+def _same_functions(now: _Functions, before: _Functions) -> bool:
+    """Compare the functions that were there; torch adds to them, and wraps some of them, at their first use."""
+    import torch
+
+    def of_torch(function: Any) -> bool:
+        code = getattr(function, "__code__", None)
+        return code is not None and Path(torch.__file__).parent in Path(code.co_filename).parents
+
+    return all(now.get(key) is value or of_torch(now.get(key)) for key, value in before.items())
 
 
 def _same_for_all(filters: list[Any], others: list[Any]) -> bool:

@@ -126,13 +126,15 @@ def steady_steps(subject: Subject) -> None:
             gc.collect()
             tensors = [thing for thing in gc.get_objects() if type(thing) in (Tensor, torch.nn.Parameter)]
             nodes = len(_nodes([tensor for tensor in tensors if tensor.grad_fn is not None]))
-            measured.append((len(tensors), nodes, calls, tracemalloc.get_traced_memory()[0]))
+            storages = {tensor.untyped_storage().data_ptr(): tensor.untyped_storage().nbytes() for tensor in tensors}
+            held = sum(storages.values()), tracemalloc.get_traced_memory()[0]
+            measured.append((len(tensors), nodes, calls, *held))
             del tensors
     finally:
         gc.unfreeze()
         tracemalloc.stop()
-    names = "tensors alive", "nodes of graphs kept", "calls made", "bytes held by Python"
-    least = 1, 1, 1, _BYTES * _STEPS
+    names = "tensors alive", "nodes of graphs kept", "calls made", "bytes of tensors alive", "bytes held by Python"
+    least = 1, 1, 1, _STEPS, _BYTES * _STEPS
     for name, values, step in zip(names, zip(*measured, strict=True), least, strict=True):
         growth = [later - earlier for earlier, later in pairwise(values)]
         # By about as much every time; a solver's steps come and go.

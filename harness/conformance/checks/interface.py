@@ -169,15 +169,21 @@ def seeded_samples(subject: Subject) -> None:
 
 @check(
     "A model's start follows from the problem's seed alone",
-    "numbers of the start come from numpy, from a generator of the model's own, or from outside build",
+    "numbers of the start come from numpy, from a generator of the model's own, or from outside build, or models share "
+    "the memory of their weights",
 )
+@torch.no_grad()
 def seeded_start(subject: Subject) -> None:
-    """Build again from another place in the global random stream."""
-    problem = subject.smallest()
-    first = build(subject.method, problem).module.state_dict()
-    with torch.random.fork_rng():
-        torch.rand(1)
-        again = build(subject.method, problem).module.state_dict()
-    for name, value in first.items():
-        if not torch.equal(value, again[name]):
-            raise Broken(f"{name} differs between two builds with one seed")
+    """Build again from another place in the global random stream, when the first model's weights have changed."""
+    for dtype in ("float32", "float64"):
+        problem = subject.smallest(dtype=dtype)
+        module = build(subject.method, problem).module
+        first = {name: value.clone() for name, value in module.state_dict().items()}
+        for parameter in module.parameters():
+            parameter.add_(1)
+        with torch.random.fork_rng():
+            torch.rand(1)
+            again = build(subject.method, problem).module.state_dict()
+        for name, value in first.items():
+            if not torch.equal(value, again[name]):
+                raise Broken(f"{dtype}: {name} differs between two builds with one seed, the first one trained since")

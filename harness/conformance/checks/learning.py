@@ -169,18 +169,19 @@ def equal_weights(subject: Subject) -> None:
     problem = Problem(shape=(5,), layers=3, dtype="float64", noise=0.5)
     if not method.is_papers_fc:
         raise Inapplicable("the method does not claim to be the paper's fc with dense or LU layers")
-    for residual in (False, True):
-        model = subject.model(problem.replace(residual=residual))
+    for residual, count in ((False, 3), (True, 3), (False, 1), (False, 2)):
+        model = subject.model(problem.replace(residual=residual, layers=count))
+        where = f"residual={residual}, L = {count}"
         if not isinstance(model, SharedWeights):
             raise Broken(f"linear='{method.linear}' is declared without load_linear_layers and linear_layers")
         x = draw(problem)
         read = fc_log_prob(model.linear_layers(), x, residual)
-        closely(log_prob(model, x), read, 1e-9, f"residual={residual}, with the weights of linear_layers")
-        layers, trained = shared_layers(method), dict(parameters(model))
+        closely(log_prob(model, x), read, 1e-9, f"{where}, with the weights of linear_layers")
+        layers, trained = shared_layers(method)[:count], dict(parameters(model))
         model.load_linear_layers(layers)
         if replaced := [name for name, parameter in parameters(model) if parameter is not trained.get(name)]:
             raise Broken(f"load_linear_layers puts another parameter in the place of {replaced[0]}; copy into it")
-        closely(log_prob(model, x), fc_log_prob(layers, x, residual), 1e-9, f"residual={residual}")
+        closely(log_prob(model, x), fc_log_prob(layers, x, residual), 1e-9, where)
         for index, (given, back) in enumerate(zip(layers, model.linear_layers(), strict=True)):
             for name, expected, actual in zip(("W", "b"), given, back, strict=True):
                 closely(actual, expected, 1e-9, f"{name} of layer {index} read after it was loaded")

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from harness.conformance.catalogue import check
-from harness.conformance.subject import Broken, Inapplicable, Subject, closely, draw, parameters
-from harness.methods import Model, Problem
+from harness.conformance.subject import Broken, Inapplicable, Subject, closed_form, closely, draw, parameters
+from harness.methods import Model, Problem, SharedWeights
 from harness.methods.density import build, log_prob, refusal
 
 _SMALL, _LARGE = 1e-8, 1e-7
@@ -106,15 +106,16 @@ def single_precision(subject: Subject) -> None:
         single = subject.moved(problem.replace(dtype="float32"), 0.1)
         _expect_rounded(subject, problem, single, draw(problem), "")
     problem = subject.smallest()
-    if subject.method.iterative:
-        far = 3000 + draw(problem, 200, seed=2).float().double()
-        single = build(subject.method, problem.replace(dtype="float32"))
-        double = build(subject.method, problem)
-        single.init_batch(far.float())
-        double.init_batch(far.float().double())
-        with torch.no_grad():
-            value, truth = log_prob(single, far[:7].float()), log_prob(double, far[:7].float().double())
-        closely(value, truth, 5e-2, f"{problem.architecture}: log_prob after a start from data around 3000")
+    far = (3000 + draw(problem, 200, seed=2)).float()
+    single, double = (build(subject.method, problem.replace(dtype=dtype)) for dtype in ("float32", "float64"))
+    for model, data in ((single, far), (double, far.double())):
+        if subject.method.iterative:
+            model.init_batch(data)
+        else:
+            closed_form(model).fit([data])
+    with torch.no_grad():
+        value, truth = log_prob(single, far[:7]), log_prob(double, far[:7].double())
+    closely(value, truth, 5e-2, f"{problem.architecture}: log_prob after a start from data around 3000")
 
 
 def _expect_rounded(subject: Subject, problem: Problem, single: Model, x: Tensor, name: str) -> None:
@@ -214,6 +215,19 @@ def single_round_trip(subject: Subject) -> None:
                 place = f"{architecture}, shape {event}, L = {count}, as it starts"
                 _expect_back(model, x, z, place)
                 _expect_samples(model, subject.noise(z), place)
+                if subject.method.linear == "dense" and isinstance(model, SharedWeights):
+                    _load_ill_conditioned(model)
+                    z = model.to_latent(x)[0]
+                    _expect_back(model, x, z, f"{architecture}, shape {event}, a matrix of condition number 1000")
+
+
+def _load_ill_conditioned(model: SharedWeights) -> None:
+    """Load a first matrix with singular values from 1 down to 1/1000: an inverse that squares them loses its digits."""
+    generator = torch.Generator().manual_seed(9)
+    (weight, bias), *others = model.linear_layers()
+    left, right = (torch.linalg.qr(torch.randn(weight.shape, generator=generator).double()).Q for _ in range(2))
+    matrix = left @ torch.logspace(0, -3, len(bias), dtype=torch.float64).diag() @ right
+    model.load_linear_layers([(matrix.to(weight), bias), *others])
 
 
 def _expect_back(model: Model, x: Tensor, z: Tensor, place: str) -> None:
