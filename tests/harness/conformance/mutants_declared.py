@@ -325,7 +325,36 @@ class SeedIgnored(Right):
                 layer.weight.add_(0.1 * torch.randn(layer.weight.shape, generator=own, device="cpu").to(layer.weight))
 
 
+@mutant("equal-weights")
+class LastLayerIsTheFirst(Right):
+    """The ends are outside the loop, and a single layer is both of them."""
+
+    def __init__(self, problem):
+        super().__init__(problem)
+        self.count = problem.layers
+
+    def to_latent(self, x):
+        if self.count > 1:
+            return super().to_latent(x)
+        (layer,) = self.module
+        y = layer(x.flatten(1))
+        return layer(self.activate(y)), self.log_slope(y) + 2 * self.log_det(layer)
+
+
 # What is declared is not so.
+
+
+@mutant("declared-cost", objective="ssm", fc_cost=LayerCost(6, rows=2, saved=1))
+class ProductsOfAnotherObjective(Sliced):
+    """Six products a layer are those of denoising score matching."""
+
+
+@mutant("declared-start")
+class OrthogonalStart(Right):
+    def __init__(self, problem):
+        super().__init__(problem)
+        for layer in self.module:
+            nn.init.orthogonal_(layer.weight)
 
 
 @mutant("declared-objective", objective="dsm")
@@ -639,6 +668,27 @@ class BatchesReadTwice(Fitted):
 # Precision.
 
 
+@mutant("single-round-trip")
+class NormalEquations(Right):
+    def to_data(self, z):
+        for index, layer in reversed(list(enumerate(self.module))):
+            factor, _ = torch.linalg.cholesky_ex(layer.weight.mT @ layer.weight)
+            z = torch.cholesky_solve(((z - layer.bias) @ layer.weight).mT, factor).mT
+            z = self.deactivate(z) if index else z
+        return z.reshape(-1, *self.shape)
+
+
+@mutant("single-precision", objective="closed-form", iterative=False)
+class MomentsInOnePass(Fitted):
+    def fit(self, batches):
+        data = torch.cat([batch.flatten(1) for batch in batches])
+        covariance = data.mT @ data / len(data) - torch.outer(data.mean(0), data.mean(0))
+        factor = torch.linalg.inv(torch.linalg.cholesky(covariance))
+        with torch.no_grad():
+            self.module[0].weight.copy_(factor)
+            self.module[0].bias.copy_(-factor @ data.mean(0))
+
+
 @mutant("double-precision")
 class SingleInsideDouble(Right):
     def to_latent(self, x):
@@ -850,6 +900,15 @@ class CacheByIdentity(Right):
         result = super().to_latent(x)
         self.cache[len(self.cache)] = [part.detach().numpy() if x.device.type == "cpu" else part for part in result]
         return result
+
+
+@mutant("steady-steps")
+class BatchesKept(Right):
+    seen = None
+
+    def training_loss(self, x, generator=None):
+        self.seen = x if self.seen is None else torch.cat([self.seen, x])
+        return super().training_loss(x)
 
 
 @mutant("steady-steps")

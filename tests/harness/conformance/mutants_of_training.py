@@ -406,6 +406,28 @@ class GradientsOffAfterSampling(Right):
         return super().to_data(z)
 
 
+@functools.cache
+def _start_in_numpy(dimension: int) -> np.ndarray:
+    return -np.eye(dimension, dtype=np.float32)
+
+
+@mutant("seeded-start")
+class StartsShareMemory(Right):
+    def __init__(self, problem):
+        super().__init__(problem)
+        for layer in self.module:
+            layer.weight = nn.Parameter(torch.from_numpy(_start_in_numpy(problem.dimension)))
+
+
+@mutant("global-state")
+class InitialisationSkipped(Right):
+    """Whoever builds a layer afterwards starts from memory that was never written."""
+
+    def __init__(self, problem):
+        nn.Linear.reset_parameters = lambda layer: None
+        super().__init__(problem)
+
+
 # Steps that are not alike.
 
 
@@ -477,7 +499,7 @@ class AmortisedEnergy(Amortised):
     def to_latent(self, x, determinants=True):
         if determinants:
             return super().to_latent(x)
-        log_det = x.new_zeros(len(x))
+        x, log_det = x.flatten(1), x.new_zeros(len(x))
         for index, layer in enumerate(self.module):
             if index:
                 log_det = log_det + self.log_slope(x)
