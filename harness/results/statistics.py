@@ -49,11 +49,12 @@ class Comparison:
 def median_interval(values: Sequence[float]) -> Estimate:
     """Return the median with a percentile bootstrap interval (2,000 resamples, fixed seed) if there are three values.
 
-    The interval of few values is too short: that of three normal values holds their median in 75 % of all cases, that
-    of four or more in 87 to 94 %. It shows how much repetitions spread; `paired_ratio` decides what is faster.
+    Values of which one is not finite have no interval. That of few values is too short: the interval of three normal
+    values holds their median in 75 % of all cases, that of four or more in 87 to 94 %. It shows how much repetitions
+    spread; `paired_ratio` decides what is faster.
     """
     median = float(np.median(values))
-    if len(values) < 3:
+    if len(values) < 3 or not np.isfinite(values).all():
         return Estimate(median, None, None, len(values))
     if len(set(values)) == 1:
         return Estimate(median, median, median, len(values))

@@ -74,6 +74,10 @@ def test_median_interval() -> None:
     # The resampling is seeded: the same numbers, the same interval.
     assert median_interval([3.0, 1.0, 2.0, 100.0]) == found
     assert median_interval([1.0, 2.0]) == Estimate(1.5, None, None, 2)
+    assert median_interval([1.0, 2.0, math.inf]) == Estimate(2.0, None, None, 3)
+    unknown = median_interval([1.0, math.nan, 2.0])
+    assert math.isnan(unknown.value)
+    assert (unknown.low, unknown.high) == (None, None)
     assert median_interval([2.0] * 5) == Estimate(2.0, 2.0, 2.0, 5)
 
 
