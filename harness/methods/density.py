@@ -3,6 +3,7 @@
 import math
 from contextlib import nullcontext
 from functools import cache
+from itertools import chain
 
 import torch
 from torch import Tensor
@@ -136,7 +137,8 @@ def score(model: Model, x: Tensor) -> Tensor:
 
 
 def _latents(model: Model, latent_shape: tuple[int, ...], n: int, generator: torch.Generator) -> Tensor:
-    dtype = next(model.module.parameters()).dtype
+    tensors = chain(model.module.parameters(), model.module.buffers())
+    dtype = next(tensor.dtype for tensor in tensors if tensor.is_floating_point())
     return torch.randn(n, *latent_shape, generator=generator, dtype=dtype, device=generator.device)
 
 

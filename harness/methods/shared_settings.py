@@ -128,8 +128,23 @@ def _interpreter() -> list[_Setting]:
         _Setting("environment variables", lambda: dict(os.environ), set_environment, _same_to_others),
         _Setting("sys.path", lambda: list(sys.path), lambda path: sys.path.__setitem__(slice(None), path)),
         _Setting("the recursion limit", sys.getrecursionlimit, sys.setrecursionlimit),
-        *([torch_functions] if "torch" in sys.modules else []),
+        *([torch_functions, _hooks_of_all_modules()] if "torch" in sys.modules else []),
     ]
+
+
+def _hooks_of_all_modules() -> _Setting:
+    from torch.nn.modules import module
+
+    hooks = {
+        name: kept for name, kept in vars(module).items() if name.startswith("_global_") and isinstance(kept, dict)
+    }
+
+    def set_back(before: dict[str, dict[Any, Any]]) -> None:
+        for name, kept in hooks.items():
+            kept.clear()
+            kept.update(before[name])
+
+    return _Setting("hooks of all modules", lambda: {name: dict(kept) for name, kept in hooks.items()}, set_back)
 
 
 _Functions = dict[tuple[Any, str], Any]

@@ -85,7 +85,9 @@ def staleness(subject: Subject) -> None:
 
 
 def _edit(model: Model, how: str) -> None:
-    trained = [parameter for _, parameter in parameters(model)] or list(model.module.parameters())  # or it is fitted
+    trained = [parameter for _, parameter in parameters(model)]
+    if not trained:  # a closed form may hold what it is fitted to as it likes
+        trained = [tensor for tensor in model.module.state_dict(keep_vars=True).values() if tensor.is_floating_point()]
     if how == "by an optimiser":
         for parameter in trained:
             parameter.grad = torch.ones_like(parameter)

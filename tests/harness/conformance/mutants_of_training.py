@@ -428,6 +428,13 @@ class InitialisationSkipped(Right):
         super().__init__(problem)
 
 
+@mutant("global-state")
+class HookOfAllModules(Right):
+    def __init__(self, problem):
+        nn.modules.module.register_module_forward_hook(lambda module, inputs, output: None)
+        super().__init__(problem)
+
+
 # Steps that are not alike.
 
 
