@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import io
 import multiprocessing
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -45,30 +44,30 @@ def earlier_models(subject: Subject) -> None:
     try:
         if not here.poll(_SECONDS):
             raise Broken(f"a copy of the process does not build and use a model within {_SECONDS:g} s")
-        alone, reason = torch.load(io.BytesIO(here.recv_bytes())), ""
+        alone, reason = here.recv()
     except EOFError:
         alone, reason = {}, "it died"
     finally:
         process.kill()
         process.join()
-    if reason or "error" in alone:
-        raise Broken(f"in a copy of the process: {alone.get('error', reason)}")
+    if reason:
+        raise Broken(f"in a copy of the process: {reason}")
     for problem in subject.one_of_each():
         for other in (problem.replace(seed=3), *subject.of_architecture(problem.architecture)[:1]):
             _use_another(subject, other)
     for name, value in _numbers(subject).items():
-        closely(value, alone[name], 1e-9, f"{name}, after other models beside that of the first model")
+        closely(
+            value, torch.from_numpy(alone[name]), 1e-9, f"{name}, after other models beside that of the first model"
+        )
 
 
 def _made_first(connection: Connection, subject: Subject) -> None:
     torch.set_num_threads(1)  # threads do not outlive the copying of a process
-    written = io.BytesIO()
     try:
-        numbers: dict[str, object] = dict(_numbers(subject))
+        answer = {name: value.numpy() for name, value in _numbers(subject).items()}, ""
     except Exception as error:
-        numbers = {"error": one_line(error)}
-    torch.save(numbers, written)
-    connection.send_bytes(written.getvalue())
+        answer = {}, one_line(error)
+    connection.send(answer)
 
 
 @torch.no_grad()
@@ -84,7 +83,8 @@ def _numbers(subject: Subject) -> dict[str, Tensor]:
         numbers |= {f"{where}: z": z, f"{where}: log|det|": log_det}
         if subject.method.samples:
             numbers[f"{where}: to_data"] = model.to_data(subject.noise(z))
-    return {name: value.detach().clone() for name, value in numbers.items()}
+    real = {name: torch.view_as_real(value) if value.is_complex() else value for name, value in numbers.items()}
+    return {name: value.detach().double().clone() for name, value in real.items()}
 
 
 @check(
