@@ -11,6 +11,7 @@ from harness.conformance.subject import Broken, Inapplicable, Subject
 from harness.errors import one_line
 from harness.methods import Method
 from harness.methods.density import refusal
+from harness.methods.registry import why_unavailable
 from harness.methods.shared_settings import restored
 
 
@@ -60,6 +61,7 @@ def check(
 
 def run_check(method: Method, check: Check) -> Finding:
     """Run one check of a method in this process, and return how it ended."""
+    why_unavailable(method)  # imports the method's libraries, and undoes what they do to the process
     try:
         refusal.cache_clear()  # an earlier check has built what this one must see built
         with restored(random_states=True, interpreter=True):  # what is left on must not reach the next check

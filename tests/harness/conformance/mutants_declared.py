@@ -6,6 +6,7 @@ fault of `mutants`.
 
 from __future__ import annotations
 
+import atexit
 import math
 import subprocess
 import sys
@@ -947,6 +948,7 @@ class LogFileLeftOpen(Right):
     def __init__(self, problem):
         super().__init__(problem)
         _KEPT.append(Path("/dev/null").open("a"))  # noqa: SIM115  left open on purpose
+        atexit.register(_KEPT[-1].close)
 
 
 @mutant("left-behind")
