@@ -311,7 +311,9 @@ def solve(layer: object, matrix: Tensor, y: Tensor) -> Tensor:
     """
     try:
         return torch.linalg.solve(matrix, y)
-    except torch.linalg.LinAlgError:  # type: ignore[attr-defined]  # the types of torch leave it out
+    # torch documents this exception and has it at run time, but not in the stubs that mypy reads. Its base class,
+    # RuntimeError, would also catch mistakes of shape and dtype, and call them singular.
+    except torch.linalg.LinAlgError:  # type: ignore[attr-defined]  # torch documents it; its stubs lack it
         raise _no_inverse(layer, matrix) from None
 
 

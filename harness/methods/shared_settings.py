@@ -97,7 +97,9 @@ def _interpreter() -> list[_Setting]:
 
     def set_filters(filters: list[Any]) -> None:
         warnings.resetwarnings()  # without it the warnings that were shown or hidden in between would count as seen
-        warnings.filters[:] = filters  # type: ignore[index]  # typeshed calls the list a sequence
+        # The list must be changed in place, since Python's C code holds this very object. At run time it is a list;
+        # typeshed declares a Sequence, so that nobody assigns to it by accident.
+        warnings.filters[:] = filters  # type: ignore[index]  # a list at run time, a Sequence in typeshed
 
     def handlers() -> dict[int, Any]:
         return {number: signal.getsignal(number) for number in signal.valid_signals()}

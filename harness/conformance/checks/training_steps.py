@@ -269,7 +269,9 @@ class _Operations(TorchDispatchMode):
     """Counts the operations of torch by their names."""
 
     def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]  # the class has no types in torch
+        # The base class keeps the state of the mode and must be initialised; torch wrote its __init__ without types,
+        # and mypy's strict mode refuses every call of such a function.
+        super().__init__()  # type: ignore[no-untyped-call]  # no annotations in torch
         self.counts: Counter[str] = Counter()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
