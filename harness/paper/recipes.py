@@ -11,7 +11,8 @@ PUBLISHED_LAYERS = {"fc": 2, "cnn": 6, "glow": 32, "toy": 11, "multimodal": 11}
 """L of the paper's networks."""
 
 RECIPES = {
-    "paper": "as published, without the regulariser, spectral normalisation and augmentation of the authors' code",
+    "paper": "as published, without the regulariser and spectral normalisation of the authors' code",
+    "paper-unaugmented": "paper, but the training images of CIFAR-10 are not mirrored and moved",
     "tuned": "the same network and parameter count; Adam with a cosine schedule; dense and LU layers of "
     "fc from whitened data, and their last layer refitted in closed form",
     "tuned-unrefitted": "tuned, but the last layer stays as the objective trained it",
@@ -20,7 +21,7 @@ RECIPES = {
     "density counts in the NLL, which bounds the same number",
     "tuned-smooth-unrefitted": "tuned-smooth, but the last layer stays as the objective trained it",
     "tuned-augmented": "tuned, but training images are mirrored and moved by a pixel at random, as in the authors' "
-    "code for CIFAR-10; fc starts from 120,000 such images and learns slowly",
+    "code for CIFAR-10; fc starts from 120,000 such images",
     "own": "the sizes, batch, rate and steps that the method's own paper publishes for tabular data (for patches: "
     "BSDS300)",
     "official-lambda": "adds the mean energy to the loss with the weight that the authors' code comes to on CIFAR-10: "

@@ -24,7 +24,7 @@ from harness.training.configuration import TrainingConfig
 from harness.training.loop import Divergence, KeepWeights, Training, TrainingReport
 
 SAMPLES_AT_ONCE = 1000  # samples that are scored in one block
-_AUGMENTED_COPIES = 3  # of the training set, which a closed form sees
+_AUGMENTED_COPIES = 6  # of the training set, which a closed form sees
 _FIXED = 0  # the noise of validation is the same for every training seed
 
 
@@ -51,15 +51,7 @@ def fit(
     validate = partial(nll, model, dataset.validation, dataset, problem, stream(_FIXED, "validation"))
     if isinstance(model, ClosedForm):
         with guarded("fit"):
-            model.fit(
-                x
-                for x, _ in noised(
-                    _training_samples(dataset, problem),
-                    dataset.preprocessing,
-                    problem,
-                    stream(problem.seed, "training"),
-                )
-            )
+            model.fit(_closed_form_batches(dataset, problem))
         report = TrainingReport(validate(), "closed form")
         if keep_weights is not None and math.isfinite(report.best_validation):
             keep_weights(model.module.state_dict())
@@ -68,12 +60,14 @@ def fit(
     return Training(model, problem, batches, config, validate, progress, keep_weights, resume, own_loss).run()
 
 
-def _training_samples(dataset: Dataset, problem: Problem) -> Tensor:
-    """Return the raw samples that a closed form is fitted to: the training set, or several augmented copies of it."""
-    if not dataset.augment:
-        return dataset.train
+def _closed_form_batches(dataset: Dataset, problem: Problem) -> Iterator[Tensor]:
+    """Yield the preprocessed samples that a closed form is fitted to: the training set, or several augmented copies."""
+    noise = generator(problem.seed, "training", problem.device)
     copies = generator(problem.seed, "closed form")
-    return torch.cat([augmented(dataset.train, copies) for _ in range(_AUGMENTED_COPIES)])
+    for _ in range(_AUGMENTED_COPIES if dataset.augment else 1):
+        for block in dataset.train.split(SAMPLES_AT_ONCE):
+            raw = augmented(block, copies) if dataset.augment else block
+            yield dataset.preprocessing.draw(raw.to(problem.device), noise, stored(problem.dtype))
 
 
 def validation_loss(model: Model, batches: Dataset, problem: Problem) -> float:

@@ -66,7 +66,7 @@ def test_a_closed_form_and_a_start_see_several_augmented_copies(digits: Dataset)
     for data in (digits, augmented):
         method = replace(registry().find("gaussian"), build=Counted)
         fit_and_score(method, DIGITS, data, data, TrainingConfig(), 1)
-    assert [len(x) for x in seen] == [len(digits.train), 3 * len(digits.train)]
+    assert [len(x) for x in seen] == [len(digits.train), 6 * len(digits.train)]
     assert not torch.equal(seen[1][: len(digits.train)], seen[0])
     starts = []
 

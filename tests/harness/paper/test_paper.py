@@ -224,6 +224,11 @@ def test_recipes() -> None:
     augmented = configuration("cifar10", "fc", "aml", "tuned-augmented")
     assert (augmented.augment, augmented.problem.start, augmented.training.start_samples) == (True, "whitened", 120_000)
     assert configuration("mnist", "cnn", "ml", "tuned-augmented").augment
+    for architecture in ("fc", "cnn"):  # the published recipe has it too, for CIFAR-10 alone
+        published = configuration("cifar10", architecture, "dsm")
+        assert published.augment
+        assert configuration("cifar10", architecture, "dsm", "paper-unaugmented") == replace(published, augment=False)
+        assert not configuration("mnist", architecture, "dsm").augment
     # The energy weighs 0.001 / C beside a loss a dimension, or 0.001 / epsilon^2.
     assert configuration("cifar10", "fc", "dsm", "official-lambda").problem.energy_weight == pytest.approx(1e-3 / 3)
     assert configuration("cifar10", "fc", "fdssm", "official-lambda").problem.energy_weight == pytest.approx(0.1)
@@ -232,6 +237,7 @@ def test_recipes() -> None:
         ("mnist", "fc", "dsm", "official-lambda"),
         ("cifar10", "fc", "ml", "official-lambda"),
         ("mnist", "fc", "ml", "official-actnorm"),
+        ("mnist", "fc", "ml", "paper-unaugmented"),
         ("mnist", "cnn", "ml", "tuned-unrefitted"),
         ("multimodal10", "multimodal", "ml", "tuned"),
         ("sine", "toy", "ml", "tuned-smooth"),
