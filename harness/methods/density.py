@@ -12,7 +12,7 @@ from harness.errors import InputError
 from harness.methods.calls import guarded
 from harness.methods.contract import Method, Model, SharedWeights
 from harness.methods.precision import stored
-from harness.methods.problem import Problem
+from harness.methods.problem import DRAWN_STARTS, WHITENED_STARTS, Problem
 from harness.methods.seeds import stream
 from harness.methods.whitened import Whitened
 
@@ -34,8 +34,8 @@ def build(method: Method, problem: Problem) -> Model:
         )
     if problem.raw_pixel_alpha is not None and not method.raw_pixels:
         raise InputError(f"{method.name} cannot start from raw pixels; leave out --without-map")
-    whitened = problem.start != "published"
-    if whitened and not (method.is_papers_fc and problem.architecture == "fc" and problem.raw_pixel_alpha is None):
+    whitened, fc = problem.start in WHITENED_STARTS, method.is_papers_fc and problem.architecture == "fc"
+    if problem.start != "published" and not (fc and problem.raw_pixel_alpha is None):
         raise InputError(f"{method.name} has no {problem.start} start: only the paper's fc has, and not without MaP")
     built_for = problem.replace(shape=(problem.dimension,), start="published") if whitened else problem
     # On the meta device nothing is computed at all: a quick check that the problem fits, whatever its size.
@@ -51,8 +51,29 @@ def build(method: Method, problem: Problem) -> Model:
         raise TypeError(f"build returned {_kind(model)}, not a model with a torch.nn.Module as its `module`")
     if whitened:
         model = Whitened(method, problem, model)
+    elif problem.start in DRAWN_STARTS:
+        _load_drawn_start(method, model, problem)
     model.module.to(device=problem.device, dtype=stored(problem.dtype))
     return model
+
+
+def _load_drawn_start(method: Method, model: Model, problem: Problem) -> None:
+    """Set all linear layers to the identity, or to random rotations, with small random biases."""
+    if not isinstance(model, SharedWeights):
+        raise InputError(f"{method.name} lacks load_linear_layers: it cannot start from given weights")
+    if problem.device == "meta":
+        return
+    size, generator = problem.dimension, torch.Generator().manual_seed(stream(problem.seed, "start"))
+    layers = []
+    for _ in range(problem.layers):
+        weight, bias = torch.eye(size), torch.randn(size, generator=generator) / math.sqrt(size)
+        if problem.start == "orthogonal":
+            weight = torch.linalg.qr(torch.randn(size, size, generator=generator))[0]
+        layers.append((weight, bias))
+    try:
+        model.load_linear_layers(layers)
+    except ValueError as error:
+        raise InputError(f"{method.name} cannot start from given weights: {error}") from error
 
 
 @cache

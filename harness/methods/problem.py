@@ -16,8 +16,13 @@ DtypeName = Literal["float32", "float64", "tf32", "bf16"]
 DTYPES: tuple[str, ...] = get_args(DtypeName)
 """tf32 and bf16 keep float32 numbers and compute training's products in less; see `harness.methods.precision`."""
 
-STARTS = ("published", "whitened", "whitened-start")
-"""The published start; a start from whitened data with losses behind the whitening, or with losses in model space."""
+DRAWN_STARTS = ("identity", "orthogonal")
+"""All linear layers at I, or random rotations; biases from N(0, 1 / D). Others have started the paper's fc so."""
+
+WHITENED_STARTS = ("whitened", "whitened-start")
+"""A start from whitened data with losses behind the whitening, or with losses in model space."""
+
+STARTS = ("published", *DRAWN_STARTS, *WHITENED_STARTS)
 
 
 @dataclass(frozen=True)

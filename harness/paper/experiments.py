@@ -99,6 +99,12 @@ _COMMANDS = {
 """Titles of what `harness runtime`, `harness train` and `asv run` measure."""
 _POINTS = ("sine", "swirl", "checkerboard")
 _SMALL_TOY = {"batch": 200, "layers": 5}
+_STARTS = ("snf", "snf-negated", "snf-orthogonal", "snf-whitened")
+_CRITERIA = ("ebflow-aml", "ebflow-ssm", "ebflow-dsm")
+_PERIODS: tuple[dict[str, Any], ...] = ({}, *({"refresh": period} for period in (50, 20, 5, 100, 1)))
+_DEPTHS: tuple[dict[str, Any], ...] = tuple(
+    {"layers": layers, **residual} for residual in ({}, {"residual": True}) for layers in (2, 4, 8)
+)
 _SPACES = ("tuned", "tuned-unrefitted", "tuned-logit-space")
 
 _RIVALS = (
@@ -186,19 +192,21 @@ EXPERIMENTS: tuple[Experiment, ...] = (
         "amortised-digits-fc",
         "NLL on the digits, fc, by maximum likelihood whose log Z is refreshed by drift or every k steps (not in the "
         "paper)",
-        Trainings(("digits",), "fc", {"epochs": 10}, ("tuned",), methods=_RIVALS, refreshes=(None, 50, 20, 5, 100, 1)),
+        Trainings(("digits",), "fc", {"epochs": 10}, ("tuned",), methods=_RIVALS, variants=_PERIODS),
         _TUNED_DIFFERS,
     ),
     Experiment(
         "amortised-mnist-fc",
         "NLL on MNIST, fc, by maximum likelihood whose log Z is refreshed by drift or every k steps (our own)",
-        Trainings(("mnist",), "fc", _ends(1, 5), ("tuned",), methods=_RIVALS, refreshes=(None, 50, 20, 5, 100, 1)),
+        Trainings(("mnist",), "fc", _ends(1, 5), ("tuned",), methods=_RIVALS, variants=_PERIODS),
         _TUNED_DIFFERS,
     ),
     Experiment(
         "amortised-mnist-cnn",
         "NLL on MNIST, cnn, by maximum likelihood whose log Z is refreshed by drift or every k steps (our own)",
-        Trainings(("mnist",), "cnn", _ends(1, 4), ("tuned",), methods=_RIVALS, refreshes=(None, 5, 20)),
+        Trainings(
+            ("mnist",), "cnn", _ends(1, 4), ("tuned",), methods=_RIVALS, variants=({}, {"refresh": 5}, {"refresh": 20})
+        ),
         _TUNED_DIFFERS,
     ),
     Experiment(
@@ -211,6 +219,25 @@ EXPERIMENTS: tuple[Experiment, ...] = (
         "tuned-mnist-cnn",
         "NLL on MNIST, cnn, every method trained as well as we can",
         Trainings(("mnist",), "cnn", _ends(1, 4), ("tuned",), quick_objectives=("ml", "dsm")),
+        _TUNED_DIFFERS,
+    ),
+    Experiment(
+        "start-mnist-fc",
+        "what the start is worth: NLL on MNIST, fc, maximum likelihood at one constant rate from four starts (not in "
+        "the paper)",
+        Trainings(("mnist",), "fc", _ends(1, 3), _STARTS, methods=("ebflow-ml", "ebflow-aml", "ebflow-dsm")),
+        _TUNED_DIFFERS,
+    ),
+    Experiment(
+        "depth-digits-fc",
+        "does score matching come nearer to maximum likelihood in a deeper network? digits, fc (not in the paper)",
+        Trainings(("digits",), "fc", {"epochs": 10}, ("tuned",), methods=_CRITERIA, variants=_DEPTHS),
+        _TUNED_DIFFERS,
+    ),
+    Experiment(
+        "depth-mnist-fc",
+        "does score matching come nearer to maximum likelihood in a deeper network? MNIST, fc (not in the paper)",
+        Trainings(("mnist",), "fc", _ends(1, 3), ("tuned",), methods=_CRITERIA, variants=_DEPTHS),
         _TUNED_DIFFERS,
     ),
     Experiment(

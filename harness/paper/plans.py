@@ -142,8 +142,8 @@ class Trainings(Plan):
         objectives: The objectives to train, beside what has a closed form; none for all.
         quick_objectives: The objectives to train in the quick profile, where it trains fewer.
         methods: The names of the methods that take part; none for all.
-        refreshes: For methods whose steps are not alike, the numbers of steps from one refresh to the next; None stands
-            for the method's own rule.
+        variants: Fields of the problem with their new values, one mapping a variant, and an empty one for the recipe as
+            it is. Only methods whose steps are not alike take part in a variant that sets their refresh.
         own: Whether only methods that can start from raw pixels take part, which are this project's own.
         settings: Pairs of EMA and MaP, crossed with all the rest.
         quick_problem: Fields of the problem that the quick profile shortens, with their new values.
@@ -157,14 +157,14 @@ class Trainings(Plan):
     objectives: tuple[str, ...] = ()
     quick_objectives: tuple[str, ...] = ()
     methods: tuple[str, ...] = ()
-    refreshes: tuple[int | None, ...] = (None,)
+    variants: tuple[Mapping[str, Any], ...] = ({},)
     own: bool = False
     settings: tuple[tuple[bool, bool], ...] = ((True, True),)
     quick_problem: Mapping[str, Any] = field(default_factory=dict)
     draws: int = 10
 
     def cells(self, experiment: str, context: Context) -> Sequence[Cell]:
-        """Return one cell a recipe, setting, dataset, method and seed."""
+        """Return one cell a recipe, setting, dataset, method, variant and seed."""
         quick, objectives, draws = context.quick, self.objectives, self.draws
         if quick:
             objectives, draws = self.quick_objectives or objectives, min(_QUICK_DRAWS, draws)
@@ -177,17 +177,18 @@ class Trainings(Plan):
         ]
         seeds = range(context.seed, context.seed + (context.seeds or (1 if quick else _PAPER_SEEDS)))
         cells = []
-        for recipe, (ema, preprocess), dataset, method, refresh, seed in itertools.product(
-            self.recipes, self.settings, self.datasets, methods, self.refreshes, seeds
+        for recipe, (ema, preprocess), dataset, method, variant, seed in itertools.product(
+            self.recipes, self.settings, self.datasets, methods, self.variants, seeds
         ):
-            if refresh is not None and not method.periods:
+            if "refresh" in variant and not method.periods:
                 continue
             cell = configured_cell(
                 experiment, context, method, dataset, self.architecture, recipe=recipe, seed=seed, draws=draws
             )
             cell = replace(cell, preprocess=preprocess, download=context.downloads)
-            if refresh is not None:
-                cell = replace(overridden(cell, {}, {"refresh": refresh}), recipe=f"{recipe}, refresh {refresh}")
+            # L has a column of its own in every table.
+            named = [name if new is True else f"{name} {new}" for name, new in variant.items() if name != "layers"]
+            cell = replace(overridden(cell, {}, variant), recipe=", ".join([recipe, *named]))
             if not ema:
                 cell = overridden(cell, {"ema_decay": None})
             if quick:

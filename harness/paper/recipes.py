@@ -22,6 +22,11 @@ RECIPES = {
     "tuned-smooth-unrefitted": "tuned-smooth, but the last layer stays as the objective trained it",
     "tuned-augmented": "tuned, but training images are mirrored and moved by a pixel at random, as in the authors' "
     "code for CIFAR-10; fc starts from 120,000 such images",
+    "snf": "as Self Normalizing Flows trains the same network: Adam at a constant rate of 0.0001, no averaged weights, "
+    "all linear layers from the identity",
+    "snf-negated": "snf, but from -I and biases of 1, as the paper starts",
+    "snf-orthogonal": "snf, but from random rotations",
+    "snf-whitened": "snf, but from whitened data",
     "own": "the sizes, batch, rate and steps that the method's own paper publishes for tabular data (for patches: "
     "BSDS300)",
     "official-lambda": "adds the mean energy to the loss with the weight that the authors' code comes to on CIFAR-10: "

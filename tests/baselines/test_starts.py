@@ -222,6 +222,33 @@ def test_an_adapter_gets_start_and_refit_without_a_line_of_its_own(digits: Tenso
     assert isinstance(model, SharedWeights)
 
 
+@pytest.mark.parametrize("start", ["identity", "orthogonal"])
+@pytest.mark.parametrize("method", DENSE, ids=lambda m: m.name)
+def test_every_dense_method_starts_from_the_same_drawn_weights(method: Method, start: str, digits: Tensor) -> None:
+    problem = DIGITS.replace(start=start, layers=3)
+    model, reference = build(method, problem), build(registry().find("ebflow-ml"), problem)
+    x = digits[:200].reshape(200, 1, 8, 8)
+    torch.testing.assert_close(log_prob(model, x), log_prob(reference, x), rtol=1e-10, atol=0)
+    weights = torch.stack([weight.detach() for weight, _ in model.linear_layers()])
+    biases = torch.stack([bias.detach() for _, bias in model.linear_layers()])
+    identity = torch.eye(64, dtype=torch.float64)
+    torch.testing.assert_close(weights @ weights.mT, identity.expand(3, 64, 64), rtol=0, atol=1e-5)
+    assert bool((weights == identity).all()) == (start == "identity")
+    # 192 draws of N(0, 1/64): their standard deviation lies within a fifth of 1/8 but for one seed in ten thousand.
+    assert float(biases.std()) == pytest.approx(1 / 8, rel=0.2)
+    other = build(method, problem.replace(seed=1))
+    assert not torch.equal(other.linear_layers()[0][1], biases[0])
+
+
+def test_what_cannot_start_from_given_weights_says_so() -> None:
+    for name, start, reason in [
+        ("nflows-lu-ml", "orthogonal", "cannot start from given weights"),
+        ("nflows-nsf-ml", "identity", "has no identity start: only the paper's fc has"),
+    ]:
+        with pytest.raises(InputError, match=reason):
+            build(registry().find(name), DIGITS.replace(start=start))
+
+
 def test_what_cannot_start_from_data_says_why(digits: Tensor) -> None:
     with pytest.raises(UnavailableError, match="cannot take a start from data: it takes no other weights"):
         started(Method("stubborn-ml", "ml", "dense", Stubborn), digits)

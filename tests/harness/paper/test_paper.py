@@ -16,7 +16,8 @@ from harness.paper import published
 from harness.paper.configurations import configuration
 from harness.paper.experiments import EXPERIMENTS, Context, statement
 from harness.paper.plans import configured_cell
-from harness.paper.recipes import PROFILES
+from harness.paper.recipes import PROFILES, RECIPES
+from harness.training.configuration import TrainingConfig
 
 OBJECTIVES = ("ml", "sml", "ssm", "dsm", "fdssm")
 
@@ -224,6 +225,11 @@ def test_recipes() -> None:
     augmented = configuration("cifar10", "fc", "aml", "tuned-augmented")
     assert (augmented.augment, augmented.problem.start, augmented.training.start_samples) == (True, "whitened", 120_000)
     assert configuration("mnist", "cnn", "ml", "tuned-augmented").augment
+    starts = {recipe: configuration("mnist", "fc", "dsm", recipe) for recipe in RECIPES if recipe.startswith("snf")}
+    assert [each.problem.start for each in starts.values()] == ["identity", "published", "orthogonal", "whitened"]
+    assert {replace(each.training, start_samples=None) for each in starts.values()} == {
+        TrainingConfig(optimizer="adam", decay=1.0, ema_decay=None, epochs=2_000)
+    }
     for architecture in ("fc", "cnn"):  # the published recipe has it too, for CIFAR-10 alone
         published = configuration("cifar10", architecture, "dsm")
         assert published.augment
@@ -238,6 +244,8 @@ def test_recipes() -> None:
         ("cifar10", "fc", "ml", "official-lambda"),
         ("mnist", "fc", "ml", "official-actnorm"),
         ("mnist", "fc", "ml", "paper-unaugmented"),
+        ("mnist", "cnn", "ml", "snf"),
+        ("sine", "toy", "ml", "snf-orthogonal"),
         ("mnist", "cnn", "ml", "tuned-unrefitted"),
         ("multimodal10", "multimodal", "ml", "tuned"),
         ("sine", "toy", "ml", "tuned-smooth"),
@@ -248,6 +256,15 @@ def test_recipes() -> None:
             configuration(dataset, architecture, objective, recipe)
     with pytest.raises(InputError, match="unknown recipe 'tunde': did you mean tuned"):
         configuration("mnist", "fc", "ml", "tunde")
+
+
+def test_depths_are_variants_of_one_recipe() -> None:
+    (experiment,) = [experiment for experiment in EXPERIMENTS if experiment.name == "depth-digits-fc"]
+    cells = experiment.cells(Context("paper", seeds=1, methods=("ebflow-dsm",)))
+    found = [(cell.recipe, cell.problem.layers, cell.problem.residual) for cell in cells]
+    plain = [("tuned", layers, False) for layers in (2, 4, 8)]
+    assert found == plain + [("tuned, residual", layers, True) for layers in (2, 4, 8)]
+    assert len({cell.key for cell in cells}) == 6
 
 
 def configured(method: Method, recipe: str = "tuned") -> LikelihoodCell:
