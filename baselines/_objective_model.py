@@ -39,6 +39,9 @@ class ObjectiveModel(Model):
         front.matrix, front.shift = matrix, shift
         return self.objective(EBFlow(tuple(x.shape[1:]), [front, *self.trained_flow.layers]), x, generator)
 
+    def prepare(self) -> bool:
+        return self.objective.prepare(self.trained_flow)
+
     def observations(self) -> dict[str, float]:
         return self.objective.observations(self.trained_flow)
 

@@ -96,6 +96,7 @@ class AmortizedML(Objective):
         self.every = every
         self.tolerance = _TOLERANCE if every is None and tolerance is None else tolerance
         self._kept: list[_Kept] = []
+        self._left_to_caller = False
         self._saved: Mapping[str, Tensor] | None = None
 
     def __repr__(self) -> str:
@@ -115,11 +116,22 @@ class AmortizedML(Objective):
     @not_compiled
     def _with_log_z(self, flow: EBFlow, energy: Tensor) -> Tensor:
         """Count a step, refresh the layers that are due, and add log Z with its kept gradient to a mean energy."""
-        self._refresh(flow)
+        if not self._left_to_caller:
+            self._refresh(flow)
         parameters = [parameter for kept in self._kept for parameter in kept.parameters]
         gradients = [gradient for kept in self._kept for gradient in kept.gradients]
         log_z = sum((kept.log_z for kept in self._kept), energy.new_zeros(()))
-        return energy + _KeptLogZ.apply(log_z, gradients, *parameters)
+        return energy + _KeptLogZ.apply(log_z, gradients, not self._left_to_caller, *parameters)
+
+    def prepare(self, flow: EBFlow) -> bool:
+        """Count a step and refresh the layers that are due; from now on no call of the objective does that itself.
+
+        Raises:
+            SingularJacobianError: if a layer that is refreshed is singular, or its gradient is not finite.
+        """
+        self._left_to_caller = True
+        self._refresh(flow)
+        return True
 
     def observations(self, flow: EBFlow) -> dict[str, float]:
         """Return how far the last step was from one of exact maximum likelihood, at the price of a refresh.
@@ -198,7 +210,8 @@ class AmortizedML(Objective):
             kept.sensitivity = _distance(gradients, kept.gradients) / moved / (_distance(gradients) or 1.0)
         for then, now in [*zip(kept.gradients, gradients, strict=True), *zip(kept.weights, parameters, strict=False)]:
             then.copy_(now)
-        kept.log_z, kept.age, kept.next_look, kept.refreshes = log_z, 0, 1, kept.refreshes + 1
+        kept.log_z.copy_(log_z)  # in place, like the gradients: a recorded step reads them where they lie
+        kept.age, kept.next_look, kept.refreshes = 0, 1, kept.refreshes + 1
         return kept
 
 
@@ -206,16 +219,16 @@ class _KeptLogZ(torch.autograd.Function):
     """The kept log Z, whose derivative is the kept gradient."""
 
     @staticmethod
-    def forward(ctx: Any, log_z: Tensor, gradients: list[Tensor], *parameters: Tensor) -> Tensor:
-        ctx.gradients = gradients
+    def forward(ctx: Any, log_z: Tensor, gradients: list[Tensor], looks: bool, *parameters: Tensor) -> Tensor:
+        ctx.gradients, ctx.looks = gradients, looks
         return log_z.clone()
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, of_value: Tensor) -> tuple[Tensor | None, ...]:
-        if of_value.device.type == "cpu" and float(of_value) == 1.0:  # as nearly always: one pass less over the weights
-            return None, None, *ctx.gradients
-        return None, None, *(gradient * of_value for gradient in ctx.gradients)
+        if ctx.looks and of_value.device.type == "cpu" and float(of_value) == 1.0:  # as nearly always: one pass less
+            return None, None, None, *ctx.gradients
+        return None, None, None, *(gradient * of_value for gradient in ctx.gradients)
 
 
 def _gradients(layer: ConstantLayer) -> tuple[Tensor, list[Tensor]]:

@@ -78,6 +78,15 @@ class Objective(ABC):
             generator: Source of all noise, on x's device.
         """
 
+    def prepare(self, flow: EBFlow) -> bool:
+        """Do the part of the next step that looks at numbers, for a caller that records the rest and replays it.
+
+        Returns:
+            Whether all that is left of a step is the same operations on the same tensors every time, as a CUDA graph
+            asks for: so for all objectives that remember nothing, and for `AmortizedML`, which refreshes log Z here.
+        """
+        return not self.get_state()
+
     def get_state(self) -> dict[str, Tensor]:
         """Return what the objective remembers from step to step, by name; most remember nothing."""
         return {}
@@ -354,6 +363,9 @@ class _OnAnother(Objective):
 
     objective: Objective
 
+    def prepare(self, flow: EBFlow) -> bool:
+        return self.objective.prepare(flow)
+
     def get_state(self) -> dict[str, Tensor]:
         return self.objective.get_state()
 
@@ -389,6 +401,9 @@ class Behind(_OnAnother):
             for layer in flow.layers[: self.layers]:
                 x, _ = layer(x)
         return self.objective(self._rest(flow), x, generator)
+
+    def prepare(self, flow: EBFlow) -> bool:
+        return self.objective.prepare(self._rest(flow))
 
     def observations(self, flow: EBFlow) -> dict[str, float]:
         return self.objective.observations(self._rest(flow))

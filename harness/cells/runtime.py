@@ -109,9 +109,10 @@ class RuntimeCell(Cell):
         assert timing.parameters is not None
         metrics = [
             ("seconds_per_iteration", "s", median_interval(timing.seconds)),
-            ("seconds_per_gradient", "s", median_interval(timing.gradient_seconds)),
             ("peak_memory", "B", single(timing.peak_bytes)),
         ]
+        if timing.gradient_seconds:
+            metrics.insert(1, ("seconds_per_gradient", "s", median_interval(timing.gradient_seconds)))
         period = timing.method.period(self.problem)
         if timing.refresh_seconds:
             metrics.append(("steps_per_refresh", "1", single(period)))

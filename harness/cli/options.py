@@ -73,6 +73,15 @@ Refresh = Annotated[
 Compile = Annotated[
     bool, option(TRAINING, None, "Compile the loss (torch.compile); the first step is slow.", "--compile")
 ]
+CudaGraphs = Annotated[
+    bool,
+    option(
+        TRAINING,
+        None,
+        "Record a step once and replay it, on a CUDA device; its rows are apart from those without.",
+        "--cuda-graphs",
+    ),
+]
 Device = Annotated[str, option(MACHINE, "NAME", "Device to compute on: cpu, cuda or cuda:N.")]
 Threads = Annotated[int | None, option(MACHINE, "N", "Number of torch threads; all cores if not given.")]
 Executor = Annotated[
@@ -114,6 +123,17 @@ Output = Annotated[Path | None, option(OUTPUT, "FOLDER", "Another folder to writ
 Fresh = Annotated[bool, option(OUTPUT, None, "Measure again what the results folder has already.", "--fresh")]
 AsJson = Annotated[bool, option(OUTPUT, None, "Print rows of the result schema alone, as lines of JSON.", "--json")]
 Quiet = Annotated[bool, option(OUTPUT, None, "Print results and errors alone, no progress.", "--quiet", "-q")]
+
+
+def replayed(cuda_graphs: bool, device: str) -> bool:
+    """Return whether steps are to be replayed as CUDA graphs.
+
+    Raises:
+        InputError: if the device has none.
+    """
+    if cuda_graphs and not device.startswith("cuda"):
+        raise InputError("--cuda-graphs is for a CUDA device; add --device cuda, or leave it out")
+    return cuda_graphs
 
 
 def words(command: str, **options: object) -> tuple[str, ...]:

@@ -28,6 +28,7 @@ def runtime(
     repeats: Annotated[int, option(OUTPUT, "N", "Number of interleaved repetitions of every method.", min=1)] = 15,
     refresh: options.Refresh = None,
     compile_: options.Compile = False,
+    cuda_graphs: options.CudaGraphs = False,
     device: options.Device = "cpu",
     threads: options.Threads = None,
     timeout: options.Timeout = None,
@@ -56,6 +57,7 @@ def runtime(
 
     limits = options.limits(timeout, memory)
     prepare(device, threads)
+    options.replayed(cuda_graphs, device)
     depths = [PUBLISHED_LAYERS[architecture]] if layers is None else _integers(layers, "layers")
     sizes = list(itertools.product(_integers(dims, "dims"), depths))
     chosen = registry().available(architecture) if methods is None else registry().select(methods)
@@ -91,6 +93,7 @@ def runtime(
             repeats=repeats,
             refresh=refresh,
             compile=compile_ or None,
+            cuda_graphs=cuda_graphs or None,
             seed=seed,
             device=device,
         )
@@ -100,7 +103,7 @@ def runtime(
             methods=names,
             problem=problem,
             repeats=repeats,
-            config=TrainingConfig(compile=compile_),
+            config=TrainingConfig(compile=compile_, cuda_graphs=cuda_graphs),
             origin=Origin(argv),
         )
         cells.append(cell)

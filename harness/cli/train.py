@@ -104,6 +104,7 @@ def train(
         bool, option(TRAINING, None, "Preprocess the data before matching, or inside the model.", "--map/--without-map")
     ] = True,
     compile_: options.Compile = False,
+    cuda_graphs: options.CudaGraphs = False,
     device: options.Device = "cpu",
     threads: options.Threads = None,
     timeout: options.Timeout = None,
@@ -157,6 +158,7 @@ def train(
         draws = 1  # its rows get no noise, so that all passes are the same
     changed_config = _given(epochs=epochs, learning_rate=learning_rate, optimizer=optimizer, patience=patience)
     changed_config |= _given(max_seconds=max_seconds, compile=compile_ or None)
+    changed_config |= _given(cuda_graphs=options.replayed(cuda_graphs, device) or None)
     changed_problem = _given(dtype=dtype, layers=layers, batch=batch, noise=noise, refresh=refresh)
     argv = options.words(
         "train",
@@ -234,7 +236,7 @@ def _worse_than_gaussian(cell: LikelihoodCell, rows: Sequence[Row]) -> list[str]
 
 def _label(recipe: str, changed: Mapping[str, Any]) -> str:
     """Return what tables call a recipe of which some fields were changed; the number format has its own column."""
-    words = {"ema_decay": "no EMA", "compile": "compiled"}
+    words = {"ema_decay": "no EMA", "compile": "compiled", "cuda_graphs": "CUDA graphs"}
     words |= {"standardize": "not standardised", "dequantize": "not dequantised"}
     return ", ".join(
         [recipe, *(words.get(name, f"{name} {value}") for name, value in changed.items() if name != "dtype")]

@@ -125,6 +125,18 @@ class Stateful(Protocol):
 
 
 @runtime_checkable
+class Prepared(Protocol):
+    """A model whose step looks at numbers now and then, which a step that is recorded and replayed cannot."""
+
+    def prepare(self) -> bool:
+        """Do the part of the next step that looks at numbers; the harness calls it before every training step.
+
+        Returns:
+            Whether all that is left of a step is the same operations on the same tensors every time.
+        """
+
+
+@runtime_checkable
 class Observed(Protocol):
     """A model that tells numbers of its own at every validation."""
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.functional import linear, softplus
 
 from harness.errors import InputError, UnavailableError
-from harness.methods.contract import LossBeforeMap, Method, Model, Observed, SharedWeights, Stateful
+from harness.methods.contract import LossBeforeMap, Method, Model, Observed, Prepared, SharedWeights, Stateful
 from harness.methods.moments import moments
 from harness.methods.problem import Problem
 
@@ -101,6 +101,11 @@ class Whitened(Model):
 
     def observations(self) -> dict[str, float]:
         return self.model.observations() if isinstance(self.model, Observed) else {}
+
+    def prepare(self) -> bool:
+        if isinstance(self.model, Prepared):
+            return self.model.prepare()
+        return not self.get_extra_state()
 
     def get_extra_state(self) -> dict[str, Tensor]:
         return self.model.get_extra_state() if isinstance(self.model, Stateful) else {}

@@ -15,6 +15,7 @@ DERIVED: dict[str, type[pl.DataType]] = {
     "MaP": pl.Boolean,
     "smooth_noise": pl.Float64,
     "compiled": pl.Boolean,
+    "launch": pl.String,
     "torch": pl.String,
     "base": pl.String,
     "shortened": pl.Boolean,
@@ -33,7 +34,8 @@ def derived(frame: pl.DataFrame) -> pl.DataFrame:
 
     The columns are: ``kind`` (likelihood, runtime, imputation, normalizer or asv), ``EMA`` (whether averaged weights
     were scored), ``MaP`` (whether matching came after preprocessing), ``smooth_noise`` (the scale of smooth
-    dequantisation noise), ``compiled`` (whether the loss went through `torch.compile`), ``torch`` (its version),
+    dequantisation noise), ``compiled`` (whether a step was compiled or replayed), ``launch`` (which of the
+    two: compiled, CUDA graphs, or null), ``torch`` (its version),
     ``base`` (the recipe's name without what was changed), ``shortened`` (whether a training had less than the length
     of its recipe), ``training`` (what determined it but the seed, as JSON), ``command`` (what measures the cell
     again), ``project`` (the version of this project, which changes with the numbers that it makes), and ``family`` (one
@@ -52,13 +54,16 @@ def _facts(row: dict[str, Any]) -> dict[str, Any]:
     config = _part(settings, "config")
     kind = "asv" if row["experiment"] == "asv" else identity.get("kind")
     trained = kind in ("likelihood", "imputation")
+    replayed = "CUDA graphs" if config.get("cuda_graphs") is True else None
+    launch = "compiled" if config.get("compile") is True else replayed
     problem = {name: value for name, value in _part(identity, "problem").items() if name != "seed"}
     facts = {
         "kind": kind,
         "EMA": config.get("ema_decay") is not None if trained else None,
         "MaP": settings.get("preprocess", True) if trained else None,
         "smooth_noise": settings.get("smooth_noise"),
-        "compiled": config.get("compile") is True,
+        "compiled": launch is not None,
+        "launch": launch,
         "torch": versions.get("torch"),
         "base": origin.get("recipe"),
         "shortened": origin.get("shortened"),

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -28,6 +29,7 @@ from harness.results.statistics import drift
 from harness.timing.machine import Rate, rates, reference
 from harness.timing.memory import peak_bytes
 from harness.training.configuration import TrainingConfig
+from harness.training.recorded import RecordedStep
 from harness.training.step import Trainer
 
 _WARM_UP_STEPS = 3
@@ -212,16 +214,20 @@ def _warm_up(timing: Timing, problem: Problem, config: TrainingConfig) -> list[B
     trainer, batch = trainer_on_noise(timing.method, problem, config)
     timing.parameters, timing.moments = count_parameters(trainer.model), trainer.optimizer.moments
     name, device = timing.method.name, problem.device
-    whole = Block(f"{name} iteration", lambda: trainer.step(batch), device, 1, timing.seconds, period)
-    gradient = Block(f"{name} gradient", lambda: trainer.gradient(batch), device, 1, timing.gradient_seconds, period)
-    blocks, dearest = [whole, gradient], trainer
+    step = RecordedStep(trainer) if config.cuda_graphs else trainer.step
+    blocks = [Block(f"{name} iteration", lambda: step(batch), device, 1, timing.seconds, period)]
+    if not config.cuda_graphs:  # a graph is the whole step
+        gradient = partial(trainer.gradient, batch)
+        blocks.append(Block(f"{name} gradient", gradient, device, 1, timing.gradient_seconds, period))
+    dearest = trainer
     if period > 1:
         dearest, _ = trainer_on_noise(timing.method, problem.replace(refresh=1), config)
-        blocks.append(Block(f"{name} refresh", lambda: dearest.step(batch), device, 1, timing.refresh_seconds))
-    timing.first_seconds = whole.time(1)
+        again = RecordedStep(dearest) if config.cuda_graphs else dearest.step
+        blocks.append(Block(f"{name} refresh", lambda: again(batch), device, 1, timing.refresh_seconds))
+    timing.first_seconds = blocks[0].time(1)
     with guarded("a training step") as renew:
         for block in blocks:
-            for _ in range(_WARM_UP_STEPS - 1):
+            for _ in range(_WARM_UP_STEPS):
                 renew()
                 loss = block.call()
             if not bool(loss.isfinite()):

@@ -38,6 +38,7 @@ class TrainingConfig:
         patience: Number of validations without improvement after which training stops; None for no such limit.
         max_seconds: Budget of training time in seconds; None for no such limit.
         compile: Whether the loss goes through `torch.compile`, whose first step takes seconds to minutes.
+        cuda_graphs: Whether steps are recorded once and replayed (`harness.training.recorded`), on a CUDA device.
 
     Raises:
         InputError: if a name is unknown or a number is out of range.
@@ -60,6 +61,7 @@ class TrainingConfig:
     patience: int | None = None
     max_seconds: float | None = None
     compile: bool = False
+    cuda_graphs: bool = False
 
     def __post_init__(self) -> None:
         make_plain(self)
@@ -69,6 +71,8 @@ class TrainingConfig:
         for name in ("learning_rate", "epochs", "evaluate_every", "decay_epochs"):
             if not 0 < getattr(self, name) < math.inf:
                 raise InputError(f"{name} must be a number above 0, not {getattr(self, name)}")
+        if self.cuda_graphs and self.skip_not_finite:
+            raise InputError("a recipe that leaves steps out looks at each gradient, which no CUDA graph can")
         if self.evaluate_steps < 0:
             raise InputError(f"evaluate_steps must be a number of steps, or 0 for none, not {self.evaluate_steps}")
         for name in ("start_samples", "patience", "max_seconds"):

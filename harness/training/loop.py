@@ -20,6 +20,7 @@ from harness.methods.whitened import refit
 from harness.training.checkpoints import TrainingCheckpoint, digest
 from harness.training.configuration import TrainingConfig
 from harness.training.processes import barrier, largest
+from harness.training.recorded import RecordedStep
 from harness.training.signals import StopRequest
 from harness.training.state import CurvePoint, TrainingState
 from harness.training.step import Trainer
@@ -145,6 +146,7 @@ class Training:
         with guarded("init_batch"):
             self.model.init_batch(self.first_batch)
         self.trainer = Trainer(self.model, config, self.generator, problem.dtype)
+        self.recorded = RecordedStep(self.trainer, self.batch) if config.cuda_graphs else None
         self.state = TrainingState(self.trainer, seconds=time.perf_counter() - began)
 
     def batch(self, index: Tensor) -> Tensor:
@@ -219,7 +221,7 @@ class Training:
             factor = config.decay ** min(state.iterations // steps_an_epoch, config.decay_epochs - 1)
         self.trainer.optimizer.learning_rate = config.learning_rate * factor
         index, state.left = state.left[: self.problem.batch], state.left[self.problem.batch :]
-        loss = self.trainer.step(self.batch(index))
+        loss = self.trainer.step(self.batch(index)) if self.recorded is None else self.recorded(index)
         state.iterations += 1
         if not config.skip_not_finite:
             self.losses.append(loss)

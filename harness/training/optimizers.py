@@ -18,7 +18,8 @@ class Adam:
 
     Args:
         parameters: What is trained: floating-point numbers on one device.
-        learning_rate: The learning rate; a schedule sets the attribute of this name.
+        learning_rate: The learning rate; a schedule sets the attribute of this name. A step that is replayed reads it
+            from a scalar tensor.
         weight_decay: A multiple of the parameters that is added to their gradients.
     """
 
@@ -26,7 +27,7 @@ class Adam:
 
     def __init__(self, parameters: Sequence[Tensor], learning_rate: float, weight_decay: float = 0.0) -> None:
         self.parameters = list(parameters)
-        self.learning_rate = learning_rate
+        self.learning_rate: float | Tensor = learning_rate
         self.weight_decay = weight_decay
         self.state: list[dict[str, Tensor]] = [self._start(parameter) for parameter in self.parameters]
         """The state of each parameter: the number of steps, and moments in its shape."""

@@ -27,7 +27,7 @@ class Trainer:
         dtype: Arithmetic of loss and backward pass, one of `harness.methods.DTYPES`.
 
     Raises:
-        InputError: if several processes are to train a compiled loss.
+        InputError: if several processes are to train a compiled loss, or to replay steps.
     """
 
     def __init__(
@@ -39,8 +39,9 @@ class Trainer:
         self.dtype = dtype
         self.loss: Callable[[Tensor, torch.Generator], Tensor] = model.training_loss
         if processes() > 1:
-            if config.compile:
-                raise InputError("training in several processes is not compiled; leave --compile out")
+            if config.compile or config.cuda_graphs:
+                option = "--compile" if config.compile else "--cuda-graphs"
+                raise InputError(f"training in several processes is neither compiled nor replayed; leave {option} out")
             self.loss = shared_loss(model)
         elif config.compile:
             # A graph for each size of batch: one for all would depend on the order in which the sizes are met.
@@ -50,7 +51,7 @@ class Trainer:
         self.optimizer = optimizer(self.parameters, config.learning_rate, config.weight_decay)
         self.steps = 0
         self.skipped_in_a_row = 0
-        self._unclipped_norm: Tensor | None = None
+        self.unclipped_norm: Tensor | None = None
         self.weights: list[Tensor] = list(model.module.parameters())
         self.average = None if config.ema_decay is None else [weight.detach().clone() for weight in self.weights]
 
@@ -75,26 +76,44 @@ class Trainer:
         A step that the recipe leaves out is not counted in `steps`.
         """
         loss = self.gradient(x)
-        if self.config.clip_norm is not None:
-            self._unclipped_norm = nn.utils.clip_grad_norm_(self.parameters, self.config.clip_norm)
+        self.clip()
         if self.config.skip_not_finite and not math.isfinite(self.gradient_norm()):
             self.skipped_in_a_row += 1
             return loss
         self.skipped_in_a_row = 0
-        self.optimizer.step()
+        self.update(self.share)
         self.steps += 1
-        self.model.after_step()
-        if self.average is not None and self.config.ema_decay is not None:
-            # With the warm-up that the paper's code uses. Buffers are not trained, and so not averaged.
-            decay = min(self.config.ema_decay, (1 + self.steps) / (10 + self.steps))
-            with torch.no_grad():
-                torch._foreach_lerp_(self.average, self.weights, 1 - decay)
         return loss
+
+    def clip(self) -> None:
+        """Shorten the gradient to the recipe's largest norm, where it has one."""
+        if self.config.clip_norm is not None:
+            self.unclipped_norm = nn.utils.clip_grad_norm_(self.parameters, self.config.clip_norm)
+
+    def update(self, share: float | Tensor) -> None:
+        """Let the optimiser step, and give the weights a share in their average: a number or a scalar tensor.
+
+        Buffers are not trained, and so not averaged.
+        """
+        self.optimizer.step()
+        self.model.after_step()
+        if self.average is not None:
+            with torch.no_grad():
+                if isinstance(share, Tensor):
+                    torch._foreach_lerp_(self.average, self.weights, [share] * len(self.weights))
+                else:
+                    torch._foreach_lerp_(self.average, self.weights, share)
+
+    @property
+    def share(self) -> float:
+        """The share of the next step's weights in the average, with the warm-up that the paper's code uses."""
+        decay = self.config.ema_decay
+        return 1 - min(decay, (2 + self.steps) / (11 + self.steps)) if decay is not None else 0.0
 
     def gradient_norm(self) -> float:
         """Return the Euclidean norm of the last batch's gradient over all parameters, before clipping."""
-        if self._unclipped_norm is not None:
-            return float(self._unclipped_norm)
+        if self.unclipped_norm is not None:
+            return float(self.unclipped_norm)
         return float(nn.utils.get_total_norm([p.grad for p in self.parameters if p.grad is not None]))
 
     def unclip(self) -> None:

@@ -38,9 +38,9 @@ def newest(rows: pl.DataFrame, *others: str) -> pl.DataFrame:
 
 
 def with_setting(rows: pl.DataFrame) -> pl.DataFrame:
-    """Shorten commits, and name a compiled method so: it is compared as another method."""
-    compiled = pl.when("compiled").then(pl.col("method") + " (compiled)").otherwise("method")
-    return rows.with_columns(method=compiled, commit=_short(pl.col("commit")))
+    """Shorten commits, and name a compiled or replayed method so: it is compared as another method."""
+    named = pl.when("compiled").then(pl.format("{} ({})", "method", "launch")).otherwise("method")
+    return rows.with_columns(method=named, commit=_short(pl.col("commit")))
 
 
 def compare_across(rows: pl.DataFrame, columns: Collection[str]) -> pl.DataFrame:
@@ -93,7 +93,7 @@ def comparisons(rows: pl.DataFrame) -> pl.DataFrame:
     }
     lines = []
     timings = fine.filter(metric="seconds_per_iteration").with_columns(noisy=is_noisy())
-    for place, group in timings.group_by(*PLACE, "compiled", maintain_order=True):
+    for place, group in timings.group_by(*PLACE, "launch", maintain_order=True):
         timed = group.sort("value").to_dicts()
         compared = _all_ratios(timed, repetitions)
         tested = {key: comparison.p for key, comparison in compared.items() if comparison.p is not None}
@@ -106,7 +106,7 @@ def comparisons(rows: pl.DataFrame) -> pl.DataFrame:
             verdict = "not told apart" if not different else "faster" if ratio.value < 1 else "slower"
             names = (own["method"], own["linear"], against, rival["method"], verdict)
             lines.append((*place, *names, None if p is None else ratio.n, ratio.value, ratio.low, ratio.high))
-    schema = {name: rows.schema[name] for name in (*PLACE, "compiled", "method", "linear")}
+    schema = {name: rows.schema[name] for name in (*PLACE, "launch", "method", "linear")}
     schema |= dict.fromkeys(("against", "reference", "verdict"), pl.String()) | {"n": pl.Int64()}
     schema |= dict.fromkeys(("ratio", "low", "high"), pl.Float64())
     return pl.DataFrame(lines, schema=schema, orient="row")

@@ -1,0 +1,149 @@
+"""A training step that is recorded once as a CUDA graph and replayed, so that the host launches it as a whole.
+
+A small step costs a GPU less time than the host needs to launch its kernels one by one. What changes from step to step
+lies in tensors that the graph reads: the batch or its indices, the learning rate, the share in the averaged weights,
+the state of the generator of all noise. What looks at numbers, above all whether log Z is to be refreshed, stays with
+the host (`harness.methods.Prepared`).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from harness.errors import InputError, one_line
+from harness.methods import Prepared, Stateful
+from harness.training.step import Trainer
+
+_PLAIN_STEPS = 3  # before a step is recorded, so that libraries have made their work space
+_TOLERANCE = 1e-3  # of what a step changes: kernels may add up in another order
+
+
+class RecordedStep:
+    """The steps of a trainer, recorded as soon as that can be done and replayed from then on.
+
+    The first replayed step is compared with a plain one from the same state. Batches of another size than the first
+    have plain steps.
+
+    Args:
+        trainer: The trainer. Its learning rate is read before every step.
+        draw: Function from what a step is given, such as the indices of its samples, to the batch. It is recorded too.
+    """
+
+    def __init__(self, trainer: Trainer, draw: Callable[[Tensor], Tensor] = lambda source: source) -> None:
+        self.trainer = trainer
+        self.draw = draw
+        self._plain_steps = 0
+        self._replay: Callable[[], None] | None = None
+
+    def __call__(self, source: Tensor) -> Tensor:
+        """Take one step on what is drawn from `source`, and return the loss, detached.
+
+        Raises:
+            InputError: if the method's steps cannot be recorded, or replay as other steps than the plain ones.
+        """
+        trainer = self.trainer
+        unchanging = _prepared(trainer)
+        if self._replay is None and self._plain_steps == _PLAIN_STEPS:
+            self._record(source, unchanging)
+        if self._replay is None or source.shape != self._source.shape:
+            self._plain_steps += self._replay is None
+            return _beside(source.device, lambda: trainer.step(self.draw(source)))
+        self._source.copy_(source)
+        self._rate.fill_(trainer.optimizer.learning_rate)
+        self._share.fill_(trainer.share)
+        self._replay()
+        for parameter, gradient in zip(trainer.parameters, self._gradients, strict=True):
+            parameter.grad = gradient  # a plain step in between has put others there
+        trainer.unclipped_norm = self._norm
+        trainer.steps += 1
+        return self._loss.clone()
+
+    def _record(self, source: Tensor, unchanging: bool) -> None:
+        trainer, device, name = self.trainer, source.device, type(self.trainer.model).__name__
+        leave = "leave --cuda-graphs out"
+        if not unchanging:
+            raise InputError(f"{name} remembers its earlier steps, which no CUDA graph can; {leave}")
+        rate = trainer.optimizer.learning_rate
+        # The fused kernel of a GPU reads a float32 rate, that of a CPU any.
+        self._rate = torch.zeros((), dtype=torch.float32 if device.type == "cuda" else torch.float64, device=device)
+        self._share = torch.zeros((), dtype=trainer.weights[0].dtype, device=device)
+        self._rate.fill_(rate)
+        self._share.fill_(trainer.share)
+        self._source = source.clone()
+        trainer.optimizer.learning_rate = self._rate
+        try:
+            self._replay = record(self._operations, trainer.generator)
+            self._gradients, self._norm = [p.grad for p in trainer.parameters], trainer.unclipped_norm
+            off = self._difference(self._replay)
+        except (RuntimeError, AttributeError) as error:
+            why = one_line(error)
+            raise InputError(f"a step of {name} cannot be recorded as a CUDA graph ({why}); {leave}") from None
+        finally:
+            trainer.optimizer.learning_rate = rate
+        if off > _TOLERANCE:
+            raise InputError(f"a replayed step of {name} is off by {off:.2g} of what a plain one changes; {leave}")
+
+    def _operations(self) -> None:
+        """Do what is recorded: all of a step that is the same operations on the same tensors every time."""
+        trainer = self.trainer
+        self._loss = trainer.gradient(self.draw(self._source))
+        trainer.clip()
+        trainer.update(self._share)
+
+    @torch.no_grad()
+    def _difference(self, replay: Callable[[], None]) -> float:
+        """Return how far a replayed step ends from a plain one of the same state, divided by what that one changes.
+
+        The state is left as it was.
+        """
+        trainer, noise, loss = self.trainer, self.trainer.generator.get_state(), self._loss
+        tensors = [*trainer.model.module.parameters(), *trainer.model.module.buffers(), *(trainer.average or [])]
+        tensors += [tensor for state in trainer.optimizer.state for tensor in state.values()]
+        before, ends = [tensor.clone() for tensor in tensors], []
+        for operations in (torch.enable_grad()(self._operations), replay):
+            operations()
+            ends.append([tensor.clone() for tensor in tensors])
+            trainer.generator.set_state(noise)
+            for tensor, value in zip(tensors, before, strict=True):
+                tensor.copy_(value)
+        self._loss = loss
+        off, change = _distance(*ends), _distance(ends[0], before)
+        return off / change if change else off
+
+
+def record(operations: Callable[[], None], generator: torch.Generator) -> Callable[[], None]:
+    """Record operations on a CUDA device without doing them, and return a function that does them."""
+    graph = torch.cuda.CUDAGraph()
+    graph.register_generator_state(generator)
+    with torch.cuda.graph(graph):
+        operations()
+    return graph.replay
+
+
+def _prepared(trainer: Trainer) -> bool:
+    """Do what the host has to do before a step; return whether the rest is the same operations every time."""
+    model = trainer.model
+    if isinstance(model, Prepared):
+        return model.prepare()
+    return not (isinstance(model, Stateful) and model.get_extra_state())
+
+
+def _distance(tensors: list[Tensor], others: list[Tensor]) -> float:
+    """Return the Euclidean distance of numbers from others."""
+    return math.hypot(*(float(torch.dist(a.double(), b.double())) for a, b in zip(tensors, others, strict=True)))
+
+
+def _beside(device: torch.device, step: Callable[[], Tensor]) -> Tensor:
+    """Return the result of a step; on a GPU it runs on a stream of its own, as steps before a recording have to."""
+    if device.type != "cuda":
+        return step()
+    stream, current = torch.cuda.Stream(device), torch.cuda.current_stream(device)
+    stream.wait_stream(current)
+    with torch.cuda.stream(stream):
+        result = step()
+    current.wait_stream(stream)
+    return result
