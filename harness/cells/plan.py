@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 import polars as pl
@@ -35,6 +36,35 @@ def _summed(costed: Sequence[tuple[Cell, float | None]]) -> tuple[int, int, int,
     seconds = [cost for _, cost in left]
     alone = sum(cell.exclusive for cell, _ in left)
     return len(costed), len(left), alone, in_words(sum(seconds)), in_words(max(seconds, default=0))
+
+
+def telling_first(cells: Sequence[Cell]) -> list[Cell]:
+    """Return cells in the order in which a limited time tells most.
+
+    Timings come before trainings. The curves advance side by side, each from its ends to ever finer steps between them.
+    All trainings of a seed come before those of the next one.
+    """
+    curves = [
+        _coarse_to_fine([cell for cell in cells if cell.kind == "runtime" and cell.experiment == experiment])
+        for experiment in dict.fromkeys(cell.experiment for cell in cells)
+    ]
+    timings = [cell for ones in itertools.zip_longest(*curves) for cell in ones if cell is not None]
+    others = [cell for cell in cells if cell.kind != "runtime"]
+    return [*timings, *sorted(others, key=lambda cell: cell.problem.seed)]
+
+
+def _coarse_to_fine(cells: Sequence[Cell]) -> list[Cell]:
+    """Return cells of rising size: the last, the first, the one in the middle between them, and so on."""
+    if len(cells) < 3:
+        return list(reversed(cells))
+    order, gaps = [len(cells) - 1, 0], [(0, len(cells) - 1)]
+    while gaps:
+        low, high = gaps.pop(0)
+        if high - low > 1:
+            middle = (low + high) // 2
+            order.append(middle)
+            gaps += [(middle, high), (low, middle)]
+    return [cells[number] for number in order]
 
 
 def in_words(total: float) -> str:

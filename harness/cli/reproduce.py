@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from harness.cli import completion, options
-from harness.cli.options import MODEL, OUTPUT, RESULTS, option
+from harness.cli.options import MACHINE, MODEL, OUTPUT, RESULTS, option
 from harness.errors import InputError
 
 if TYPE_CHECKING:
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 _FETCHED = "mnist"
 """The data set that the quick profile fetches."""
+_LONGEST = 1e6  # minutes
 _PATIENCE = 5.0  # seconds without an answer, after which it goes on without
 
 
@@ -43,6 +44,16 @@ def reproduce(
         int | None,
         option(MODEL, "N", "Most epochs of a training in the paper profile; rows say if it was cut short.", min=1),
     ] = None,
+    minutes: Annotated[
+        float | None,
+        option(
+            MACHINE,
+            "N",
+            "Minutes after which it stops, a running training saved. What tells most is measured first, and the same "
+            "command goes on.",
+        ),
+    ] = None,
+    cuda_graphs: options.CudaGraphs = False,
     only_plan: Annotated[
         bool, option(OUTPUT, None, "Print what there is to do and how long it will take, and stop.", "--plan")
     ] = False,
@@ -72,8 +83,9 @@ def reproduce(
       harness reproduce table2-mnist-fc --profile paper --epochs 60
       harness reproduce --profile paper --plan
       harness reproduce --executor processes --timeout 3600
+      harness reproduce figure2a-fc table2-mnist-fc --profile paper --device cuda --minutes 10
     """
-    from harness.cells.plan import costs, plan
+    from harness.cells.plan import costs, plan, telling_first
     from harness.cells.workers import hire
     from harness.cli import running
     from harness.methods.process_settings import prepare
@@ -84,15 +96,21 @@ def reproduce(
 
     if epochs is not None and profile == "quick":
         raise InputError("--epochs is for --profile paper; the quick profile has lengths of its own")
+    if minutes is not None and not 0 < minutes < _LONGEST:
+        raise InputError(f"--minutes must be a number above 0 and below {_LONGEST:g}, not {minutes:g}")
     chosen = select(experiments or [], profile)
     limits = options.limits(timeout, memory)
     with hire(executor, workers, threads, scheduler) as crew:
         prepare(device, crew.threads)
+        options.replayed(cuda_graphs, device)
         names = tuple(method.name for method in registry().select(methods)) if methods is not None else ()
-        context = Context(profile, device, seed, seeds, names, epochs, options.existing(data_dir), offline)
+        folder = options.existing(data_dir)
+        context = Context(profile, device, seed, seeds, names, epochs, folder, offline, cuda_graphs)
         cells = [cell for experiment in chosen for cell in experiment.cells(context)]
         if not cells:
             raise InputError(f"none of these experiments has {methods}; see `harness list`, or leave --methods out")
+        if minutes is not None:
+            cells = telling_first(cells)
         store = Store(results_dir)
         if only_plan:
             _show_plan(
@@ -102,7 +120,15 @@ def reproduce(
         if context.quick and not offline and any(cell.data == _FETCHED for cell in cells):
             _fetch(context.data_dir, quiet)
         running.run_and_show(
-            cells, store, fresh=fresh, as_json=as_json, quiet=quiet, crew=crew, limits=limits, end=running.show_summary
+            cells,
+            store,
+            fresh=fresh,
+            as_json=as_json,
+            quiet=quiet,
+            crew=crew,
+            limits=limits,
+            end=running.show_summary,
+            minutes=minutes,
         )
 
 

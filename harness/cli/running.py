@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
-from collections.abc import Callable, Sequence
-from contextlib import redirect_stdout
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, redirect_stdout
+from types import FrameType
 
 from harness.cells import Cell
 from harness.cells.own_process import Limits
@@ -36,15 +40,17 @@ def run_and_show(
     limits: Limits | None = None,
     end: End | None = None,
     beside: Sequence[Cell] = (),
+    minutes: float | None = None,
 ) -> list[Row]:
     """Run cells under a progress bar, and show and write their results by `end`, or else by `show_tables`.
 
     With `as_json` rows are printed instead, and nothing else is printed or written. With a crew, which runs the cells
     of a sweep, the plan of the sweep is printed first, unless plan and progress are left out by `quiet`. The cells in
-    `beside` are run after the others for comparison, and no failure of theirs counts.
+    `beside` are run after the others for comparison, and no failure of theirs counts. After so many `minutes` the
+    running cell is stopped, a training with its state saved, and the results so far are shown.
 
     Returns:
-        The rows of all cells.
+        The rows of all cells that have ended.
 
     Raises:
         InputError: if a cell cannot be run as it is asked for, or the results folder cannot be written.
@@ -63,24 +69,36 @@ def run_and_show(
         if crew.note:
             screen.say(crew.note)
     progress = SweepProgress(cells, estimated, quiet)
-    out = sys.stdout
+    out, ended, over = sys.stdout, list[Row](), threading.Event()
 
     def on_end(cell: Cell, rows: list[Row]) -> None:
+        ended.extend(rows)
         progress.end(cell, rows)
         if as_json:
             screen.print_json(rows, out)
 
     try:
         # What a competitor prints must not lie among the rows.
-        with progress, redirect_stdout(sys.stderr):
+        with _time_limit(minutes, over), progress, redirect_stdout(sys.stderr):
             rows = run_cells(cells, store, progress.start, on_end, fresh, crew, limits)
     except KeyboardInterrupt as stop:
+        why = f"{minutes:g} minutes are over" if over.is_set() else "stopped"
         running = f"{stop}; " if str(stop) else ""
-        screen.say(f"stopped: {running}finished cells are in {store.folder}, and the same command goes on from there")
-        sys.exit(getattr(stop, "status", 130))
+        screen.say(f"{why}: {running}finished cells are in {store.folder}, and the same command goes on from there")
+        if not over.is_set():
+            sys.exit(getattr(stop, "status", 130))
+        rows = ended
+        if not rows:
+            return rows
     if not as_json:
         (end or show_tables)(rows, store, quiet)
     screen.say(*store.notes)
+    _tell_failures(rows, cells, beside)
+    return rows
+
+
+def _tell_failures(rows: list[Row], cells: Sequence[Cell], beside: Sequence[Cell]) -> None:
+    """Print what could not be measured, and end with status 1 if no cell, leaving those beside out, has a number."""
     # A metric that stands for a cell is told of by the progress and in the tables.
     main = {cell.main_metric[0] for cell in cells}
     lost = [row for row in rows if row.status != "ok" and row.metric not in main]
@@ -90,7 +108,34 @@ def run_and_show(
     own = [row for row in rows if row.cell not in compared]
     if all(row.status != "ok" for row in own if row.metric in main):
         sys.exit(1)
-    return rows
+
+
+@contextmanager
+def _time_limit(minutes: float | None, over: threading.Event) -> Iterator[None]:
+    """Stop what runs after so many minutes as SIGTERM does, and set the event before; None for no such limit.
+
+    Where nobody waits to save anything, the signal interrupts as Ctrl-C does.
+    """
+    if minutes is None:
+        yield
+        return
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    def ring() -> None:
+        over.set()
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    timer = threading.Timer(60 * minutes, ring)
+    timer.daemon = True
+    before = signal.signal(signal.SIGTERM, interrupt)
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+        signal.signal(signal.SIGTERM, before)
 
 
 def show_tables(rows: list[Row], store: Store, quiet: bool) -> None:

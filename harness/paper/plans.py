@@ -16,12 +16,14 @@ from harness.methods import Method, Problem
 from harness.methods.registry import registry
 from harness.paper.configurations import TABULAR, Configuration, configuration, own
 from harness.paper.recipes import PUBLISHED_LAYERS
+from harness.training.configuration import TrainingConfig
 
 if TYPE_CHECKING:
     from harness.cells import Cell, LikelihoodCell
 
 _PAPER_SEEDS, _PAPER_REPEATS, _QUICK_DRAWS = 3, 25, 2
 _SIDES = (16, 20, 24, 28, 32, 36, 40)  # n of the timings
+_MORE_SIDES = {"fc": (8, *_SIDES, 48, 64), "cnn": (*_SIDES, 48, 64)}  # on a GPU, which has room for D = 12,288
 _DIMENSIONS = (2, 8, 16, 32, 64, 128, 256)  # D of the estimates of log Z
 _BLOCKS = 5  # of flows without linear layers on large tables, as in MAF (5)
 _QUICK_DIMENSION = 64  # the largest D in the quick profile
@@ -40,6 +42,7 @@ class Context:
         epochs: A budget of fewer epochs than the recipe's; None for all of them.
         data_dir: The folder of the image data.
         offline: Whether the network is left alone.
+        cuda_graphs: Whether training steps are recorded once and replayed.
     """
 
     profile: str
@@ -50,6 +53,7 @@ class Context:
     epochs: int | None = None
     data_dir: Path | None = None
     offline: bool = False
+    cuda_graphs: bool = False
 
     @property
     def quick(self) -> bool:
@@ -69,7 +73,8 @@ class Context:
         """Return the arguments of this program that ask for the cells of some methods and one seed alone."""
         words = ["reproduce", experiment, "--profile", self.profile, "--methods", ",".join(methods)]
         words += ["--seeds", "1", "--seed", str(seed), "--device", self.device]
-        return (*words, *(["--epochs", str(self.epochs)] if self.epochs is not None else []))
+        words += ["--epochs", str(self.epochs)] if self.epochs is not None else []
+        return (*words, *(["--cuda-graphs"] if self.cuda_graphs else []))
 
 
 class Plan(Protocol):
@@ -101,7 +106,7 @@ class Timings(Plan):
     quick_sides: tuple[int, ...] = ()
 
     def cells(self, experiment: str, context: Context) -> Sequence[Cell]:
-        """Return one cell a size, with all methods."""
+        """Return one cell a size, with all methods; with replayed steps in the context, another one for these."""
         from harness.cells import Origin, RuntimeCell
 
         methods = [method.name for method in _methods(self.architecture, context) if method.iterative]
@@ -119,11 +124,19 @@ class Timings(Plan):
                     residual=self.architecture == "cnn",
                 ),
                 repeats=self.quick_repeats if context.quick else _PAPER_REPEATS,
+                config=TrainingConfig(cuda_graphs=replayed),
                 origin=Origin(context.argv(experiment, methods, context.seed)),
             )
-            for n in (context.quick and self.quick_sides) or _SIDES
+            for replayed in ((False, True) if context.cuda_graphs else (False,))
+            for n in self._sides(context)
             if methods
         ]
+
+    def _sides(self, context: Context) -> tuple[int, ...]:
+        """Return the values of n."""
+        if context.quick:
+            return self.quick_sides or _SIDES
+        return _SIDES if context.device == "cpu" else _MORE_SIDES[self.architecture]
 
     def shortened(self) -> str:
         sizes = f"n = {_listed([str(n) for n in self.quick_sides])} alone; " if self.quick_sides else ""
@@ -191,6 +204,8 @@ class Trainings(Plan):
             cell = replace(overridden(cell, {}, variant), recipe=", ".join([recipe, *named]))
             if not ema:
                 cell = overridden(cell, {"ema_decay": None})
+            if context.cuda_graphs and method.iterative:
+                cell = overridden(cell, {"cuda_graphs": True})
             if quick:
                 # The closed form has one layer, whatever the others have.
                 problem = {

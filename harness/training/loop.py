@@ -221,7 +221,7 @@ class Training:
             factor = config.decay ** min(state.iterations // steps_an_epoch, config.decay_epochs - 1)
         self.trainer.optimizer.learning_rate = config.learning_rate * factor
         index, state.left = state.left[: self.problem.batch], state.left[self.problem.batch :]
-        loss = self.trainer.step(self.batch(index)) if self.recorded is None else self.recorded(index)
+        loss = self.taken(index)
         state.iterations += 1
         if not config.skip_not_finite:
             self.losses.append(loss)
@@ -229,6 +229,15 @@ class Training:
                 self.check_losses()
         elif (skipped := self.trainer.skipped_in_a_row) == _MOST_SKIPPED:
             raise Divergence(f"no gradient was finite in the {skipped} steps up to step {state.iterations}")
+
+    def taken(self, index: Tensor) -> Tensor:
+        """Take a step on these samples, replayed where that was asked for and works, and return its loss."""
+        if self.recorded is not None:
+            try:
+                return self.recorded(index)
+            except InputError as error:  # before anything has changed
+                self.failures["replayed_steps"], self.recorded = error, None
+        return self.trainer.step(self.batch(index))
 
     def check_losses(self) -> None:
         """Raise `Divergence` if one of the losses since the last call is not finite."""

@@ -60,12 +60,14 @@ def record(operations: Callable[[], None], generator: torch.Generator) -> Callab
         RuntimeError: if an operation asks the device for a number.
     """
     noise, tape = generator.get_state(), Tape()
-    with tape:
-        operations()
-    with torch.no_grad():
-        for tensor, value in reversed(tape.before):
-            tensor.copy_(value)
-    generator.set_state(noise)
+    try:
+        with tape:
+            operations()
+    finally:
+        with torch.no_grad():
+            for tensor, value in reversed(tape.before):
+                tensor.copy_(value)
+        generator.set_state(noise)
     if tape.asked:
         raise RuntimeError(f"operation not permitted when stream is capturing: {', '.join(sorted(set(tape.asked)))}")
     return tape.replay

@@ -151,3 +151,17 @@ def test_timings_of_replayed_steps_have_the_whole_iteration_alone() -> None:
 def test_a_recipe_that_leaves_steps_out_is_refused() -> None:
     with pytest.raises(InputError, match="a recipe that leaves steps out looks at each gradient"):
         TrainingConfig(cuda_graphs=True, skip_not_finite=True)
+
+
+def test_a_training_whose_steps_cannot_be_recorded_goes_on_with_plain_ones() -> None:
+    problem, data = Problem(shape=(1, 8, 8), batch=110, seed=3), datasets.load("digits")
+
+    def train(*, replayed: bool) -> tuple[TrainingReport, dict[str, Tensor]]:
+        model = build(registry().find("ebflow-sml"), problem)
+        config = TrainingConfig(epochs=2, evaluate_every=2, cuda_graphs=replayed)
+        return Training(model, problem, data, config, lambda: 1.0).run(), model.module.state_dict()
+
+    (plain, weights), (report, again) = train(replayed=False), train(replayed=True)
+    assert all(torch.equal(weight, again[key]) for key, weight in weights.items())
+    assert plain.failures == {}
+    assert "cannot be recorded as a CUDA graph" in str(report.failures["replayed_steps"])
