@@ -178,7 +178,7 @@ def _predicted(tail: _Tail, epoch: float) -> _Prediction:
     times = np.append(tail.epochs, epoch) - tail.epochs[0]
     length = times[-2]
     ages = np.geomspace(tail.epochs[0], tail.age, 5)[:, None, None]
-    exponents = np.geomspace(1 / 2, 8, 40)[:, None]
+    exponents = np.geomspace(1 / 2, 8, 120)[:, None]
     constants = length * np.geomspace(1 / 20, 2, 200)[:, None]
     power_laws = ((times + ages) / (length + ages)) ** -exponents
     with np.errstate(all="ignore"):  # of numbers near the largest one there is; then no prediction is finite
