@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from harness.report.tables import trainings
+from harness.report.tables import extrapolation, trainings
 from harness.report.tables.columns import disturbances
 from harness.report.tables.comparison import noise, ratios
 from harness.report.tables.runtime import bounds, refreshes, runtime, slopes, timings
@@ -92,4 +92,11 @@ TABLES: tuple[Table, ...] = (
     Table("log-z", "absolute error of estimates of log Z in nats, and their effective sample sizes (ESS)", normalizer),
     Table("curves", "validation NLL through training, nats", curves),
     Table("time-to-level", "training until a level of validation bits/dim", time_to_level, caveats=disturbances),
+    Table(
+        "extrapolation",
+        "test NLL that shortened trainings would reach after the epochs of their recipe, nats, extrapolated from their "
+        "validation NLL",
+        extrapolation.extrapolation,
+        caveats=extrapolation.caveats,
+    ),
 )
