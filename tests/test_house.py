@@ -47,7 +47,7 @@ def test_functions_are_short() -> None:
 
 
 def test_the_harness_is_small() -> None:
-    assert sum(len(path.read_text().splitlines()) for path in FILES if path.is_relative_to(ROOT / "harness")) <= 22_600
+    assert sum(len(path.read_text().splitlines()) for path in FILES if path.is_relative_to(ROOT / "harness")) <= 22_800
 
 
 def test_exemptions_are_few_and_have_reasons() -> None:
