@@ -314,7 +314,7 @@ def solve(layer: object, matrix: Tensor, y: Tensor) -> Tensor:
     # torch documents this exception and has it at run time, but not in the stubs that mypy reads. Its base class,
     # RuntimeError, would also catch mistakes of shape and dtype, and call them singular.
     except torch.linalg.LinAlgError:  # type: ignore[attr-defined]  # torch documents it; its stubs lack it
-        raise _no_inverse(layer, matrix) from None
+        raise no_inverse(layer, matrix) from None
 
 
 def solve_triangular(layer: object, matrix: Tensor, y: Tensor, *, upper: bool) -> Tensor:
@@ -324,11 +324,12 @@ def solve_triangular(layer: object, matrix: Tensor, y: Tensor, *, upper: bool) -
         SingularJacobianError: if A is singular.
     """
     if not (matrix.is_meta or under_torch_func()) and not bool((matrix.diagonal() != 0).all()):
-        raise _no_inverse(layer, matrix)
+        raise no_inverse(layer, matrix)
     return torch.linalg.solve_triangular(matrix, y, upper=upper)
 
 
-def _no_inverse(layer: object, matrix: Tensor) -> SingularJacobianError:
+def no_inverse(layer: object, matrix: Tensor) -> SingularJacobianError:
+    """Return the error of a layer whose matrix, or what it is made of, has no inverse."""
     trouble = "is singular" if bool(matrix.isfinite().all()) else "holds a weight that is not finite"
     return SingularJacobianError(f"{type(layer).__name__} {trouble}, so that it has no inverse")
 

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from contextlib import nullcontext
 
 import torch
 from torch import Tensor, nn
 
 from ebflow.layers import toeplitz
-from ebflow.layers.base import ConstantLayer, Shape, require_shape, solve
+from ebflow.layers.base import ConstantLayer, Shape, no_inverse, require_shape, solve, under_torch_func
 
 __all__ = ["Convolution", "Convolution1x1"]
+
+_DENSE_UP_TO = 1000
+"""D up to which one factorisation of the whole matrix is quicker than an elimination of its band."""
 
 
 class Convolution(ConstantLayer):
@@ -53,8 +57,13 @@ class Convolution(ConstantLayer):
         return toeplitz.matrix(self.weight, *self.shape[1:])
 
     def inverse(self, y: Tensor) -> Tensor:
-        centred = (y - self.offset()).flatten(1)
-        return solve(self, self.matrix(), centred.mT).mT.reshape(y.shape)
+        centred = y - self.offset()
+        if math.prod(self.shape) <= _DENSE_UP_TO:
+            return solve(self, self.matrix(), centred.flatten(1).mT).mT.reshape(y.shape)
+        x, pivot = toeplitz.solve(self.weight, centred)
+        if not (pivot.is_meta or under_torch_func()) and not bool(pivot > 0):  # nor is what is no number
+            raise no_inverse(self, self.weight)
+        return x
 
     def log_abs_det(self) -> Tensor:
         device = self.weight.device.type

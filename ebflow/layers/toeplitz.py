@@ -1,4 +1,4 @@
-"""The matrix of a zero-padded convolution, and its log-determinant without that matrix.
+"""The matrix of a zero-padded convolution, and its log-determinant and inverse without that matrix.
 
 Row by row of the image the matrix is Toeplitz and banded: a pixel meets the kernel's reach of rows above and below and
 no other. Gaussian elimination keeps the band, so a window that slides down the image does all the work:
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-__all__ = ["log_abs_det", "matrix"]
+__all__ = ["log_abs_det", "matrix", "solve"]
 
 
 def matrix(kernel: Tensor, height: int, width: int) -> Tensor:
@@ -40,10 +40,7 @@ def log_abs_det(kernel: Tensor, height: int, width: int) -> Tensor:
         height: Height H of an image.
         width: Width W of an image.
     """
-    reach = max(1, kernel.shape[-1] // 2)  # image rows; the band of a 1 x 1 kernel is as wide as that of a 3 x 3 one
-    row = len(kernel) * width  # components of an image row
-    fresh = _blocks(kernel, reach, -reach, 3 * reach, width)
-    fresh = fresh.permute(2, 0, 3, 4, 1, 5).reshape(reach * row, 3 * reach * row)
+    reach, row, fresh = _rows_of_band(kernel, width)
     carried = fresh[: height * row, reach * row :][:, : height * row]
     left = height
     terms = []
@@ -56,6 +53,52 @@ def log_abs_det(kernel: Tensor, height: int, width: int) -> Tensor:
     rest = torch.cat([carried, fresh[: max(0, left - reach) * row, : left * row]])
     # The transpose for the reason that `Dense` gives.
     return torch.stack([*terms, torch.linalg.slogdet(rest.mT).logabsdet]).sum()
+
+
+def solve(kernel: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the images whose convolution is y, by the elimination of `log_abs_det` and a substitution back.
+
+    Args:
+        kernel: Kernel of the convolution, shape (C, C, k, k), k odd.
+        y: Convolved images, shape (B, C, H, W).
+
+    Returns:
+        The images, shape (B, C, H, W), and the smallest pivot in absolute value, a scalar: zero if the matrix is
+        singular, and the images are no numbers then.
+    """
+    height, width = y.shape[2:]
+    reach, row, fresh = _rows_of_band(kernel, width)
+    known = y.permute(2, 1, 3, 0).reshape(height * row, len(y))  # the components of an image row lie together
+    carried, carried_known = fresh[: height * row, reach * row :][:, : height * row], known[: reach * row]
+    size, left, eliminated = reach * row, height, []
+    while left > 2 * reach:
+        columns, below = min(3 * reach, left) * row, known[(height - left + reach) * row :][:size]
+        window = torch.cat([pad(carried, (0, columns - carried.shape[1])), fresh[:, :columns]])
+        factors, pivots, _ = torch.linalg.lu_factor_ex(window[:, :size])
+        order = torch.lu_unpack(factors.detach(), pivots, unpack_data=False)[0].argmax(0)
+        both = torch.cat([window[:, size:], torch.cat([carried_known, below])], 1)[order]
+        solved = torch.linalg.solve_triangular(factors[:size], both[:size], upper=False, unitriangular=True)
+        rest = torch.addmm(both[size:], factors[size:], solved, alpha=-1)
+        carried, carried_known = rest.split([columns - size, len(y)], 1)
+        eliminated.append((factors[:size], *solved.split([columns - size, len(y)], 1)))
+        left -= reach
+    rest = torch.cat([carried, fresh[: max(0, left - reach) * row, : left * row]])
+    factors, pivots, _ = torch.linalg.lu_factor_ex(rest)
+    x = torch.linalg.lu_solve(factors, pivots, torch.cat([carried_known, known[(height - left + reach) * row :]]))
+    smallest = [factors.diagonal().abs().amin()]
+    for factors, right, one in reversed(eliminated):
+        first = torch.linalg.solve_triangular(factors, one - right @ x[: right.shape[1]], upper=True)
+        x = torch.cat([first, x])
+        smallest.append(factors.diagonal().abs().amin())
+    return x.reshape(height, len(kernel), width, len(y)).permute(3, 1, 0, 2), torch.stack(smallest).amin()
+
+
+def _rows_of_band(kernel: Tensor, width: int) -> tuple[int, int, Tensor]:
+    """Return the kernel's reach r in image rows, the components of one row, and r inner rows of blocks, 3 r wide."""
+    reach = max(1, kernel.shape[-1] // 2)  # the band of a 1 x 1 kernel is as wide as that of a 3 x 3 one
+    row = len(kernel) * width
+    fresh = _blocks(kernel, reach, -reach, 3 * reach, width)
+    return reach, row, fresh.permute(2, 0, 3, 4, 1, 5).reshape(reach * row, 3 * reach * row)
 
 
 def _blocks(kernel: Tensor, rows: int, first: int, columns: int, width: int) -> Tensor:

@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch.nn.functional import conv2d
 
-from ebflow.layers import toeplitz
+from ebflow import SingularJacobianError
+from ebflow.layers import Convolution, toeplitz
 
 # Kernel size, channels, height, width: no window, one, and many; a kernel beyond the image; a pixel; a row.
 CASES = [
@@ -105,3 +106,61 @@ def test_no_values_are_needed_for_the_shape() -> None:
     value = toeplitz.log_abs_det(kernel, 9, 4)
     assert value.shape == ()
     assert torch.autograd.grad(value, kernel)[0].shape == kernel.shape
+
+
+def solved(kernel: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    return toeplitz.solve(kernel, y)[0]
+
+
+def solved_whole(kernel: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    whole = toeplitz.matrix(kernel, *y.shape[2:])
+    return torch.linalg.solve(whole, y.flatten(1).mT).mT.reshape(y.shape)
+
+
+@pytest.mark.parametrize(("size", "channels", "height", "width"), CASES)
+def test_the_band_is_solved_as_the_whole_matrix(size: int, channels: int, height: int, width: int) -> None:
+    kernel = random_kernel(size, channels, seed=1)
+    y = torch.randn(3, channels, height, width, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    x, pivot = toeplitz.solve(kernel, y)
+    torch.testing.assert_close(conv2d(x, kernel, padding="same"), y, rtol=0, atol=1e-9 * float(x.abs().max().detach()))
+    assert float(pivot.detach()) > 0
+    weights = torch.randn_like(y)
+    gradients = [torch.autograd.grad((f(kernel, y) * weights).sum(), kernel)[0] for f in (solved, solved_whole)]
+    torch.testing.assert_close(*gradients, rtol=1e-7, atol=1e-7 * gradients[1].abs().max().item())
+
+
+@pytest.mark.filterwarnings("ignore:There is a performance drop:UserWarning")
+def test_torch_func_solves_the_band_too() -> None:
+    kernels = torch.stack([random_kernel(3, 1).detach(), random_kernel(3, 1).detach() + 1])
+    y = torch.randn(2, 4, 1, 7, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    torch.testing.assert_close(torch.func.vmap(solved)(kernels, y), torch.func.vmap(solved_whole)(kernels, y))
+    tangents = ((kernels[0], y[0]), (kernels[1], y[1]))
+    torch.testing.assert_close(torch.func.jvp(solved, *tangents), torch.func.jvp(solved_whole, *tangents))
+
+
+def test_solving_exchanges_rows_and_tells_what_is_singular() -> None:
+    kernel = torch.zeros(1, 1, 3, 3, dtype=torch.float64)
+    kernel[0, 0, 0, 1] = kernel[0, 0, 2, 1] = 1
+    y = torch.randn(2, 1, 10, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    x, pivot = toeplitz.solve(kernel, y)
+    torch.testing.assert_close(conv2d(x, kernel, padding="same"), y, rtol=0, atol=1e-12)
+    assert float(pivot) == 1
+    assert float(toeplitz.solve(kernel, y[:, :, :9])[1]) == 0
+    assert [part.shape for part in toeplitz.solve(kernel.to("meta"), y.to("meta"))] == [y.shape, torch.Size([])]
+
+
+def test_a_large_convolution_is_inverted_along_its_band(monkeypatch: pytest.MonkeyPatch) -> None:
+    layer = Convolution((2, 24, 24), 7).double()
+    with torch.no_grad():
+        layer.weight += 0.02 * torch.randn(layer.weight.shape, generator=torch.Generator().manual_seed(0))
+    y = torch.randn(5, 2, 24, 24, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    x = layer.inverse(y)
+    torch.testing.assert_close(layer(x)[0], y, rtol=0, atol=1e-10)
+    monkeypatch.setattr("ebflow.layers.convolution._DENSE_UP_TO", 2000)
+    torch.testing.assert_close(layer.inverse(y), x, rtol=1e-9, atol=1e-10)
+    monkeypatch.undo()
+    for value, message in ((0.0, "Convolution is singular"), (float("nan"), "holds a weight that is not finite")):
+        with torch.no_grad():
+            layer.weight.fill_(value)
+        with pytest.raises(SingularJacobianError, match=message):
+            layer.inverse(y)
