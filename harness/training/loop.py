@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -146,7 +147,9 @@ class Training:
         with guarded("init_batch"):
             self.model.init_batch(self.first_batch)
         self.trainer = Trainer(self.model, config, self.generator, problem.dtype)
-        self.recorded = RecordedStep(self.trainer, self.batch) if config.cuda_graphs else None
+        self.recorded: RecordedStep | None = None
+        if config.cuda_graphs:
+            self.recorded = RecordedStep(self.trainer, self.batch, partial(self.failures.__setitem__, "replayed_steps"))
         self.state = TrainingState(self.trainer, seconds=time.perf_counter() - began)
 
     def batch(self, index: Tensor) -> Tensor:
@@ -221,7 +224,7 @@ class Training:
             factor = config.decay ** min(state.iterations // steps_an_epoch, config.decay_epochs - 1)
         self.trainer.optimizer.learning_rate = config.learning_rate * factor
         index, state.left = state.left[: self.problem.batch], state.left[self.problem.batch :]
-        loss = self.taken(index)
+        loss = self.recorded(index) if self.recorded is not None else self.trainer.step(self.batch(index))
         state.iterations += 1
         if not config.skip_not_finite:
             self.losses.append(loss)
@@ -229,15 +232,6 @@ class Training:
                 self.check_losses()
         elif (skipped := self.trainer.skipped_in_a_row) == _MOST_SKIPPED:
             raise Divergence(f"no gradient was finite in the {skipped} steps up to step {state.iterations}")
-
-    def taken(self, index: Tensor) -> Tensor:
-        """Take a step on these samples, replayed where that was asked for and works, and return its loss."""
-        if self.recorded is not None:
-            try:
-                return self.recorded(index)
-            except InputError as error:  # before anything has changed
-                self.failures["replayed_steps"], self.recorded = error, None
-        return self.trainer.step(self.batch(index))
 
     def check_losses(self) -> None:
         """Raise `Divergence` if one of the losses since the last call is not finite."""

@@ -31,11 +31,18 @@ class RecordedStep:
     Args:
         trainer: The trainer. Its learning rate is read before every step.
         draw: Function from what a step is given, such as the indices of its samples, to the batch. It is recorded too.
+        refused: Function that is told why steps cannot be replayed, before all of them are plain; None to raise that.
     """
 
-    def __init__(self, trainer: Trainer, draw: Callable[[Tensor], Tensor] = lambda source: source) -> None:
+    def __init__(
+        self,
+        trainer: Trainer,
+        draw: Callable[[Tensor], Tensor] = lambda source: source,
+        refused: Callable[[InputError], None] | None = None,
+    ) -> None:
         self.trainer = trainer
         self.draw = draw
+        self.refused = refused
         self._plain_steps = 0
         self._replay: Callable[[], None] | None = None
 
@@ -47,11 +54,18 @@ class RecordedStep:
         """
         trainer = self.trainer
         unchanging = _prepared(trainer)
-        if self._replay is None and self._plain_steps == _PLAIN_STEPS:
-            self._record(source, unchanging)
-        if self._replay is None or source.shape != self._source.shape:
-            self._plain_steps += self._replay is None
+        if self._plain_steps == _PLAIN_STEPS and self._replay is None:
+            try:
+                self._replay = self._recorded(source, unchanging)
+            except InputError as error:
+                if self.refused is None:
+                    raise
+                self.refused(error)
+        if self._replay is None:
+            self._plain_steps += 1
             return _beside(source.device, lambda: trainer.step(self.draw(source)))
+        if source.shape != self._source.shape:
+            return trainer.step(self.draw(source))
         self._source.copy_(source)
         self._rate.fill_(trainer.optimizer.learning_rate)
         self._share.fill_(trainer.share)
@@ -62,7 +76,8 @@ class RecordedStep:
         trainer.steps += 1
         return self._loss.clone()
 
-    def _record(self, source: Tensor, unchanging: bool) -> None:
+    def _recorded(self, source: Tensor, unchanging: bool) -> Callable[[], None]:
+        """Record a step, and return the function that replays it."""
         trainer, device, name = self.trainer, source.device, type(self.trainer.model).__name__
         leave = "leave --cuda-graphs out"
         if not unchanging:
@@ -76,9 +91,9 @@ class RecordedStep:
         self._source = source.clone()
         trainer.optimizer.learning_rate = self._rate
         try:
-            self._replay = record(self._operations, trainer.generator)
+            replay = record(self._operations, trainer.generator)
             self._gradients, self._norm = [p.grad for p in trainer.parameters], trainer.unclipped_norm
-            off = self._difference(self._replay)
+            off = self._difference(replay)
         except (RuntimeError, AttributeError) as error:
             why = one_line(error)
             raise InputError(f"a step of {name} cannot be recorded as a CUDA graph ({why}); {leave}") from None
@@ -86,6 +101,7 @@ class RecordedStep:
             trainer.optimizer.learning_rate = rate
         if off > _TOLERANCE:
             raise InputError(f"a replayed step of {name} is off by {off:.2g} of what a plain one changes; {leave}")
+        return replay
 
     def _operations(self) -> None:
         """Do what is recorded: all of a step that is the same operations on the same tensors every time."""
@@ -116,11 +132,19 @@ class RecordedStep:
 
 
 def record(operations: Callable[[], None], generator: torch.Generator) -> Callable[[], None]:
-    """Record operations on a CUDA device without doing them, and return a function that does them."""
-    graph = torch.cuda.CUDAGraph()
+    """Record operations on a CUDA device without doing them, and return a function that does them.
+
+    Raises:
+        RuntimeError: if an operation cannot be recorded; the generator is then as it was.
+    """
+    graph, before = torch.cuda.CUDAGraph(), generator.clone_state()
     graph.register_generator_state(generator)
-    with torch.cuda.graph(graph):
-        operations()
+    try:
+        with torch.cuda.device(generator.device), torch.cuda.graph(graph):
+            operations()
+    except RuntimeError:
+        generator.graphsafe_set_state(before)  # it would wait for the end of the recording for ever
+        raise
     return graph.replay
 
 

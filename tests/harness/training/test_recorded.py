@@ -153,11 +153,18 @@ def test_a_recipe_that_leaves_steps_out_is_refused() -> None:
         TrainingConfig(cuda_graphs=True, skip_not_finite=True)
 
 
-def test_a_training_whose_steps_cannot_be_recorded_goes_on_with_plain_ones() -> None:
+@pytest.mark.parametrize("name", ["ebflow-sml", "ebflow-aml"])
+def test_a_training_whose_steps_cannot_be_recorded_goes_on_with_plain_ones(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(operations: object, generator: torch.Generator) -> None:
+        raise RuntimeError("operation not permitted when stream is capturing")
+
+    monkeypatch.setattr(recorded, "record", fails)
     problem, data = Problem(shape=(1, 8, 8), batch=110, seed=3), datasets.load("digits")
 
     def train(*, replayed: bool) -> tuple[TrainingReport, dict[str, Tensor]]:
-        model = build(registry().find("ebflow-sml"), problem)
+        model = build(registry().find(name), problem)
         config = TrainingConfig(epochs=2, evaluate_every=2, cuda_graphs=replayed)
         return Training(model, problem, data, config, lambda: 1.0).run(), model.module.state_dict()
 
