@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from harness.cells import ImputationCell, LikelihoodCell, NormalizerCell, RuntimeCell, estimate
-from harness.cells.plan import costs, plan
+from harness.cells.plan import costs, plan, telling_first
 from harness.datasets import splits
 from harness.methods import Problem
 from harness.results import Row, Store
@@ -106,6 +106,23 @@ def test_the_plan_counts_what_is_left(tmp_path: Path, make_row: Callable[..., Ro
     assert planned(fresh=True)[0] == ("digits", 2, 2, 0, "40 s", "20 s")
     long = replace(TRAINING, config=TrainingConfig(epochs=100_000))
     assert plan([long], costs([long], store, False)).rows() == [("digits", 1, 1, 0, "7 days", "7 days")]
+
+
+def test_curves_come_first_from_their_ends_inwards_and_trainings_by_seed() -> None:
+    timings = [
+        RuntimeCell(experiment=name, profile="x", methods=("ebflow-dsm",), problem=Problem(shape=(D,)), repeats=1)
+        for name, sizes in (("a", (1, 2, 3, 4, 5, 6)), ("b", (10, 20)))
+        for D in sizes
+    ]
+    trainings = [
+        replace(TRAINING, method=method, problem=TRAINING.problem.replace(seed=seed))
+        for method in ("ebflow-dsm", "ebflow-ml")
+        for seed in (0, 1)
+    ]
+    ordered = telling_first([*trainings, *timings])
+    assert [cell.problem.dimension for cell in ordered[:8]] == [6, 20, 1, 10, 3, 4, 2, 5]
+    told = [(cell.problem.seed, cell.method) for cell in ordered[8:] if isinstance(cell, LikelihoodCell)]
+    assert told == [(0, "ebflow-dsm"), (0, "ebflow-ml"), (1, "ebflow-dsm"), (1, "ebflow-ml")]
 
 
 def test_a_step_is_really_taken() -> None:

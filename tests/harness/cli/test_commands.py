@@ -307,6 +307,25 @@ def test_reproduce_one_experiment(
     assert run("tables").out.count("## tiny (quick)") >= 2
 
 
+def test_a_reproduction_stops_after_its_minutes_and_goes_on(run: Run) -> None:
+    words = ("reproduce", "digits-fc", "--profile", "paper", "--epochs", "100000", "--seeds", "1", "--quiet")
+    steps = []
+    for _ in range(2):
+        ended = run(*words, "--methods", "ebflow-dsm,gaussian", "--minutes", "0.05")
+        assert (ended.status, ended.out) == (0, "")
+        told = re.fullmatch(
+            r"0\.05 minutes are over: the running training is saved at step (\d+), after \d+ of 100000 epochs; "
+            r"finished cells are in results/local, and the same command goes on from there\n",
+            ended.err,
+        )
+        assert told
+        steps.append(int(told[1]))
+    assert 0 < steps[0] < steps[1]
+    ended = run(*words, "--methods", "gaussian", "--minutes", "5")  # which ends before
+    assert ended.status == 0
+    assert "minutes are over" not in ended.err
+
+
 def test_a_plan_as_rows(run: Run, tiny_experiment: None) -> None:
     ended = run("reproduce", "--plan", "--json")
     assert ended.err == ""
@@ -474,6 +493,11 @@ BAD_INPUT = {
     ("tables", "--data-dir", "x"): "no such option: --data-dir",
     ("tables", "--threads", "1"): "no such option: --threads",
     ("list", "--seed", "1"): "no such option: --seed",
+    ("reproduce", "--minutes", "0"): "--minutes must be a number above 0 and below 1e+06, not 0",
+    ("reproduce", "--cuda-graphs"): "--cuda-graphs is for a CUDA device; add --device cuda, or leave it out",
+    ("train", "--cuda-graphs"): "--cuda-graphs is for a CUDA device; add --device cuda, or leave it out",
+    ("runtime", "--cuda-graphs"): "--cuda-graphs is for a CUDA device; add --device cuda, or leave it out",
+    ("reproduce", "--device", "cuda", "--minutes", "9"): "CUDA was asked for, but torch finds none here; use --device",
     ("train", "--device", "cuda"): "CUDA was asked for, but torch finds none here; use --device cpu",
     ("runtime", "--device", "cuda:3"): "CUDA was asked for, but torch finds none here; use --device cpu",
     ("train", "--device", "tpu"): "'tpu' is no device; use cpu, cuda or cuda:N",

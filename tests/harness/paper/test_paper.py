@@ -258,6 +258,20 @@ def test_recipes() -> None:
         configuration("mnist", "fc", "ml", "tunde")
 
 
+def test_a_gpu_has_longer_curves_and_replayed_steps_beside_plain_ones() -> None:
+    (curve, training) = [e for e in EXPERIMENTS if e.name in ("figure2a-fc-colour", "table2-mnist-fc")]
+    context = Context("paper", device="cuda", seeds=1, methods=("ebflow-dsm", "gaussian"), cuda_graphs=True)
+    timed = [(cell.problem.dimension, cell.config.cuda_graphs) for cell in curve.cells(context)]
+    sizes = [3 * n * n for n in (8, 16, 20, 24, 28, 32, 36, 40, 48, 64)]
+    assert timed == [(size, replayed) for replayed in (False, True) for size in sizes]
+    assert max(sizes) == 12_288
+    trained = {cell.method: cell for cell in training.cells(context)}
+    assert {name: cell.config.cuda_graphs for name, cell in trained.items()} == {"ebflow-dsm": True, "gaussian": False}
+    assert trained["ebflow-dsm"].origin.argv[-1] == "--cuda-graphs"
+    plain = training.cells(replace(context, cuda_graphs=False))
+    assert not any(cell.config.cuda_graphs for cell in plain)
+
+
 def test_depths_are_variants_of_one_recipe() -> None:
     (experiment,) = [experiment for experiment in EXPERIMENTS if experiment.name == "depth-digits-fc"]
     cells = experiment.cells(Context("paper", seeds=1, methods=("ebflow-dsm",)))
