@@ -70,6 +70,44 @@ class Numbers:
         """Return one entry of a table of the report, in the one row whose columns are as given."""
         return _only(self.table(name, experiment, profile), column, columns)
 
+    def longest(self, dataset: str, architecture: str, *methods: str) -> dict[str, Any] | None:
+        """Return the longest training of methods by the published recipe; None if there is none.
+
+        Returns:
+            Its ``method``, ``epochs`` and ``value``, the test NLL in nats: the mean over ``seeds``.
+        """
+        trained = self._trained(dataset, architecture).filter("EMA", pl.col("method").is_in(methods), base="paper")
+        return next(trained.sort("epochs", descending=True).iter_rows(named=True), None)
+
+    def best(self, dataset: str, architecture: str, smooth: bool = False) -> dict[str, Any] | None:
+        """Return the tuned training of a network's dense layers with the lowest test NLL, as `longest` does.
+
+        Networks of other depths or activations than the paper's, which experiments on depth have, are left out.
+
+        Args:
+            dataset: Name of the dataset.
+            architecture: Name of the architecture.
+            smooth: Whether the dequantisation noise is smooth, so that the NLL is another bound.
+        """
+        tuned = pl.col("base").str.starts_with("tuned") & (pl.col("smooth_noise").is_not_null() == smooth)
+        depths = pl.col("experiment").str.starts_with("depth")
+        trained = self._trained(dataset, architecture).filter(tuned, ~depths, linear="dense")
+        return next(trained.sort("value").iter_rows(named=True), None)
+
+    def _trained(self, dataset: str, architecture: str) -> pl.DataFrame:
+        """Return the mean test NLLs of iterated trainings over their seeds, with their epochs."""
+        epochs = pl.col("config").str.json_path_match("$.settings.config.epochs").cast(pl.Int64, strict=False)
+        return (
+            self.rows.filter("MaP", metric="nll", status="ok", dataset=dataset, architecture=architecture)
+            .filter(pl.col("objective") != "closed-form")
+            .with_columns(epochs=epochs)
+            .group_by(
+                *("experiment", "method", "linear", "base", "smooth_noise", "EMA", "recipe", "epochs"),
+                maintain_order=True,
+            )
+            .agg(pl.col("value").mean(), seeds=pl.col("seed").n_unique())
+        )
+
     def published(self, architecture: str, objective: str, column: str = "published_nll", **columns: Any) -> float:
         """Return a published number on MNIST: an NLL in nats, or another `column` of the published likelihoods."""
         wanted = {"dataset": "mnist", "architecture": architecture, "objective": objective} | columns
