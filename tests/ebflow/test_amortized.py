@@ -11,7 +11,20 @@ import torch
 from layer_cases import LAYERS, Case
 from torch import Tensor, nn
 
-from ebflow import ML, AmortizedML, Behind, EBFlow, LowEnergy, Objective, SingularJacobianError, architectures
+from ebflow import (
+    DSM,
+    ML,
+    SML,
+    SNL,
+    SSM,
+    AmortizedML,
+    Behind,
+    EBFlow,
+    LowEnergy,
+    Objective,
+    SingularJacobianError,
+    architectures,
+)
 from ebflow.layers import ActNorm, Convolution, Dense, SmoothLeakyReLU
 
 DOUBLE = torch.float64
@@ -417,3 +430,52 @@ def test_compiled_it_takes_the_same_steps() -> None:
         return list(flow.parameters())
 
     torch.testing.assert_close(run(True), run(False), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("behind", [False, True])
+def test_a_caller_that_prepares_every_step_takes_the_same_steps(behind: bool) -> None:
+    def run(prepared: bool) -> tuple[list[Tensor], list[Tensor], dict[str, Tensor]]:
+        flow = (architectures.whitened_fc((6,), 2) if behind else architectures.fc((6,), 2)).double()
+        flow.initialize(draw(flow, 200))
+        amortized = AmortizedML(tolerance=0.02)
+        objective = Behind(LowEnergy(amortized, 0.1), 1) if behind else amortized
+        optimizer = torch.optim.Adam(flow.parameters(), 1e-2)
+        losses = []
+        for step in range(30):
+            if prepared:
+                assert objective.prepare(flow)
+            optimizer.zero_grad()
+            loss = objective(flow, draw(flow, seed=step))
+            loss.backward()
+            optimizer.step()
+            losses.append(loss.detach())
+        return losses, [weight.detach() for weight in flow.parameters()], objective.get_state()
+
+    (losses, weights, state), (again, moved, kept) = run(False), run(True)
+    assert torch.equal(torch.stack(losses), torch.stack(again))
+    assert all(torch.equal(a, b) for a, b in zip(weights, moved, strict=True))
+    assert all(torch.equal(state[name], kept[name]) for name in state)
+    refreshes = state["layers"][:, 4]
+    assert 1 < float(refreshes.max()) < 30
+
+
+def test_after_prepare_no_call_counts_as_a_step() -> None:
+    flow, objective = architectures.fc((5,), 2).double(), AmortizedML(every=2)
+    objective.prepare(flow)
+    before = objective.get_state()["layers"]
+    for seed in range(5):
+        objective(flow, draw(flow, seed=seed))
+    assert torch.equal(objective.get_state()["layers"], before)
+    objective.prepare(flow)
+    assert not torch.equal(objective.get_state()["layers"], before)
+
+
+def test_what_remembers_its_steps_says_that_they_differ() -> None:
+    flow = architectures.fc((4,), 2).double()
+    flow.initialize(draw(flow, 200))
+    for stateless in (ML(), SML(), SSM(), DSM(0.3), LowEnergy(DSM(0.3), 0.1)):
+        assert stateless.prepare(flow)
+    objective = SNL()
+    assert objective.prepare(flow)
+    objective(flow, draw(flow, 50), torch.Generator().manual_seed(0))
+    assert not objective.prepare(flow)
