@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
 
 from harness.methods import Model
@@ -41,6 +42,9 @@ class ObjectiveModel(Model):
 
     def prepare(self) -> bool:
         return self.objective.prepare(self.trained_flow)
+
+    def prepared(self) -> AbstractContextManager[object]:
+        return self.objective.prepared()
 
     def observations(self) -> dict[str, float]:
         return self.objective.observations(self.trained_flow)

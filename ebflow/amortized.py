@@ -13,7 +13,8 @@ moved since, W^-1 = (I + R Delta)^-1 R, so that the relative error of the kept g
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -96,7 +97,7 @@ class AmortizedML(Objective):
         self.every = every
         self.tolerance = _TOLERANCE if every is None and tolerance is None else tolerance
         self._kept: list[_Kept] = []
-        self._left_to_caller = False
+        self._refreshes = True
         self._saved: Mapping[str, Tensor] | None = None
 
     def __repr__(self) -> str:
@@ -116,22 +117,30 @@ class AmortizedML(Objective):
     @not_compiled
     def _with_log_z(self, flow: EBFlow, energy: Tensor) -> Tensor:
         """Count a step, refresh the layers that are due, and add log Z with its kept gradient to a mean energy."""
-        if not self._left_to_caller:
+        if self._refreshes:
             self._refresh(flow)
         parameters = [parameter for kept in self._kept for parameter in kept.parameters]
         gradients = [gradient for kept in self._kept for gradient in kept.gradients]
         log_z = sum((kept.log_z for kept in self._kept), energy.new_zeros(()))
-        return energy + _KeptLogZ.apply(log_z, gradients, not self._left_to_caller, *parameters)
+        return energy + _KeptLogZ.apply(log_z, gradients, self._refreshes, *parameters)
 
     def prepare(self, flow: EBFlow) -> bool:
-        """Count a step and refresh the layers that are due; from now on no call of the objective does that itself.
+        """Count a step and refresh the layers that are due, which a call does itself unless it is in `prepared`.
 
         Raises:
             SingularJacobianError: if a layer that is refreshed is singular, or its gradient is not finite.
         """
-        self._left_to_caller = True
         self._refresh(flow)
         return True
+
+    @contextmanager
+    def prepared(self) -> Iterator[None]:
+        """Return a context in which calls count no step and refresh nothing: in it, a step is recorded."""
+        self._refreshes = False
+        try:
+            yield
+        finally:
+            self._refreshes = True
 
     def observations(self, flow: EBFlow) -> dict[str, float]:
         """Return how far the last step was from one of exact maximum likelihood, at the price of a refresh.

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -79,13 +80,17 @@ class Objective(ABC):
         """
 
     def prepare(self, flow: EBFlow) -> bool:
-        """Do the part of the next step that looks at numbers, for a caller that records the rest and replays it.
+        """Do the part of a step that looks at numbers, for a caller that has recorded the rest and replays it.
 
         Returns:
             Whether all that is left of a step is the same operations on the same tensors every time, as a CUDA graph
             asks for: so for all objectives that remember nothing, and for `AmortizedML`, which refreshes log Z here.
         """
         return not self.get_state()
+
+    def prepared(self) -> AbstractContextManager[object]:
+        """Return a context in which calls leave out what `prepare` does: in it, a step is recorded."""
+        return nullcontext()
 
     def get_state(self) -> dict[str, Tensor]:
         """Return what the objective remembers from step to step, by name; most remember nothing."""
@@ -365,6 +370,9 @@ class _OnAnother(Objective):
 
     def prepare(self, flow: EBFlow) -> bool:
         return self.objective.prepare(flow)
+
+    def prepared(self) -> AbstractContextManager[object]:
+        return self.objective.prepared()
 
     def get_state(self) -> dict[str, Tensor]:
         return self.objective.get_state()

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import polars as pl
 
 from harness.cells.base import Cell, finished_rows
+from harness.cells.runtime import RuntimeCell
 from harness.results import Store
 
 
@@ -41,16 +42,18 @@ def _summed(costed: Sequence[tuple[Cell, float | None]]) -> tuple[int, int, int,
 def telling_first(cells: Sequence[Cell]) -> list[Cell]:
     """Return cells in the order in which a limited time tells most.
 
-    Timings come before trainings. The curves advance side by side, each from its ends to ever finer steps between them.
+    Timings come before trainings. The curves advance side by side, those of plain steps and of replayed ones apart,
+    each from its ends to ever finer steps between them.
     All trainings of a seed come before those of the next one.
     """
+    timings = [cell for cell in cells if isinstance(cell, RuntimeCell)]
     curves = [
-        _coarse_to_fine([cell for cell in cells if cell.kind == "runtime" and cell.experiment == experiment])
-        for experiment in dict.fromkeys(cell.experiment for cell in cells)
+        _coarse_to_fine([cell for cell in timings if (cell.experiment, cell.config.cuda_graphs) == curve])
+        for curve in dict.fromkeys((cell.experiment, cell.config.cuda_graphs) for cell in timings)
     ]
-    timings = [cell for ones in itertools.zip_longest(*curves) for cell in ones if cell is not None]
-    others = [cell for cell in cells if cell.kind != "runtime"]
-    return [*timings, *sorted(others, key=lambda cell: cell.problem.seed)]
+    in_turn = [cell for ones in itertools.zip_longest(*curves) for cell in ones if cell is not None]
+    others = [cell for cell in cells if not isinstance(cell, RuntimeCell)]
+    return [*in_turn, *sorted(others, key=lambda cell: cell.problem.seed)]
 
 
 def _coarse_to_fine(cells: Sequence[Cell]) -> list[Cell]:

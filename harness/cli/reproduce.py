@@ -98,6 +98,8 @@ def reproduce(
         raise InputError("--epochs is for --profile paper; the quick profile has lengths of its own")
     if minutes is not None and not 0 < minutes < _LONGEST:
         raise InputError(f"--minutes must be a number above 0 and below {_LONGEST:g}, not {minutes:g}")
+    if minutes is not None and executor != "serial":
+        raise InputError("--minutes is for cells that run one by one; leave --executor out")
     chosen = select(experiments or [], profile)
     limits = options.limits(timeout, memory)
     with hire(executor, workers, threads, scheduler) as crew:

@@ -24,6 +24,7 @@ from harness.report.page import write
 from harness.report.summary import summary
 from harness.results import Row, Store, to_frame
 from harness.results.derived import derived
+from harness.training.signals import Stopped
 
 End = Callable[[list[Row], Store, bool], None]
 """A function that shows rows and writes what people read into the folder of a store; told whether to be quiet."""
@@ -84,7 +85,8 @@ def run_and_show(
     except KeyboardInterrupt as stop:
         why = f"{minutes:g} minutes are over" if over.is_set() else "stopped"
         running = f"{stop}; " if str(stop) else ""
-        screen.say(f"{why}: {running}finished cells are in {store.folder}, and the same command goes on from there")
+        again = "the same command without --fresh" if fresh else "the same command"
+        screen.say(f"{why}: {running}finished cells are in {store.folder}, and {again} goes on from there")
         if not over.is_set():
             sys.exit(getattr(stop, "status", 130))
         rows = ended
@@ -121,7 +123,7 @@ def _time_limit(minutes: float | None, over: threading.Event) -> Iterator[None]:
         return
 
     def interrupt(number: int, frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
+        raise Stopped("", number)
 
     def ring() -> None:
         over.set()

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
@@ -129,11 +130,14 @@ class Prepared(Protocol):
     """A model whose step looks at numbers now and then, which a step that is recorded and replayed cannot."""
 
     def prepare(self) -> bool:
-        """Do the part of the next step that looks at numbers; the harness calls it before every training step.
+        """Do the part of a step that looks at numbers; the harness calls it before every step that it replays.
 
         Returns:
             Whether all that is left of a step is the same operations on the same tensors every time.
         """
+
+    def prepared(self) -> AbstractContextManager[object]:
+        """Return a context in which `training_loss` leaves that part out: in it, a step is recorded."""
 
 
 @runtime_checkable

@@ -58,7 +58,7 @@ def build(method: Method, problem: Problem) -> Model:
 
 
 def _load_drawn_start(method: Method, model: Model, problem: Problem) -> None:
-    """Set all linear layers to the identity, or to random rotations, with small random biases."""
+    """Set all linear layers to the identity, or to random orthogonal matrices, with small random biases."""
     if not isinstance(model, SharedWeights):
         raise InputError(f"{method.name} lacks load_linear_layers: it cannot start from given weights")
     if problem.device == "meta":
@@ -68,7 +68,7 @@ def _load_drawn_start(method: Method, model: Model, problem: Problem) -> None:
     for _ in range(problem.layers):
         weight, bias = torch.eye(size), torch.randn(size, generator=generator) / math.sqrt(size)
         if problem.start == "orthogonal":
-            weight = torch.linalg.qr(torch.randn(size, size, generator=generator))[0]
+            torch.nn.init.orthogonal_(weight, generator=generator)
         layers.append((weight, bias))
     try:
         model.load_linear_layers(layers)

@@ -17,7 +17,7 @@ DTYPES: tuple[str, ...] = get_args(DtypeName)
 """tf32 and bf16 keep float32 numbers and compute training's products in less; see `harness.methods.precision`."""
 
 DRAWN_STARTS = ("identity", "orthogonal")
-"""All linear layers at I, or random rotations; biases from N(0, 1 / D). Others have started the paper's fc so."""
+"""All linear layers at I, or random orthogonal matrices; biases from N(0, 1 / D). Others start the paper's fc so."""
 
 WHITENED_STARTS = ("whitened", "whitened-start")
 """A start from whitened data with losses behind the whitening, or with losses in model space."""

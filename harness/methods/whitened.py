@@ -8,6 +8,7 @@ library, and given to a model through `SharedWeights.load_linear_layers`.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import Tensor, nn
@@ -106,6 +107,9 @@ class Whitened(Model):
         if isinstance(self.model, Prepared):
             return self.model.prepare()
         return not self.get_extra_state()
+
+    def prepared(self) -> AbstractContextManager[object]:
+        return self.model.prepared() if isinstance(self.model, Prepared) else nullcontext()
 
     def get_extra_state(self) -> dict[str, Tensor]:
         return self.model.get_extra_state() if isinstance(self.model, Stateful) else {}

@@ -204,7 +204,7 @@ class Trainings(Plan):
             cell = replace(overridden(cell, {}, variant), recipe=", ".join([recipe, *named]))
             if not ema:
                 cell = overridden(cell, {"ema_decay": None})
-            if context.cuda_graphs and method.iterative:
+            if context.cuda_graphs and method.iterative and not cell.config.skip_not_finite:
                 cell = overridden(cell, {"cuda_graphs": True})
             if quick:
                 # The closed form has one layer, whatever the others have.

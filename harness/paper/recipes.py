@@ -25,7 +25,7 @@ RECIPES = {
     "snf": "as Self Normalizing Flows trains the same network: Adam at a constant rate of 0.0001, no averaged weights, "
     "all linear layers from the identity",
     "snf-negated": "snf, but from -I and biases of 1, as the paper starts",
-    "snf-orthogonal": "snf, but from random rotations",
+    "snf-orthogonal": "snf, but from random orthogonal matrices",
     "snf-whitened": "snf, but from whitened data",
     "own": "the sizes, batch, rate and steps that the method's own paper publishes for tabular data (for patches: "
     "BSDS300)",

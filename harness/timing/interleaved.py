@@ -29,10 +29,10 @@ from harness.results.statistics import drift
 from harness.timing.machine import Rate, rates, reference
 from harness.timing.memory import peak_bytes
 from harness.training.configuration import TrainingConfig
-from harness.training.recorded import RecordedStep
+from harness.training.recorded import PLAIN_STEPS, RecordedStep
 from harness.training.step import Trainer
 
-_WARM_UP_STEPS = 3
+_WARM_UP_STEPS = 2  # after the first, which is told apart
 SHORTEST_BLOCK = 0.02
 """Seconds; shorter blocks would time the clock."""
 _REFERENCE_BLOCK = 0.002  # seconds; about as long as the turns that a busy scheduler hands out
@@ -227,7 +227,7 @@ def _warm_up(timing: Timing, problem: Problem, config: TrainingConfig) -> list[B
     timing.first_seconds = blocks[0].time(1)
     with guarded("a training step") as renew:
         for block in blocks:
-            for _ in range(_WARM_UP_STEPS):
+            for _ in range(_WARM_UP_STEPS + (PLAIN_STEPS if config.cuda_graphs else 0)):
                 renew()
                 loss = block.call()
             if not bool(loss.isfinite()):

@@ -72,7 +72,9 @@ class TrainingConfig:
             if not 0 < getattr(self, name) < math.inf:
                 raise InputError(f"{name} must be a number above 0, not {getattr(self, name)}")
         if self.cuda_graphs and self.skip_not_finite:
-            raise InputError("a recipe that leaves steps out looks at each gradient, which no CUDA graph can")
+            raise InputError("a recipe that leaves steps out looks at each gradient; leave --cuda-graphs out")
+        if self.cuda_graphs and self.compile:
+            raise InputError("a step is compiled or replayed; give one of --compile and --cuda-graphs")
         if self.evaluate_steps < 0:
             raise InputError(f"evaluate_steps must be a number of steps, or 0 for none, not {self.evaluate_steps}")
         for name in ("start_samples", "patience", "max_seconds"):

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import Tensor
@@ -18,14 +19,15 @@ from harness.errors import InputError, one_line
 from harness.methods import Prepared, Stateful
 from harness.training.step import Trainer
 
-_PLAIN_STEPS = 3  # before a step is recorded, so that libraries have made their work space
+PLAIN_STEPS = 3
+"""Steps before one is recorded, in which libraries make their work space."""
 _TOLERANCE = 1e-3  # of what a step changes: kernels may add up in another order
 
 
 class RecordedStep:
     """The steps of a trainer, recorded as soon as that can be done and replayed from then on.
 
-    The first replayed step is compared with a plain one from the same state. Batches of another size than the first
+    The first replayed step is compared with a plain one from the same state. Batches that are smaller than the largest
     have plain steps.
 
     Args:
@@ -44,7 +46,11 @@ class RecordedStep:
         self.draw = draw
         self.refused = refused
         self._plain_steps = 0
+        self._largest = 0
+        self._is_refused = False
         self._replay: Callable[[], None] | None = None
+        cuda = trainer.generator.device.type == "cuda"
+        self._stream = torch.cuda.Stream(trainer.generator.device) if cuda else None
 
     def __call__(self, source: Tensor) -> Tensor:
         """Take one step on what is drawn from `source`, and return the loss, detached.
@@ -53,19 +59,23 @@ class RecordedStep:
             InputError: if the method's steps cannot be recorded, or replay as other steps than the plain ones.
         """
         trainer = self.trainer
+        self._largest = max(self._largest, len(source))
+        if self._is_refused or len(source) < self._largest:
+            return trainer.step(self.draw(source))
+        if self._plain_steps < PLAIN_STEPS:
+            self._plain_steps += 1
+            return self._beside(source)
         unchanging = _prepared(trainer)
-        if self._plain_steps == _PLAIN_STEPS and self._replay is None:
+        if self._replay is None:
             try:
                 self._replay = self._recorded(source, unchanging)
             except InputError as error:
                 if self.refused is None:
                     raise
                 self.refused(error)
-        if self._replay is None:
-            self._plain_steps += 1
-            return _beside(source.device, lambda: trainer.step(self.draw(source)))
-        if source.shape != self._source.shape:
-            return trainer.step(self.draw(source))
+                self._is_refused = True
+                with _already_prepared(trainer):
+                    return trainer.step(self.draw(source))
         self._source.copy_(source)
         self._rate.fill_(trainer.optimizer.learning_rate)
         self._share.fill_(trainer.share)
@@ -75,6 +85,17 @@ class RecordedStep:
         trainer.unclipped_norm = self._norm
         trainer.steps += 1
         return self._loss.clone()
+
+    def _beside(self, source: Tensor) -> Tensor:
+        """Take a plain step; on a GPU on a stream of its own, as steps before a recording have to be."""
+        if self._stream is None:
+            return self.trainer.step(self.draw(source))
+        current = torch.cuda.current_stream(source.device)
+        self._stream.wait_stream(current)
+        with torch.cuda.stream(self._stream):
+            loss = self.trainer.step(self.draw(source))
+        current.wait_stream(self._stream)
+        return loss
 
     def _recorded(self, source: Tensor, unchanging: bool) -> Callable[[], None]:
         """Record a step, and return the function that replays it."""
@@ -91,15 +112,16 @@ class RecordedStep:
         self._source = source.clone()
         trainer.optimizer.learning_rate = self._rate
         try:
-            replay = record(self._operations, trainer.generator)
-            self._gradients, self._norm = [p.grad for p in trainer.parameters], trainer.unclipped_norm
-            off = self._difference(replay)
+            with _already_prepared(trainer):
+                replay = record(self._operations, trainer.generator)
+                self._gradients, self._norm = [p.grad for p in trainer.parameters], trainer.unclipped_norm
+                off = self._difference(replay)
         except (RuntimeError, AttributeError) as error:
             why = one_line(error)
             raise InputError(f"a step of {name} cannot be recorded as a CUDA graph ({why}); {leave}") from None
         finally:
             trainer.optimizer.learning_rate = rate
-        if off > _TOLERANCE:
+        if not off <= _TOLERANCE:  # nor may it be no number
             raise InputError(f"a replayed step of {name} is off by {off:.2g} of what a plain one changes; {leave}")
         return replay
 
@@ -121,11 +143,13 @@ class RecordedStep:
         tensors += [tensor for state in trainer.optimizer.state for tensor in state.values()]
         before, ends = [tensor.clone() for tensor in tensors], []
         for operations in (torch.enable_grad()(self._operations), replay):
-            operations()
-            ends.append([tensor.clone() for tensor in tensors])
-            trainer.generator.set_state(noise)
-            for tensor, value in zip(tensors, before, strict=True):
-                tensor.copy_(value)
+            try:
+                operations()
+                ends.append([tensor.clone() for tensor in tensors])
+            finally:
+                trainer.generator.set_state(noise)
+                for tensor, value in zip(tensors, before, strict=True):
+                    tensor.copy_(value)
         self._loss = loss
         off, change = _distance(*ends), _distance(ends[0], before)
         return off / change if change else off
@@ -135,39 +159,40 @@ def record(operations: Callable[[], None], generator: torch.Generator) -> Callab
     """Record operations on a CUDA device without doing them, and return a function that does them.
 
     Raises:
-        RuntimeError: if an operation cannot be recorded; the generator is then as it was.
+        RuntimeError: if an operation cannot be recorded; the generator and the current stream are then as they were.
     """
     graph, before = torch.cuda.CUDAGraph(), generator.clone_state()
     graph.register_generator_state(generator)
-    try:
-        with torch.cuda.device(generator.device), torch.cuda.graph(graph):
-            operations()
-    except RuntimeError:
-        generator.graphsafe_set_state(before)  # it would wait for the end of the recording for ever
-        raise
+    with torch.cuda.device(generator.device):
+        stream = torch.cuda.current_stream()
+        try:
+            with torch.cuda.graph(graph):
+                operations()
+        except RuntimeError:
+            torch.cuda.set_stream(stream)  # which a graph that cannot end leaves changed
+            generator.graphsafe_set_state(before)  # it would wait for the end of the recording for ever
+            raise
     return graph.replay
 
 
 def _prepared(trainer: Trainer) -> bool:
-    """Do what the host has to do before a step; return whether the rest is the same operations every time."""
+    """Do what the host has to do before a replayed step; return whether the rest is the same operations every time."""
     model = trainer.model
     if isinstance(model, Prepared):
         return model.prepare()
     return not (isinstance(model, Stateful) and model.get_extra_state())
 
 
+def _already_prepared(trainer: Trainer) -> AbstractContextManager[object]:
+    """Return a context in which losses leave out what the host has done already."""
+    model = trainer.model
+    return model.prepared() if isinstance(model, Prepared) else nullcontext()
+
+
 def _distance(tensors: list[Tensor], others: list[Tensor]) -> float:
     """Return the Euclidean distance of numbers from others."""
-    return math.hypot(*(float(torch.dist(a.double(), b.double())) for a, b in zip(tensors, others, strict=True)))
-
-
-def _beside(device: torch.device, step: Callable[[], Tensor]) -> Tensor:
-    """Return the result of a step; on a GPU it runs on a stream of its own, as steps before a recording have to."""
-    if device.type != "cuda":
-        return step()
-    stream, current = torch.cuda.Stream(device), torch.cuda.current_stream(device)
-    stream.wait_stream(current)
-    with torch.cuda.stream(stream):
-        result = step()
-    current.wait_stream(stream)
-    return result
+    distances = []
+    for one, other in zip(tensors, others, strict=True):
+        difference = one - other if one.is_floating_point() else one.double() - other.double()
+        distances.append(float(difference.norm()))
+    return math.hypot(*distances)

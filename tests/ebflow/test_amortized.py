@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable
+from contextlib import nullcontext
 
 import pytest
 import torch
@@ -445,7 +446,8 @@ def test_a_caller_that_prepares_every_step_takes_the_same_steps(behind: bool) ->
             if prepared:
                 assert objective.prepare(flow)
             optimizer.zero_grad()
-            loss = objective(flow, draw(flow, seed=step))
+            with objective.prepared() if prepared else nullcontext():
+                loss = objective(flow, draw(flow, seed=step))
             loss.backward()
             optimizer.step()
             losses.append(loss.detach())
@@ -459,14 +461,15 @@ def test_a_caller_that_prepares_every_step_takes_the_same_steps(behind: bool) ->
     assert 1 < float(refreshes.max()) < 30
 
 
-def test_after_prepare_no_call_counts_as_a_step() -> None:
+def test_in_prepared_no_call_counts_as_a_step() -> None:
     flow, objective = architectures.fc((5,), 2).double(), AmortizedML(every=2)
     objective.prepare(flow)
     before = objective.get_state()["layers"]
-    for seed in range(5):
-        objective(flow, draw(flow, seed=seed))
+    with objective.prepared():
+        for seed in range(5):
+            objective(flow, draw(flow, seed=seed))
     assert torch.equal(objective.get_state()["layers"], before)
-    objective.prepare(flow)
+    objective(flow, draw(flow))  # outside, a call counts as ever
     assert not torch.equal(objective.get_state()["layers"], before)
 
 

@@ -27,7 +27,8 @@ class Tape(TorchDispatchMode):
     def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         name = function.overloadpacket.__name__
-        if name in _ASKS:
+        masks = [index for index in tree_leaves(args[1:]) if isinstance(index, Tensor) and index.dtype == torch.bool]
+        if name in _ASKS or (name == "index" and masks):
             self.asked.append(name)
         for position, argument in enumerate(function._schema.arguments):
             if argument.alias_info is not None and argument.alias_info.is_write:

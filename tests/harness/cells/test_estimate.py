@@ -121,6 +121,9 @@ def test_curves_come_first_from_their_ends_inwards_and_trainings_by_seed() -> No
     ]
     ordered = telling_first([*trainings, *timings])
     assert [cell.problem.dimension for cell in ordered[:8]] == [6, 20, 1, 10, 3, 4, 2, 5]
+    replayed = [replace(cell, config=TrainingConfig(cuda_graphs=True)) for cell in timings[:6]]
+    sides = telling_first([*timings[:6], *replayed])  # plain steps and replayed ones are curves of their own
+    assert [cell.problem.dimension for cell in sides] == [6, 6, 1, 1, 3, 3, 4, 4, 2, 2, 5, 5]
     told = [(cell.problem.seed, cell.method) for cell in ordered[8:] if isinstance(cell, LikelihoodCell)]
     assert told == [(0, "ebflow-dsm"), (0, "ebflow-ml"), (1, "ebflow-dsm"), (1, "ebflow-ml")]
 

@@ -311,10 +311,10 @@ def test_a_reproduction_stops_after_its_minutes_and_goes_on(run: Run) -> None:
     words = ("reproduce", "digits-fc", "--profile", "paper", "--epochs", "100000", "--seeds", "1", "--quiet")
     steps = []
     for _ in range(2):
-        ended = run(*words, "--methods", "ebflow-dsm,gaussian", "--minutes", "0.05")
+        ended = run(*words, "--methods", "ebflow-dsm,gaussian", "--minutes", "0.1")
         assert (ended.status, ended.out) == (0, "")
         told = re.fullmatch(
-            r"0\.05 minutes are over: the running training is saved at step (\d+), after \d+ of 100000 epochs; "
+            r"0\.1 minutes are over: the running training is saved at step (\d+), after \d+ of 100000 epochs; "
             r"finished cells are in results/local, and the same command goes on from there\n",
             ended.err,
         )
@@ -494,6 +494,7 @@ BAD_INPUT = {
     ("tables", "--threads", "1"): "no such option: --threads",
     ("list", "--seed", "1"): "no such option: --seed",
     ("reproduce", "--minutes", "0"): "--minutes must be a number above 0 and below 1e+06, not 0",
+    ("reproduce", "--minutes", "9", "--executor", "processes"): "--minutes is for cells that run one by one; leave",
     ("reproduce", "--cuda-graphs"): "--cuda-graphs is for a CUDA device; add --device cuda, or leave it out",
     ("train", "--cuda-graphs"): "--cuda-graphs is for a CUDA device; add --device cuda, or leave it out",
     ("runtime", "--cuda-graphs"): "--cuda-graphs is for a CUDA device; add --device cuda, or leave it out",

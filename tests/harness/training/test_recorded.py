@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -137,6 +138,38 @@ def test_a_step_that_changes_in_python_is_found_out(fake_method: Callable[..., M
         trained(method, Problem(shape=(4,), batch=16), 8, config, replayed=True)
 
 
+def test_a_replay_that_is_no_number_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    def spoils(operations: Callable[[], None], generator: torch.Generator) -> Callable[[], None]:
+        tape.record(operations, generator)
+        return lambda: [weight.fill_(math.nan) for weight in seen]
+
+    seen: list[Tensor] = []
+    monkeypatch.setattr(recorded, "record", spoils)
+    trainer = Trainer(build(registry().find("ebflow-dsm"), Problem(shape=(4,))), CONFIG, generator(0, "training"))
+    seen += [weight.detach() for weight in trainer.weights]
+    step, x = RecordedStep(trainer), torch.randn(8, 4, generator=torch.Generator().manual_seed(0))
+    for _ in range(3):
+        step(x)
+    before = [weight.clone() for weight in seen]
+    with pytest.raises(InputError, match="is off by nan of what a plain one changes"):
+        step(x)
+    assert all(torch.equal(weight, start) for weight, start in zip(seen, before, strict=True))
+
+
+def test_a_short_batch_is_not_what_is_recorded() -> None:
+    trainer = Trainer(build(registry().find("ebflow-dsm"), Problem(shape=(4,))), CONFIG, generator(0, "training"))
+    counted, data = [], torch.randn(8, 4, generator=torch.Generator().manual_seed(0))
+
+    def draw(index: Tensor) -> Tensor:  # called by plain steps, and twice by a recording: by the tape and beside it
+        counted.append(len(index))
+        return data[index]
+
+    step = RecordedStep(trainer, draw)
+    for size in (3, 8, 8, 3, 8, 3, 8, 8, 3, 8):
+        step(torch.arange(size))
+    assert counted == [3, 8, 8, 3, 8, 8, 3, 3]
+
+
 def test_timings_of_replayed_steps_have_the_whole_iteration_alone() -> None:
     methods = [registry().find(name) for name in ("ebflow-dsm", "ebflow-aml", "ebflow-sml")]
     config = TrainingConfig(cuda_graphs=True)
@@ -149,8 +182,12 @@ def test_timings_of_replayed_steps_have_the_whole_iteration_alone() -> None:
 
 
 def test_a_recipe_that_leaves_steps_out_is_refused() -> None:
-    with pytest.raises(InputError, match="a recipe that leaves steps out looks at each gradient"):
+    with pytest.raises(
+        InputError, match="a recipe that leaves steps out looks at each gradient; leave --cuda-graphs out"
+    ):
         TrainingConfig(cuda_graphs=True, skip_not_finite=True)
+    with pytest.raises(InputError, match="a step is compiled or replayed; give one of"):
+        TrainingConfig(cuda_graphs=True, compile=True)
 
 
 @pytest.mark.parametrize("name", ["ebflow-sml", "ebflow-aml"])
