@@ -164,3 +164,17 @@ def test_a_large_convolution_is_inverted_along_its_band(monkeypatch: pytest.Monk
             layer.weight.fill_(value)
         with pytest.raises(SingularJacobianError, match=message):
             layer.inverse(y)
+
+
+def test_a_large_inverse_can_be_exported() -> None:
+    class Inverse(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = Convolution((1, 32, 32), 3)
+
+        def forward(self, y: torch.Tensor) -> torch.Tensor:
+            return self.layer.inverse(y)
+
+    inverse, y = Inverse(), torch.randn(2, 1, 32, 32, generator=torch.Generator().manual_seed(0))
+    exported = torch.export.export(inverse, (y,)).module()
+    torch.testing.assert_close(exported(y), inverse(y), rtol=1e-4, atol=1e-5)
