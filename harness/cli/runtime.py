@@ -57,19 +57,17 @@ def runtime(
 
     limits = options.limits(timeout, memory)
     prepare(device, threads)
-    options.replayed(cuda_graphs, device)
     depths = [PUBLISHED_LAYERS[architecture]] if layers is None else _integers(layers, "layers")
-    sizes = list(itertools.product(_integers(dims, "dims"), depths))
     chosen = registry().available(architecture) if methods is None else registry().select(methods)
     for method in chosen:
         if not method.iterative:
             raise InputError(f"{method.name} is fitted in closed form and has no iteration to time; leave it out")
         if architecture not in method.architectures:
-            raise InputError(
-                f"{method.name} has no {architecture} architecture, only {', '.join(method.architectures)}; drop it"
-            )
+            offered = ", ".join(method.architectures)
+            raise InputError(f"{method.name} has no {architecture} architecture, only {offered}; drop it")
+    config = TrainingConfig(compile=compile_, cuda_graphs=options.replayed(cuda_graphs, device))
     cells = []
-    for dimension, depth in sizes:
+    for dimension, depth in itertools.product(_integers(dims, "dims"), depths):
         problem = Problem(
             architecture=architecture,
             shape=_shape(architecture, dimension),
@@ -103,7 +101,7 @@ def runtime(
             methods=names,
             problem=problem,
             repeats=repeats,
-            config=TrainingConfig(compile=compile_, cuda_graphs=cuda_graphs),
+            config=config,
             origin=Origin(argv),
         )
         cells.append(cell)

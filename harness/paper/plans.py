@@ -198,6 +198,8 @@ class Trainings(Plan):
             cell = configured_cell(
                 experiment, context, method, dataset, self.architecture, recipe=recipe, seed=seed, draws=draws
             )
+            if quick and cell.augment and not (method.iterative or context.methods):
+                continue  # a closed form sees all copies, which takes minutes
             cell = replace(cell, preprocess=preprocess, download=context.downloads)
             # L has a column of its own in every table.
             named = [name if new is True else f"{name} {new}" for name, new in variant.items() if name != "layers"]

@@ -21,7 +21,7 @@ RECIPES = {
     "density counts in the NLL, which bounds the same number",
     "tuned-smooth-unrefitted": "tuned-smooth, but the last layer stays as the objective trained it",
     "tuned-augmented": "tuned, but training images are mirrored and moved by a pixel at random, as in the authors' "
-    "code for CIFAR-10; fc starts from 120,000 such images",
+    "code for CIFAR-10; fc starts from 120,000 such images and learns slowly",
     "snf": "as Self Normalizing Flows trains the same network: Adam at a constant rate of 0.0001, no averaged weights, "
     "all linear layers from the identity",
     "snf-negated": "snf, but from -I and biases of 1, as the paper starts",

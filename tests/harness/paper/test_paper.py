@@ -272,6 +272,18 @@ def test_a_gpu_has_longer_curves_and_replayed_steps_beside_plain_ones() -> None:
     assert not any(cell.config.cuda_graphs for cell in plain)
 
 
+def test_the_quick_profile_leaves_out_the_closed_form_of_augmented_data_unless_asked() -> None:
+    by_name = {experiment.name: experiment for experiment in EXPERIMENTS}
+
+    def gaussians(name: str, context: Context) -> list[str]:
+        return [cell.recipe for cell in by_name[name].cells(context) if cell.method == "gaussian"]
+
+    quick, asked, paper = Context("quick"), Context("quick", methods=("gaussian",)), Context("paper", seeds=1)
+    for name, plain in (("table2-cifar10-fc", []), ("gaussian-cifar10", ["paper-unaugmented"])):
+        assert gaussians(name, quick) == plain
+        assert gaussians(name, asked) == gaussians(name, paper) == ["paper", *plain]
+
+
 def test_depths_are_variants_of_one_recipe() -> None:
     (experiment,) = [experiment for experiment in EXPERIMENTS if experiment.name == "depth-digits-fc"]
     cells = experiment.cells(Context("paper", seeds=1, methods=("ebflow-dsm",)))
