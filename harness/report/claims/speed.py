@@ -233,9 +233,10 @@ def _runs(rows: pl.DataFrame) -> Iterator[_Run]:
 
 
 def _timings(rows: pl.DataFrame) -> pl.DataFrame:
-    """Return finished timings, the largest D first."""
+    """Return finished timings, the largest D first; those of asv are left out, where methods do not take turns."""
     return (
         rows.filter(pl.col("metric") == "seconds_per_iteration", pl.col("status") == "ok", ~pl.col("compiled"))
+        .filter(pl.col("kind").ne_missing("asv"))
         .with_columns(methods=pl.col("method").n_unique().over("cell"))
         .sort("architecture", "D", "L")
         .sort(pl.col("D").max().over(_MACHINE), descending=True, maintain_order=True)

@@ -114,7 +114,8 @@ def test_a_cell_of_the_version_before_moves_to_the_key_of_today(
     older = {"frozen_actnorm", "refresh", "hidden", "blocks", "dropout", "bins", "tail_bound", "mixing"}
     for newer in older:  # as in cells that are older than the options
         settings["problem"].pop(newer)
-    settings.get("config", {}).pop("evaluate_steps", None)
+    for newer in ("evaluate_steps", "cuda_graphs"):
+        settings.get("config", {}).pop(newer, None)
     for newer in ("augment", "standardize", "columns", "dequantize"):
         settings.pop(newer, None)
     old = {"kind": names[cell.kind], **where, **settings}

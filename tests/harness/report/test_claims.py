@@ -249,6 +249,16 @@ def test_no_slow_adapter_turns_a_verdict(times: Callable[..., list[Row]], family
             assert [one.short for one in found] == [one.short for one in evidence]
 
 
+def test_the_series_of_asv_is_no_run_of_methods_that_take_turns(times: Callable[..., list[Row]]) -> None:
+    panel = times(PANEL)
+    others = {f"other{number}-ml": {64: 1.0, 784: 2.0} for number in range(30)}
+    series = times({**PANEL, **others}, cell="series", experiment="asv", started_at="2026-01-01T00:00:00+00:00")
+    for name in ("speed", "cubic", "scaling"):
+        verdict, evidence = CLAIM[name].weigh(frame(panel))
+        again, found = CLAIM[name].weigh(frame([*panel, *series]))
+        assert (again, [one.short for one in found]) == (verdict, [one.short for one in evidence])
+
+
 def test_without_a_family_there_is_no_verdict(times: Callable[..., list[Row]]) -> None:
     for dropped in (
         ["ebflow-ml"],
