@@ -79,30 +79,29 @@ class Numbers:
         trained = self._trained(dataset, architecture).filter("EMA", pl.col("method").is_in(methods), base="paper")
         return next(trained.sort("epochs", descending=True).iter_rows(named=True), None)
 
-    def best(self, dataset: str, architecture: str, smooth: bool = False) -> dict[str, Any] | None:
+    def best(self, dataset: str, architecture: str) -> dict[str, Any] | None:
         """Return the tuned training of a network's dense layers with the lowest test NLL, as `longest` does.
 
-        Networks of other depths or activations than the paper's, which experiments on depth have, are left out.
-
-        Args:
-            dataset: Name of the dataset.
-            architecture: Name of the architecture.
-            smooth: Whether the dequantisation noise is smooth, so that the NLL is another bound.
+        Networks of another depth or activation than the recipe's are left out, and smooth noise, whose NLL is another
+        bound.
         """
-        tuned = pl.col("base").str.starts_with("tuned") & (pl.col("smooth_noise").is_not_null() == smooth)
-        depths = pl.col("experiment").str.starts_with("depth")
-        trained = self._trained(dataset, architecture).filter(tuned, ~depths, linear="dense")
+        tuned = pl.col("base").str.starts_with("tuned") & pl.col("smooth_noise").is_null() & ~pl.col("other_network")
+        trained = self._trained(dataset, architecture).filter(tuned, linear="dense")
         return next(trained.sort("value").iter_rows(named=True), None)
 
     def _trained(self, dataset: str, architecture: str) -> pl.DataFrame:
         """Return the mean test NLLs of iterated trainings over their seeds, with their epochs."""
-        epochs = pl.col("config").str.json_path_match("$.settings.config.epochs").cast(pl.Int64, strict=False)
+        config = pl.col("config").str
+        epochs = config.json_path_match("$.settings.config.epochs").cast(pl.Int64, strict=False)
+        changed = [
+            config.json_path_match(f"$.origin.overrides.{name}").is_not_null() for name in ("layers", "residual")
+        ]
         return (
             self.rows.filter("MaP", metric="nll", status="ok", dataset=dataset, architecture=architecture)
             .filter(pl.col("objective") != "closed-form")
-            .with_columns(epochs=epochs)
+            .with_columns(epochs=epochs, other_network=pl.any_horizontal(changed))
             .group_by(
-                *("experiment", "method", "linear", "base", "smooth_noise", "EMA", "recipe", "epochs"),
+                *("experiment", "method", "linear", "base", "smooth_noise", "EMA", "recipe", "epochs", "other_network"),
                 maintain_order=True,
             )
             .agg(pl.col("value").mean(), seeds=pl.col("seed").n_unique())

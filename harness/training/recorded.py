@@ -1,9 +1,9 @@
 """A training step that is recorded once as a CUDA graph and replayed, so that the host launches it as a whole.
 
-A small step costs a GPU less time than the host needs to launch its kernels one by one. What changes from step to step
-lies in tensors that the graph reads: the batch or its indices, the learning rate, the share in the averaged weights,
-the state of the generator of all noise. What looks at numbers, above all whether log Z is to be refreshed, stays with
-the host (`harness.methods.Prepared`).
+A small step may cost a GPU less time than the host needs to launch its kernels one by one. What changes from step to
+step lies in tensors that the graph reads: the batch or its indices, the learning rate, the share in the averaged
+weights, the state of the generator of all noise. What looks at numbers, above all whether log Z is to be refreshed,
+stays with the host (`harness.methods.Prepared`).
 """
 
 from __future__ import annotations

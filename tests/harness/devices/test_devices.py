@@ -117,11 +117,17 @@ def test_log_z_of_weights_that_are_no_numbers_raises_whatever_the_library_says(
 
 
 @pytest.mark.parametrize(
-    ("dtype", "lowest", "highest"), [("float32", 0.0, 1e-5), ("bf16", 1e-4, 0.1), ("tf32", 1e-6, 1e-2)]
+    ("dtype", "lowest", "highest", "device"),
+    [
+        ("float32", 0.0, 1e-5, "cpu"),
+        ("bf16", 1e-4, 0.1, "cpu"),
+        pytest.param("float32", 0.0, 1e-5, "cuda", marks=pytest.mark.cuda),
+        pytest.param("bf16", 1e-4, 0.1, "cuda", marks=pytest.mark.cuda),
+        pytest.param("tf32", 1e-6, 1e-2, "cuda", marks=pytest.mark.cuda),  # which no CPU has
+    ],
+    indirect=["device"],
 )
 def test_products_are_as_precise_as_declared(dtype: str, lowest: float, highest: float, device: str) -> None:
-    if dtype == "tf32" and device == "cpu":
-        pytest.skip("needs a CUDA device: a CPU has no TF32")
     a = torch.randn(256, 256, generator=torch.Generator().manual_seed(0)).to(device)
     exact = a.double() @ a.double()
     with tf32_where_declared(dtype), torch.autocast(device, torch.bfloat16, enabled=dtype == "bf16"):
