@@ -13,7 +13,7 @@ from harness.errors import InputError, unknown
 from harness.paper import published
 from harness.report.claims import CLAIMS, VERDICT_RULE, Claim, Evidence, Outcome, Verdict, telling
 from harness.report.tables.index import TABLES
-from harness.results.statistics import paired_ratio
+from harness.results.statistics import Estimate, mean_interval, paired_difference, paired_ratio
 
 
 class Numbers:
@@ -31,6 +31,34 @@ class Numbers:
     def nll(self, experiment: str, method: str, **columns: Any) -> float:
         """Return a test NLL in nats a sample, of the profile paper unless `columns` says otherwise."""
         return self.value("nll", **{"profile": "paper", "experiment": experiment, "method": method} | columns)
+
+    def mean(self, metric: str, **columns: Any) -> Estimate:
+        """Return the mean of a metric over the seeds of the training whose columns are as given."""
+        return mean_interval(list(self._by_seed(metric, columns).values()))
+
+    def gap(self, metric: str, training: dict[str, Any], other: dict[str, Any]) -> Estimate:
+        """Return a metric of a training minus that of another one, paired over the seeds that both have.
+
+        The trainings are given by their columns.
+
+        Raises:
+            InputError: if a training has no row, a seed of one has two values, or no seed is in both.
+        """
+        ours, theirs = self._by_seed(metric, training), self._by_seed(metric, other)
+        common = sorted(ours.keys() & theirs.keys())
+        if not common:
+            raise InputError(f"no seed is in both of {training} and {other}")
+        return paired_difference([ours[seed] for seed in common], [theirs[seed] for seed in common]).estimate
+
+    def _by_seed(self, metric: str, columns: dict[str, Any]) -> dict[int, float]:
+        rows = self.rows.filter(status="ok", metric=metric)
+        missing = sorted(columns.keys() - set(rows.columns))
+        if missing:
+            raise InputError(f"there is no column {', '.join(missing)}")
+        values = rows.filter(**columns).select("seed", "value").unique()
+        if values.is_empty() or values["seed"].is_duplicated().any():
+            raise InputError(f"{len(values)} values of {metric} match {columns}, where one of each seed must")
+        return dict(values.sort("seed").rows())
 
     def ms(self, method: str, D: int, **columns: Any) -> float:
         """Return median milliseconds an iteration, of the uncompiled fc with L = 2 unless `columns` says otherwise."""
@@ -172,8 +200,8 @@ def render_page(template: str, rows: pl.DataFrame) -> str:
     """Fill a page of prose, a Jinja template, with numbers of the rows.
 
     Args:
-        template: A Jinja template that calls the methods of `Numbers` by name. Its filter `fixed` takes the number of
-            decimals to write.
+        template: A Jinja template that calls the methods of `Numbers` by name. Its filters `fixed`, for a number, and
+            `interval`, for an estimate, take the number of decimals to write.
         rows: The rows that the numbers come from.
 
     Raises:
@@ -182,10 +210,22 @@ def render_page(template: str, rows: pl.DataFrame) -> str:
     environment = Environment(
         undefined=StrictUndefined, keep_trailing_newline=True, trim_blocks=True, lstrip_blocks=True, autoescape=False
     )
-    environment.filters["fixed"] = lambda value, places=1: f"{value:,.{places}f}"
+    environment.filters |= {"fixed": _fixed, "interval": _interval}
     numbers = Numbers(rows)
     lookups = {name: getattr(numbers, name) for name in vars(Numbers) if not name.startswith("_")}
     return environment.from_string(template).render(lookups)
+
+
+def _fixed(number: float, places: int = 1) -> str:
+    return f"{number:,.{places}f}"
+
+
+def _interval(estimate: Estimate, places: int = 1) -> str:
+    """Write an estimate, and in brackets its interval if it has one."""
+    value = _fixed(estimate.value, places)
+    if estimate.low is None or estimate.high is None:
+        return value
+    return f"{value} ({_fixed(estimate.low, places)} to {_fixed(estimate.high, places)})"
 
 
 def _only(frame: pl.DataFrame, column: str, wanted: dict[str, Any]) -> Any:

@@ -64,6 +64,28 @@ def test_one_number_is_found_by_its_columns(make_row: Callable[..., Row]) -> Non
     assert render_page(page, derived(to_frame(rows))) == "91.2 nats, 12 ms, 2.0"
 
 
+def test_trainings_are_compared_over_their_seeds(make_row: Callable[..., Row]) -> None:
+    scores = {"a": (90.0, 92.0, 94.0), "b": (89.0, 91.1, 92.9), "one": (88.0,)}
+    rows = [
+        make_row(**SCORE, cell=f"{method}{seed}", method=method, seed=seed, value=value)
+        for method, values in scores.items()
+        for seed, value in enumerate(values)
+    ]
+    page = (
+        "{{ mean('nll', method='a') | interval }}; {{ gap('nll', {'method': 'a'}, {'method': 'b'}) | interval(2) }}; "
+        "{{ gap('nll', {'method': 'one'}, {'method': 'a'}) | interval(0) }}"
+    )
+    frame = derived(to_frame(rows))
+    # Student's t at two degrees of freedom is 4.303; the standard errors are 2 / sqrt(3) and 0.1 / sqrt(3).
+    assert render_page(page, frame) == "92.0 (87.0 to 97.0); 1.00 (0.75 to 1.25); -2"
+    with pytest.raises(InputError, match="7 values of nll match .*, where one of each seed must"):
+        Numbers(frame).mean("nll")
+    with pytest.raises(InputError, match="there is no column colour"):
+        Numbers(frame).mean("nll", colour="red")
+    with pytest.raises(InputError, match="no seed is in both"):
+        Numbers(frame).gap("nll", {"method": "one"}, {"method": "a", "seed": 2})
+
+
 @pytest.mark.parametrize(
     ("wanted", "complaint"),
     [
