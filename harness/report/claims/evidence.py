@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
 
 import polars as pl
 
@@ -130,6 +131,11 @@ def telling(evidence: Iterable[Evidence]) -> list[Evidence]:
     found = [one for one in found if one.outcome is not Outcome.OPEN] or found
     first = {one.outcome: one for one in reversed(found)}
     return [first[outcome] for outcome in Outcome if outcome in first]
+
+
+def of_version(training: Mapping[str, Any]) -> str:
+    """Return with which version of this project something was trained, to be put after its name; nothing if unknown."""
+    return f", version {training['project']}" if training["project"] else ""
 
 
 def keys(*cells: Iterable[str]) -> tuple[str, ...]:

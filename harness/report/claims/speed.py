@@ -13,9 +13,10 @@ import polars as pl
 from harness.methods.families import EXACT, FREE, LIKELIHOOD_OF_DENSE, MATCHED, RESTRICTED
 from harness.paper import published
 from harness.paper.recipes import PUBLISHED_LAYERS
-from harness.report.claims.evidence import Evidence, Outcome, keys
+from harness.report.claims.evidence import Evidence, Outcome, keys, of_version
 from harness.report.tables.text import text_of
-from harness.report.tables.trainings import time_to_level
+from harness.report.tables.trainings import STRUCTURE
+from harness.report.tables.trainings import to_level as reached_levels
 from harness.results.statistics import LEVEL, holm, log_slope, paired_ratio
 
 LARGE = 784
@@ -30,7 +31,7 @@ FULL = 0.5
 """Share of the methods of the fullest run that another run must time to count: it might miss a strong opponent."""
 
 _MACHINE = ["architecture", "B", "dtype", "device", "threads", "cpu", "gpu", "commit"]
-_LEVEL = ["dataset", "architecture", "base", "project"]
+_LEVEL = ["dataset", "architecture", "base", "L", "residual", "project"]
 _PAPERS = ("ebflow-dsm", "ebflow-ssm")
 
 
@@ -83,19 +84,22 @@ def to_level(rows: pl.DataFrame) -> list[Evidence]:
     Seconds are the steps of a training times the seconds of an iteration in the fullest run of timings, so that no
     other load of the machine is in them.
     """
-    network = ["dataset", "architecture", "method", "recipe"]
-    facts = ["D", "B", "objective", "family", "base", "shortened", "project"]
+    facts = ["base", "residual", "project", "objective", "family", "shortened"]
     steps = pl.col("steps to it")
     reached = (
         _looks(rows)
-        .group_by([*network, "bits/dim"], maintain_order=True)
+        .group_by([*STRUCTURE, "bits/dim"], maintain_order=True)
         .agg(
             pl.when(steps.null_count() == 0).then(steps.mean()).alias("steps"),
             pl.col("before").fill_null(0).mean(),
             pl.col("steps in all").max(),
         )
-        .join(rows.filter(metric="validation_curve").group_by(network).agg(pl.col(*facts).first(), "cell"), on=network)
-        .join(_seconds(rows), on=["method", "architecture", "D", "B"])
+        .join(
+            rows.filter(metric="validation_curve").group_by(STRUCTURE).agg(pl.col(*facts).first(), "cell"),
+            on=STRUCTURE,
+            nulls_equal=True,
+        )
+        .join(_seconds(rows), on=["method", "architecture", "L", "D", "B"])
         .with_columns(seconds=pl.col("steps") * pl.col("each"), before=pl.col("before") * pl.col("each"))
         # Of those that never get there, one of full length and the longest comes first.
         .sort(*_LEVEL, "bits/dim", "seconds", "shortened", -pl.col("steps in all"), "method", "recipe", nulls_last=True)
@@ -110,8 +114,8 @@ def to_level(rows: pl.DataFrame) -> list[Evidence]:
             nats = float(str(level)) * math.log(2) * ours["D"]
             named = f"{ours['dataset']} {ours['architecture']}, recipe {ours['base']}"
             text = (
-                f"{named}: a validation NLL of {nats:,.0f} nats ({text_of(level)} bits/dim) is reached by "
-                f"{_arrival(ours)}, by {_arrival(theirs)}."
+                f"{named}{of_version(ours)}: a validation NLL of {nats:,.0f} nats ({text_of(level)} bits/dim) "
+                f"is reached by {_arrival(ours)}, by {_arrival(theirs)}."
             )
             short = f"{named}, {nats:,.0f} nats: {_brief(ours)}, {_brief(theirs)}"
             cells = keys(ours["cell"], theirs["cell"])
@@ -255,28 +259,28 @@ def _full(timings: pl.DataFrame) -> pl.DataFrame:
 
 
 def _seconds(rows: pl.DataFrame) -> pl.DataFrame:
-    """Return the seconds of an iteration, as ``each``, by method, architecture, D and B.
+    """Return the seconds of an iteration, as ``each``, by method, architecture, L, D and B; L is the paper's.
 
     Those of one architecture, D and B are of one run, the one with most methods, the newest of several.
     """
     depth = pl.col("architecture").replace_strict(PUBLISHED_LAYERS, default=0, return_dtype=pl.Int64)
     timings = _full(_timings(rows)).filter(pl.col("L") == depth)
     fullest = pl.col("cell").sort_by("methods", "started_at").last().over("architecture", "D", "B")
-    return timings.filter(pl.col("cell") == fullest).select("method", "architecture", "D", "B", each="value")
+    return timings.filter(pl.col("cell") == fullest).select("method", "architecture", "L", "D", "B", each="value")
 
 
 def _looks(rows: pl.DataFrame) -> pl.DataFrame:
-    """Return steps to levels, as `time_to_level` does, with the steps of the last look before in the column before."""
-    key = ["method", "dataset", "architecture", "recipe", "seed"]
+    """Return steps to levels, as `reached_levels` does, with those of the last look before in the column before."""
+    key = [*STRUCTURE, "seed"]
     looks = rows.filter(metric="validation_curve").select(*key, "iteration")
-    reached = time_to_level(rows)
+    reached = reached_levels(rows)
     before = (
-        reached.join(looks, on=key)
+        reached.join(looks, on=key, nulls_equal=True)
         .filter(pl.col("iteration") < pl.col("steps to it"))
         .group_by([*key, "bits/dim"])
         .agg(pl.col("iteration").max().alias("before"))
     )
-    return reached.join(before, on=[*key, "bits/dim"], how="left", maintain_order="left")
+    return reached.join(before, on=[*key, "bits/dim"], how="left", nulls_equal=True, maintain_order="left")
 
 
 def _sooner(ours: dict[str, Any], theirs: dict[str, Any]) -> Outcome:

@@ -11,7 +11,7 @@ import polars as pl
 
 from harness.methods.families import LIKELIHOOD_OF_DENSE, MATCHED
 from harness.paper import published
-from harness.report.claims.evidence import Evidence, Outcome, keys
+from harness.report.claims.evidence import Evidence, Outcome, keys, of_version
 from harness.report.tables.text import text_of
 from harness.results.statistics import Estimate, paired_difference
 
@@ -29,7 +29,7 @@ FITTED = 1.0
 """A network on data of a known density says something once its KL divergence is at most so many nats a dimension."""
 
 POINT_SETS = ["sine", "swirl", "checkerboard"]
-_NETWORK = ["dataset", "architecture", "base", "L", "B", "D", "dtype", "project"]
+_NETWORK = ["dataset", "architecture", "base", "L", "residual", "B", "D", "dtype", "project"]
 _KIND = [*_NETWORK, "method", "EMA", "MaP"]
 _RUN = ["experiment", "profile", "recipe", *_KIND]
 _SAME = [*_NETWORK, "EMA", "MaP"]
@@ -316,11 +316,15 @@ def _same(runs: pl.DataFrame, run: _Training) -> _Training | None:
 
 
 def _where(run: _Training) -> str:
-    return f"{run['dataset']}, {run['architecture']}, recipe {run['base']}, L = {run['L']}"
+    return f"{run['dataset']}, {run['architecture']}, recipe {run['base']}, {_depth(run)}{of_version(run)}"
 
 
 def _brief(run: _Training) -> str:
-    return f"{run['dataset']} {run['architecture']} {run['base']}"
+    return f"{run['dataset']} {run['architecture']} {run['base']}, {_depth(run)}"
+
+
+def _depth(run: _Training) -> str:
+    return f"L = {run['L']}" + (" residual" if run["residual"] else "")
 
 
 def _nats(run: _Training) -> str:

@@ -144,8 +144,18 @@ def ablation(rows: pl.DataFrame) -> pl.DataFrame:
 def time_to_level(rows: pl.DataFrame) -> pl.DataFrame:
     """Return steps and seconds of training until levels of validation bits/dim; a star marks seconds that mean little.
 
-    They are those at which the paper's figure 2(b) is read, and for tuned recipes a lower one of our own.
     Where nothing is published the columns of published values are empty.
+    """
+    return to_level(rows).select(
+        *(*_NETWORK, "seed", "bits/dim", "steps to it", "seconds to it", "seconds to it" + STAR),
+        *("published steps (10 %)", "published seconds (GPU)", "best bits/dim", "steps in all"),
+    )
+
+
+def to_level(rows: pl.DataFrame) -> pl.DataFrame:
+    """Return what `time_to_level` shows, and all of `STRUCTURE`, which tells trainings of one recipe's name apart.
+
+    The levels are those at which the paper's figure 2(b) is read, and for tuned recipes a lower one of our own.
     """
     published_levels = of_ebflow(published.time_to_level())
     levels = published_levels.select("dataset", "architecture", "level").unique()
@@ -175,18 +185,6 @@ def time_to_level(rows: pl.DataFrame) -> pl.DataFrame:
         .rename({"disturbed": "seconds to it" + STAR})
         .rename({"level": "bits/dim", "iteration": "steps to it", "seconds": "seconds to it"})
         .rename({"published_steps": "published steps (10 %)"})
-        .select(
-            *(
-                *_NETWORK,
-                "seed",
-                "bits/dim",
-                "steps to it",
-                "seconds to it",
-                "seconds to it" + STAR,
-                "published steps (10 %)",
-            ),
-            *("published seconds (GPU)", "best bits/dim", "steps in all"),
-        )
     )
 
 

@@ -347,6 +347,21 @@ def test_numbers_of_two_versions_are_not_compared(trained: Callable[..., list[Ro
     assert CLAIM["parity"].compare(mixed) == []
 
 
+def test_networks_of_another_depth_or_activation_are_not_compared(trained: Callable[..., list[Row]]) -> None:
+    rows = frame(
+        trained("gaussian", 1093.0)
+        + trained("ebflow-ml", 1000.0, L=2)
+        + trained("ebflow-ml", 900.0, L=8, cell="deep")
+        + trained("ebflow-dsm", 1001.0, L=2)
+    )
+    (found,) = CLAIM["parity"].compare(rows)
+    assert (found.outcome, found.short) == ("for", "mnist fc paper, L = 2: ebflow-dsm ends 1.0 nats above ebflow-ml")
+    residual = rows.with_columns(residual=pl.col("method") == "ebflow-dsm")
+    assert CLAIM["parity"].compare(residual) == []
+    (found,) = CLAIM["parity"].compare(rows.with_columns(residual=True, project=pl.lit("0.3.0")))
+    assert found.text.startswith("mnist, fc, recipe paper, L = 2 residual, version 0.3.0: ebflow-dsm 1,001.0 nats")
+
+
 def test_parity_of_what_was_cut_short(trained: Callable[..., list[Row]]) -> None:
     bar = trained("gaussian", 1093.0)
     # The loser may still improve, the winner needs not.
@@ -384,6 +399,14 @@ def test_the_time_to_a_level(trained: Callable[..., list[Row]], times: Callable[
     aml = falling("ebflow-aml", {1000: 1200.0, 2000: 1100.0})
     (found,) = compared("level", [*each, *ml, *dsm, *aml])
     assert (found.outcome, "ebflow-aml between 500 and 1,000 s" in found.text) == (Outcome.AGAINST, True)
+    # A deeper network is another one, and so is what another version trained.
+    deep = falling("ebflow-aml", {1000: 1200.0, 2000: 1100.0}, L=8, cell="deep")
+    assert outcomes("level", [*each, *ml, *dsm, *deep]) == ["for"]
+    old = frame([*each, *ml, *dsm, *aml]).with_columns(
+        project=pl.when(method="ebflow-aml").then(pl.lit("0.0.1")).otherwise(pl.lit("0.0.2"))
+    )
+    (found,) = CLAIM["level"].compare(old)
+    assert (found.outcome, found.text[:46]) == ("for", "mnist fc, recipe paper, version 0.0.2: a valid")
     never = falling("ebflow-dsm", {1000: 1200.0, 3000: 1150.0})
     assert outcomes("level", [*each, *ml, *never]) == ["against"]
     short = falling("ebflow-dsm", {1000: 1200.0, 3000: 1150.0}, **SHORT)

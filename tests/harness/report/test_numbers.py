@@ -78,7 +78,7 @@ def test_trainings_are_compared_over_their_seeds(make_row: Callable[..., Row]) -
     frame = derived(to_frame(rows))
     # Student's t at two degrees of freedom is 4.303; the standard errors are 2 / sqrt(3) and 0.1 / sqrt(3).
     assert render_page(page, frame) == "92.0 (87.0 to 97.0); 1.00 (0.75 to 1.25); -2"
-    with pytest.raises(InputError, match="7 values of nll match .*, where one of each seed must"):
+    with pytest.raises(InputError, match=r"7 values of nll match .*, where one of each seed must"):
         Numbers(frame).mean("nll")
     with pytest.raises(InputError, match="there is no column colour"):
         Numbers(frame).mean("nll", colour="red")
