@@ -121,13 +121,10 @@ class Numbers:
         """Return the mean test NLLs of iterated trainings over their seeds, with their epochs."""
         config = pl.col("config").str
         epochs = config.json_path_match("$.settings.config.epochs").cast(pl.Int64, strict=False)
-        changed = [
-            config.json_path_match(f"$.origin.overrides.{name}").is_not_null() for name in ("layers", "residual")
-        ]
         return (
             self.rows.filter("MaP", metric="nll", status="ok", dataset=dataset, architecture=architecture)
             .filter(pl.col("objective") != "closed-form")
-            .with_columns(epochs=epochs, other_network=pl.any_horizontal(changed))
+            .with_columns(epochs=epochs)
             .group_by(
                 *("experiment", "method", "linear", "base", "smooth_noise", "EMA", "recipe", "epochs", "other_network"),
                 maintain_order=True,

@@ -15,6 +15,7 @@ DERIVED: dict[str, type[pl.DataType]] = {
     "MaP": pl.Boolean,
     "smooth_noise": pl.Float64,
     "residual": pl.Boolean,
+    "other_network": pl.Boolean,
     "compiled": pl.Boolean,
     "launch": pl.String,
     "torch": pl.String,
@@ -35,12 +36,13 @@ def derived(frame: pl.DataFrame) -> pl.DataFrame:
 
     The columns are: ``kind`` (likelihood, runtime, imputation, normalizer or asv), ``EMA`` (whether averaged weights
     were scored), ``MaP`` (whether matching came after preprocessing), ``smooth_noise`` (the scale of smooth
-    dequantisation noise), ``residual`` (whether the activation was in its residual form), ``compiled`` (whether a step
-    was compiled or replayed), ``launch`` (which of the two: compiled, CUDA graphs, or null), ``torch`` (its version),
-    ``base`` (the recipe's name without what was changed), ``shortened`` (whether a training had less than the length of
-    its recipe), ``training`` (what determined it but the seed, as JSON), ``command`` (what measures the cell again),
-    ``project`` (the version of this project, which changes with the numbers that it makes), and ``family`` (one of the
-    names in `harness.methods.families`). EMA, MaP, shortened and training are null where nothing was trained.
+    dequantisation noise), ``residual`` (whether the activation was in its residual form), ``other_network`` (whether
+    the recipe's depth or activation was changed), ``compiled`` (whether a step was compiled or replayed), ``launch``
+    (which of the two: compiled, CUDA graphs, or null), ``torch`` (its version), ``base`` (the recipe's name without
+    what was changed), ``shortened`` (whether a training had less than the length of its recipe), ``training`` (what
+    determined it but the seed, as JSON), ``command`` (what measures the cell again), ``project`` (the version of this
+    project, which changes with the numbers that it makes), and ``family`` (one of the names in
+    `harness.methods.families`). EMA, MaP, shortened and training are null where nothing was trained.
     """
     cells = frame.select(_MADE_OF).unique(maintain_order=True)
     facts = pl.DataFrame([_facts(row) for row in cells.iter_rows(named=True)], schema=DERIVED)
@@ -64,6 +66,7 @@ def _facts(row: dict[str, Any]) -> dict[str, Any]:
         "MaP": settings.get("preprocess", True) if trained else None,
         "smooth_noise": settings.get("smooth_noise"),
         "residual": _part(settings, "problem").get("residual"),
+        "other_network": not {"layers", "residual"}.isdisjoint(_part(origin, "overrides")),
         "compiled": launch is not None,
         "launch": launch,
         "torch": versions.get("torch"),

@@ -240,7 +240,9 @@ def _beside_likelihood(runs: pl.DataFrame) -> Iterator[tuple[_Training, _Trainin
     best = runs.filter(linear="dense").sort("value", "method")
     rivals = best.filter(pl.col("family").is_in(LIKELIHOOD_OF_DENSE)).unique(_SAME, keep="first", maintain_order=True)
     own = best.filter(family=MATCHED).unique([*_SAME, "objective"], keep="first", maintain_order=True)
-    return _pairs(own.sort("steps", *_SAME, "method", descending=True, nulls_last=True), rivals, _SAME)
+    order = ["steps", *_SAME, "method"]  # the longest first, and a plain activation before a residual one
+    own = own.sort(order, descending=[name != "residual" for name in order], nulls_last=True)
+    return _pairs(own, rivals, _SAME)
 
 
 def _crossed(runs: pl.DataFrame, switch: str) -> Iterator[tuple[_Training, _Training]]:

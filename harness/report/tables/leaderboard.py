@@ -29,7 +29,8 @@ NOTES = (
     "or over test samples if they get none.",
     "A dataset has trainings of one version of this project, the one in which most methods were trained, with uniform "
     "noise on grey levels, and of the full length of their recipe. Trainings of the quick profile stand only on a "
-    "dataset that has no full one, and the column length says so. A training that an option shortened is left out.",
+    "dataset that has no full one, and the column length says so. A training that an option shortened is left out, and "
+    "so are experiments that change the recipe's depth or activation, which they do for few methods.",
     "A rank is a method's place by test NLL among the methods with a number on the dataset. NLLs that are equal to "
     "0.001 nats share the mean of their places. The mean rank is over the datasets that have two ranked methods or "
     "more; what a method was not trained on does not count. Methods with fewer than half of the datasets stand below "
@@ -124,7 +125,10 @@ def entries(rows: pl.DataFrame) -> pl.DataFrame:
 
 def _compared(rows: pl.DataFrame) -> pl.DataFrame:
     """Keep the trainings that may stand beside each other on a dataset, each once, with the column length."""
-    own = rows.with_columns(disturbed=is_disturbed()).filter(pl.col("smooth_noise").is_null(), kind="likelihood")
+    varied = pl.col("other_network") & (pl.col("experiment") != "train")
+    own = rows.with_columns(disturbed=is_disturbed()).filter(
+        pl.col("smooth_noise").is_null(), ~varied, kind="likelihood"
+    )
     scored = (pl.col("metric") == "nll") & (pl.col("status") == "ok")
     full = ~pl.col("shortened").fill_null(False)
     has_full = (full & scored & (pl.col("objective") != "closed-form")).any().over("dataset")

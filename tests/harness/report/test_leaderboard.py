@@ -43,12 +43,14 @@ def training(make_row: Callable[..., Row]) -> Training:
         project: str = "0.2.0",
         shortened: bool = False,
         smooth_noise: float | None = None,
+        layers: int | None = None,
         memory: float | None = None,
         **changes: Any,
     ) -> list[Row]:
         seed, recipe = changes.get("seed", 0), changes.get("recipe", "tuned")
         identity = {"method": method, "dataset": dataset, "recipe": recipe, "project": project}
-        origin = {"recipe": "tuned", "shortened": shortened}
+        overrides = {} if layers is None else {"layers": layers}
+        origin = {"recipe": "tuned", "shortened": shortened, "overrides": overrides}
         config = json.loads(stored_config("likelihood", origin=origin, **identity))
         config["settings"]["smooth_noise"] = smooth_noise
         columns: dict[str, Any] = {
@@ -216,6 +218,15 @@ def test_versions_lengths_and_noises_are_not_mixed(training: Training) -> None:
         ("one", "b-ml", "tuned", "full"),
         ("quick one", "a-ml", "tuned", "quick"),
     ]
+
+
+def test_an_experiment_on_depth_is_left_out_and_a_deeper_network_of_ones_own_is_not(training: Training) -> None:
+    rows = frame(
+        training("a-ml", "one", 1.0),
+        training("a-ml", "one", 0.5, layers=8, recipe="deep", experiment="depth-one"),
+        training("b-ml", "one", 0.7, layers=8),
+    )
+    assert leaderboard.entries(rows).select("method", "nll").rows() == [("b-ml", 0.7), ("a-ml", 1.0)]
 
 
 def test_profiles_count_the_datasets_of_a_method(training: Training) -> None:

@@ -45,7 +45,7 @@ def test_a_page_follows_its_rows(reference: pl.DataFrame) -> None:
     """Whatever NLL is altered, the page that quotes it is another one."""
     template = (RESULTS / "README.md.j2").read_text()
     altered = reference.with_columns(
-        value=pl.when(experiment="tuned-mnist-fc", metric="nll", method="ebflow-ml").then(970.0).otherwise("value")
+        value=pl.when(experiment="tuned-mnist-fc", metric="nll", method="ebflow-aml").then(970.0).otherwise("value")
     )
     page = render_page(template, altered)
     assert "970.0" in page
