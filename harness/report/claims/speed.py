@@ -15,8 +15,7 @@ from harness.paper import published
 from harness.paper.recipes import PUBLISHED_LAYERS
 from harness.report.claims.evidence import Evidence, Outcome, keys, of_version
 from harness.report.tables.text import text_of
-from harness.report.tables.trainings import STRUCTURE
-from harness.report.tables.trainings import to_level as reached_levels
+from harness.report.tables.trainings import STRUCTURE, reached_levels
 from harness.results.statistics import LEVEL, holm, log_slope, paired_ratio
 
 LARGE = 784

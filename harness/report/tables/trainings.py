@@ -146,13 +146,13 @@ def time_to_level(rows: pl.DataFrame) -> pl.DataFrame:
 
     Where nothing is published the columns of published values are empty.
     """
-    return to_level(rows).select(
+    return reached_levels(rows).select(
         *(*_NETWORK, "seed", "bits/dim", "steps to it", "seconds to it", "seconds to it" + STAR),
         *("published steps (10 %)", "published seconds (GPU)", "best bits/dim", "steps in all"),
     )
 
 
-def to_level(rows: pl.DataFrame) -> pl.DataFrame:
+def reached_levels(rows: pl.DataFrame) -> pl.DataFrame:
     """Return what `time_to_level` shows, and all of `STRUCTURE`, which tells trainings of one recipe's name apart.
 
     The levels are those at which the paper's figure 2(b) is read, and for tuned recipes a lower one of our own.
