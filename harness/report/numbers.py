@@ -51,11 +51,7 @@ class Numbers:
         return paired_difference([ours[seed] for seed in common], [theirs[seed] for seed in common]).estimate
 
     def _by_seed(self, metric: str, columns: dict[str, Any]) -> dict[int, float]:
-        rows = self.rows.filter(status="ok", metric=metric)
-        missing = sorted(columns.keys() - set(rows.columns))
-        if missing:
-            raise InputError(f"there is no column {', '.join(missing)}")
-        values = rows.filter(**columns).select("seed", "value").unique()
+        values = _where(self.rows.filter(status="ok", metric=metric), columns).select("seed", "value").unique()
         if values.is_empty() or values["seed"].is_duplicated().any():
             raise InputError(f"{len(values)} values of {metric} match {columns}, where one of each seed must")
         return dict(values.sort("seed").rows())
@@ -225,11 +221,19 @@ def _interval(estimate: Estimate, places: int = 1) -> str:
     return f"{value} ({_fixed(estimate.low, places)} to {_fixed(estimate.high, places)})"
 
 
-def _only(frame: pl.DataFrame, column: str, wanted: dict[str, Any]) -> Any:
-    missing = sorted({column, *wanted} - set(frame.columns))
+def _where(frame: pl.DataFrame, wanted: dict[str, Any]) -> pl.DataFrame:
+    """Return the rows whose columns are as wanted; raise if there is no such column."""
+    missing = sorted(wanted.keys() - set(frame.columns))
     if missing:
         raise InputError(f"there is no column {', '.join(missing)}")
-    values = frame.filter(**wanted)[column].unique() if wanted else frame[column]
+    return frame.filter(**wanted) if wanted else frame
+
+
+def _only(frame: pl.DataFrame, column: str, wanted: dict[str, Any]) -> Any:
+    if column not in frame.columns:
+        raise InputError(f"there is no column {column}")
+    values = _where(frame, wanted)[column]
+    values = values.unique() if wanted else values
     if len(values) != 1 or values[0] is None:
         raise InputError(f"{len(values)} values of {column} match {wanted}, where one must: {values.to_list()[:5]}")
     return values[0]
