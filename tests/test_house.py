@@ -68,4 +68,4 @@ def test_the_reference_results_are_few_files() -> None:
     ]
     kept = [path for path in files if "reference" in path.parts and path.exists()]
     assert 50 < len(kept) <= 260
-    assert sum(path.stat().st_size for path in kept) <= 16 * 2**20
+    assert sum(path.stat().st_size for path in kept) <= 12 * 2**20

@@ -75,7 +75,11 @@ def restored(random_states: bool = False, interpreter: bool = False) -> Iterator
 
 def _settings(random_states: bool, interpreter: bool) -> list[_Setting]:
     """Return the settings of the libraries that are imported already."""
-    settings = [_Setting("the working folder", Path.cwd, os.chdir), *_garbage_collection()]
+    settings = [
+        _Setting("the working folder", Path.cwd, os.chdir),
+        _Setting("garbage collection", gc.isenabled, lambda on: gc.enable() if on else gc.disable()),
+        _Setting("the thresholds of garbage collection", gc.get_threshold, lambda values: gc.set_threshold(*values)),
+    ]
     if "numpy" in sys.modules:
         import numpy as np
 
@@ -83,13 +87,6 @@ def _settings(random_states: bool, interpreter: bool) -> list[_Setting]:
     if "torch" in sys.modules:
         settings += _torch_settings()
     return settings + (_interpreter() if interpreter else []) + (_random_states() if random_states else [])
-
-
-def _garbage_collection() -> list[_Setting]:
-    return [
-        _Setting("garbage collection", gc.isenabled, lambda on: gc.enable() if on else gc.disable()),
-        _Setting("the thresholds of garbage collection", gc.get_threshold, lambda values: gc.set_threshold(*values)),
-    ]
 
 
 def _interpreter() -> list[_Setting]:

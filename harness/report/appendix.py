@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -11,12 +12,17 @@ from markupsafe import Markup
 _SHOWN = 8  # links of a list of cells; the rest is only counted
 
 
+_SERIES = pl.col("iteration").is_not_null() & (pl.col("status") == "ok") & pl.col("n").eq_missing(1)
+"""Rows that differ in their step and value alone, such as those of a curve, which are shown as a table."""
+
+
 def cells(rows: pl.DataFrame) -> Iterator[dict[str, str]]:
     """Yield the cells of rows with the columns of `harness.results.derived`, in order of experiment and key.
 
     A cell has a key (the name of its file below ``cells/EXPERIMENT/``), a summary (experiment, profile, and what was
     measured), the command that measures it again (empty if none is known), a line on where it was made (commit,
-    machine, version of torch and time), and as a text every row in full precision, the configuration and all versions.
+    machine, version of torch and time), and as a text every row in full precision (curves as CSV, a line a step), the
+    configuration and all versions.
     """
     names = ["experiment", "cell"]
     for (experiment, key), group in rows.sort(names, maintain_order=True).group_by(names, maintain_order=True):
@@ -30,14 +36,19 @@ def cells(rows: pl.DataFrame) -> Iterator[dict[str, str]]:
         settings = ("recipe", "seed", "shape", "B", "parameters", "dtype", "device")
         lines = [
             ", ".join(f"{name} = {first[name]}" for name in settings if first[name] is not None),
-            *map(_line, group.iter_rows(named=True)),
+            *map(_line, group.filter(~_SERIES).iter_rows(named=True)),
+            *_tables(group.filter(_SERIES)),
+            first["config"],
         ]
+        if first["versions"] not in first["config"]:
+            lines.append(first["versions"])
         yield {
             "key": str(key),
             "summary": f"{experiment} ({first['profile']}): {what}",
             "command": first["command"] or "",
             "made": ", ".join(made),
-            "text": "\n".join([*lines, first["config"], first["versions"]]),
+            # Quotes mean nothing between tags, and there are many.
+            "text": Markup(html.escape("\n".join(lines), quote=False)),
         }
 
 
@@ -52,6 +63,14 @@ def links(keys: Sequence[str]) -> Markup:
     if len(keys) == 1:
         return listed
     return Markup("<details><summary>{} cells</summary>{}</details>").format(len(keys), listed)
+
+
+def _tables(series: pl.DataFrame) -> Iterator[str]:
+    """Yield rows as CSV with one column a metric: those of a time of training, and those of a draw or repetition."""
+    name = pl.format("{} {} ({})", "method", "metric", "unit")
+    for _, own in series.with_columns(name=name).group_by(pl.col("seconds").is_null(), maintain_order=True):
+        wide = own.pivot("name", index=["iteration", "seconds"], values="value", maintain_order=True)
+        yield wide.drop([column for column in ("seconds",) if wide[column].is_null().all()]).write_csv()
 
 
 def _line(row: dict[str, Any]) -> str:

@@ -18,7 +18,6 @@ import numpy as np
 import polars as pl
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
-from matplotlib.image import imsave
 
 from harness.errors import InputError
 from harness.paper.experiments import EXPERIMENTS, titled
@@ -26,7 +25,7 @@ from harness.report import publish
 from harness.report.appendix import cells, links
 from harness.report.claims import CLAIMS, QUESTIONS, VERDICT_RULE, Claim, Outcome, Verdict, telling
 from harness.report.figures import drawings
-from harness.report.figures.chart import Chart, Drawing, Pictures, not_made
+from harness.report.figures.chart import Chart, Drawing, Pictures, as_png, not_made
 from harness.report.figures.profiles import profile_figures
 from harness.report.series import series_table
 from harness.report.tables import leaderboard
@@ -199,7 +198,7 @@ def _panels(pictures: Pictures) -> list[tuple[str, str, Markup]]:
     for panel in pictures.panels:
         markup = Markup("")
         if panel.pixels is not None:
-            markup = Markup('<img src="data:image/png;base64,{}" alt="{}">').format(_png(panel.pixels), panel.title)
+            markup = Markup('<img src="{}" alt="{}">').format(as_png(panel.pixels), panel.title)
         elif panel.needles is not None:
             corners = np.rint(panel.needles * [_NEEDLES, -_NEEDLES] + [0, _NEEDLES]).astype(int)
             first, *steps = corners[:, 0], corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 1]
@@ -209,12 +208,6 @@ def _panels(pictures: Pictures) -> list[tuple[str, str, Markup]]:
             markup = Markup(template).format(_NEEDLES, panel.title, path)
         found.append((panel.title, panel.note, markup))
     return found
-
-
-def _png(pixels: np.ndarray) -> str:
-    file = io.BytesIO()
-    imsave(file, pixels, format="png")
-    return base64.b64encode(file.getvalue()).decode()
 
 
 def _ordered(experiments: pl.Series) -> list[str]:

@@ -33,8 +33,6 @@ _ROW_COLUMNS += ["dtype", "device", "threads", "seed", "cpu", "gpu", "torch", "c
 _MADE = {"tables": (".md", ".tex"), "figures": (".svg", ".png")}
 """Suffixes of the files that this version or an older one wrote, by their folder."""
 _INDEX = "rendered.json"
-
-
 _OPTIONAL = ("low", "high", "published NLL", "published +-")
 """Columns that a table does without where all of their cells are empty."""
 
@@ -88,7 +86,9 @@ def pages(rows: pl.DataFrame, across: Collection[str] = ()) -> Iterator[Page]:
     """
     rows = compare_across(rows, across)
     for (experiment, profile), group in rows.group_by(["experiment", "profile"], maintain_order=True):
-        limits, differs = _limits(group), statement(str(experiment), str(profile))
+        limited = group.filter(pl.col("limits").is_not_null()).select("method", "limits").unique()
+        limits = [f"{method} declares: {text}." for method, text in limited.sort(limited.columns).rows()]
+        differs = statement(str(experiment), str(profile))
         for table in TABLES:
             try:
                 frame, caveats = table.build(group), table.caveats(group)
@@ -119,11 +119,6 @@ def _sources(table: pl.DataFrame, rows: pl.DataFrame) -> list[tuple[str, ...]]:
     keys = with_setting(rows).group_by(shared, maintain_order=True).agg(pl.col("cell").unique(maintain_order=True))
     joined = table.select(shared).join(keys, on=shared, how="left", nulls_equal=True, maintain_order="left")
     return [tuple(cells or ()) for cells in joined["cell"].to_list()]
-
-
-def _limits(rows: pl.DataFrame) -> list[str]:
-    limited = rows.filter(pl.col("limits").is_not_null()).select("method", "limits").unique().sort("method", "limits")
-    return [f"{method} declares: {limits}." for method, limits in limited.rows()]
 
 
 def _caveats(frame: pl.DataFrame) -> list[str]:

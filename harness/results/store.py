@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import tempfile
 import warnings
@@ -280,7 +281,7 @@ class Store:
         except FileNotFoundError:
             # The cell has no arrays, or it was packed a moment ago.
             return self._arrays(experiment, cell) if single and not rows.exists() else {}
-        except (OSError, ValueError, SafetensorError) as error:
+        except (OSError, ValueError, LookupError, SafetensorError) as error:
             self._note(f"{path}: no readable arrays ({error}); a new run with --fresh makes them again")
             return None
 
@@ -430,16 +431,30 @@ def _lock(folder: Path, kind: int) -> Iterator[None]:
 
 
 def _dump_arrays(arrays: Mapping[str, np.ndarray]) -> bytes:
+    """Return a file in which equal arrays, such as the test images that many cells show, are written once."""
     import safetensors.numpy
 
-    return seal(safetensors.numpy.save(dict(arrays), {KEY: BLANK})) if arrays else b""
+    written: dict[tuple[str, tuple[int, ...], bytes], str] = {}
+    names = {
+        name: written.setdefault((own.dtype.str, own.shape, own.tobytes()), name)
+        for name, own in sorted(arrays.items())
+    }
+    kept = {name: arrays[name] for name in written.values()}
+    equal = {name: other for name, other in names.items() if name != other}
+    # A second entry of metadata would have no fixed place in the file, so the names follow the seal.
+    metadata = {KEY: BLANK + (json.dumps(equal) if equal else "")}
+    return seal(safetensors.numpy.save(kept, metadata)) if arrays else b""
 
 
 def _load_arrays(content: bytes) -> dict[str, np.ndarray]:
     import safetensors.numpy
 
     check_seal(content)
-    return safetensors.numpy.load(content)
+    arrays = safetensors.numpy.load(content)
+    # The format begins with the length of its header, and then the header, as JSON.
+    header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+    equal = json.loads(header["__metadata__"][KEY][len(BLANK) :] or "{}")
+    return arrays | {name: arrays[other] for name, other in equal.items()}
 
 
 def _finished(rows: pl.DataFrame) -> bool:

@@ -131,7 +131,7 @@ def test_a_number_leads_to_its_rows(likelihoods: tuple[Chrome, str]) -> None:
 
 
 def test_the_page_is_short_before_it_is_unfolded(opened: Opened, page: Path) -> None:
-    assert page.stat().st_size < 9_000_000
+    assert page.stat().st_size < 6_000_000
     for width, height, screens in ((1400, 1000, 12), (390, 844, 25)):
         driver = opened(page, width=width, height=height)
         WebDriverWait(driver, 10).until(lambda driver: driver.find_elements(By.CSS_SELECTOR, f"{CHART} svg"))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -9,6 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import polars as pl
+from PIL import Image
 
 from harness.errors import one_line
 from harness.methods.families import EXACT, FREE, OTHER, REGRESSED, RESTRICTED
@@ -162,6 +165,14 @@ class Picture:
     note: str
     pixels: np.ndarray | None = None
     needles: np.ndarray | None = None
+
+
+def as_png(pixels: np.ndarray) -> str:
+    """Write pixels of shape (H, W, 3), uint8, as a link that holds a PNG: one channel if all of them are grey."""
+    file = io.BytesIO()
+    grey = (pixels == pixels[..., :1]).all()
+    Image.fromarray(pixels[..., 0] if grey else pixels).save(file, format="png", optimize=True)
+    return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"
 
 
 @dataclass(frozen=True)

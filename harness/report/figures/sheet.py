@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import math
 import re
@@ -20,8 +21,9 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.patches import PathPatch
 from matplotlib.path import Path
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+from PIL import Image
 
-from harness.report.figures.chart import Axis, Chart, Curve, Drawing, Picture, Pictures, not_made
+from harness.report.figures.chart import Axis, Chart, Curve, Drawing, Picture, Pictures, as_png, not_made
 from harness.report.figures.style import COLOURS, DASHES, FULL_WIDTH, INK, WIDTH, styled, text_colour
 
 _FOOTER = 0.3  # inches
@@ -67,6 +69,10 @@ def _svg(drawing: Drawing) -> str:
         texts = sheet.said.get(group.attrib.pop("id", ""), [])
         for marker, text in zip(group.iter(f"{{{_SVG}}}use"), texts, strict=False):
             ET.SubElement(marker, f"{{{_SVG}}}title").text = text
+    for image in root.iter(f"{{{_SVG}}}image"):
+        link = f"{{{_XLINK}}}href"
+        four_channels = base64.b64decode(image.attrib[link].partition(",")[2])
+        image.set(link, as_png(np.asarray(Image.open(io.BytesIO(four_channels)).convert("RGB"))))
     for element in root.iter():
         for name in {"d", "x", "y"}.intersection(element.keys()):
             element.set(name, _LONG.sub(r"\1", element.attrib[name]))

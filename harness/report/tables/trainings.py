@@ -91,7 +91,7 @@ def differences(rows: pl.DataFrame) -> pl.DataFrame:
                 continue
             comparison, over = compared[first, second]
             verdict = "not told apart" if p >= 1 - LEVEL else "lower" if comparison.estimate.value < 0 else "higher"
-            reference = f"{trainings[0].named['method']}, {trainings[0].named['recipe']}"
+            reference = "{method}, {recipe}, L = {L}".format(**trainings[0].named)
             names = [*(trainings[second].named[name] for name in shown), reference]
             lines.append((*names, *dataclasses.astuple(comparison.estimate), over, verdict))
     schema: dict[str, pl.DataType] = {name: rows.schema[name] for name in shown} | {"reference": pl.String()}
@@ -182,9 +182,8 @@ def reached_levels(rows: pl.DataFrame) -> pl.DataFrame:
         .join(published_levels, on=["dataset", "architecture", "method", "level"], how="left")
         .sort("dataset", "architecture", "recipe", "method", "seed", "level", maintain_order=True)
         .with_columns((3600 * pl.col("published_hours")).alias("published seconds (GPU)"))
-        .rename({"disturbed": "seconds to it" + STAR})
+        .rename({"disturbed": "seconds to it" + STAR, "published_steps": "published steps (10 %)"})
         .rename({"level": "bits/dim", "iteration": "steps to it", "seconds": "seconds to it"})
-        .rename({"published_steps": "published steps (10 %)"})
     )
 
 
@@ -246,15 +245,9 @@ def refreshes(rows: pl.DataFrame) -> pl.DataFrame:
         .sort(*_NETWORK)
         .rename({"value": "steps a refresh"})
         .select(
-            *_NETWORK,
-            "L",
-            "B",
-            "steps a refresh",
+            *(*_NETWORK, "L", "B", "steps a refresh"),
             cs.contains("error", "cosine"),
-            "NLL nats",
-            "training s",
-            "training s" + STAR,
-            "seeds",
+            *("NLL nats", "training s", "training s" + STAR, "seeds"),
         )
     )
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import json
 import xml.etree.ElementTree as ET
 from collections.abc import Callable, Sequence
@@ -13,11 +15,12 @@ import numpy as np
 import polars as pl
 import pytest
 from matplotlib.text import Text
+from PIL import Image
 from stored import stored_config
 
 from harness.methods.families import family
 from harness.report.figures import drawings
-from harness.report.figures.chart import Chart, Drawing, Pictures
+from harness.report.figures.chart import Chart, Drawing, Pictures, as_png
 from harness.report.figures.sheet import sheet_of, to_svg
 from harness.report.figures.style import COLOURS, colour
 from harness.results import Row, Store, to_frame
@@ -339,3 +342,12 @@ def test_no_rows_are_no_figures(tmp_path: Path, make_row: MakeRow) -> None:
     failed = make_row(value=None, ci_low=None, ci_high=None, status="failed", reason="so")
     assert drawn([failed], tmp_path) == {}
     assert isinstance(frame([failed]), pl.DataFrame)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_pixels_are_kept_as_they_are(channels: int) -> None:
+    grey_or_not = np.random.default_rng(0).integers(0, 256, (5, 7, channels), np.uint8)
+    pixels = np.broadcast_to(grey_or_not, (5, 7, 3))
+    with Image.open(io.BytesIO(base64.b64decode(as_png(pixels).removeprefix("data:image/png;base64,")))) as image:
+        assert image.mode == {1: "L", 3: "RGB"}[channels]
+        assert (np.asarray(image.convert("RGB")) == pixels).all()

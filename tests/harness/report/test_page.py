@@ -18,6 +18,7 @@ import polars as pl
 import pytest
 from stored import stored_config
 
+from harness.report.appendix import cells
 from harness.report.claims import CLAIMS, QUESTIONS
 from harness.report.page import build, write
 from harness.report.series import series_table
@@ -205,6 +206,33 @@ def test_full_precision_is_in_the_appendix(make_row: Callable[..., Row], tmp_pat
     shown = page([make_row(value=0.12345678901234567, commit=None)], tmp_path)
     assert f"ebflow-ml seconds_per_iteration = {0.12345678901234567!r} s [0.4, 0.6] n = 15" in shown.text
     assert "commit unknown, a cpu, 2 cores, threads = 2" in shown.text
+
+
+def test_curves_are_tables_in_the_appendix(make_row: Callable[..., Row]) -> None:
+    followed = [
+        ("validation_curve", 100, 1.5, 0.12345678901234567),
+        ("gradient_norm", 100, 1.5, 2.0),
+        ("validation_curve", 200, 3.25, -1e-300),
+        ("nll_of_draw", 0, None, 7.0),
+        ("nll_of_draw", 1, None, 8.0),
+    ]
+    rows = [
+        make_row(metric=metric, unit="nats", iteration=step, seconds=seconds, value=value, n=1)
+        for metric, step, seconds, value in followed
+    ]
+    rows.append(make_row(metric="nll", unit="nats", value=7.5, n=2))
+    rows.append(make_row(metric="validation_curve", iteration=300, value=None, status="diverged", reason="why", n=1))
+    (cell,) = cells(frame(rows))
+    text = html.unescape(cell["text"])
+    assert "ebflow-ml nll = 7.5 nats [0.4, 0.6] n = 2\n" in text
+    assert "ebflow-ml validation_curve at step 300 diverged why\n" in text
+    of_steps, of_draws = (
+        "iteration,seconds,ebflow-ml validation_curve (nats),ebflow-ml gradient_norm (nats)\n"
+        f"100,1.5,{0.12345678901234567!r},2.0\n200,3.25,-1e-300,\n",
+        "iteration,ebflow-ml nll_of_draw (nats)\n0,7.0\n1,8.0\n",
+    )
+    assert of_steps in text
+    assert of_draws in text
 
 
 def test_what_is_missing(make_row: Callable[..., Row], tmp_path: Path) -> None:

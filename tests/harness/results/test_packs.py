@@ -93,6 +93,28 @@ def test_a_pack_is_two_files_and_holds_the_same(tmp_path: Path, cell_of: Callabl
     assert files(packed.folder) == before
 
 
+def test_a_pack_writes_equal_arrays_once(tmp_path: Path, cell_of: Callable[..., list[Row]]) -> None:
+    store, real = Store(tmp_path), np.arange(1000, dtype=np.uint8)
+    for number in range(4):
+        # The same bytes in another shape or of another type are another array.
+        own = {"real": real, "shaped": real.reshape(4, 250), "signed": real.view(np.int8), "own": real + number}
+        store.write(cell_of(number), own)
+    before = content(store)
+    assert store.pack() == 4
+    assert content(store) == before
+    path = store.pack_path("runtime").with_suffix(".safetensors")
+    assert 6_000 < path.stat().st_size < 8_000  # three arrays that all cells have, and three more of one cell each
+    # The cell under whose name they are written may go: the others keep them.
+    first = min(cell for _, cell in before)
+    number = next(number for number in range(4) if cell_of(number)[0].cell == first)
+    store.write(cell_of(number, 2.0))
+    assert store.pack() == 1
+    assert {key: own for key, own in content(store).items() if key[1] != first} == {
+        key: own for key, own in before.items() if key[1] != first
+    }
+    assert store.arrays("runtime", first) == {}
+
+
 def test_a_single_file_counts_before_the_packed_cell(packed: Store, cell_of: Callable[..., list[Row]]) -> None:
     packed.write(cell_of(0, 2.0))
     packed.write(cell_of(1, 3.0), arrays_of(0))
