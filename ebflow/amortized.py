@@ -163,6 +163,7 @@ class AmortizedML(Objective):
         if all(parameter.grad is not None for parameter in parameters):
             followed = torch.cat([parameter.grad.flatten() for parameter in parameters if parameter.grad is not None])
             change = torch.cat([(now - then).flatten() for then, now in zip(kept, exact, strict=True)])
+            followed, change = followed.double(), change.double()  # a sum of 19 million squares loses digits in float32
             told["gradient_cosine"] = float(torch.cosine_similarity(followed, followed + change, dim=0))
         return told
 

@@ -7,7 +7,7 @@ first noise. The module does not import torch before a generator is asked for.
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, Literal
 
 from harness.errors import InputError
 from harness.methods.plain import whole
@@ -28,7 +28,6 @@ Purpose = Literal[
     "timing",
     "log Z",
 ]
-PURPOSES: tuple[str, ...] = get_args(Purpose)
 """What random numbers are drawn for.
 
 ``start`` is for a model's first weights, ``training`` for the order of the samples and all noise of a training,

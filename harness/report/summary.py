@@ -61,16 +61,13 @@ def _without_number(asked: pl.DataFrame, room: int, folder: Path) -> list[str]:
     lines: list[str] = []
     for why, status, cells, methods in counted.sort("cells", descending=True, maintain_order=True).rows():
         how = why if status == "unavailable" else f"{why}; {more} {status}"
-        lines += _wrapped(f"{cells:,} {'cell' if cells == 1 else 'cells'} ({_some(methods)}): {how}")
+        named = ", ".join(methods) if len(methods) <= _NAMED else f"{len(methods)} methods"
+        lines += _wrapped(f"{cells:,} {'cell' if cells == 1 else 'cells'} ({named}): {how}")
     if not lines:
         return []
     if len(lines) >= room:
         lines = [*lines[: max(room - 2, 0)], *_wrapped(f"...; {more} unavailable,failed,diverged")]
     return ["without a number:", *lines]
-
-
-def _some(methods: Sequence[str]) -> str:
-    return ", ".join(methods) if len(methods) <= _NAMED else f"{len(methods)} methods"
 
 
 def _places(files: Sequence[Path], page: Path, experiments: Sequence[str]) -> list[str]:

@@ -111,7 +111,7 @@ def points(rows: pl.DataFrame) -> pl.DataFrame:
         .with_columns(half_width().alias("KL nats +-"))
         .rename({"value": "KL nats"})
         .select(
-            *(*_NETWORK, "L", "B", "NLL nats", "NLL nats +-", "KL nats", "KL nats +-", "Fisher", "Fisher +-"),
+            *(*_NETWORK, "L", "B", "dtype", "NLL nats", "NLL nats +-", "KL nats", "KL nats +-", "Fisher", "Fisher +-"),
             *("skipped steps", "seeds", "status"),
         )
     )
@@ -147,7 +147,7 @@ def time_to_level(rows: pl.DataFrame) -> pl.DataFrame:
     Where nothing is published the columns of published values are empty.
     """
     return reached_levels(rows).select(
-        *(*_NETWORK, "seed", "bits/dim", "steps to it", "seconds to it", "seconds to it" + STAR),
+        *(*_NETWORK, "EMA", "L", "seed", "bits/dim", "steps to it", "seconds to it", "seconds to it" + STAR),
         *("published steps (10 %)", "published seconds (GPU)", "best bits/dim", "steps in all"),
     )
 
@@ -212,7 +212,7 @@ def curves(rows: pl.DataFrame) -> pl.DataFrame:
         )
         .filter(pl.col("from step") < pl.col("last step"))
         .sort(*_NETWORK, "MaP", "EMA", "seed", maintain_order=True)
-        .select("method", "recipe", "dataset", "architecture", pl.exclude(*_NETWORK, *STRUCTURE[4:11], "training"))
+        .select(*_NETWORK, pl.exclude(*_NETWORK, "shape", "D", *STRUCTURE[7:11], "training"))
     )
     return table if table["last loss"].count() else table.drop("loss there", "last loss")
 
@@ -224,18 +224,13 @@ def refreshes(rows: pl.DataFrame) -> pl.DataFrame:
     have been with the exact gradient of log Z. Both are looked at after the last step before each validation.
     """
     rows = rows.filter(kind="likelihood")
-    error, cosine = (
-        rows.filter(metric=metric).group_by(STRUCTURE).agg(*columns)
-        for metric, columns in {
-            "log_z_gradient_error": (
-                pl.col("value").median().alias("error, median"),
-                pl.col("value").max().alias("error, largest"),
-            ),
-            "gradient_cosine": (
-                pl.col("value").median().alias("cosine, median"),
-                pl.col("value").min().alias("cosine, smallest"),
-            ),
-        }.items()
+    value = pl.col("value")
+    errors, cosines = (rows.filter(metric=name) for name in ("log_z_gradient_error", "gradient_cosine"))
+    error = errors.group_by(STRUCTURE).agg(
+        *(value.median().alias("error, median"), value.max().alias("error, largest"))
+    )
+    cosine = cosines.group_by(STRUCTURE).agg(
+        value.median().alias("cosine, median"), value.min().alias("cosine, smallest")
     )
     return (
         with_metrics(over_seeds(rows, "steps_per_refresh"), rows, {"nll": "NLL nats"})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import re
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import torch
@@ -13,10 +14,12 @@ from harness import datasets
 from harness.methods import Problem
 from harness.methods.density import build
 from harness.methods.registry import registry
-from harness.methods.seeds import PURPOSES, generator, stream
+from harness.methods.seeds import Purpose, generator, stream
 from harness.paper.plans import Context, configured_cell
 from harness.timing.interleaved import trainer_on_noise
 from harness.training.configuration import TrainingConfig
+
+PURPOSES = get_args(Purpose)
 
 HARNESS = Path(__file__).parents[3] / "harness"
 

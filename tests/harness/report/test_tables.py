@@ -634,7 +634,7 @@ def test_differences_are_paired_over_seeds(training: Callable[..., Row]) -> None
     assert set(found) == {"b", "c"}
     half = 3.18245 * 0.0816497 / 2
     b = found["b"]
-    assert (b["reference"], b["n"], b["paired over"], b["verdict"]) == ("a, none", 4, "seeds", "higher")
+    assert (b["reference"], b["n"], b["paired over"], b["verdict"]) == ("a, none, L = 2", 4, "seeds", "higher")
     assert b["difference nats"] == pytest.approx(1.0)
     assert (b["low"], b["high"]) == (pytest.approx(1 - half, abs=1e-4), pytest.approx(1 + half, abs=1e-4))
     assert found["c"]["verdict"] == "not told apart"
