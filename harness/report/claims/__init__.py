@@ -6,21 +6,8 @@
 from __future__ import annotations
 
 from harness.methods.families import EXACT, FREE, RESTRICTED
-from harness.report.claims import sampling, speed, trainings
-from harness.report.claims.evidence import (
-    AFTER,
-    AS_GOOD,
-    FASTER,
-    QUESTIONS,
-    USE,
-    VERDICT_RULE,
-    Claim,
-    Evidence,
-    Outcome,
-    Verdict,
-    judge,
-    telling,
-)
+from harness.report.claims import evidence, sampling, speed, trainings
+from harness.report.claims.evidence import QUESTIONS, VERDICT_RULE, Claim, Evidence, Outcome, Verdict, judge, telling
 
 __all__ = ["CLAIMS", "QUESTIONS", "VERDICT_RULE", "Claim", "Evidence", "Outcome", "Verdict", "judge", "telling"]
 
@@ -49,7 +36,7 @@ CLAIMS: tuple[Claim, ...] = (
         kinds=(EXACT, FREE, RESTRICTED),
         short="An iteration of score matching is faster",
         published_short="8 times (MNIST), 11 (CIFAR-10), on a GPU",
-        question=FASTER,
+        question=evidence.FASTER,
         figure="headline",
     ),
     Claim(
@@ -73,7 +60,7 @@ CLAIMS: tuple[Claim, ...] = (
         kinds=("time", "likelihood"),
         short="Only score matching avoids the cubic cost",
         published_short="every determinant is computed",
-        question=USE,
+        question=evidence.USE,
         figure="amortised-mnist-fc-*-nll",
     ),
     Claim(
@@ -94,7 +81,7 @@ CLAIMS: tuple[Claim, ...] = (
         kinds=("dsm", "ssm"),
         short="Score matching reaches a likelihood sooner",
         published_short="2.05 bits/dim: DSM 0.19 h, SSM 0.24 h, ML 0.47 h",
-        question=FASTER,
+        question=evidence.FASTER,
         figure="amortised-mnist-fc-*-nll",
     ),
     Claim(
@@ -111,7 +98,7 @@ CLAIMS: tuple[Claim, ...] = (
         kinds=("D", "L", FREE),
         short="Time grows as D²L by score matching, as D³L by ML",
         published_short="ML: slopes of 1.45 to 2.3",
-        question=FASTER,
+        question=evidence.FASTER,
         figure="runtime-*-fc-L2-seconds-over-D",
     ),
     Claim(
@@ -124,7 +111,7 @@ CLAIMS: tuple[Claim, ...] = (
         kinds=("mnist",),
         short="As published, score matching reaches the NLL of ML",
         published_short="MNIST: ML 1092.4, DSM 1099.2 nats",
-        question=AS_GOOD,
+        question=evidence.AS_GOOD,
         figure="table2-mnist-fc-*-likelihood",
     ),
     Claim(
@@ -140,7 +127,7 @@ CLAIMS: tuple[Claim, ...] = (
         kinds=("mnist",),
         short="Trained well, score matching reaches the NLL of ML",
         published_short="no number",
-        question=AS_GOOD,
+        question=evidence.AS_GOOD,
         figure="tuned-mnist-fc-*-likelihood",
     ),
     Claim(
@@ -154,7 +141,7 @@ CLAIMS: tuple[Claim, ...] = (
         trainings.matching,
         short="Preprocessing before matching (MaP) lowers the NLL",
         published_short="SSM 1720.5 without, 1092.8 with",
-        question=USE,
+        question=evidence.USE,
         figure="table4-mnist-fc-*-ablation",
     ),
     Claim(
@@ -166,7 +153,7 @@ CLAIMS: tuple[Claim, ...] = (
         trainings.averaging,
         short="Averaged weights (EMA) lower the NLL",
         published_short="SSM 1757.5 without, 1720.5 with",
-        question=USE,
+        question=evidence.USE,
         figure="table4-mnist-fc-*-ablation",
     ),
     Claim(
@@ -179,7 +166,7 @@ CLAIMS: tuple[Claim, ...] = (
         trainings.matrices,
         short="Matrices of any form fit better than triangular and LU ones",
         published_short="curves alone",
-        question=USE,
+        question=evidence.USE,
         figure="*-multimodal10-multimodal*-divergence",
     ),
     Claim(
@@ -193,7 +180,7 @@ CLAIMS: tuple[Claim, ...] = (
         kinds=("identity", "estimate"),
         short="log Z can be computed once, after training",
         published_short="no number",
-        question=AFTER,
+        question=evidence.AFTER,
     ),
     Claim(
         "imputation",
@@ -205,7 +192,7 @@ CLAIMS: tuple[Claim, ...] = (
         sampling.imputation,
         short="The score fills in missing pixels",
         published_short="no number",
-        question=AFTER,
+        question=evidence.AFTER,
         figure="imputation-mnist-*-imputation",
     ),
     Claim(
@@ -221,7 +208,7 @@ CLAIMS: tuple[Claim, ...] = (
         trainings.glow,
         short="Glow reaches 728 nats on MNIST by score matching",
         published_short="728 nats",
-        question=AS_GOOD,
+        question=evidence.AS_GOOD,
     ),
     Claim(
         "points",
@@ -234,7 +221,7 @@ CLAIMS: tuple[Claim, ...] = (
         kinds=tuple(f"{name} {objective}" for name in trainings.POINT_SETS for objective in ("ssm", "dsm", "fdssm")),
         short="On 2-D sets score matching is on par with ML",
         published_short="no number",
-        question=AS_GOOD,
+        question=evidence.AS_GOOD,
         figure="tuned-2d-*-sine-*-density",
     ),
 )

@@ -81,7 +81,7 @@ def to_level(rows: pl.DataFrame) -> list[Evidence]:
     """Compare the time of score matching to a level of the validation likelihood with that of maximum likelihood.
 
     Seconds are the steps of a training times the seconds of an iteration in the fullest run of timings, so that no
-    other load of the machine is in them.
+    other load of the machine is in them. A training that refreshed more often until then has as many more dear steps.
     """
     facts = ["base", "residual", "project", "objective", "family", "shortened"]
     steps = pl.col("steps to it")
@@ -92,6 +92,7 @@ def to_level(rows: pl.DataFrame) -> list[Evidence]:
             pl.when(steps.null_count() == 0).then(steps.mean()).alias("steps"),
             pl.col("before").fill_null(0).mean(),
             pl.col("steps in all").max(),
+            pl.col("refreshed").mean(),
         )
         .join(
             rows.filter(metric="validation_curve").group_by(STRUCTURE).agg(pl.col(*facts).first(), "cell"),
@@ -99,6 +100,7 @@ def to_level(rows: pl.DataFrame) -> list[Evidence]:
             nulls_equal=True,
         )
         .join(_seconds(rows), on=["method", "architecture", "L", "D", "B"])
+        .with_columns(each=pl.coalesce(pl.col("cheap") + pl.col("refreshed") * pl.col("refresh"), "each"))
         .with_columns(seconds=pl.col("steps") * pl.col("each"), before=pl.col("before") * pl.col("each"))
         # Of those that never get there, one of full length and the longest comes first.
         .sort(*_LEVEL, "bits/dim", "seconds", "shortened", -pl.col("steps in all"), "method", "recipe", nulls_last=True)
@@ -260,16 +262,23 @@ def _full(timings: pl.DataFrame) -> pl.DataFrame:
 def _seconds(rows: pl.DataFrame) -> pl.DataFrame:
     """Return the seconds of an iteration, as ``each``, by method, architecture, L, D and B; L is the paper's.
 
-    Those of one architecture, D and B are of one run, the one with most methods, the newest of several.
+    Those of one architecture, D and B are of one run, the one with most methods, the newest of several. A step
+    without a refresh takes ``cheap`` seconds, and one that refreshes all layers ``refresh`` more.
     """
     depth = pl.col("architecture").replace_strict(PUBLISHED_LAYERS, default=0, return_dtype=pl.Int64)
     timings = _full(_timings(rows)).filter(pl.col("L") == depth)
     fullest = pl.col("cell").sort_by("methods", "started_at").last().over("architecture", "D", "B")
-    return timings.filter(pl.col("cell") == fullest).select("method", "architecture", "L", "D", "B", each="value")
+    steps = timings.filter(pl.col("cell") == fullest)
+    for name in ("seconds_of_refresh_step", "steps_per_refresh"):
+        own = rows.filter(metric=name, status="ok").select("cell", "method", pl.col("value").alias(name))
+        steps = steps.join(own, on=["cell", "method"], how="left")
+    dear, period = pl.col("seconds_of_refresh_step"), pl.col("steps_per_refresh")
+    cheap = (pl.col("value") - dear / period) / (1 - 1 / period)
+    return steps.select("method", "architecture", "L", "D", "B", each="value", cheap=cheap, refresh=dear - cheap)
 
 
 def _looks(rows: pl.DataFrame) -> pl.DataFrame:
-    """Return steps to levels, as `reached_levels` does, with those of the last look before in the column before."""
+    """Return what `reached_levels` does, the steps of the last look before, and the share of steps that refreshed."""
     key = [*STRUCTURE, "seed"]
     looks = rows.filter(metric="validation_curve").select(*key, "iteration")
     reached = reached_levels(rows)
@@ -279,7 +288,11 @@ def _looks(rows: pl.DataFrame) -> pl.DataFrame:
         .group_by([*key, "bits/dim"])
         .agg(pl.col("iteration").max().alias("before"))
     )
-    return reached.join(before, on=[*key, "bits/dim"], how="left", nulls_equal=True, maintain_order="left")
+    refreshes = rows.filter(metric="refreshes").rename({"iteration": "steps to it", "value": "refreshed"})
+    share = refreshes.select(*key, "steps to it", pl.col("refreshed") / pl.col("steps to it"))
+    for frame, name in ((before, "bits/dim"), (share, "steps to it")):
+        reached = reached.join(frame, on=[*key, name], how="left", nulls_equal=True, maintain_order="left")
+    return reached
 
 
 def _sooner(ours: dict[str, Any], theirs: dict[str, Any]) -> Outcome:

@@ -399,6 +399,22 @@ def test_the_time_to_a_level(trained: Callable[..., list[Row]], times: Callable[
     aml = falling("ebflow-aml", {1000: 1200.0, 2000: 1100.0})
     (found,) = compared("level", [*each, *ml, *dsm, *aml])
     assert (found.outcome, "ebflow-aml between 500 and 1,000 s" in found.text) == (Outcome.AGAINST, True)
+    # Timed with a refresh every 10 steps, of 2.3 s where others take 0.3, and trained with one at every step.
+    timed = next(row for row in each if (row.method, row.metric) == ("ebflow-aml", "seconds_per_iteration"))
+    period = [
+        replace(timed, metric=name, value=value)
+        for name, value in (("steps_per_refresh", 10.0), ("seconds_of_refresh_step", 2.3))
+    ]
+    always, rare = (
+        [*aml, *(replace(aml[0], metric="refreshes", value=share * step, iteration=step) for step in (1000, 2000))]
+        for share in (1.0, 0.1)
+    )
+    (found,) = compared("level", [*each, *period, *ml, *dsm, *always])
+    assert (found.outcome, "by ebflow-ml between 3,800 and 4,000 s" in found.text) == (Outcome.FOR, True)
+    (found,) = compared("level", [*each, *period, *dsm, *always])
+    assert "ebflow-aml between 2,300 and 4,600 s (2,000 steps of 2,300.0 ms)" in found.text
+    (found,) = compared("level", [*each, *period, *ml, *dsm, *rare])
+    assert "ebflow-aml between 500 and 1,000 s (2,000 steps of 500.0 ms)" in found.text
     # A deeper network is another one, and so is what another version trained.
     deep = falling("ebflow-aml", {1000: 1200.0, 2000: 1100.0}, L=8, cell="deep")
     assert outcomes("level", [*each, *ml, *dsm, *deep]) == ["for"]
