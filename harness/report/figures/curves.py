@@ -31,16 +31,16 @@ _AXES = (Axis("training steps"), Axis("seconds of training, the start included")
 def curve_figures(rows: pl.DataFrame) -> Iterator[Drawing]:
     """Draw what was followed in every training, one figure for every dataset, architecture and metric.
 
-    Losses of two objectives are not comparable, and have a figure each. A training that was looked at once has no
-    curve.
+    Losses of two objectives have a figure each. A training that was looked at once has no curve, a lone loss no figure.
     """
     rows = rows.with_columns(disturbed=is_disturbed()).drop_nulls(["iteration", "seconds"])
     rows = rows.filter(pl.col("status") == "ok", pl.col("value").is_finite())
     for metric in _METRICS:
         curves = rows.filter(metric=metric).filter(pl.len().over("cell") > 1)
-        named = {**TRAININGS, "objective": "{}"} if metric == "validation_loss" else TRAININGS
-        for name, group in groups(curves, named, _REST):
-            yield _draw(name, labelled(group), metric)
+        loss = metric == "validation_loss"
+        for name, group in groups(curves, {**TRAININGS, "objective": "{}"} if loss else TRAININGS, _REST):
+            if not loss or group["cell"].n_unique() > 1:
+                yield _draw(name, labelled(group), metric)
 
 
 def _draw(name: str, group: pl.DataFrame, metric: str) -> Drawing:
