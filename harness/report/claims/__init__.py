@@ -73,9 +73,9 @@ CLAIMS: tuple[Claim, ...] = (
         "gets there. A comparison is open where the looks before and at the level do not tell. Steps and seconds may "
         "be of two versions of this project.",
         (
-            "harness runtime --dims 784",
+            "harness runtime --dims 784,3072",
             "harness reproduce amortised-mnist-fc tuned-mnist-fc smooth-mnist-fc --profile paper --epochs 20",
-            "harness reproduce table2-mnist-fc --profile paper --seeds 1",
+            "harness reproduce table2-mnist-fc table2-cifar10-fc --profile paper --seeds 1",
         ),
         speed.to_level,
         kinds=("dsm", "ssm"),

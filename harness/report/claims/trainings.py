@@ -64,8 +64,8 @@ def parity(rows: pl.DataFrame, recipe: str) -> list[Evidence]:
         ends = f"{run['method']} {_nats(run)}, {rival['method']}, the best maximum likelihood, {_nats(rival)}"
         text = f"{_where(run)}: {ends}, a gap of {_interval(gap)} nats or {each:+.3f} a dimension; {gaussian}"
         side = "above" if gap.value > 0 else "below"
-        ends = "is so far" if outcome is Outcome.OPEN else "ends"
-        short = f"{_brief(run)}: {run['method']} {ends} {abs(gap.value):,.1f} nats {side} {rival['method']}"
+        lies = "is so far" if outcome is Outcome.OPEN else "ends"
+        short = f"{_brief(run)}: {run['method']} {lies} {abs(gap.value):,.1f} nats {side} {rival['method']}"
         found = _evidence(outcome, short, f"{text}{_published(run)}.", run, rival, *bar)
         evidence.append(replace(found, kind=run["dataset"]))
     return evidence
