@@ -340,6 +340,7 @@ class FDSSM(Objective):
 
     With v on the sphere of radius epsilon and E+, E0, E- the energies at x + v, x and x - v, the mean of
     ((E+ - E-)^2 / 8 + 2 E0 - E+ - E-) / epsilon^2. As epsilon goes to 0 this is sliced score matching divided by D.
+    The differences are small beside the energies: compute them in float32 or float64, and not under autocast.
 
     Args:
         epsilon: Length of the step, in units of the space that the flow models.

@@ -18,8 +18,10 @@ from harness.conformance.checks import CHECKS, Check, run_check
 from harness.conformance.checks.learning import fc_log_prob, shared_layers
 from harness.conformance.subject import Subject, draw, jacobians
 from harness.methods import Method, Problem
-from harness.methods.density import build, count_parameters, log_prob, sample
+from harness.methods.density import build, count_parameters, log_prob, refusal, sample
 from harness.methods.registry import registry, why_unavailable
+from harness.training.configuration import TrainingConfig
+from harness.training.step import Trainer
 
 ALL = list(registry().methods.values())
 METHODS = [method for method in ALL if "fc" in method.architectures]
@@ -39,6 +41,25 @@ def small(architecture: str = "fc", **changes: object) -> Problem:
 def test_it_keeps_its_promises(method: Method, check: Check) -> None:
     finding = run_check(method, check)
     assert finding.status != "broken", finding.text
+
+
+@pytest.mark.parametrize("method", [m for m in METHODS if m.iterative], ids=lambda m: m.name)
+def test_in_bfloat16_the_gradient_is_near_the_full_one_or_the_method_says_why_not(method: Method) -> None:
+    # The furthest are the spline couplings with 0.2; finite differences of energies would be off by several lengths.
+    gradients = []
+    for dtype in ("float32", "bf16"):
+        problem = small(shape=(16,), layers=2, batch=64, dtype=dtype, noise=0.1)
+        if reason := refusal(method, problem):
+            assert (method.name, dtype) == ("ebflow-fdssm", "bf16"), reason
+            assert reason.endswith("lost in the rounding of bf16; choose float32")
+            return
+        model = build(method, problem)
+        trainer = Trainer(model, TrainingConfig(), torch.Generator().manual_seed(0), dtype)
+        torch.manual_seed(0)  # for dropout and libraries that draw from the global stream
+        trainer.gradient(torch.randn(64, 16, generator=torch.Generator().manual_seed(1)))
+        gradients.append(torch.cat([p.grad.flatten() for p in model.module.parameters() if p.grad is not None]))
+    full, lowered = gradients
+    assert (full - lowered).norm() < 0.5 * full.norm()
 
 
 def test_every_competitor_of_this_repository_is_there() -> None:
