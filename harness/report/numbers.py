@@ -12,6 +12,7 @@ from jinja2 import Environment, StrictUndefined
 from harness.errors import InputError, unknown
 from harness.paper import published
 from harness.report.claims import CLAIMS, VERDICT_RULE, Claim, Evidence, Outcome, Verdict, telling
+from harness.report.tables.columns import is_noisy
 from harness.report.tables.index import TABLES
 from harness.results.statistics import Estimate, mean_interval, paired_difference, paired_ratio
 
@@ -20,7 +21,7 @@ class Numbers:
     """Looks numbers up in the rows of `Store.frame` by their columns; each lookup raises unless one number matches."""
 
     def __init__(self, rows: pl.DataFrame) -> None:
-        self.rows = rows
+        self.rows = rows.with_columns(noisy=is_noisy())
         self._tables: dict[tuple[str, str, str], pl.DataFrame] = {}
         self._weighings: dict[str, tuple[Verdict, list[Evidence]]] = {}
 
@@ -68,8 +69,7 @@ class Numbers:
         """
         usual: dict[str, Any] = {"experiment": "runtime", "architecture": "fc", "L": 2, "compiled": False, "D": D}
         rows = self.rows.filter(metric="seconds_of_repetition", status="ok", **usual | columns)
-        both = (dict(rows.filter(method=name).select("iteration", "value").rows()) for name in (method, other))
-        ours, theirs = both
+        ours, theirs = (dict(rows.filter(method=name).select("iteration", "value").rows()) for name in (method, other))
         if not ours.keys() & theirs.keys():
             raise InputError(f"no repetitions of {method} and {other} at D = {D} are in one run")
         common = sorted(ours.keys() & theirs.keys())
