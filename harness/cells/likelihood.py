@@ -391,17 +391,7 @@ def _curve_metrics(point: CurvePoint) -> list[Metric]:
 
 
 def _against_truth(name: str, model: Model, dataset: Dataset, problem: Problem) -> Estimate | None:
-    """Return a divergence in nats from the exact density of the preprocessed data, with its interval over points.
-
-    Args:
-        name: kl or fisher, as in `Likelihood`.
-        model: The trained model.
-        dataset: The dataset, whose test points are used.
-        problem: The problem that the model was built for.
-
-    Returns:
-        The divergence; None if the density, or its score, is not known.
-    """
+    """Return the divergence `name`, kl or fisher, from the exact density at the test points; None if it is unknown."""
     density = dataset.density
     if density is None:
         return None

@@ -12,6 +12,8 @@ from torch import Tensor
 from harness.methods import ClosedForm, Method, Model, Problem, Stateful
 from harness.methods.density import build, log_prob, refusal
 from harness.methods.precision import stored
+from harness.training.configuration import TrainingConfig
+from harness.training.step import Trainer
 
 _SHAPES: dict[str, tuple[tuple[int, ...], ...]] = {
     "fc": ((2,), (3,), (5,)),
@@ -159,6 +161,14 @@ def draw(problem: Problem, n: int = 7, seed: int = 1) -> Tensor:
     generator = torch.Generator().manual_seed(seed)
     noise = torch.randn(n, *problem.shape, generator=generator, dtype=torch.float64)
     return (1.5 * noise + 0.5).to(stored(problem.dtype))
+
+
+def train(model: Model, x: Tensor, steps: int) -> None:
+    """Take real training steps, all on one batch; the model stays in training mode if there are any."""
+    trainer = Trainer(model, TrainingConfig(optimizer="adam", learning_rate=0.01), torch.Generator().manual_seed(1))
+    for _ in range(steps):
+        model.module.train()
+        trainer.step(x)
 
 
 def closed_form(model: Model) -> ClosedForm:

@@ -200,16 +200,9 @@ def _standardized(table: np.ndarray, reference: np.ndarray, correction: int) -> 
 
 
 def _dataset(declaration: Declaration, parts: Sequence[np.ndarray], path: Path, certain: int = 3) -> Dataset:
-    """Return the dataset of three parts, of as many samples as declared, in the first parts or in all.
+    """Return the dataset of training, validation and test samples, (N, D) each, in float32 at most.
 
-    Args:
-        declaration: The declaration of the dataset.
-        parts: Training, validation and test samples, each of shape (N, D). Those in float64 become float32.
-        path: What an error calls the file.
-        certain: How many of the three declared numbers of samples are known for certain.
-
-    Raises:
-        InputError: if the parts have other sizes, or hold anything but finite numbers.
+    The first `certain` of the three must have as many samples as declared, and all finite numbers alone.
     """
     import numpy as np
     import torch

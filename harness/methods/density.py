@@ -47,7 +47,7 @@ def build(method: Method, problem: Problem) -> Model:
                 model = method.build(built_for)
         except ValueError as error:
             raise InputError(f"{method.name}: {error}") from error
-    if not isinstance(getattr(model, "module", None), torch.nn.Module):
+    if isinstance(model, torch.nn.Module) or not isinstance(getattr(model, "module", None), torch.nn.Module):
         raise TypeError(f"build returned {_kind(model)}, not a model with a torch.nn.Module as its `module`")
     if whitened:
         model = Whitened(method, problem, model)

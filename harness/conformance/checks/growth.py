@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from harness.conformance.catalogue import check
-from harness.conformance.subject import Broken, Subject, closed_form, draw
+from harness.conformance.subject import Broken, Subject, closed_form, draw, train
 from harness.methods import Model, Problem, SharedWeights
 from harness.methods.density import build
 from harness.training.configuration import TrainingConfig
@@ -48,9 +48,7 @@ def all_parameters(subject: Subject) -> None:
                         "requires a gradient and is no parameter of the module"
                     )
         if subject.method.iterative:
-            trainer = Trainer(model, TrainingConfig(), torch.Generator().manual_seed(0))
-            for _ in range(3):
-                trainer.step(x)
+            train(model, x, 3)
             model.to_latent(x)
             _expect_same(model, held, names, f"{problem.architecture}: after three steps")
         if subject.method.is_papers_fc and problem.architecture == "fc" and isinstance(model, SharedWeights):
@@ -194,10 +192,7 @@ def _use(subject: Subject, problem: Problem) -> None:
     model, x = build(subject.method, problem), draw(problem, 50)
     if subject.method.iterative:
         model.init_batch(x)
-        trainer = Trainer(model, TrainingConfig(), torch.Generator().manual_seed(0))
-        for _ in range(2):
-            trainer.step(x)
-        del trainer
+        train(model, x, 2)
     else:
         closed_form(model).fit([x])
     with torch.no_grad():

@@ -132,7 +132,7 @@ def meta_device(subject: Subject) -> None:
 )
 def inputs(subject: Subject) -> None:
     problem = subject.periodic(subject.smallest())
-    model, x = subject.model(problem), draw(problem)
+    model, x = subject.model(problem), 3 * draw(problem)
     z = model.to_latent(x)[0].detach()
     calls: dict[str, Any] = {"to_latent": lambda x, z: model.to_latent(x)}
     if subject.method.samples:
@@ -141,7 +141,8 @@ def inputs(subject: Subject) -> None:
         calls["training_loss"] = lambda x, z: model.training_loss(x, torch.Generator().manual_seed(0)).backward()
         calls["init_batch"] = lambda x, z: model.init_batch(x)
     for name, call in calls.items():
-        for _ in range(subject.method.period(problem) + 1):
+        for turn in range(2 * subject.method.period(problem) + 2):
+            model.module.train(turn % 2 == 1)
             given = x.clone(), z.clone()
             call(*given)
             for tensor, before in zip(given, (x, z), strict=True):

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from harness.conformance.catalogue import check
-from harness.conformance.subject import Broken, Inapplicable, Subject, closed_form, closely, draw, parameters
+from harness.conformance.subject import Broken, Inapplicable, Subject, closed_form, closely, draw, parameters, train
 from harness.methods import Method, Model, Problem, SharedWeights
 from harness.methods.density import build, log_prob
 from harness.training.configuration import TrainingConfig
@@ -19,9 +19,10 @@ _BATCH = 128
 
 
 @check(
-    "training_loss is a finite real scalar, and every trained parameter gets a finite gradient that is not zero",
-    "a parameter is never used, a detach cuts it off, or the loss is not averaged; set requires_grad_(False) on "
-    "what is not trained",
+    "training_loss is a finite real scalar, and every trained parameter gets a finite gradient that is not zero, and "
+    "has moved three steps after the start",
+    "a parameter is never used, a detach cuts it off, all layers start at zero, or the loss is not averaged; set "
+    "requires_grad_(False) on what is not trained",
 )
 def gradients(subject: Subject) -> None:
     subject.needs_training()
@@ -31,6 +32,11 @@ def gradients(subject: Subject) -> None:
             model.module.zero_grad()
             _finite_gradients(model, draw(problem), problem.architecture + (f", step {step + 1}" if step else ""))
             model.after_step()
+        model = subject.started(problem)
+        before = {name: parameter.detach().clone() for name, parameter in parameters(model)}
+        train(model, draw(problem), 3)
+        if dead := [name for name, parameter in parameters(model) if torch.equal(parameter, before[name])]:
+            raise Broken(f"{problem.architecture}: three steps from the start leave {dead[0]} where it was")
 
 
 def _finite_gradients(model: Model, x: Tensor, where: str) -> None:
@@ -73,13 +79,21 @@ def maximum_likelihood(subject: Subject) -> None:
     if subject.method.objective != "ml":
         raise Inapplicable(f"the method's objective is {subject.method.objective}")
     subject.needs_exact_log_prob()
-    for problem in subject.one_of_each():
-        model, x = subject.model(problem), draw(problem)
-        names, trained = zip(*parameters(model), strict=True)
-        ours = torch.autograd.grad(-log_prob(model, x).mean(), trained)
-        theirs = torch.autograd.grad(model.training_loss(x, torch.Generator().manual_seed(0)), trained)
-        for name, actual, expected in zip(names, theirs, ours, strict=True):
-            closely(actual, expected, 1e-7, f"{problem.architecture}: the gradient of {name}")
+    problems = subject.one_of_each()
+    if "fc" in subject.method.architectures:
+        problems += [problem.replace(shape=(64,), layers=2) for problem in subject.of_architecture("fc")[-1:]]
+    for problem in problems:
+        model = subject.model(problem)
+        for n, steps in ((7, 0), (100, 0), (100, 30)):  # in the sizes, the mode and the places of a training
+            model.module.train(n == 100)
+            x = draw(problem, n)
+            train(model, x, steps)
+            names, trained = zip(*parameters(model), strict=True)
+            ours = torch.autograd.grad(-log_prob(model, x).mean(), trained)
+            theirs = torch.autograd.grad(model.training_loss(x, torch.Generator().manual_seed(0)), trained)
+            where = f"{problem.architecture}, D = {problem.dimension}, B = {n}, after {steps} steps"
+            for name, actual, expected in zip(names, theirs, ours, strict=True):
+                closely(actual, expected, 1e-7, f"{where}: the gradient of {name}")
 
 
 @check(

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from harness.conformance.catalogue import check
-from harness.conformance.subject import Broken, Inapplicable, Subject, closely, draw, parameters
+from harness.conformance.subject import Broken, Inapplicable, Subject, closely, draw, parameters, train
 from harness.methods import Model, Problem, Stateful
 from harness.methods.density import build, log_prob
 from harness.training.configuration import TrainingConfig
@@ -51,9 +51,7 @@ def modes(subject: Subject) -> None:
         closely(log_prob(model, x), evaluated, 1e-12, f"{problem.architecture}: train() beside eval()")
         if subject.method.iterative:
             with torch.enable_grad():
-                trainer = _trainer(model)
-                for _ in range(2):
-                    trainer.step(x)
+                train(model, x, 2)
             trained = log_prob(model, x)
             model.module.eval()
             where = f"{problem.architecture}: after two training steps, eval() beside train()"
@@ -137,6 +135,9 @@ def after_training(subject: Subject) -> None:
             with torch.no_grad():
                 _edit(model, how)
             _same_as_afresh(subject, given, model, f"after a change {how}")
+        for name, parameter in parameters(model):
+            parameter.data.mul_(1.01)
+            _same_as_afresh(subject, given, model, f"after a change of {name} alone")
 
 
 def _trained(subject: Subject, given: _Given, model: Model) -> None:

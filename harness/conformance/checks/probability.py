@@ -48,8 +48,9 @@ def _elsewhere(subject: Subject) -> None:
             closely(single.to_latent(x.float())[1], model.to_latent(x)[1], 1e-2, f"{where}, float32 beside float64")
         _beside_autograd(model, 10 * x, f"{where}, data of scale 10")
     if "fc" in subject.method.architectures:
-        problem = subject.of_architecture("fc")[0].replace(shape=(12,), layers=2)
-        _beside_autograd(subject.model(problem), draw(problem, 3), "fc, D = 12")
+        for size, layers in ((12, 2), (43, 2), (5, 12)):  # no round number, and a deep network
+            problem = subject.of_architecture("fc")[0].replace(shape=(size,), layers=layers)
+            _beside_autograd(subject.model(problem), draw(problem, 3), f"fc, D = {size}, L = {layers}")
 
 
 def _beside_autograd(model: Model, x: Tensor, where: str) -> None:
@@ -147,13 +148,15 @@ def samples(subject: Subject) -> None:
 )
 @torch.no_grad()
 def batch_independence(subject: Subject) -> None:
-    subject.needs_exact_log_prob()
+    what = "log_prob" if subject.method.exact_log_prob else "z"
     for problem in subject.one_of_each():
         model, x = subject.model(problem), draw(problem)
-        together = log_prob(model, x)
-        apart = torch.cat([log_prob(model, x[i : i + 1]) for i in range(len(x))])
-        closely(together, apart, 1e-9, f"{problem.architecture}: log_prob in a batch beside log_prob alone")
-        closely(log_prob(model, x.flip(0)).flip(0), together, 1e-9, f"{problem.architecture}: another order")
+        together, reverse, *single = (
+            log_prob(model, part) if what == "log_prob" else model.to_latent(part)[0]
+            for part in (x, x.flip(0), *x.split(1))
+        )
+        closely(together, torch.cat(single), 1e-9, f"{problem.architecture}: {what} in a batch beside {what} alone")
+        closely(reverse.flip(0), together, 1e-9, f"{problem.architecture}: another order")
 
 
 @check("The score is the gradient of log_prob", "a detach, a .data or a no_grad lies on the way from x to log_prob")

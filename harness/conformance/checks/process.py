@@ -103,13 +103,7 @@ def two_models(subject: Subject) -> None:
 
 
 def _life(subject: Subject, problem: Problem, between: Callable[[], None]) -> dict[str, Tensor]:
-    """Return what a model computes from its start to the end of a short training.
-
-    Args:
-        subject: The method under test.
-        problem: Problem of the model.
-        between: Function that is called between any two calls of the model.
-    """
+    """Return what a model computes from its start to the end of a short training; `between` is called between calls."""
     x, told = draw(problem), {}
     model = subject.started(problem)
     between()

@@ -13,7 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from harness.conformance.catalogue import check
 from harness.conformance.checks.learning import fc_log_prob, shared_layers
-from harness.conformance.subject import Broken, Subject, closely, draw, parameters
+from harness.conformance.subject import Broken, Subject, closely, draw, parameters, train
 from harness.methods import Model, Problem, SharedWeights, Stateful
 from harness.methods.density import log_prob
 from harness.training.configuration import TrainingConfig
@@ -84,9 +84,7 @@ def _loss(x: Tensor) -> _Value:
 
 def _train(model: Model, x: Tensor) -> None:
     """Take three real steps, and look at the model as a validation does."""
-    trainer = Trainer(model, TrainingConfig(optimizer="adam", learning_rate=0.01), torch.Generator().manual_seed(1))
-    for _ in range(3):
-        trainer.step(x)
+    train(model, x, 3)
     model.module.eval()
     with torch.no_grad():
         log_prob(model, x)
@@ -110,13 +108,8 @@ def _beside_differences(subject: Subject, problem: Problem, model: Model, value:
 class _Slopes:
     """The derivatives of a value along random directions in the space of the weights, by central differences.
 
-    Where steps are not alike, a value and a gradient are taken when a whole period has gone by since the weights moved.
-
-    Args:
-        subject: The method under test.
-        problem: Problem of the model.
-        model: Model at whose weights the derivatives are taken, in the mode that it is in.
-        value: Function from a model to the scalar to differentiate.
+    They are taken at the weights of a model, in the mode that it is in. Where steps are not alike, a value and a
+    gradient are taken when a whole period has gone by since the weights moved.
     """
 
     def __init__(self, subject: Subject, problem: Problem, model: Model, value: _Value) -> None:
@@ -187,8 +180,10 @@ def training_step(subject: Subject) -> None:
     for problem in map(subject.periodic, subject.one_of_each()):
         model, x = subject.model(problem), draw(problem)
         model.module.train()
-        for call in range(subject.method.period(problem)):
-            _one_step(subject, problem, model, x, f"{problem.architecture}, step {call + 1}")
+        for steps in (0, 30):
+            train(model, x, steps)
+            for call in range(subject.method.period(problem)):
+                _one_step(subject, problem, model, x, f"{problem.architecture}, step {steps + call + 1}")
     if subject.method.is_papers_fc and subject.method.objective == "ml" and subject.method.linear == "dense":
         for residual in (False, True):
             _beside_reference(subject, residual)

@@ -31,15 +31,16 @@ _AXES = (Axis("training steps"), Axis("seconds of training, the start included")
 def curve_figures(rows: pl.DataFrame) -> Iterator[Drawing]:
     """Draw what was followed in every training, one figure for every dataset, architecture and metric.
 
-    Losses of two objectives have a figure each. A training that was looked at once has no curve, a lone loss no figure.
+    A loss has a figure where two trainings of one objective have it, a gradient's norm where MaP is compared.
     """
     rows = rows.with_columns(disturbed=is_disturbed()).drop_nulls(["iteration", "seconds"])
     rows = rows.filter(pl.col("status") == "ok", pl.col("value").is_finite())
     for metric in _METRICS:
         curves = rows.filter(metric=metric).filter(pl.len().over("cell") > 1)
         loss = metric == "validation_loss"
+        compared = "cell" if loss else "MaP" if metric == "gradient_norm" else None
         for name, group in groups(curves, {**TRAININGS, "objective": "{}"} if loss else TRAININGS, _REST):
-            if not loss or group["cell"].n_unique() > 1:
+            if compared is None or group[compared].n_unique() > 1:
                 yield _draw(name, labelled(group), metric)
 
 

@@ -195,15 +195,7 @@ def _predicted(tail: _Tail, epoch: float) -> _Prediction:
 
 
 def _fitted(laws: _Numbers, values: _Numbers) -> tuple[_Numbers, _Numbers]:
-    """Fit c + a g with a >= 0 to values, for many laws g, by least squares.
-
-    Args:
-        laws: For each law its value at each time, and at the time to predict.
-        values: The values at each time but that one.
-
-    Returns:
-        For each law the prediction and the sum of squared errors.
-    """
+    """Fit c + a g, a >= 0, by least squares for many laws g; return predictions at the last time and squared errors."""
     middle = laws[:, :-1].mean(1)
     shapes = laws[:, :-1] - middle[:, None]
     squares = (shapes**2).sum(1)

@@ -6,16 +6,19 @@ from dataclasses import replace
 
 import mutants
 import mutants_declared
+import mutants_elsewhere
 import mutants_of_training
 import pytest
+import torch
 
 from harness.conformance.checks import CHECKS, run_check
-from harness.methods import Method
+from harness.methods import Method, Problem
+from harness.methods.density import build
 from harness.methods.registry import registry
 
-FILES = (mutants, mutants_of_training, mutants_declared)
+FILES = (mutants, mutants_of_training, mutants_declared, mutants_elsewhere)
 RIGHT = mutants.RIGHT + mutants_of_training.GOOD
-MUTANTS = mutants.MUTANTS | mutants_of_training.MUTANTS | mutants_declared.MUTANTS
+MUTANTS = {name: entry for file in FILES for name, entry in file.MUTANTS.items()}
 assert len(MUTANTS) == sum(len(file.MUTANTS) for file in FILES)  # no name hides another
 
 
@@ -56,3 +59,17 @@ def test_the_order_of_architectures_is_no_fault(architectures: tuple[str, ...]) 
 
 def test_every_check_has_a_mutant() -> None:
     assert {check for _, check in MUTANTS.values()} == set(CHECKS)
+
+
+def test_a_model_that_is_its_own_module_is_refused_in_one_line() -> None:
+    # Such a model has the hooks of torch.nn.Module for extra state, which raise where nobody fills them in.
+    class Sequential(torch.nn.Sequential, mutants.Right):
+        def __init__(self, problem: Problem) -> None:
+            super().__init__(torch.nn.Linear(problem.dimension, problem.dimension))
+
+        @property
+        def module(self) -> torch.nn.Module:
+            return self
+
+    with pytest.raises(TypeError, match="build returned a Sequential, not a model with"):
+        build(mutants.method(Sequential), Problem(shape=(3,)))

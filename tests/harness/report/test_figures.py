@@ -165,12 +165,12 @@ def training(make_row: MakeRow, method: str, objective: str, cell: str, **change
     return [make_row(**{**shared, "metric": "nll", "value": 1100.0}), *curve]
 
 
-def test_trainings_have_nll_curves_and_gradients(tmp_path: Path, make_row: MakeRow) -> None:
+def test_trainings_have_nll_curves(tmp_path: Path, make_row: MakeRow) -> None:
     rows = training(make_row, "ebflow-dsm", "dsm", "a") + training(make_row, "ebflow-ml", "ml", "b")
     rows += [row for row in training(make_row, "gaussian", "ml", "c") if row.metric == "nll"]
     found = drawn(rows, tmp_path)
     stem = "table2-mnist-fc-custom-mnist-fc"
-    assert set(found) == {f"{stem}-likelihood", f"{stem}-nll", f"{stem}-gradient"}
+    assert set(found) == {f"{stem}-likelihood", f"{stem}-nll"}  # norms of gradients of other losses compare nothing
     bars = found[f"{stem}-likelihood"]
     assert {"one Gaussian, 1,100.0", "ebflow-dsm", "ebflow-ml"} <= set(words(bars))
     assert "ebflow-dsm: 1,099.2 nats" in hover(bars)  # the published one

@@ -193,7 +193,11 @@ def test_curves_of_training_are_drawn(tmp_path: Path, make_row: Callable[..., Ro
 
     with_map = stored_config("likelihood", preprocess=True, config={"ema_decay": 0.9})
     rows = [point("validation_curve", step, cell=cell, config=with_map) for step in (1, 2) for cell in ("a", "b")]
-    rows += [point("gradient_norm", step, cell="a", config=with_map) for step in (1, 2)]
+    without = stored_config("likelihood", preprocess=False, config={"ema_decay": 0.9})
+    rows += [point("validation_curve", step, cell="c", config=without) for step in (1, 2)]
+    rows += [
+        point("gradient_norm", step, cell=c, config=o) for step in (1, 2) for c, o in (("a", with_map), ("c", without))
+    ]
     rows += [point("validation_curve", 1, experiment="one-point")]
     files = publish.write_figures(frame(rows), Store(tmp_path), tmp_path)
     stem = "figures/table4-mnist-fc-custom-mnist-fc"
