@@ -136,7 +136,7 @@ def after_training(subject: Subject) -> None:
                 _edit(model, how)
             _same_as_afresh(subject, given, model, f"after a change {how}")
         for name, parameter in parameters(model):
-            parameter.data.mul_(1.01)
+            parameter.data = 1.01 * parameter.data
             _same_as_afresh(subject, given, model, f"after a change of {name} alone")
 
 

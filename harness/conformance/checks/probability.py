@@ -48,7 +48,7 @@ def _elsewhere(subject: Subject) -> None:
             closely(single.to_latent(x.float())[1], model.to_latent(x)[1], 1e-2, f"{where}, float32 beside float64")
         _beside_autograd(model, 10 * x, f"{where}, data of scale 10")
     if "fc" in subject.method.architectures:
-        for size, layers in ((12, 2), (43, 2), (5, 12)):  # no round number, and a deep network
+        for size, layers in ((12, 2), (23, 2), (5, 12)):  # no round number, and a deep network
             problem = subject.of_architecture("fc")[0].replace(shape=(size,), layers=layers)
             _beside_autograd(subject.model(problem), draw(problem, 3), f"fc, D = {size}, L = {layers}")
 
