@@ -98,17 +98,23 @@ class Rotated(Right):
 
 
 RIGHT = [method(Right), method(Rotated, linear="rotated")]
+
+
+def entering(mutants: dict[str, tuple[Method, str]]):
+    """Return a decorator that enters a broken model under the check that has to name it."""
+
+    def mutant(check: str, **changes: object):
+        def enter(build: type) -> type:
+            mutants[build.__name__] = method(build, **changes), check
+            return build
+
+        return enter
+
+    return mutant
+
+
 MUTANTS: dict[str, tuple[Method, str]] = {}
-
-
-def mutant(check: str, **changes: object):
-    """Enter a broken model under the check that has to name it."""
-
-    def enter(build: type) -> type:
-        MUTANTS[build.__name__] = method(build, **changes), check
-        return build
-
-    return enter
+mutant = entering(MUTANTS)
 
 
 @mutant("log-det")

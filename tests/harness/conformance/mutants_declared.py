@@ -14,7 +14,7 @@ import threading
 from pathlib import Path
 
 import torch
-from mutants import Right, method
+from mutants import Right, entering, method
 from torch import Tensor, nn
 
 from harness.methods import LayerCost, Method, OwnRecipe, Problem
@@ -103,16 +103,7 @@ RIGHT = [
 ]
 MUTANTS: dict[str, tuple[Method, str]] = {}
 _KEPT: list[object] = []
-
-
-def mutant(check: str, **changes: object):
-    """Enter a broken model under the check that has to name it."""
-
-    def enter(build: type) -> type:
-        MUTANTS[build.__name__] = method(build, **changes), check
-        return build
-
-    return enter
+mutant = entering(MUTANTS)
 
 
 # Right where they were tried.

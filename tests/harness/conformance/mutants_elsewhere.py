@@ -9,23 +9,14 @@ import importlib
 import math
 
 import torch
-from mutants import Right, method
+from mutants import Right, entering
 from mutants_declared import Coupling
 from torch import nn
 
 from harness.methods import Method, OwnRecipe
 
 MUTANTS: dict[str, tuple[Method, str]] = {}
-
-
-def mutant(check: str, **changes: object):
-    """Enter a broken model under the check that has to name it."""
-
-    def enter(build: type) -> type:
-        MUTANTS[build.__name__] = method(build, **changes), check
-        return build
-
-    return enter
+mutant = entering(MUTANTS)
 
 
 # Wrong in the batches, the mode and the dimensions of a training.

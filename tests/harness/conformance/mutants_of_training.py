@@ -15,22 +15,13 @@ import warnings
 
 import numpy as np
 import torch
-from mutants import Right, method
+from mutants import Right, entering, method
 from torch import nn
 
 from harness.methods import Method
 
 MUTANTS: dict[str, tuple[Method, str]] = {}
-
-
-def mutant(check: str, **changes: object):
-    """Enter a broken model under the check that has to name it."""
-
-    def enter(build: type) -> type:
-        MUTANTS[build.__name__] = method(build, **changes), check
-        return build
-
-    return enter
+mutant = entering(MUTANTS)
 
 
 class _LogDet(torch.autograd.Function):
