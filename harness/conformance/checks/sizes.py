@@ -29,7 +29,7 @@ _SHAPES_AND_LAYERS: dict[str, tuple[tuple[tuple[int, ...], int], ...]] = {
     "fc": (*_VECTORS, ((1, 2, 3), 2), ((2, 2, 2), 1)),
     "toy": (((2,), 1), ((2,), 4)),
     "multimodal": _VECTORS,
-    "cnn": (((1, 4, 6), 1), ((1, 6, 4), 2), ((2, 4, 4), 2), ((3, 4, 4), 1)),
+    "cnn": (((1, 4, 6), 1), ((1, 6, 4), 2), ((1, 3, 5), 2), ((2, 4, 4), 2), ((3, 4, 4), 1)),
     "glow": (((1, 4, 8), 2), ((1, 8, 4), 2), ((2, 4, 4), 2), ((3, 4, 4), 2)),
 }
 
@@ -119,8 +119,8 @@ def _jacobian(model: Model, x: Tensor) -> Tensor:
 
 
 @check(
-    "Density and inverse are right for images that are not square or have several channels, for D = 1 with two layers, "
-    "L = 1 with D > 1, and odd D; or a ValueError of one line refuses the size when the model is built",
+    "Density and inverse are right for images that are not square, have odd sides or several channels, for D = 1 with "
+    "two layers, L = 1 with D > 1, and odd D; or a ValueError of one line refuses the size when the model is built",
     "height and width change places, one channel is taken for granted, a squeeze drops an axis of length one, or the "
     "first or last layer is treated apart",
 )
