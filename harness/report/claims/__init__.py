@@ -15,7 +15,7 @@ _PARITY_RULE = (
     "Each objective of score matching is compared with the lowest maximum likelihood of any dense layers, over the "
     f"seeds that both have. For: its test NLL is at most {trainings.PARITY:g} nats a dimension above. A comparison is "
     f"open while neither has come within {trainings.TRAINED:g} nats a dimension of one Gaussian in closed form: before "
-    "that, the network has learned less than a mean and a covariance."
+    "that, the network has learned less than a mean and a covariance. Equal numbers are open: both kept one start."
 )
 
 CLAIMS: tuple[Claim, ...] = (

@@ -59,7 +59,8 @@ def parity(rows: pl.DataFrame, recipe: str) -> list[Evidence]:
             continue
         each = gap.value / run["D"]
         reached = any(min(run["value"], rival["value"]) <= one["value"] + TRAINED * run["D"] for one in bar)
-        outcome = _decide(each <= PARITY, run, rival) if reached else Outcome.OPEN
+        # Equal numbers are those of the start that both share: neither training has left it.
+        outcome = _decide(each <= PARITY, run, rival) if reached and gap.value else Outcome.OPEN
         gaussian = f"one Gaussian {text_of(bar[0]['value'])}" if bar else "no Gaussian was fitted"
         ends = f"{run['method']} {_nats(run)}, {rival['method']}, the best maximum likelihood, {_nats(rival)}"
         text = f"{_where(run)}: {ends}, a gap of {_interval(gap)} nats or {each:+.3f} a dimension; {gaussian}"

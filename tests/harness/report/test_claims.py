@@ -315,6 +315,8 @@ def test_parity(trained: Callable[..., list[Row]]) -> None:
     assert (found.outcome, "zuko-dense-aml" in found.text) == (Outcome.AGAINST, True)
     restricted = trained("nflows-lu-ml", 900.0, linear="lu")
     assert outcomes("parity", bar + ml + trained("ebflow-dsm", 1007.0) + restricted) == ["for"]
+    # Two objectives with one number have both kept the start that they share.
+    assert outcomes("parity", bar + ml + trained("ebflow-dsm", 1000.0)) == ["open"]
 
 
 def test_parity_is_of_seeds_that_both_have(trained: Callable[..., list[Row]]) -> None:
